@@ -1,0 +1,51 @@
+# Needs Python 3.11 or newer, make and gcc. Everything is installed into .venv, at the versions of
+# constraints.txt, on first use; a later call starts at once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed  ## stream batches from synthetic slides and show what happens
+	$(BIN)/chunkdl demo
+
+test: $(VENV)/installed  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed  ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-bench  ## measure throughput beside other loaders
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.hooks
+
+docs: $(VENV)/installed-docs  ## build the pages into site/
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The dev group brings the build backend, so that the library itself is built with the pinned one.
+# --clear: a half-made or outdated environment is made anew, never mended.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "chunkdl needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(INSTALL) --upgrade pip
+	$(INSTALL) --group dev
+	$(INSTALL) --no-build-isolation --editable '.[torch]'
+	touch $@
+
+$(VENV)/installed-%: $(VENV)/installed
+	$(INSTALL) --group $*
+	touch $@

@@ -1,0 +1,1 @@
+"""How fast chunkdl is, beside the limit of the hardware and beside other loaders."""

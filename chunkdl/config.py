@@ -1,0 +1,174 @@
+"""What a stream is and what runs it: frozen values that every process is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from chunkdl.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
+from chunkdl.plan.policies import Policy
+from chunkdl.slides.resolution import Resolution
+from chunkdl.tissue.detectors import TissueDetector
+
+Order = Literal["strict", "relaxed"]
+OnError = Literal["substitute", "raise"]
+Rows = Literal["plain", "transformed", "hooks"]
+"""Who makes a row: the crop alone; the crop and the user's transform; the user's two classes."""
+
+
+Program = Literal["loader", "collector", "scheduler"]
+"""The kinds of workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEntry:
+    """One slide of the dataset.
+
+    Attributes:
+        path: the file.
+        patient: index of its patient.
+        mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
+        tissue_mask: array or image file that replaces the detector; None: the detector.
+    """
+
+    path: str
+    patient: int
+    mpp: tuple[float, float] | None
+    tissue_mask: Any
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """Everything that the plan depends on, besides the dataset.
+
+    Attributes:
+        seed: 0 to 2**64 - 1.
+        batch_size: rows of a batch.
+        smallchunk_px: side of a SmallChunk, target pixels.
+        bigchunk_px: side of a BigChunk, target pixels.
+        resolution: the wished resolution.
+        num_bigchunks: BigChunks open at a time.
+        reuse: wished SmallChunk pixels delivered per pixel decoded; sets the SmallChunks per
+            BigChunk unless they are given.
+        smallchunks_per_bigchunk: 0 where `reuse` sets it.
+        tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
+        tissue: detector of tissue, or None for the whole slide.
+        reader: name of the slide reader, or "auto".
+        grid: a finite pass over the non-overlapping grid instead of the endless random stream.
+        drop_last: leave out the short batch at the end of a grid pass.
+        rows: who makes a row.
+        objects: rows travel as Python objects, for a `collate_func`.
+        policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
+        one_load_per_patient: a load waits until those before it of the same patient are over, as
+            checkpoints need it.
+    """
+
+    seed: int
+    batch_size: int
+    smallchunk_px: int
+    bigchunk_px: int
+    resolution: Resolution
+    num_bigchunks: int
+    reuse: float
+    smallchunks_per_bigchunk: int
+    tissue_threshold: float
+    tissue: TissueDetector | None
+    reader: str
+    grid: bool
+    drop_last: bool
+    rows: Rows = "plain"
+    objects: bool = False
+    policy: Policy | None = None
+    one_load_per_patient: bool = False
+
+    @property
+    def most_calls(self) -> int:
+        """Bound of the SmallChunks of one BigChunk, for the layout of its slot."""
+        if self.grid:
+            return (self.bigchunk_px // self.smallchunk_px) ** 2
+        if self.smallchunks_per_bigchunk:
+            return self.smallchunks_per_bigchunk
+        # reuse · decoded/delivered, where a resampled window decodes at most the next coarser
+        # level's worth of pixels; pyramids with gaps of more than 8 are cut here.
+        return max(1, round(64 * self.reuse * (self.bigchunk_px / self.smallchunk_px) ** 2))
+
+    @property
+    def bigchunk_layout(self) -> BigChunkLayout:
+        """How a BigChunk lies in its slot."""
+        return BigChunkLayout(self.bigchunk_px, self.most_calls)
+
+    @property
+    def batch_layout(self) -> BatchLayout:
+        """How a batch of plain rows lies in its slot."""
+        return BatchLayout(self.batch_size, (self.smallchunk_px, self.smallchunk_px, 3))
+
+    def layout_of(self, shape: tuple[int, ...], dtype: str, *, packed: bool) -> BatchLayout:
+        """How a batch lies in its slot whose rows were found to be like this."""
+        infos = INFO_BYTES if self.rows == "hooks" else 0
+        return BatchLayout(self.batch_size, shape, dtype, infos, packed)
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that changes how fast a stream comes, and nothing of what is in it.
+
+    Attributes:
+        num_loaders, num_collectors: processes.
+        bigchunk_slots: BigChunks in memory: the open ones and the look-ahead.
+        batch_slots: batches in memory: being filled, waiting, or held by the consumer.
+        bigchunk_slot_bytes, batch_slot_bytes: sizes of the slots, whole pages; what the user's
+            code makes must fit, and takes only the memory that it fills.
+        order: "strict": batches in the order of the plan; "relaxed": as they are ready.
+        on_error: "substitute" another BigChunk for one that cannot be read, or "raise".
+        on_hook_error: the same for one over which the user's code raised.
+        mask_cache: folder of the tissue mask cache; None: the user's cache folder.
+        cpu_affinity: cores that the processes may use; empty: all.
+        stall_timeout_s: a worker that is silent for so long over one ticket is replaced, seconds.
+        hook_timeout_s: one call of the user's code may take so long, seconds; None: no deadline
+            but the one for stalled workers.
+        max_restarts: worker deaths within a minute that are made good before the stream fails.
+    """
+
+    num_loaders: int
+    num_collectors: int
+    bigchunk_slots: int
+    batch_slots: int
+    bigchunk_slot_bytes: int
+    batch_slot_bytes: int
+    order: Order
+    on_error: OnError
+    on_hook_error: OnError
+    mask_cache: Path | None
+    cpu_affinity: tuple[int, ...]
+    stall_timeout_s: float
+    hook_timeout_s: float | None
+    max_restarts: int
+
+    @property
+    def memory_bytes(self) -> tuple[int, int]:
+        """Bytes of the BigChunk arena and of the batch arena, at most."""
+        return (
+            self.bigchunk_slots * self.bigchunk_slot_bytes,
+            self.batch_slots * self.batch_slot_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What the coordinator is started with, over the private pipe of its parent."""
+
+    stream: StreamConfig
+    run: RunConfig
+    slides: tuple[SlideEntry, ...]
+    slides_of_patient: tuple[tuple[int, ...], ...]
+    patients: tuple[str, ...]
+    """Names, for messages."""
+    user: Mapping[Program, bytes]
+    """A pickled `UserCode` for each kind of worker that runs any."""
+    has_scheduler: bool
+    """The user's own policy chooses, in a process of its own."""
+    plan_hash: str
+    cursor: dict[str, Any]
+    token: bytes

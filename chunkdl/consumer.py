@@ -1,0 +1,339 @@
+"""The training side of a stream: starts the embedded service, receives batches, gives slots back.
+
+A consumer owns its service: the coordinator process, the private channel to it (whose end of file
+is its death), one ZeroMQ socket for messages, and the map of the batch arena. It is used by one
+thread at a time; `LightDL` holds a lock around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import cloudpickle
+import zmq
+
+from chunkdl.config import ServiceConfig
+from chunkdl.errors import ChunkdlError, GetTimeout, ProtocolError, ServiceDied
+from chunkdl.journal import Journal
+from chunkdl.layouts import Bytes
+from chunkdl.memory.arena import Arena
+from chunkdl.memory.passing import channel, descriptor_of, receive, send
+from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.messages import (
+    PROTOCOL_VERSION,
+    AnyMessage,
+    AskStatistics,
+    BatchReady,
+    BigChunkOpened,
+    CheckpointKept,
+    End,
+    Hello,
+    Message,
+    MessageToPatient,
+    NextEpoch,
+    Notice,
+    Refuse,
+    Release,
+    RowsShaped,
+    ServiceUp,
+    Statistics,
+    StreamFailed,
+    Welcome,
+)
+
+START_TIMEOUT_S = 60.0
+"""For the coordinator to come up: a Python start and the allocation of the arenas."""
+STOP_TIMEOUT_S = 5.0
+"""For the service to end when it is told to, before it is killed."""
+LEASE_CHECK_S = 0.5
+"""How often a waiting consumer looks for leases that another thread has dropped."""
+
+log = logging.getLogger("chunkdl")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A batch in its slot; the slot is ours until `Consumer.release`.
+
+    Attributes:
+        message: what the coordinator said about it.
+        slot: its bytes.
+    """
+
+    message: BatchReady
+    slot: Bytes
+
+
+class Consumer:
+    """One session with an embedded service of its own.
+
+    Args:
+        config: of the service that is started.
+        journal: takes the reports of the service.
+
+    Raises:
+        ChunkdlError: the service could not start; the cause is told.
+    """
+
+    def __init__(self, config: ServiceConfig, journal: Journal) -> None:
+        self._journal = journal
+        self._slots = config.run.batch_slots
+        self._released: deque[Release] = deque()
+        self.held = 0
+        """Batches that were taken and not released."""
+        self._failure: ChunkdlError | None = None
+        self._inbox: deque[BatchReady | End] = deque()
+        self._arena: Arena | None = None
+        ours, theirs = channel()
+        specification = descriptor_of(cloudpickle.dumps(config))
+        try:
+            self._process = _start(theirs, specification)
+        finally:
+            theirs.close()
+            os.close(specification)
+        self._channel = ours
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(ours.fileno(), zmq.POLLIN)
+        self._stop = weakref.finalize(
+            self, _stop, os.getpid(), self._process, ours, self._socket, self._context
+        )
+        try:
+            self._arena = self._join(config)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the coordinator."""
+        return self._process.pid
+
+    def _join(self, config: ServiceConfig) -> Arena:
+        """Wait for the service to come up and open the session."""
+        self._channel.settimeout(START_TIMEOUT_S)
+        try:
+            data, descriptors = receive(self._channel, descriptors=1)
+        except TimeoutError:
+            raise ServiceDied(
+                f"the coordinator did not come up within {START_TIMEOUT_S:.0f} s"
+            ) from None
+        if not data:
+            raise self._died()
+        message = decode(data)
+        if isinstance(message, StreamFailed):
+            raise message.failure.to_error()
+        if not isinstance(message, ServiceUp):
+            raise ProtocolError(f"the coordinator began with {type(message).__name__}")
+        arena = Arena(descriptors[0], config.run.batch_slots, config.run.batch_slot_bytes)
+        os.close(descriptors[0])
+        self._socket.connect(message.endpoint)
+        self._send(Hello(PROTOCOL_VERSION, config.token, config.plan_hash, self._slots))
+        answer = self._wait(time.monotonic() + START_TIMEOUT_S)
+        if isinstance(answer, Refuse):
+            raise ProtocolError(f"the service refused the session: {answer.reason}")
+        if not isinstance(answer, Welcome):
+            raise ProtocolError(f"the service answered Hello with {type(answer).__name__}")
+        return arena
+
+    def next(self, timeout_s: float | None) -> Received | End:
+        """The next batch, or the end of the pass; blocks until it is there.
+
+        Args:
+            timeout_s: longest wait, seconds; None: as long as the service lives.
+
+        Raises:
+            GetTimeout: nothing came in time.
+            ServiceDied: the coordinator is gone.
+            ChunkdlError: the stream failed; raised again by every later call.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._return_slots()
+        if self.held == self._slots:
+            raise ProtocolError(
+                f"all {self._slots} batch slots are in use by batches that were taken with "
+                "copy=False; drop them before asking for more, or raise batch_slots"
+            )
+        message = self._inbox.popleft() if self._inbox else self._next(timeout_s)
+        if isinstance(message, End):
+            return message
+        if self._arena is None:
+            raise ProtocolError("a batch came before the session was open")
+        self.held += 1
+        return Received(message, self._arena.slot(message.slot))
+
+    def _next(self, timeout_s: float | None) -> BatchReady | End:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        message = self._wait(deadline)
+        if not isinstance(message, BatchReady | End):
+            raise ProtocolError(f"the service sent {type(message).__name__}")
+        return message
+
+    def release(self, message: BatchReady) -> None:
+        """Give a slot back; may be called from any thread."""
+        self.releaser(message)()
+
+    def releaser(self, message: BatchReady) -> Callable[[], None]:
+        """What gives a slot back when it is called, for finalizers.
+
+        It does not hold the consumer: a tensor that is kept must not keep the service running.
+        """
+        release = Release(message.batch, message.slot, message.generation)
+        return partial(self._released.append, release)
+
+    def flush(self) -> None:
+        """Tell the service which slots were given back."""
+        self._return_slots()
+
+    def next_epoch(self, epoch: int) -> None:
+        """Begin the next pass of a grid stream."""
+        self._send(NextEpoch(epoch))
+
+    def send_message(self, patient: int, note: bytes) -> None:
+        """Leave a pickled message for the next load of a patient."""
+        # Over the private channel: what comes from a socket is never unpickled.
+        try:
+            send(self._channel, encode(MessageToPatient(patient, note)))
+        except OSError:
+            raise self._died() from None
+
+    def statistics(self, timeout_s: float) -> Statistics:
+        """Counters of the service; batches that come before the answer are kept for `next`."""
+        self._return_slots()
+        self._send(AskStatistics())
+        deadline = time.monotonic() + timeout_s
+        while not isinstance(message := self._wait(deadline), Statistics):
+            if not isinstance(message, BatchReady | End):
+                raise ProtocolError(f"the service sent {type(message).__name__}")
+            self._inbox.append(message)
+        return message
+
+    def close(self) -> None:
+        """End the service; waits until its processes are gone. Closing twice is no error."""
+        self._stop()
+        if self._arena is not None:
+            self._arena.close()
+
+    # -------------------------------------------------------------------- waiting
+
+    def _wait(self, deadline: float | None) -> AnyMessage:
+        """The next message that is not for the log."""
+        while True:
+            left = self._left(deadline)
+            ready = dict(self._poller.poll(None if left is None else int(left * 1000) + 1))
+            if self._socket in ready:
+                message = decode(self._socket.recv())
+                if isinstance(message, Notice):
+                    if message.of_user:
+                        self._journal.log(message.text)
+                    else:
+                        log.log(message.level, "%s", message.text)
+                elif isinstance(message, RowsShaped | BigChunkOpened | CheckpointKept):
+                    self._journal.take(message)
+                elif isinstance(message, StreamFailed):
+                    self._failure = message.failure.to_error()
+                    raise self._failure
+                else:
+                    return message
+            elif ready:
+                self._failure = self._last_words()
+                raise self._failure
+            elif deadline is not None and time.monotonic() >= deadline:
+                raise GetTimeout(
+                    "no batch came in time; the service is alive (loader.stats() shows what it "
+                    "does). Raise the timeout, or look for slow storage"
+                )
+            self._return_slots()
+
+    def _left(self, deadline: float | None) -> float | None:
+        """Seconds to wait; short while slots may be given back by another thread meanwhile."""
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if self.held:
+            return LEASE_CHECK_S if left is None else min(left, LEASE_CHECK_S)
+        return left
+
+    def _last_words(self) -> ChunkdlError:
+        """What the coordinator said before it ended."""
+        with contextlib.suppress(OSError):
+            data, _ = receive(self._channel)
+            if data and isinstance(message := decode(data), StreamFailed):
+                return message.failure.to_error()
+        return self._died()
+
+    def _died(self) -> ServiceDied:
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return ServiceDied("the coordinator closed its channel but still runs")
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return ServiceDied(
+            f"the coordinator (pid {self._process.pid}) {how}; what it wrote to stderr says more"
+        )
+
+    def _return_slots(self) -> None:
+        while self._released:
+            self._send(self._released.popleft())
+            self.held -= 1
+
+    def _send(self, message: Message) -> None:
+        self._socket.send(encode(message))
+
+
+def _start(end: socket.socket, specification: int) -> subprocess.Popen[bytes]:
+    """Start the coordinator as a program of its own; the training process is never forked."""
+    descriptors = [end.fileno(), specification]
+    environment = dict(os.environ)
+    # The child must find the same packages, and the modules that user classes were defined in.
+    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment.setdefault(name, "1")
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "chunkdl_workers.coordinator",
+            str(os.getpid()),
+            *map(str, descriptors),
+        ],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        # Ctrl-C of the terminal is for the training process; the service follows it.
+        process_group=0,
+    )
+
+
+def _stop(
+    owner: int,
+    process: subprocess.Popen[bytes],
+    end: socket.socket,
+    messages: zmq.Socket[bytes],
+    context: zmq.Context[zmq.Socket[bytes]],
+) -> None:
+    """End the service and free what belongs to it; for close(), collection and exit."""
+    if os.getpid() != owner:
+        return  # a forked child of the training process; the service is not its own
+    end.close()  # the coordinator sees the end of its parent's channel, and ends
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    messages.close(0)
+    context.term()

@@ -1,0 +1,49 @@
+"""The failures that the coordinator finds by counting: how often is too often."""
+
+from __future__ import annotations
+
+from chunkdl.errors import Failure, HookError, SlideError, WorkerDied
+
+MAX_SUBSTITUTES = 100
+"""Substitutes in a row for one BigChunk before the dataset counts as unreadable."""
+MAX_DEATHS = 2
+"""Workers that one BigChunk may kill before it is quarantined and substituted."""
+
+
+def quarantine(ordinal: int, name: str, reason: str) -> Failure:
+    died = WorkerDied(f"BigChunk {ordinal} of {name} ended {MAX_DEATHS} workers ({reason})")
+    return Failure.of(died)
+
+
+def barren(ordinal: int) -> Failure:
+    error = HookError(
+        f"BigChunk {ordinal} was exhausted before it gave a single SmallChunk",
+        hook="extract_smallchunk",
+        kind="EXHAUSTED",
+    )
+    return Failure.of(error)
+
+
+def too_many_substitutes(last: Failure) -> Failure:
+    text = f"{MAX_SUBSTITUTES} substitutes in a row could not be read; the last: {last.message}"
+    if last.hook:
+        error = HookError(text, hook=last.hook, patient=last.patient, kind=last.raised)
+        return Failure.of(error)
+    return Failure.of(SlideError(text))
+
+
+def no_slide_left(slides: int, last: Failure) -> Failure:
+    error = SlideError(
+        f"none of the {slides} slides of the dataset can be used; the last: {last.message}"
+    )
+    return Failure.of(error)
+
+
+def nothing_changes() -> Failure:
+    error = HookError(
+        'the schedule said "not now", but nothing is on its way that could change its mind; it '
+        "has to choose a patient or HALT",
+        hook="choose",
+        kind="NOT_NOW",
+    )
+    return Failure.of(error)

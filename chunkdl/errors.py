@@ -1,0 +1,234 @@
+"""Every error that chunkdl raises, and errors as values that cross process borders.
+
+::
+
+    ChunkdlError
+    ├── ConfigError (ValueError)        an argument is wrong; nothing was started
+    │   └── MemoryLimitError            the configuration needs more memory than it may take
+    ├── DatasetError (ValueError)       a patient, record or manifest row is wrong
+    ├── SlideError                      a slide file cannot be used; names slide, level, region
+    │   ├── NoTissueError               the slide was read and has no position with enough tissue
+    │   └── ResolutionError             the slide cannot give the resolution that was asked for
+    ├── StateError (ValueError)         a saved state belongs to another stream
+    ├── WorkerError                     a worker process failed
+    │   ├── WorkerDied                  it ended without a word (signal, exit code)
+    │   ├── WorkerFailed                code in it raised; the remote traceback is the cause
+    │   └── HookError                   the user's code raised; names hook and patient
+    │       └── HookTimeout             the user's code did not come back in time
+    ├── ServiceDied                     the coordinator process is gone
+    ├── ProtocolError                   a message broke the protocol
+    ├── PackingError                    an object cannot be pickled, or not fit into shared memory
+    ├── GetTimeout (TimeoutError)       no batch within the time that get() was given
+    ├── EndOfStream (StopIteration)     the finite stream has delivered everything
+    └── Closed                          the loader was closed
+
+Rules of this file: the message is the only positional argument of every class, so that every
+error survives pickling; what else an error knows is a keyword and an attribute.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Self
+
+import msgspec
+
+
+class ChunkdlError(Exception):
+    """Base of every error that chunkdl raises."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+
+class ConfigError(ChunkdlError, ValueError):
+    """An argument is wrong; nothing was started. The message says what to change."""
+
+
+class MemoryLimitError(ConfigError):
+    """The configuration needs more memory than its limit or the machine allows."""
+
+
+class DatasetError(ChunkdlError, ValueError):
+    """A patient, a record or a manifest row is wrong; the message names it."""
+
+
+class SlideError(ChunkdlError):
+    """A slide file cannot be used.
+
+    Attributes:
+        slide: path of the slide.
+        level: pyramid level that was being read, None while opening.
+        region: (x, y, width, height) in pixels of that level, None while opening.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        slide: str = "",
+        level: int | None = None,
+        region: tuple[int, int, int, int] | None = None,
+    ) -> None:
+        where = [f"slide {slide}"] if slide else []
+        if level is not None:
+            where.append(f"level {level}")
+        if region is not None:
+            x, y, width, height = region
+            where.append(f"region {width}x{height} at ({x}, {y})")
+        super().__init__(f"{message} [{', '.join(where)}]" if where else message)
+        self.slide = slide
+        self.level = level
+        self.region = region
+
+
+class NoTissueError(SlideError):
+    """The slide was read and has no position with enough tissue."""
+
+
+class ResolutionError(SlideError):
+    """The slide cannot give the resolution that was asked for."""
+
+
+class StateError(ChunkdlError, ValueError):
+    """A saved state belongs to another stream, or is no state at all."""
+
+
+class WorkerError(ChunkdlError):
+    """A worker process failed."""
+
+
+class WorkerDied(WorkerError):
+    """A worker ended without a word; the message has the signal or the exit code."""
+
+
+class WorkerFailed(WorkerError):
+    """Code in a worker raised; ``__cause__`` is a `RemoteTraceback`."""
+
+
+class HookError(WorkerError):
+    """A hook, transform, policy or collate function of the user raised.
+
+    Attributes:
+        hook: class and method, or the name of the function.
+        patient: name of the patient it was about, empty for none.
+        kind: name of the class of what it raised.
+    """
+
+    def __init__(
+        self, message: str = "", *, hook: str = "", patient: str = "", kind: str = ""
+    ) -> None:
+        where = [hook] if hook else []
+        if patient:
+            where.append(f"patient {patient}")
+        super().__init__(f"{message} [{', '.join(where)}]" if where else message)
+        self.hook = hook
+        self.patient = patient
+        self.kind = kind
+
+
+class HookTimeout(HookError):
+    """Code of the user did not come back in time; the message has the place where it was."""
+
+
+class ServiceDied(ChunkdlError):
+    """The coordinator process is gone; the message has the last lines it wrote."""
+
+
+class ProtocolError(ChunkdlError):
+    """A message broke the protocol."""
+
+
+class PackingError(ChunkdlError):
+    """An object cannot be put into shared memory: it cannot be pickled, or is too large.
+
+    Attributes:
+        wanted_bytes: that it takes, None where its size is not the reason.
+        available_bytes: that there are for it, None as well.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        wanted_bytes: int | None = None,
+        available_bytes: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.wanted_bytes = wanted_bytes
+        self.available_bytes = available_bytes
+
+
+class GetTimeout(ChunkdlError, TimeoutError):
+    """No batch came within the time that get() was given."""
+
+
+class EndOfStream(ChunkdlError, StopIteration):
+    """The finite stream has delivered everything."""
+
+
+class Closed(ChunkdlError):
+    """The loader was closed; it gives no more batches."""
+
+
+class RemoteTraceback(Exception):
+    """Carries the formatted traceback of another process, so that a report shows both."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
+def _cut(text: str, part: slice) -> str:
+    """A part of a text, bounds in bytes; names of files may hold bytes that no text may have."""
+    return text.encode(errors="backslashreplace")[part].decode(errors="ignore")
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An error as a value: plain data, so that no process unpickles a class it does not have."""
+
+    kind: str
+    """Class name; a name of this module is rebuilt as that class."""
+    message: str
+    traceback: str
+    slide: str = ""
+    level: int | None = None
+    region: tuple[int, int, int, int] | None = None
+    hook: str = ""
+    patient: str = ""
+    raised: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """The failure that describes `error`, cut so that it fits into one message."""
+        text = "".join(traceback.format_exception(error))
+        slide = error if isinstance(error, SlideError) else SlideError()
+        hook = error if isinstance(error, HookError) else HookError()
+        return cls(
+            kind=type(error).__name__,
+            message=_cut(str(error), slice(4_000)),
+            traceback=_cut(text, slice(-16_000, None)),
+            slide=_cut(slide.slide, slice(4_000)),
+            level=slide.level,
+            region=slide.region,
+            hook=_cut(hook.hook, slice(1_000)),
+            patient=_cut(hook.patient, slice(1_000)),
+            raised=_cut(hook.kind, slice(1_000)),
+        )
+
+    def to_error(self) -> ChunkdlError:
+        """The error to raise on this side; its cause shows the remote traceback."""
+        known = globals().get(self.kind)
+        error: ChunkdlError
+        if isinstance(known, type) and issubclass(known, ChunkdlError):
+            error = known(self.message)
+            if isinstance(error, SlideError):
+                error.slide, error.level, error.region = self.slide, self.level, self.region
+            if isinstance(error, HookError):
+                error.hook, error.patient, error.kind = self.hook, self.patient, self.raised
+        else:
+            error = WorkerFailed(f"{self.kind}: {self.message}")
+        error.__cause__ = RemoteTraceback(self.traceback)
+        return error

@@ -1,0 +1,75 @@
+"""A flight recorder: what a worker was doing, readable after it hangs or dies.
+
+A small piece of anonymous memory that a worker and its parent share. The worker notes which hook
+it is in; `faulthandler` writes its stacks behind that, on request and at a crash.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+
+from chunkdl.memory.arena import create_memory
+
+_NOTE = struct.Struct("<qqqq")
+_STACK_AT = 4096
+_BYTES = 64 * 1024
+
+EXTRACT_BIGCHUNK, EXTRACT_SMALLCHUNK, TRANSFORM, SCHEDULE = 1, 2, 3, 4
+HOOKS = ("", "extract_bigchunk", "extract_smallchunk", "the transform", "the schedule")
+"""What of the user's code a worker can be in, by number; nothing for 0."""
+
+
+def create_recorder() -> int:
+    """Descriptor of a recorder for one worker; the caller closes it."""
+    descriptor = create_memory("chunkdl-recorder", _BYTES)
+    # faulthandler writes at the place of the descriptor, which both sides share.
+    os.lseek(descriptor, _STACK_AT, os.SEEK_SET)
+    return descriptor
+
+
+class Recorder:
+    """The worker's side."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._map = mmap.mmap(descriptor, _BYTES)
+        self._steps = 0
+
+    def enter(self, hook: int, patient: int, ordinal: int) -> None:
+        """Note that a call of the user's code begins."""
+        self._steps += 1
+        _NOTE.pack_into(self._map, 0, self._steps, hook, patient, ordinal)
+
+    def leave(self) -> None:
+        """Note that no code of the user is running."""
+        self.enter(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a worker noted last.
+
+    Attributes:
+        steps: how often it has noted something; it grows while the worker gets on.
+        hook: number in `HOOKS`.
+        patient: index; meaningless for hook 0.
+        ordinal: of the BigChunk; meaningless for hook 0.
+        stack: what `faulthandler` wrote.
+    """
+
+    steps: int
+    hook: int
+    patient: int
+    ordinal: int
+    stack: str
+
+
+def read_recorder(descriptor: int) -> Recorded:
+    """The parent's side."""
+    content = os.pread(descriptor, _BYTES, 0)
+    steps, hook, patient, ordinal = _NOTE.unpack_from(content)
+    stack = content[_STACK_AT:].rstrip(b"\0").decode(errors="replace")
+    hook = hook if 0 <= hook < len(HOOKS) else 0
+    return Recorded(steps, hook, patient, ordinal, stack)

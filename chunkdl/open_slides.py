@@ -1,0 +1,178 @@
+"""The slides that one loader has open, with everything the plan wants to know about each.
+
+Opening a slide, finding its tissue and counting its positions costs far more than reading one
+region, so the slides used last stay open, up to a bound on handles and on memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chunkdl.config import SlideEntry, StreamConfig
+from chunkdl.errors import NoTissueError
+from chunkdl.plan.grid import GridWindow, grid_windows
+from chunkdl.plan.positions import PositionSet, positions_of
+from chunkdl.plan.windows import Lattice
+from chunkdl.slides.registry import open_slide
+from chunkdl.slides.resolution import TargetGrid, resolve
+from chunkdl.slides.slide import Slide
+from chunkdl.tissue.cache import MaskCache
+from chunkdl.tissue.mask import TissueMask, compute_mask, mask_from, whole_slide_mask
+
+MOST_OPEN = 32
+"""Handles that one loader keeps; each holds a file descriptor and a few MB."""
+MOST_BYTES = 48 * 2**20
+"""Memory for the positions of the slides that one loader keeps."""
+
+
+class PlannedSlide:
+    """An open slide and its part of the plan.
+
+    Args:
+        entry: which slide.
+        config: of the stream.
+        cache: of tissue masks.
+
+    Raises:
+        SlideError: the slide cannot be opened or cannot give the wished resolution.
+    """
+
+    def __init__(self, entry: SlideEntry, config: StreamConfig, cache: MaskCache) -> None:
+        self.entry = entry
+        self._config = config
+        self._cache = cache
+        self.slide: Slide = open_slide(entry.path, config.reader)
+        try:
+            self.grid: TargetGrid = resolve(self.slide.info, config.resolution, entry.mpp)
+        except BaseException:
+            self.slide.close()
+            raise
+        self.lattice = Lattice.of(
+            self.slide.info.levels[self.grid.level],
+            self.grid,
+            config.bigchunk_px,
+            config.smallchunk_px,
+        )
+
+    @cached_property
+    def positions(self) -> PositionSet:
+        """Every place where a SmallChunk may be taken.
+
+        Raises:
+            NoTissueError: there is none.
+        """
+        positions = positions_of(
+            self.grid, self.mask, self._config.smallchunk_px, self._config.tissue_threshold
+        )
+        if not positions.count:
+            raise self._no_tissue()
+        return positions
+
+    @cached_property
+    def grid_windows(self) -> tuple[GridWindow, ...]:
+        """The windows of a grid pass, at least one.
+
+        Raises:
+            NoTissueError: there is none.
+        """
+        windows = grid_windows(
+            self.grid,
+            self.mask,
+            self._config.smallchunk_px,
+            self._config.bigchunk_px,
+            self._config.tissue_threshold,
+        )
+        if not windows:
+            raise self._no_tissue()
+        return windows
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what was computed so far, bytes."""
+        return self.positions.nbytes if "positions" in self.__dict__ else 0
+
+    @cached_property
+    def mask(self) -> TissueMask:
+        """The tissue of the slide, in the level-0 frame."""
+        info = self.slide.info
+        if self.entry.tissue_mask is not None:
+            return mask_from(self.entry.tissue_mask, info)
+        detector = self._config.tissue
+        if detector is None:
+            return whole_slide_mask(info)
+        return self._cache.get_or_compute(
+            self.entry.path,
+            detector,
+            lambda: compute_mask(self.slide, detector, self.entry.mpp),
+            settings=f"{info.reader} {self.entry.mpp}",
+        )
+
+    def _no_tissue(self) -> NoTissueError:
+        side = self._config.smallchunk_px
+        return NoTissueError(
+            f"no place for a SmallChunk of {side}x{side} px with at least "
+            f"{self._config.tissue_threshold:.0%} tissue; the slide has {self.grid.width}x"
+            f"{self.grid.height} px at this resolution (lower tissue_threshold or "
+            "smallchunk_size, or give another tissue detector or mask)",
+            slide=self.entry.path,
+        )
+
+
+class OpenSlides:
+    """The open slides of one loader, the least recently used closed first.
+
+    Args:
+        entries: all slides of the dataset.
+        config: of the stream.
+        mask_cache: folder of the tissue mask cache; None: the user's cache folder.
+    """
+
+    def __init__(
+        self, entries: Sequence[SlideEntry], config: StreamConfig, mask_cache: Path | None
+    ) -> None:
+        self._entries = entries
+        self._config = config
+        self._cache = MaskCache(mask_cache)
+        self._open: OrderedDict[int, PlannedSlide] = OrderedDict()
+
+    def get(self, index: int) -> PlannedSlide:
+        """The slide with that index, opened where it is not; borrowed until the next `get`.
+
+        Raises:
+            SlideError: it cannot be opened or cannot give the wished resolution.
+        """
+        if index in self._open:
+            self._open.move_to_end(index)
+            return self._open[index]
+        self._make_room()
+        planned = PlannedSlide(self._entries[index], self._config, self._cache)
+        self._open[index] = planned
+        return planned
+
+    def _make_room(self) -> None:
+        held = sum(planned.nbytes for planned in self._open.values())
+        while self._open and (len(self._open) >= MOST_OPEN or held > MOST_BYTES):
+            _, oldest = self._open.popitem(last=False)
+            held -= oldest.nbytes
+            oldest.slide.close()
+
+    def close(self) -> None:
+        """Close every slide."""
+        while self._open:
+            self._open.popitem()[1].slide.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,258 @@
+"""Who is sampled: patients with their records (files), and where a dataset comes from.
+
+`Record`, `Patient` and `Dataset` keep PyDmed's names, positional order and meaning, so that its
+users' code builds them unchanged. A patient is the unit of scheduling and of train/test splits.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import total_ordering
+from typing import Self, overload
+
+from chunkdl.errors import DatasetError
+from chunkdl.manifest import read_manifest, refuse
+
+SLIDE_SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".bif", ".svslide"),
+    *(".vms", ".vmu", ".czi", ".dcm"),
+)
+"""How the names of slide files end, in lower case."""
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One file of a patient.
+
+    Attributes:
+        rootdir: folder of the dataset; PyDmed's users end it with "/".
+        relativedir: the file, relative to `rootdir`.
+        dict_infos: free facts. chunkdl reads "slide" (bool: this record is a slide or is none,
+            whatever its name), "mpp" (microns per pixel of level 0, a float or (x, y), instead of
+            what the file says) and "tissue_mask" (a 2-D bool or uint8 array over the whole slide,
+            or the path of an image file of one).
+    """
+
+    rootdir: StrPath
+    relativedir: StrPath
+    dict_infos: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The file: `rootdir` and `relativedir` as `os.path.join` joins them."""
+        return os.path.join(self.rootdir, self.relativedir)
+
+    @property
+    def is_slide(self) -> bool:
+        """Whether the record is a slide: what `dict_infos["slide"]` says, else the file's name."""
+        said = self.dict_infos.get("slide")
+        return said if isinstance(said, bool) else self.path.lower().endswith(SLIDE_SUFFIXES)
+
+
+@total_ordering
+class Patient:
+    """The unit of scheduling: an id, records and labels.
+
+    Patients are equal, ordered and hashed by their id alone.
+
+    Attributes:
+        int_uniqueid: unique within a dataset.
+        dict_records: by a key of the user's choice: `Record` values are files, all others labels.
+        name: for people, as in logs and tables; the id as text when not given.
+    """
+
+    def __init__(
+        self, int_uniqueid: int, dict_records: dict[str, object], *, name: str | None = None
+    ) -> None:
+        try:
+            self.int_uniqueid = operator.index(int_uniqueid)
+        except TypeError as error:
+            raise DatasetError(
+                f"the id of a patient must be an int, not {int_uniqueid!r}"
+            ) from error
+        self.dict_records = dict_records
+        self.name = str(self.int_uniqueid) if name is None else name
+
+    @property
+    def slides(self) -> tuple[Record, ...]:
+        """The records that are slides, in the order of `dict_records`."""
+        records = (value for value in self.dict_records.values() if isinstance(value, Record))
+        return tuple(record for record in records if record.is_slide)
+
+    @property
+    def labels(self) -> Mapping[str, object]:
+        """What is no record in `dict_records`, such as the label columns of a manifest."""
+        return {
+            key: value for key, value in self.dict_records.items() if not isinstance(value, Record)
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Patient):
+            return NotImplemented
+        return self.int_uniqueid == other.int_uniqueid
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Patient):
+            return NotImplemented
+        return self.int_uniqueid < other.int_uniqueid
+
+    def __hash__(self) -> int:
+        return hash(self.int_uniqueid)
+
+    def __repr__(self) -> str:
+        return f"Patient({self.int_uniqueid}, name={self.name!r}, slides={len(self.slides)})"
+
+
+class Dataset(Sequence[Patient]):
+    """Patients under one name, in a fixed order.
+
+    Args:
+        str_dsname: the name.
+        list_patients: patients with ids that are unique among them; may be empty.
+
+    Raises:
+        DatasetError: an element is no `Patient`, or an id comes twice.
+    """
+
+    def __init__(self, str_dsname: str, list_patients: Iterable[Patient]) -> None:
+        self.str_dsname = str_dsname
+        self.list_patients = list(list_patients)
+        seen: dict[int, Patient] = {}
+        for patient in self.list_patients:
+            if not isinstance(patient, Patient):
+                raise DatasetError(f"dataset {str_dsname!r}: {patient!r} is no Patient")
+            if patient.int_uniqueid in seen:
+                raise DatasetError(
+                    f"dataset {str_dsname!r}: {seen[patient.int_uniqueid]!r} and {patient!r} have "
+                    f"the same id; give each patient its own"
+                )
+            seen[patient.int_uniqueid] = patient
+
+    @classmethod
+    def from_slides(cls, slides: StrPath | Iterable[StrPath], *, name: str | None = None) -> Self:
+        """One patient per slide, in the order of the paths.
+
+        Args:
+            slides: a slide file, a folder, or several of them. A folder is searched with all its
+                subfolders (not through links, hidden names left out) for `SLIDE_SUFFIXES`, sorted
+                by path; a folder with DICOM files is one slide, stood for by its first file.
+            name: of the dataset; the folder's name when only that is given, else "slides".
+
+        Raises:
+            DatasetError: a path is not there, comes twice, or no slide was found.
+        """
+        given = [slides] if isinstance(slides, str | os.PathLike) else list(slides)
+        paths = [os.path.abspath(path) for path in given]
+        problems: list[str] = []
+        found: dict[str, tuple[str, str]] = {}
+        for path in paths:
+            try:
+                for root, relative in _slides_at(path):
+                    if os.path.join(root, relative) in found:
+                        problems.append(f"{os.path.join(root, relative)} comes twice")
+                    found[os.path.join(root, relative)] = root, relative
+            except OSError as error:
+                problems.append(f"{error.filename} cannot be used: {error.strerror}")
+        refuse("the given slides", problems)
+        if not found:
+            raise DatasetError(
+                f"no slides in {', '.join(paths[:3]) or 'an empty list'}; looked for files that "
+                f"end with {', '.join(SLIDE_SUFFIXES)}"
+            )
+        if name is None:
+            one_folder = len(paths) == 1 and os.path.isdir(paths[0])
+            name = os.path.basename(paths[0]) if one_folder else "slides"
+        records = [Record(root, relative, {"slide": True}) for root, relative in found.values()]
+        return cls(
+            name,
+            [
+                Patient(index, {"slide": record}, name=_slide_name(record))
+                for index, record in enumerate(records)
+            ],
+        )
+
+    @classmethod
+    def from_csv(cls, path: StrPath, *, root: StrPath | None = None) -> Self:
+        """The dataset of a manifest: a UTF-8 CSV file with one row per slide.
+
+        Columns: `patient` (any text; equal text is one patient, ids count from 0 in the order of
+        appearance), `slide` (a file, or a folder of DICOM files), optional `mpp` ("0.25", or
+        "0.25 0.26" for x and y) and `tissue_mask` (an image file), both empty where a slide has
+        none; every other column is a label, equal in all rows of a patient. A label column whose
+        cells are all numbers becomes int or float, else all its cells stay text; an empty cell
+        is None.
+
+        Args:
+            path: the manifest; its name without suffix becomes the dataset's name.
+            root: folder that the paths in it are relative to; the manifest's own when not given.
+
+        Raises:
+            DatasetError: the manifest cannot be used; names the file and up to ten bad rows
+                (the header is row 1).
+        """
+        manifest = os.fspath(path)
+        base = os.path.abspath(os.path.dirname(manifest) if root is None else root)
+        patients = []
+        for index, entry in enumerate(read_manifest(manifest, base)):
+            records: dict[str, object] = {}
+            for number, slide in enumerate(entry.slides, start=1):
+                # PyDmed's users add the two strings, which must come out right for both kinds.
+                rootdir = "" if os.path.isabs(slide.path) else os.path.join(base, "")
+                key = "slide" if number == 1 else f"slide:{number}"
+                records[key] = Record(rootdir, slide.path, {"slide": True, **slide.infos})
+            patients.append(Patient(index, {**records, **entry.labels}, name=entry.name))
+        return cls(os.path.splitext(os.path.basename(manifest))[0], patients)
+
+    def __len__(self) -> int:
+        return len(self.list_patients)
+
+    def __iter__(self) -> Iterator[Patient]:
+        return iter(self.list_patients)
+
+    @overload
+    def __getitem__(self, index: int) -> Patient: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Patient]: ...
+    def __getitem__(self, index: int | slice) -> Patient | list[Patient]:
+        return self.list_patients[index]
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.str_dsname!r}, {len(self)} patients)"
+
+
+def _slides_at(path: str) -> list[tuple[str, str]]:
+    """The slides at a file or below a folder, sorted, as (rootdir, relativedir).
+
+    Raises:
+        OSError: the path, or a folder below it, cannot be looked at.
+    """
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        folder, name = os.path.split(path)
+        return [(os.path.join(folder, ""), name)]
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found: list[str] = []
+    for folder, subfolders, files in os.walk(path, onerror=stop):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # Hidden files: copies made on a Mac have a "._name.svs" beside every "name.svs".
+        names = [name for name in files if not name.startswith(".")]
+        slides = [name for name in names if name.lower().endswith(SLIDE_SUFFIXES)]
+        dicom = sorted(name for name in slides if name.lower().endswith(".dcm"))
+        found += [os.path.join(folder, name) for name in slides if name not in dicom[1:]]
+    return [(os.path.join(path, ""), os.path.relpath(file, path)) for file in sorted(found)]
+
+
+def _slide_name(record: Record) -> str:
+    """What to call a slide: its relative path, for DICOM that of its folder."""
+    relative = os.fspath(record.relativedir)
+    if not relative.lower().endswith(".dcm"):
+        return relative
+    return os.path.dirname(relative) or os.path.basename(os.path.dirname(record.path))

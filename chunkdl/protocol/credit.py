@@ -1,0 +1,50 @@
+"""How many batches a consumer may still be sent: the only flow control. Pure."""
+
+from __future__ import annotations
+
+from chunkdl.errors import ProtocolError
+
+MAX_CREDIT = 4096
+
+
+class Credit:
+    """The credit of one consumer; a batch is sent for one unit, a release gives one back.
+
+    Outstanding batches never exceed what was granted, so the memory that they take is bounded
+    without any high-water mark.
+    """
+
+    def __init__(self) -> None:
+        self._granted = 0
+        self._sent = 0
+        self._returned = 0
+
+    @property
+    def available(self) -> int:
+        """Batches that may be sent now."""
+        return self._granted - self.outstanding
+
+    @property
+    def outstanding(self) -> int:
+        """Batches sent and not returned."""
+        return self._sent - self._returned
+
+    def grant(self, batches: int) -> None:
+        """The consumer takes `batches` more at a time."""
+        if batches < 1 or self._granted + batches > MAX_CREDIT:
+            raise ProtocolError(
+                f"a grant of {batches} batches on top of {self._granted}; 1 to {MAX_CREDIT} in all"
+            )
+        self._granted += batches
+
+    def spend(self) -> None:
+        """One batch is sent."""
+        if self.available < 1:
+            raise ProtocolError("a batch was sent without credit")
+        self._sent += 1
+
+    def give_back(self) -> None:
+        """The consumer is done with one batch."""
+        if self.outstanding < 1:
+            raise ProtocolError("a batch was released that was not out")
+        self._returned += 1

@@ -1,0 +1,1 @@
+"""What PyDmed keeps under the name `utils`; each module has the functions of PyDmed's own."""

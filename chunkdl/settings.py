@@ -1,0 +1,309 @@
+"""From the arguments of a user to a checked configuration; refuses every mistake it can see.
+
+Nothing is started here: slides are opened and closed again, memory is only counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import operator
+import os
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from chunkdl.arguments import Arguments, choice, flag, folder, number, whole
+from chunkdl.config import Rows, RunConfig, ServiceConfig, SlideEntry, StreamConfig
+from chunkdl.errors import ConfigError, MemoryLimitError, ResolutionError, SlideError
+from chunkdl.machine import available_memory, cores, parse_bytes
+from chunkdl.memory.arena import ALIGNMENT, aligned
+from chunkdl.patients import Dataset
+from chunkdl.plan.cursor import Cursor
+from chunkdl.seeding import MAX_SEED
+from chunkdl.slide_table import identity, slide_table
+from chunkdl.slides.registry import READERS, open_slide
+from chunkdl.slides.resolution import Resolution, resolve, wished_resolution
+from chunkdl.tissue.detectors import TissueDetector, detector_by_name
+from chunkdl.tissue.mask import mask_from
+from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of, user_code
+
+CHECKED_SLIDES = 64
+"""Slides of a larger dataset that are opened before anything starts, evenly spread."""
+WORKER_BYTES = 150 * 2**20
+"""What a process takes beside the arenas, at most; used only to see whether the machine has it."""
+SHARE_OF_BATCHES = 0.25
+"""Of memory_limit, for batches whose rows the user's code makes."""
+MOST_ROWS = 4096
+"""Of a batch: its tickets have to fit into messages."""
+
+log = logging.getLogger("chunkdl")
+
+
+def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
+    """The configuration of a service for `dataset`, everything checked.
+
+    Raises:
+        ConfigError: an argument is wrong; the message says what to change.
+        DatasetError: the dataset has no slides, or a record says something impossible.
+        ResolutionError: a slide cannot give the resolution.
+        SlideError: a given tissue mask does not fit its slide, or no slide can be opened.
+    """
+    rows = rows_of(arguments)
+    slides, slides_of_patient = slide_table(dataset, needs_slides=rows != "hooks")
+    policy, own_policy = policies_of(arguments, dataset, rows)
+    stream = dataclasses.replace(
+        _stream(arguments, rows),
+        policy=policy,
+        one_load_per_patient=rows == "hooks" and flag("checkpoints", arguments.checkpoints),
+    )
+    if rows == "hooks":
+        # More open at a time than there are patients would load one of them twice at a time.
+        stream = hook_stream(stream, len(dataset))
+    run = _run(arguments, stream)
+    if rows != "hooks":
+        _check_slides(slides, stream)
+    plan_hash = _plan_hash(dataset, slides, stream, identity_of(arguments, own_policy))
+    cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
+    return ServiceConfig(
+        stream=stream,
+        run=run,
+        slides=slides,
+        slides_of_patient=slides_of_patient,
+        patients=tuple(patient.name for patient in dataset),
+        user=user_code(dataset, arguments, rows, own_policy),
+        has_scheduler=own_policy is not None,
+        plan_hash=plan_hash,
+        cursor=cursor.to_dict(),
+        token=secrets.token_bytes(16),
+    )
+
+
+def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
+    smallchunk = whole("smallchunk_size", arguments.smallchunk_size, 1, 16384)
+    bigchunk = whole("bigchunk_size", arguments.bigchunk_size, 1, 32768)
+    if bigchunk < smallchunk:
+        raise ConfigError(
+            f"bigchunk_size={bigchunk} is smaller than smallchunk_size={smallchunk}; a BigChunk "
+            "must hold at least one SmallChunk"
+        )
+    reuse = number("reuse", arguments.reuse)
+    if not 0 < reuse <= 1000:
+        raise ConfigError(f"reuse={reuse!r} must lie above 0 and be at most 1000")
+    threshold = number("tissue_threshold", arguments.tissue_threshold)
+    if not 0 <= threshold <= 1:
+        raise ConfigError(f"tissue_threshold={threshold!r} must lie between 0 and 1")
+    choice("reader", arguments.reader, ("auto", *READERS))
+    calls = arguments.smallchunks_per_bigchunk
+    return StreamConfig(
+        seed=whole("seed", arguments.seed, 0, MAX_SEED),
+        batch_size=whole("batch_size", arguments.batch_size, 1, MOST_ROWS),
+        smallchunk_px=smallchunk,
+        bigchunk_px=bigchunk,
+        resolution=_resolution(arguments),
+        num_bigchunks=whole("num_bigchunks", arguments.num_bigchunks, 1, 4096),
+        reuse=reuse,
+        smallchunks_per_bigchunk=(
+            0
+            if calls is None
+            else whole("smallchunks_per_bigchunk", calls, 1, 10**9 if rows == "hooks" else 100_000)
+        ),
+        tissue_threshold=threshold,
+        tissue=_detector(arguments.tissue),
+        reader=arguments.reader,
+        grid=flag("grid", arguments.grid),
+        drop_last=flag("drop_last", arguments.drop_last),
+        rows=rows,
+        # Whatever is made of them here, they may be anything until then.
+        objects=rows == "hooks"
+        and (
+            arguments.collate_func is not None
+            or (arguments.tfms is not None and arguments.tfms_in == "consumer")
+        ),
+    )
+
+
+def _detector(tissue: str | TissueDetector | None) -> TissueDetector | None:
+    if tissue is None or tissue == "none":
+        return None
+    if isinstance(tissue, str):
+        return detector_by_name(tissue)
+    if not (callable(tissue) and hasattr(tissue, "key")):
+        raise ConfigError(
+            f'tissue={tissue!r} is no detector; give "otsu", "hsv", "none", or an object with '
+            "name, key and __call__ (see chunkdl.tissue.detectors)"
+        )
+    return tissue
+
+
+def _resolution(arguments: Arguments) -> Resolution:
+    policy = arguments.resolution_policy
+    if policy is not None:
+        choice("resolution_policy", policy, ("error", "nearest", "floor", "ceil", "resample"))
+    return wished_resolution(arguments.level, arguments.mpp, arguments.downsample, policy)
+
+
+def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
+    have = cores()
+    loaders, collectors = arguments.num_loaders, arguments.num_collectors
+    choice("order", arguments.order, ("strict", "relaxed"))
+    if arguments.on_error is not None:
+        choice("on_error", arguments.on_error, ("substitute", "raise"))
+    stall_timeout = number("stall_timeout", arguments.stall_timeout)
+    if not stall_timeout > 0:
+        raise ConfigError(f"stall_timeout={stall_timeout!r} must be above 0 (seconds)")
+    hook_timeout = arguments.hook_timeout
+    if hook_timeout is not None and not number("hook_timeout", hook_timeout) > 0:
+        raise ConfigError(f"hook_timeout={hook_timeout!r} must be above 0 (seconds), or None")
+    try:
+        affinity = tuple(operator.index(core) for core in arguments.cpu_affinity or ())
+    except TypeError as error:
+        raise ConfigError(
+            f"cpu_affinity={arguments.cpu_affinity!r} is no sequence of core numbers"
+        ) from error
+    if not set(affinity) <= os.sched_getaffinity(0):
+        raise ConfigError(
+            f"cpu_affinity={list(affinity)} names cores that this process may not use; it may "
+            f"use {sorted(os.sched_getaffinity(0))}"
+        )
+    num_loaders = have if loaders is None else whole("num_loaders", loaders, 1, 1024)
+    most = parse_bytes(arguments.memory_limit, "memory_limit")
+    batch_slots = whole("batch_slots", arguments.batch_slots, 2, 1024)
+    if collectors is None:
+        # The user's code may cost as much as reading does.
+        collectors = max(1, have // 6 if stream.rows == "plain" else have // 2)
+    slots, slot_bytes, batch_slot_bytes = _memory(stream, num_loaders, batch_slots, most)
+    return RunConfig(
+        num_loaders=num_loaders,
+        num_collectors=whole("num_collectors", collectors, 1, 1024),
+        bigchunk_slots=slots,
+        batch_slots=batch_slots,
+        bigchunk_slot_bytes=slot_bytes,
+        batch_slot_bytes=batch_slot_bytes,
+        order=arguments.order,
+        on_error=arguments.on_error or "substitute",
+        on_hook_error=arguments.on_error or "raise",
+        mask_cache=folder("mask_cache", arguments.mask_cache),
+        cpu_affinity=affinity,
+        stall_timeout_s=stall_timeout,
+        hook_timeout_s=hook_timeout,
+        max_restarts=whole("max_restarts", arguments.max_restarts, 0),
+    )
+
+
+def _memory(
+    stream: StreamConfig, num_loaders: int, batch_slots: int, memory_limit: int
+) -> tuple[int, int, int]:
+    """BigChunk slots (the open ones and as much look-ahead as helps and fits), and slot sizes.
+
+    What the user's code makes has no known size: rows that it makes may take `SHARE_OF_BATCHES` of
+    the memory, its BigChunks share the rest equally.
+
+    Raises:
+        MemoryLimitError: not even the open ones fit.
+    """
+    # Two tickets a loader, and two BigChunks that wait to be opened.
+    wished = stream.num_bigchunks + 2 * num_loaders + 2
+    batch = aligned(stream.batch_layout.slot_bytes)
+    if stream.rows != "plain":
+        batch = max(ALIGNMENT, int(memory_limit * SHARE_OF_BATCHES) // batch_slots)
+        batch = batch // ALIGNMENT * ALIGNMENT
+    batches = batch_slots * batch
+    if stream.rows == "hooks":
+        bigchunk = (memory_limit - batches) // wished // ALIGNMENT * ALIGNMENT
+        log.info("memory: %d BigChunks of at most %.1f MiB", wished, bigchunk / 2**20)
+        return wished, max(ALIGNMENT, bigchunk), batch
+    bigchunk = aligned(stream.bigchunk_layout.slot_bytes)
+    fitting = (memory_limit - batches) // bigchunk
+    least = stream.num_bigchunks + 1
+    if fitting < least:
+        raise MemoryLimitError(
+            f"memory_limit of {memory_limit / 2**20:.0f} MiB is too small: {least} BigChunks of "
+            f"{bigchunk / 2**20:.1f} MiB (num_bigchunks={stream.num_bigchunks} and one to come) "
+            f"and {batch_slots} batches of {batches / batch_slots / 2**20:.1f} MiB take "
+            f"{(least * bigchunk + batches) / 2**20:.0f} MiB; raise memory_limit, or lower "
+            "num_bigchunks, bigchunk_size or batch_size"
+        )
+    slots = min(wished, fitting)
+    needed = slots * bigchunk + batches
+    available = available_memory()
+    if needed > available:
+        raise MemoryLimitError(
+            f"the stream needs {needed / 2**20:.0f} MiB and {available / 2**20:.0f} MiB are "
+            "available here; lower num_bigchunks, bigchunk_size, batch_size or memory_limit"
+        )
+    log.info(
+        "memory: %d BigChunks of %.1f MiB + %d batches of %.1f MiB = %.0f MiB",
+        slots,
+        bigchunk / 2**20,
+        batch_slots,
+        batches / batch_slots / 2**20,
+        needed / 2**20,
+    )
+    return slots, bigchunk, batch
+
+
+def _check_slides(slides: Sequence[SlideEntry], stream: StreamConfig) -> None:
+    """Open some slides and refuse what can never work on them.
+
+    A file that cannot be opened is no mistake in the arguments: it is left out, and reported,
+    when its turn comes; unless nothing can be opened.
+    """
+    step = max(1, len(slides) // CHECKED_SLIDES)
+    unreadable: SlideError | None = None
+    opened = 0
+    for entry in slides[::step]:
+        try:
+            slide = open_slide(entry.path, stream.reader)
+        except SlideError as error:
+            unreadable = error
+            continue
+        opened += 1
+        try:
+            grid = resolve(slide.info, stream.resolution, entry.mpp)
+            if entry.tissue_mask is not None:
+                mask_from(entry.tissue_mask, slide.info)
+        finally:
+            slide.close()
+        if min(grid.width, grid.height) < stream.smallchunk_px:
+            raise ResolutionError(
+                f"smallchunk_size={stream.smallchunk_px} is larger than the slide, which has "
+                f"{grid.width}x{grid.height} px at this resolution; lower it, or ask for a finer "
+                "resolution",
+                slide=entry.path,
+            )
+    if not opened and unreadable is not None:
+        raise unreadable
+
+
+def _plan_hash(
+    dataset: Dataset, slides: Sequence[SlideEntry], stream: StreamConfig, user: list[Any]
+) -> str:
+    """Identifies what the stream depends on: the same on every machine that has the same files."""
+    detector = None if stream.tissue is None else stream.tissue.key
+    facts: list[Any] = [
+        [
+            stream.seed,
+            stream.batch_size,
+            stream.smallchunk_px,
+            stream.bigchunk_px,
+            [stream.resolution.unit, stream.resolution.value, stream.resolution.policy],
+            stream.num_bigchunks,
+            stream.reuse,
+            stream.smallchunks_per_bigchunk,
+            stream.tissue_threshold,
+            detector,
+            stream.reader,
+            stream.grid,
+            stream.drop_last,
+            repr(stream.policy),
+            stream.one_load_per_patient,
+            user,
+        ],
+        [patient.int_uniqueid for patient in dataset],
+        [identity(entry) for entry in slides],
+    ]
+    return hashlib.sha256(msgspec.msgpack.encode(facts)).hexdigest()

@@ -1,0 +1,1 @@
+"""Slide files: one protocol, one file per reader, resolution and resampling."""

@@ -1,0 +1,227 @@
+"""Which level serves a wished resolution, and the grid of target pixels that follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from chunkdl.errors import ConfigError, ResolutionError
+from chunkdl.slides.slide import SlideInfo
+
+Unit = Literal["level", "mpp", "downsample"]
+Policy = Literal["error", "nearest", "floor", "ceil", "resample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The resolution that the user wants, for every slide of the dataset."""
+
+    unit: Unit
+    value: float
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGrid:
+    """The pixels of one slide at the wished resolution: the *target frame* of the plan.
+
+    Target pixel (X, Y) covers the level's area [X·factor, (X+1)·factor) × [Y·factor, (Y+1)·factor).
+
+    Attributes:
+        level: the level that is read.
+        factor: level pixels per target pixel; 1.0 means that the level is delivered as it is.
+        width, height: target pixels that lie wholly inside the level.
+        downsample: level-0 pixels per target pixel.
+        mpp: microns per target pixel, None where the slide does not say.
+    """
+
+    level: int
+    factor: float
+    width: int
+    height: int
+    downsample: float
+    mpp: float | None
+
+
+def wished_resolution(
+    level: int | None,
+    mpp: float | None,
+    downsample: float | None,
+    policy: Policy | None = None,
+) -> Resolution:
+    """The resolution that the three arguments of a user mean; level 0 where none is given.
+
+    Raises:
+        ConfigError: there are several, or one is no number that it may be.
+    """
+    wishes: dict[Unit, float | None] = {"level": level, "mpp": mpp, "downsample": downsample}
+    given = {unit: value for unit, value in wishes.items() if value is not None}
+    if len(given) > 1:
+        raise ConfigError(f"give one of level, mpp and downsample, not {', '.join(given)}")
+    level_0: tuple[Unit, float] = ("level", 0)
+    unit, value = next(iter(given.items()), level_0)
+    if policy is None:
+        policy = "error" if unit == "level" else "resample"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{unit}={value!r} is no number")
+    resolution = Resolution(unit, value, policy)
+    check_resolution(resolution)
+    return resolution
+
+
+MATCH_LIMIT = 0.01
+"""Relative difference up to which a level is the wished resolution, under every policy: scanners do
+not know their microns per pixel better, and levels are rounded to whole pixels."""
+NEAREST_LIMIT = 0.05
+"""Relative difference up to which "nearest" takes a level, and "resample" a level 0 that is too
+coarse."""
+
+
+def resolve(
+    info: SlideInfo, resolution: Resolution, mpp: tuple[float, float] | None = None
+) -> TargetGrid:
+    """Choose the level that serves the wish, and lay the grid of target pixels on it.
+
+    Let r be the wish and v the value of a level in the same unit: its index, its microns per
+    pixel, or its downsample. A level within 1 % of r is taken as it is under
+    every policy. Else
+
+    ========== ====================================================================
+    error      no level
+    nearest    the smallest abs(v - r), if it is at most 5 % of r
+    floor      the smallest v >= r: not finer than asked; the coarsest if there is none
+    ceil       the largest v <= r: not coarser than asked; level 0 if there is none
+    resample   as ceil, reduced by the factor r / v; level 0 as it is where it is up to 5 %
+               coarser than r (0.2528 for a wish of 0.25); a finer wish is an error
+    ========== ====================================================================
+
+    A slide has one mpp here, the mean of x and y. `TargetGrid.mpp` and `TargetGrid.downsample`
+    tell what is delivered, not what was asked for.
+
+    Args:
+        info: the facts of the slide.
+        resolution: the wish, the same for every slide.
+        mpp: microns per pixel of level 0 as (x, y), in place of what the file says.
+
+    Raises:
+        ConfigError: the wish makes no sense for any slide.
+        ResolutionError: this slide cannot serve it.
+    """
+    check_resolution(resolution)
+    base_mpp = _base_mpp(info, mpp)
+    values = _values(info, resolution, base_mpp)
+    level = _choose(info, resolution, values)
+    factor = 1.0
+    if resolution.policy == "resample":
+        factor = _reduction(info, resolution, values[level])
+    chosen = info.levels[level]
+    width, height = math.floor(chosen.width / factor), math.floor(chosen.height / factor)
+    if min(width, height) < 1:
+        raise _unserved(info, resolution, values, "not one target pixel fits into the slide")
+    downsample = factor * chosen.downsample
+    return TargetGrid(
+        level=level,
+        factor=factor,
+        width=width,
+        height=height,
+        downsample=downsample,
+        mpp=None if base_mpp is None else base_mpp * downsample,
+    )
+
+
+def check_resolution(resolution: Resolution) -> None:
+    """Check what can be checked without a slide.
+
+    Raises:
+        ConfigError: the wish makes no sense for any slide.
+    """
+    unit, value, policy = resolution.unit, resolution.value, resolution.policy
+    if unit != "level":
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{unit}={value!r} is no resolution: give a number above 0")
+        return
+    if not (math.isfinite(value) and value >= 0 and value == int(value)):
+        raise ConfigError(f"level={value!r} is no level: give an integer from 0 on")
+    if policy == "resample":
+        raise ConfigError(
+            "a level cannot be resampled to itself: give mpp= or downsample= for the policy "
+            "'resample', or another policy for level="
+        )
+
+
+def _base_mpp(info: SlideInfo, override: tuple[float, float] | None) -> float | None:
+    given = info.mpp if override is None else override
+    if given is None:
+        return None
+    if not all(math.isfinite(value) and value > 0 for value in given):
+        raise ConfigError(f"the mpp {given} given for slide {info.path} is not above 0")
+    return (given[0] + given[1]) / 2
+
+
+def _values(info: SlideInfo, resolution: Resolution, base_mpp: float | None) -> tuple[float, ...]:
+    """The value of every level in the unit of the wish."""
+    if resolution.unit == "level":
+        return tuple(float(index) for index in range(len(info.levels)))
+    if resolution.unit == "downsample":
+        return tuple(level.downsample for level in info.levels)
+    if base_mpp is None:
+        raise ResolutionError(
+            f"mpp={resolution.value:g} was asked for, but the file does not say its microns per "
+            "pixel: give them for this slide as mpp in the dataset, or ask for level= or "
+            "downsample=",
+            slide=info.path,
+        )
+    return tuple(base_mpp * level.downsample for level in info.levels)
+
+
+def _choose(info: SlideInfo, resolution: Resolution, values: tuple[float, ...]) -> int:
+    """Index of the level to read."""
+    wish, policy = resolution.value, resolution.policy
+    nearest = min(range(len(values)), key=lambda index: abs(values[index] - wish))
+    away = abs(values[nearest] - wish)
+    if away <= MATCH_LIMIT * wish:
+        return nearest
+    if resolution.unit == "level" or policy == "error":
+        raise _unserved(info, resolution, values, "no level is at it")
+    if policy == "nearest":
+        if away > NEAREST_LIMIT * wish:
+            raise _unserved(info, resolution, values, "no level is within 5 % of it")
+        return nearest
+    if policy == "floor":
+        coarser = [index for index, value in enumerate(values) if value >= wish]
+        return min(coarser or [_coarsest(values)], key=lambda index: values[index])
+    finer = [index for index, value in enumerate(values) if value <= wish]
+    return max(finer or [0], key=lambda index: values[index])
+
+
+def _coarsest(values: tuple[float, ...]) -> int:
+    return max(range(len(values)), key=lambda index: values[index])
+
+
+def _reduction(info: SlideInfo, resolution: Resolution, value: float) -> float:
+    """Level pixels per target pixel under the policy "resample"."""
+    wish = resolution.value
+    if abs(value - wish) <= MATCH_LIMIT * wish or wish < value <= wish * (1 + NEAREST_LIMIT):
+        return 1.0
+    if value > wish:
+        raise ResolutionError(
+            f"{resolution.unit}={wish:g} is finer than level 0, which is at {value:g}; chunkdl "
+            "does not invent pixels: ask for a coarser resolution, or leave this slide out",
+            slide=info.path,
+        )
+    return wish / value
+
+
+def _unserved(
+    info: SlideInfo, resolution: Resolution, values: tuple[float, ...], why: str
+) -> ResolutionError:
+    have = ", ".join(
+        f"level {index}: {value:g} ({level.width}x{level.height})"
+        for index, (value, level) in enumerate(zip(values, info.levels, strict=True))
+    )
+    return ResolutionError(
+        f"{resolution.unit}={resolution.value:g} with the policy {resolution.policy!r}: {why}; "
+        f"the slide has, in that unit, {have}",
+        slide=info.path,
+    )

@@ -1,0 +1,161 @@
+"""From the bytes of a batch slot to torch tensors; the only importer of torch.
+
+The default copies a slot once, in one piece, into memory that belongs to the user. That memory is
+taken from a pool and goes back to it when the last tensor on it is gone: fresh pages would cost
+more than the copy.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from chunkdl.chunks import Batch
+from chunkdl.errors import ConfigError
+from chunkdl.layouts import Array, BatchLayout, Bytes
+from chunkdl.memory.packing import load, unpack
+from chunkdl.patients import Patient
+
+KEPT_BUFFERS = 4
+"""Buffers kept for the next batches; more are freed."""
+
+
+class BufferPool:
+    """Memory for copied batches.
+
+    Args:
+        size: bytes of one buffer.
+        pin: page-locked memory, for fast and asynchronous copies to a GPU.
+    """
+
+    def __init__(self, size: int, *, pin: bool) -> None:
+        self.pinned = pin
+        self._size = size
+        self._free: list[npt.NDArray[np.uint8]] = []
+
+    def take(self) -> Bytes:
+        """A buffer of `size` bytes; it returns to the pool when nothing refers to it any more."""
+        memory = self._free.pop() if self._free else self._fresh()
+        # Views refer to the array that owns the memoryview, so its end is the end of the last view.
+        buffer = np.frombuffer(memory.data, dtype=np.uint8)
+        weakref.finalize(buffer, _give_back, self._free, memory)
+        return buffer
+
+    def _fresh(self) -> npt.NDArray[np.uint8]:
+        if self.pinned:
+            pinned: npt.NDArray[np.uint8] = torch.empty(
+                self._size, dtype=torch.uint8, pin_memory=True
+            ).numpy()
+            return pinned
+        return np.empty(self._size, dtype=np.uint8)
+
+
+def _give_back(free: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
+    if len(free) < KEPT_BUFFERS:
+        free.append(memory)
+
+
+def leased(slot: Bytes, when_dropped: Callable[[], None]) -> Bytes:
+    """The bytes of a slot, with `when_dropped` called once nothing refers to them any more."""
+    buffer = np.frombuffer(slot.data, dtype=np.uint8)
+    finalizer = weakref.finalize(buffer, when_dropped)
+    finalizer.atexit = False
+    return buffer
+
+
+def rows_of(
+    buffer: Bytes,
+    layout: BatchLayout,
+    rows: int,
+    dropped: npt.NDArray[np.int32],
+    patients: Sequence[Patient],
+    *,
+    images: bool,
+    copy: bool,
+) -> tuple[dict[str, Any], Array]:
+    """The columns of a batch that lie in its slot, and the records of its rows.
+
+    Args:
+        buffer: bytes of a batch slot.
+        layout: how they lie.
+        rows: rows that are filled.
+        dropped: rows among them that hold nothing; leaving them out costs a copy.
+        patients: of the dataset.
+        images: rows (height, width, channels) of bytes are untransformed images, whose tensor is
+            channels first in channels_last order.
+        copy: objects get memory of their own.
+
+    Returns:
+        "image", a tensor on the memory of `buffer`, or "data", a list of objects; with
+        "info_smallchunk" and "info_bigchunk" where rows have them; and `RECORD`s (rows,).
+    """
+    view = layout.view(buffer)
+    kept: Any = slice(rows)
+    if len(dropped):
+        kept = np.delete(np.arange(rows), dropped)
+    records = view.records[kept]
+    columns: dict[str, Any] = {}
+    if layout.packed:
+        objects = [unpack(view.data[row], shared=patients) for row in _indices(kept)]
+        if copy:
+            # The patients in them are the training program's own, and stay so.
+            objects = deepcopy(objects, {id(patient): patient for patient in patients})
+        columns["data"] = objects
+    else:
+        tensor = torch.from_numpy(view.data[kept])
+        height_width_channels = len(layout.shape) == 3 and layout.shape[2] in (1, 3, 4)
+        if images and height_width_channels and layout.dtype == "|u1":
+            tensor = tensor.permute(0, 3, 1, 2)
+        columns["image"] = tensor
+    if layout.info_bytes:
+        infos = [load(view.infos[row]) for row in _indices(kept)]
+        columns["info_smallchunk"] = [small for small, _ in infos]
+        columns["info_bigchunk"] = [big for _, big in infos]
+    return columns, records
+
+
+def _indices(kept: Any) -> Sequence[int]:
+    return range(kept.stop) if isinstance(kept, slice) else kept.tolist()
+
+
+def tensor_of(values: npt.NDArray[Any]) -> torch.Tensor:
+    """A plain tensor of the values of an array; copies where they do not lie side by side."""
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def transformed(rows: Iterable[Any], transform: Callable[[Any], Any] | None) -> torch.Tensor:
+    """The stacked results of `transform` on the data of each SmallChunk."""
+    chosen = rows if transform is None else [transform(row) for row in rows]
+    return torch.stack([torch.as_tensor(row) for row in chosen])
+
+
+class DatasetView(IterableDataset[dict[str, Any]]):
+    """A loader as a torch dataset of ready batches, for ``DataLoader(view, batch_size=None)``.
+
+    Args:
+        batches: the loader.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if get_worker_info() is not None:
+            raise ConfigError(
+                "chunkdl reads in processes of its own; use DataLoader(..., num_workers=0)"
+            )
+        for batch in self._batches:
+            yield dict(batch)
+
+
+def cuda_is_there() -> bool:
+    """Whether batches are likely to go to a GPU."""
+    return bool(torch.cuda.is_available())

@@ -1,0 +1,1 @@
+"""Where the tissue is: detectors, masks and their disk cache."""

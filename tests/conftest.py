@@ -1,0 +1,188 @@
+"""What every test shares: slides, datasets, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import pytest
+
+from chunkdl.patients import Dataset, Patient, Record
+from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
+
+MARK = "CHUNKDL_TEST_RUN"
+os.environ[MARK] = uuid.uuid4().hex
+PATIENCE_S = 10.0
+
+SLIDE_WIDTH, SLIDE_HEIGHT = 1500, 1248
+
+
+@pytest.fixture(scope="session")
+def slides_folder() -> Path:
+    """The folder of real slides; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("CHUNKDL_SLIDES", Path(__file__).parents[2] / "shared" / "slides"))
+    if not folder.is_dir():
+        pytest.skip("the folder of real slides is not here (set CHUNKDL_SLIDES)")
+    return folder
+
+
+def our_processes(program: str = "") -> list[psutil.Process]:
+    """Processes of chunkdl that this test run has started, orphans included.
+
+    Args:
+        program: "coordinator", "loader" or "collector"; empty for all.
+    """
+    found = []
+    wanted, mark = f"chunkdl_workers.{program}".encode(), f"{MARK}={os.environ[MARK]}".encode()
+    # Read by hand: this is asked twice a test, and most processes are none of ours.
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if wanted not in Path("/proc", entry, "cmdline").read_bytes():
+                continue
+            if mark in Path("/proc", entry, "environ").read_bytes().split(b"\0"):
+                found.append(psutil.Process(int(entry)))
+        except (OSError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def _descriptors() -> list[str]:
+    """Anonymous memory and sockets that this process has open."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            continue
+    return sorted(link for link in links if link.startswith(("/memfd:chunkdl", "socket:")))
+
+
+def _temporary() -> list[str]:
+    folder = tempfile.gettempdir()
+    return sorted(name for name in os.listdir(folder) if name.startswith("chunkdl"))
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
+    """Whether `condition` became true in time; asks again until then."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No process, anonymous memory, socket or temporary file outlives a test."""
+    descriptors, temporary = _descriptors(), _temporary()
+    shared = sorted(os.listdir("/dev/shm"))
+    yield
+    gc.collect()
+    assert wait_until(lambda: not our_processes()), our_processes()
+    assert wait_until(lambda: _descriptors() == descriptors), (descriptors, _descriptors())
+    assert _temporary() == temporary
+    assert sorted(os.listdir("/dev/shm")) == shared
+
+
+def ragged_mask(seed: int, height: int = 50, width: int = 60) -> npt.NDArray[np.bool_]:
+    """Tissue in irregular islands that touch every edge of the slide."""
+    rng = np.random.default_rng(seed)
+    rough = rng.random((height // 5 + 2, width // 5 + 2))
+    smooth = np.kron(rough, np.ones((5, 5)))[:height, :width]
+    mask = smooth + 0.2 * rng.random((height, width)) > 0.55
+    mask[:3, 10:30] = mask[-3:, 20:40] = True
+    mask[10:30, :3] = mask[20:40, -3:] = True
+    return np.asarray(mask)
+
+
+@pytest.fixture(scope="session")
+def coordinate_slides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CoordinateSlide]:
+    """Three slides, by path, whose every pixel says which slide, level and place it is."""
+    folder = tmp_path_factory.mktemp("coordinates")
+    slides = {}
+    for number in range(3):
+        path = str(folder / f"slide-{number}.tif")
+        slides[path] = write_coordinate_slide(
+            path, SLIDE_WIDTH, SLIDE_HEIGHT, slide_id=number, tile=128, levels=(1, 2, 4), mpp=0.25
+        )
+    return slides
+
+
+@pytest.fixture(scope="session")
+def coordinate_dataset(coordinate_slides: dict[str, CoordinateSlide]) -> Dataset:
+    """Two patients, one of them with two slides, with ragged tissue and a label."""
+    first, second, third = coordinate_slides
+    records = [
+        Record("/", path[1:], {"tissue_mask": ragged_mask(number)})
+        for number, path in enumerate((first, second, third))
+    ]
+    return Dataset(
+        "coordinates",
+        [
+            Patient(7, {"a": records[0], "b": records[1], "label": 1}),
+            Patient(9, {"a": records[2], "label": 0}),
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def small_stream() -> dict[str, Any]:
+    """Arguments of a stream that is quick to make and has everything in it."""
+    return {
+        "batch_size": 16,
+        "smallchunk_size": 64,
+        "bigchunk_size": 512,
+        "num_bigchunks": 6,
+        "smallchunks_per_bigchunk": 40,
+        "tissue_threshold": 0.5,
+        "num_loaders": 2,
+        "num_collectors": 1,
+        "seed": 3,
+    }
+
+
+def batch_digest(batch: Any) -> str:
+    """SHA-256 over every column of a batch."""
+    digest = hashlib.sha256()
+    for name in ("x", "y", "level", "mpp", "tissue_fraction", "bigchunk", "call", "image"):
+        digest.update(np.ascontiguousarray(batch[name].numpy()).tobytes())
+    digest.update("|".join(batch["slide"] + batch["patient"]).encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def digest_of() -> Callable[[Any], str]:
+    """SHA-256 over every column of a batch."""
+    return batch_digest
+
+
+@pytest.fixture(scope="session")
+def processes_of_this_run() -> Callable[..., list[psutil.Process]]:
+    """Processes of chunkdl that this test run has started, orphans included."""
+    return our_processes
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., bool]:
+    """Whether a condition becomes true in time."""
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def reference(coordinate_dataset: Dataset, small_stream: dict[str, Any]) -> tuple[str, ...]:
+    """Digests of the first 200 batches of the small stream, undisturbed."""
+    from chunkdl import LightDL
+
+    with LightDL(coordinate_dataset, **small_stream) as loader:
+        return tuple(batch_digest(loader.next_batch(60)) for _ in range(200))

@@ -1,0 +1,87 @@
+"""Which reader opens what, and what a slide's path looks like."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from chunkdl.errors import ConfigError, SlideError
+from chunkdl.slides.registry import READERS, is_slide_path, open_slide
+from chunkdl.slides.slide import Slide
+
+
+def test_auto_takes_the_direct_reader_where_it_can(
+    tissue_slide: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so in the log."""
+    with caplog.at_level(logging.INFO), closing(open_slide(tissue_slide)) as slide:
+        assert slide.info.reader == "tiff"
+    assert f"slide {tissue_slide}: reader tiff" in caplog.text
+
+
+def test_auto_falls_back_to_openslide_and_says_why(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A TIFF with an alpha channel is for OpenSlide."""
+    path = tmp_path / "alpha.tif"
+    pixels = np.full((300, 300, 4), 255, np.uint8)
+    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", extrasamples=["unassalpha"])
+    with caplog.at_level(logging.INFO), closing(open_slide(path)) as slide:
+        assert slide.info.reader == "openslide"
+    assert "reader openslide" in caplog.text
+    assert "4 samples of 8 bits" in caplog.text
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_is_a_slide_and_says_its_name(name: str, tissue_slide: Path) -> None:
+    """The protocol holds for each of them."""
+    with closing(open_slide(tissue_slide, name)) as slide:
+        assert isinstance(slide, Slide)
+        assert slide.info.reader == name
+        assert slide.info.path == str(tissue_slide)
+        assert slide.info.background == (255, 255, 255)
+
+
+def test_an_unknown_reader_names_the_known_ones(tissue_slide: Path) -> None:
+    """It is a mistake in the configuration."""
+    with pytest.raises(ConfigError, match="'auto' or one of tiff, openslide"):
+        open_slide(tissue_slide, "bioformats")
+
+
+def test_when_all_refuse_the_error_has_both_reasons(tmp_path: Path) -> None:
+    """One error for the file, with what each reader said."""
+    path = tmp_path / "text.svs"
+    path.write_text("no slide")
+    with pytest.raises(SlideError, match=r"TIFF.*openslide") as caught:
+        open_slide(path)
+    assert isinstance(caught.value.__cause__, SlideError)
+
+
+@pytest.mark.parametrize("reader", ["auto", *READERS])
+def test_a_file_that_is_not_there_is_said_to_be_missing(reader: str, tmp_path: Path) -> None:
+    """And not to be damaged."""
+    with pytest.raises(SlideError, match="no such file"):
+        open_slide(tmp_path / "gone.svs", reader)
+
+
+def test_a_folder_without_dicom_files_is_no_slide(tmp_path: Path) -> None:
+    """Neither by its path nor when opened."""
+    assert not is_slide_path(tmp_path)
+    with pytest.raises(SlideError, match=r"without \.dcm files"):
+        open_slide(tmp_path)
+
+
+def test_slides_are_known_by_their_suffix(tmp_path: Path) -> None:
+    """Upper case too; a folder of DICOM files is one slide."""
+    for name in ("a.svs", "b.TIF", "c.ome.tiff", "d.ndpi", "e.mrxs", "f.scn", "g.bif", "h.dcm"):
+        assert is_slide_path(tmp_path / name)
+    for name in ("a.jpg", "b.csv", "svs", "c.svs.part"):
+        assert not is_slide_path(tmp_path / name)
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "1.dcm").touch()
+    assert is_slide_path(tmp_path / "series")

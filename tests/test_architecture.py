@@ -1,0 +1,405 @@
+"""The rules of the layout, read off the source: who imports whom, and what an import does."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+ROOTS = (REPOSITORY, REPOSITORY / "workers")
+
+# ---- The rules. A new file needs its place here; a file that does not exist yet is no error.
+
+LAYER_OF_MODULE = {
+    "chunkdl.errors": "values",
+    "chunkdl.seeding": "values",
+    "chunkdl.patients": "values",
+    "chunkdl.manifest": "values",
+    "chunkdl.chunks": "values",
+    "chunkdl.layouts": "values",
+    "chunkdl.slides.slide": "values",
+    "chunkdl.slides.resolution": "values",
+    "chunkdl.config": "configuration",
+    "chunkdl.notes": "memory",
+    "chunkdl.user_code": "values",
+    "chunkdl.open_slides": "tasks",
+    "chunkdl.hooks": "tasks",
+    "chunkdl.hook_tools": "tasks",
+    "chunkdl.tissue_hooks": "tasks",
+    "chunkdl.extracting": "tasks",
+    "chunkdl.collecting": "tasks",
+    "chunkdl.row_writer": "tasks",
+    "chunkdl.transforms": "tasks",
+    "chunkdl.loading": "tasks",
+    "chunkdl.cropping": "tasks",
+    "chunkdl.arguments": "edges",
+    "chunkdl.settings": "edges",
+    "chunkdl.user_settings": "edges",
+    "chunkdl.journal": "edges",
+    "chunkdl.assembly": "edges",
+    "chunkdl.slide_table": "edges",
+    "chunkdl.machine": "edges",
+    "chunkdl.lightdl": "edges",
+    "chunkdl.columns": "edges",
+    "chunkdl.statistics": "edges",
+    "chunkdl.consumer": "edges",
+    "chunkdl.tensors": "edges",
+    "chunkdl.cli": "edges",
+    "chunkdl.inspect": "edges",
+    "chunkdl.demo": "edges",
+    "chunkdl.__main__": "edges",
+    "chunkdl": "edges",
+}
+"""Single files; a file of a package belongs to the layer that has the package's name."""
+
+MAY_IMPORT: Mapping[str, set[str]] = {
+    "values": {"values"},
+    "slides": {"values", "slides"},
+    "tissue": {"values", "tissue", "slides"},
+    "plan": {"values", "plan", "chunkdl.tissue.mask"},
+    "memory": {"values", "memory"},
+    "protocol": {"values", "protocol"},
+    # It names a detector and a policy; neither reads a slide.
+    "configuration": {"values", "chunkdl.tissue.detectors", "chunkdl.plan.policies"},
+    "coordination": {"values", "configuration", "plan", "memory", "protocol", "coordination"},
+    "tasks": {"values", "configuration", "slides", "tissue", "plan", "memory", "protocol", "tasks"},
+    "edges": {
+        *("values", "slides", "tissue", "plan", "memory", "protocol"),
+        *("configuration", "coordination", "tasks", "edges"),
+    },
+    # PyDmed's names over the public interface.
+    "pydmed": {"pydmed", "values", "plan", "tasks", "edges", "slides", "tissue"},
+}
+"""Which layers, or single modules of them, a layer may import."""
+
+EVERYWHERE = {"numpy", "msgspec"}
+"""Third-party libraries that any file may import."""
+
+ONLY_IN: Mapping[str, set[str]] = {
+    "cloudpickle": {
+        *("chunkdl/consumer.py", "chunkdl/user_settings.py", "chunkdl/memory/packing.py"),
+    },
+    "imagecodecs": {"chunkdl/slides/"},
+    "msgpack": {"chunkdl/protocol/codec.py"},
+    "openslide": {"chunkdl/slides/openslide.py"},
+    "PIL": {"chunkdl/slides/", "chunkdl/tissue/", "chunkdl/inspect.py", "chunkdl/demo.py"},
+    "psutil": {"chunkdl/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
+    "skimage": {"chunkdl/tissue/"},
+    "tifffile": {"chunkdl/slides/tiff.py", "chunkdl/slides/synthetic.py"},
+    "torch": {"chunkdl/tensors.py"},
+    "zmq": {"chunkdl/consumer.py", "workers/chunkdl_workers/coordinator.py"},
+}
+"""Every other library, and the files, or folders with a slash, that may import it."""
+
+PURE = ("chunkdl.plan", "chunkdl.protocol", "chunkdl.coordination", "chunkdl.memory.slots")
+"""Modules and packages that decide; the processes around them act."""
+
+IMPURE = {
+    *("asyncio", "concurrent", "ctypes", "datetime", "fcntl", "mmap", "multiprocessing", "os"),
+    *("random", "secrets", "select", "selectors", "signal", "socket", "subprocess", "tempfile"),
+    *("threading", "time", "uuid", "zmq"),
+}
+"""Clocks, processes, sockets, the environment, and random numbers that no seed names."""
+
+MAX_LINES = 400
+LONG_FILES: Mapping[str, int] = {
+    "chunkdl/protocol/messages.py": 430,  # every message, and nothing else
+    "chunkdl/lightdl.py": 460,  # the reference of one class: half of it says what arguments mean
+}
+"""Files that are longer, and how long they may become; each is still one concept."""
+
+SAYS_NOTHING = {
+    "base",
+    "common",
+    "core_utils",
+    "helper",
+    "helpers",
+    "manager",
+    "misc",
+    "util",
+    "utils",
+}
+
+NAMED_BY_PYDMED = "chunkdl.pydmed"
+"""Modules below it have the names that PyDmed's programs import."""
+
+# ---- Reading the source.
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One source file.
+
+    Attributes:
+        name: dotted; a package is its ``__init__``.
+        file: path inside the repository, with slashes.
+        imports: names of our modules and of third-party ones that it imports anywhere in the
+            file, also inside functions, but not under ``if TYPE_CHECKING``.
+    """
+
+    name: str
+    file: str
+    imports: frozenset[str]
+
+
+def dotted(path: Path, root: Path) -> str:
+    """The name under which the file at `path` is imported."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Every import statement below `node` that runs."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from statements(other)
+        else:
+            yield from statements(child)
+
+
+def imported(
+    statement: ast.Import | ast.ImportFrom, package: str, ours: Iterable[str]
+) -> Iterator[str]:
+    """The modules that one statement in a file of `package` imports."""
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+        return
+    origin = statement.module or ""
+    if statement.level:
+        above = package.split(".")[: len(package.split(".")) - statement.level + 1]
+        origin = ".".join([*above, origin] if origin else above)
+    for alias in statement.names:
+        whole = f"{origin}.{alias.name}"
+        yield whole if whole in ours else origin
+
+
+def read_modules() -> dict[str, Module]:
+    """Every module of both packages, by name."""
+    files = {
+        dotted(path, root): path
+        for root, top in zip(ROOTS, ("chunkdl", "chunkdl_workers"), strict=True)
+        for path in sorted((root / top).rglob("*.py"))
+    }
+    modules = {}
+    for name, path in files.items():
+        package = name if path.stem == "__init__" else name.rpartition(".")[0]
+        found = statements(ast.parse(path.read_text(), filename=str(path)))
+        imports = {target for node in found for target in imported(node, package, files)}
+        file = path.relative_to(REPOSITORY).as_posix()
+        modules[name] = Module(name, file, frozenset(imports))
+    return modules
+
+
+MODULES = read_modules()
+
+
+def layer(module: str) -> str | None:
+    """The layer of a module of chunkdl; None when nobody has given it a place."""
+    if module in LAYER_OF_MODULE:
+        return LAYER_OF_MODULE[module]
+    parts = module.split(".")
+    in_package = len(parts) > 2 or (REPOSITORY / "chunkdl" / parts[1]).is_dir()
+    return parts[1] if in_package and parts[1] in MAY_IMPORT else None
+
+
+def is_below(module: str, package: str) -> bool:
+    """Whether `module` is `package` or lies in it."""
+    return module == package or module.startswith(f"{package}.")
+
+
+def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str]:
+    """The names along one cycle of the graph, empty when it has none."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in edges.get(name, ()):
+            if cycle := visit(other, [*path, name]):
+                return cycle
+        done.add(name)
+        return []
+
+    return next((cycle for name in edges if (cycle := visit(name, []))), [])
+
+
+# ---- The tests.
+
+
+def test_the_library_never_imports_the_workers() -> None:
+    """chunkdl starts the processes by module name; only the processes import the library."""
+    wrong = [
+        f"{module.file} imports {name}"
+        for module in MODULES.values()
+        if is_below(module.name, "chunkdl")
+        for name in module.imports
+        if is_below(name, "chunkdl_workers")
+    ]
+    assert wrong == []
+
+
+def test_every_module_of_the_library_has_a_layer() -> None:
+    """A new file cannot escape the rules by being unknown to them."""
+    homeless = [
+        m.file for m in MODULES.values() if is_below(m.name, "chunkdl") and not layer(m.name)
+    ]
+    assert homeless == []
+
+
+def test_imports_go_one_way_through_the_layers() -> None:
+    """values; slides, tissue, plan, memory, protocol; configuration; coordination, tasks; edges."""
+    wrong = []
+    for module in MODULES.values():
+        if not is_below(module.name, "chunkdl") or layer(module.name) is None:
+            continue
+        allowed = MAY_IMPORT[layer(module.name) or ""]
+        wrong += [
+            f"{module.file} ({layer(module.name)}) imports {name} ({layer(name)})"
+            for name in module.imports
+            if is_below(name, "chunkdl") and not {layer(name), name} & allowed
+        ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Each module can be read, and imported, after those that it imports."""
+    assert find_cycle({name: module.imports for name, module in MODULES.items()}) == []
+
+
+def test_a_circle_of_imports_would_be_found() -> None:
+    """The search that the test above relies on finds a cycle behind a dead end."""
+    assert find_cycle({"a": ["b", "c"], "b": [], "c": ["d"], "d": ["c"]}) == ["c", "d", "c"]
+
+
+def test_third_party_libraries_stay_in_the_files_that_are_named_for_them() -> None:
+    """Each library can be replaced by looking at a few files."""
+    wrong = []
+    for module in MODULES.values():
+        libraries = {name.split(".")[0] for name in module.imports}
+        libraries -= {*sys.stdlib_module_names, *EVERYWHERE, "chunkdl", "chunkdl_workers"}
+        wrong += [
+            f"{module.file} imports {library}"
+            for library in libraries
+            if not any(
+                module.file == place or (place.endswith("/") and module.file.startswith(place))
+                for place in ONLY_IN.get(library, ())
+            )
+        ]
+    assert wrong == []
+
+
+def test_modules_that_decide_know_no_clock_no_process_and_no_socket() -> None:
+    """The plan, the protocol, the ledger and the coordination are functions of their inputs."""
+    wrong = [
+        f"{module.file} imports {name}"
+        for module in MODULES.values()
+        if any(is_below(module.name, package) for package in PURE)
+        for name in module.imports
+        if name.split(".")[0] in IMPURE
+    ]
+    assert wrong == []
+
+
+def test_no_file_is_long_without_an_entry_in_the_table() -> None:
+    """A file that grows past the limit is split, or somebody says why it is still one thing."""
+    sizes = {m.file: len((REPOSITORY / m.file).read_text().splitlines()) for m in MODULES.values()}
+    long = {file: n for file, n in sizes.items() if n > LONG_FILES.get(file, MAX_LINES)}
+    assert long == {}
+
+
+def test_every_module_is_named_after_what_it_holds() -> None:
+    """No module has a name under which anything could be put."""
+    vague = [
+        m.file
+        for m in MODULES.values()
+        if set(m.name.split(".")) & SAYS_NOTHING and not is_below(m.name, NAMED_BY_PYDMED)
+    ]
+    assert vague == []
+
+
+WATCH_IMPORTS = """
+import importlib, json, os, sys, threading
+
+caught = []
+ACTS = {
+    "subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system",
+    "socket.__new__", "os.mkdir", "os.remove",
+}
+
+def watch(event, arguments):
+    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (
+        os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    )
+    if event in ACTS or writes:
+        caught.append([module, event, repr(arguments)[:200]])
+
+before = dict(os.environ)
+sys.addaudithook(watch)
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+for thread in threading.enumerate()[1:]:
+    caught.append(["any of them", "thread", thread.name])
+for name in before.keys() | os.environ.keys():
+    if before.get(name) != os.environ.get(name):
+        caught.append(["any of them", "os.environ", name])
+json.dump({"caught": caught, "modules": sorted(sys.modules)}, sys.stdout)
+"""
+
+
+def watch_imports(modules: Iterable[str]) -> tuple[list[list[str]], set[str]]:
+    """What a fresh Python does when it imports `modules`, and what it has imported afterwards.
+
+    Returns:
+        ([module, event, arguments] per act that was seen, names of all imported modules).
+    """
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", WATCH_IMPORTS, *modules],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOTS))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    return answer["caught"], set(answer["modules"])
+
+
+def test_importing_starts_nothing() -> None:
+    """No process, thread or socket, no file written, no variable of the environment changed."""
+    caught, _ = watch_imports(sorted(name for name in MODULES if not name.endswith("__main__")))
+    assert caught == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["chunkdl"], [name for name in MODULES if is_below(name, "chunkdl_workers")]],
+    ids=["library", "workers"],
+)
+def test_importing_the_library_or_the_workers_does_not_import_torch(names: list[str]) -> None:
+    """A worker saves the few hundred megabytes that torch takes."""
+    _, loaded = watch_imports(names)
+    assert set(names) <= loaded
+    assert "torch" not in loaded
+
+
+def test_importing_the_modules_that_decide_loads_no_reader_and_no_socket() -> None:
+    """What the source does not import, a package's ``__init__`` does not bring in either."""
+    names = [name for name in MODULES if any(is_below(name, package) for package in PURE)]
+    _, loaded = watch_imports(names)
+    assert (
+        loaded & {"openslide", "tifffile", "imagecodecs", "zmq", "torch", "chunkdl_workers"}
+        == set()
+    )

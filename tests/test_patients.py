@@ -1,0 +1,377 @@
+"""Records, patients, datasets, and the manifests and folders they come from."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chunkdl.errors import DatasetError
+from chunkdl.patients import Dataset, Patient, Record
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.parametrize("root", ["/data/set/", "/data/set", Path("/data/set")])
+def test_a_record_has_one_path_however_its_root_ends(root: str | Path) -> None:
+    """As os.path.join; PyDmed's users end the root with a slash and add the strings."""
+    assert Record(root, "a/b.svs", {}).path == "/data/set/a/b.svs"
+
+
+@pytest.mark.parametrize(
+    ("name", "infos", "expected"),
+    [
+        ("a.svs", {}, True),
+        ("A.SVS", {}, True),
+        ("a.ome.tif", {}, True),
+        ("a.xml", {}, False),
+        ("a.xml", {"slide": True}, True),
+        ("a.svs", {"slide": False}, False),
+        ("a.svs", {"slide": "second cut"}, True),
+    ],
+)
+def test_a_record_is_a_slide_by_its_name_or_as_it_says(
+    name: str, infos: dict[str, object], expected: bool
+) -> None:
+    """Only a bool decides; a user's own text under the same key does not."""
+    assert Record("/data", name, infos).is_slide == expected
+
+
+def test_a_patient_shares_its_records_out_into_slides_and_labels() -> None:
+    """In the order of the dict; records that are no slides are neither."""
+    first, second = Record("/d/", "a.svs", {}), Record("/d/", "b.ndpi", {})
+    patient = Patient(
+        7, {"H&E": first, "grade": 3, "xml": Record("/d/", "a.xml", {}), "HER2": second}
+    )
+    assert patient.slides == (first, second)
+    assert patient.labels == {"grade": 3}
+    assert (patient.name, Patient(7, {}, name="Anna").name) == ("7", "Anna")
+    patient.dict_records["mask"] = "later"
+    assert patient.labels == {"grade": 3, "mask": "later"}
+
+
+@given(first=st.integers(), second=st.integers())
+def test_patients_are_compared_by_their_ids_alone(first: int, second: int) -> None:
+    """Hash, equality and order."""
+    a, b = Patient(first, {"x": 1}), Patient(second, {})
+    assert (a == b, a < b, a <= b, a > b, a >= b) == (
+        *(first == second, first < second, first <= second),
+        *(first > second, first >= second),
+    )
+    assert len({a, b}) == len({first, second})
+
+
+def test_a_patient_is_unequal_to_anything_else_and_has_no_order_with_it() -> None:
+    """Comparing with None does not raise, as it did in PyDmed."""
+    patient = Patient(1, {})
+    assert patient != None  # noqa: E711
+    assert patient != 1
+    assert patient not in [None, "1"]
+    with pytest.raises(TypeError):
+        assert patient < 1
+
+
+def test_the_id_of_a_patient_is_a_whole_number() -> None:
+    """A numpy integer will do; text or a float is refused with its value."""
+    assert Patient(np.int64(3), {}).int_uniqueid == 3  # type: ignore[arg-type]
+    for wrong in ("3", 3.0, None):
+        with pytest.raises(DatasetError, match="must be an int"):
+            Patient(wrong, {})  # type: ignore[arg-type]
+
+
+def test_a_dataset_is_a_sequence_of_its_patients() -> None:
+    """Length, order, index, slice, membership; a change of the given list does not reach it."""
+    patients = [Patient(number, {}) for number in (5, 3, 9)]
+    dataset = Dataset("mine", patients)
+    patients.append(Patient(1, {}))
+    assert (len(dataset), dataset.str_dsname) == (3, "mine")
+    assert [patient.int_uniqueid for patient in dataset] == [5, 3, 9]
+    assert dataset[-1] is patients[2]
+    assert dataset[:2] == patients[:2]
+    assert patients[1] in dataset
+    assert dataset.index(patients[1]) == 1
+    assert list(reversed(dataset)) == patients[2::-1]
+    assert len(Dataset("empty", [])) == 0
+
+
+def test_a_dataset_refuses_what_is_no_patient_and_an_id_that_comes_twice() -> None:
+    """The error shows both patients."""
+    with pytest.raises(DatasetError, match="7 is no Patient"):
+        Dataset("mine", [7])  # type: ignore[list-item]
+    with pytest.raises(DatasetError, match=r"name='a'.*name='b'.*same id"):
+        Dataset("mine", [Patient(1, {}, name="a"), Patient(1, {}, name="b")])
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))])
+def test_a_dataset_can_be_pickled_and_copied(duplicate: Callable[[Dataset], Dataset]) -> None:
+    """Users keep their splits on disk."""
+    infos: dict[str, object] = {"mpp": 0.5, "tissue_mask": np.ones((2, 2), np.bool_)}
+    patient = Patient(4, {"s": Record("/d/", "a.svs", infos), "y": 1}, name="x")
+    got = duplicate(Dataset("mine", [patient]))
+    assert (got.str_dsname, list(got), got[0].name, got[0].labels) == (
+        *("mine", [patient], "x", {"y": 1}),
+    )
+    assert got[0].slides[0].path == "/d/a.svs"
+    assert got[0].slides[0].dict_infos["mpp"] == 0.5
+
+
+# ---- From slides.
+
+
+def test_a_folder_is_searched_for_slides_with_its_subfolders(tmp_path: Path) -> None:
+    """Sorted, one patient each; hidden files and other files are left out."""
+    touch(
+        *(tmp_path / name for name in ("z.svs", "a/b.TIFF", "a/notes.txt", "a/c/d.ndpi")),
+        *(tmp_path / name for name in ("._z.svs", ".trash/x.svs", "mirax.mrxs", "mirax/Data.dat")),
+    )
+    dataset = Dataset.from_slides(tmp_path)
+    assert dataset.str_dsname == tmp_path.name
+    assert [p.name for p in dataset] == ["a/b.TIFF", "a/c/d.ndpi", "mirax.mrxs", "z.svs"]
+    assert [p.int_uniqueid for p in dataset] == [0, 1, 2, 3]
+    assert [[r.path for r in p.slides] for p in dataset] == [
+        [str(tmp_path / p.name)] for p in dataset
+    ]
+    record = dataset[0].slides[0]
+    assert str(record.rootdir) + str(record.relativedir) == record.path
+
+
+def test_a_folder_of_dicom_files_is_one_slide(tmp_path: Path) -> None:
+    """Stood for by its first file and named by the folder, also when it is given itself."""
+    touch(*(tmp_path / f"case/level-{n}.dcm" for n in (2, 0, 1)), tmp_path / "b.svs")
+    dataset = Dataset.from_slides(tmp_path)
+    assert [p.name for p in dataset] == ["b.svs", "case"]
+    assert dataset[1].slides[0].path == str(tmp_path / "case/level-0.dcm")
+    (alone,) = Dataset.from_slides(tmp_path / "case")
+    assert (alone.name, alone.slides[0].path) == ("case", str(tmp_path / "case/level-0.dcm"))
+
+
+def test_a_list_may_hold_files_of_any_name_and_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is named is a slide whatever its suffix; relative paths are made absolute."""
+    touch(tmp_path / "one.jpg", tmp_path / "two/b.svs", tmp_path / "two/a.svs")
+    monkeypatch.chdir(tmp_path)
+    dataset = Dataset.from_slides(["one.jpg", Path("two")], name="mixed")
+    assert dataset.str_dsname == "mixed"
+    assert [p.slides[0].path for p in dataset] == [
+        str(tmp_path / name) for name in ("one.jpg", "two/a.svs", "two/b.svs")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_names", "message"),
+    [
+        ([], "no slides in an empty list"),
+        (["empty"], r"no slides in .*/empty; looked for files that end with \.svs"),
+        (["gone.svs", "also-gone"], r"gone\.svs cannot be used.*also-gone cannot be used"),
+        (["a.svs", "../{folder}/a.svs"], r"a\.svs comes twice"),
+        (["a.svs", "."], r"a\.svs comes twice"),
+    ],
+)
+def test_paths_without_slides_missing_or_given_twice_are_refused(
+    tmp_path: Path, given_names: list[str], message: str
+) -> None:
+    """The error names each of them."""
+    touch(tmp_path / "a.svs")
+    (tmp_path / "empty").mkdir()
+    paths = [tmp_path / name.format(folder=tmp_path.name) for name in given_names]
+    with pytest.raises(DatasetError, match=message):
+        Dataset.from_slides(paths)
+
+
+@pytest.mark.slides
+def test_the_folder_of_real_slides_gives_one_patient_per_slide(slides_folder: Path) -> None:
+    """Eleven slides, one of them of twelve DICOM files."""
+    names = [patient.name for patient in Dataset.from_slides(slides_folder)]
+    assert len(names) == 11
+    assert "CMU-1-Small-Region-dicom" in names
+
+
+# ---- From a manifest.
+
+
+def manifest(folder: Path, content: str | bytes) -> Path:
+    """A manifest in a folder with the files a.svs, b.svs, c.svs, d/0.dcm, d/1.dcm and m.png."""
+    touch(*(folder / name for name in ("a.svs", "b.svs", "c.svs", "d/1.dcm", "d/0.dcm", "m.png")))
+    (folder / "empty").mkdir(exist_ok=True)
+    path = folder / "train.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_a_manifest_gives_patients_slides_and_labels(tmp_path: Path) -> None:
+    """Rows of one patient are its slides; ids count in order of appearance."""
+    path = manifest(
+        tmp_path,
+        "slide,grade,patient,site,mpp,tissue_mask\n"
+        "b.svs,2,anna,lung,0.25,m.png\n"
+        "\n"
+        " a.svs ,1, bert ,liver,,\n"
+        ",,,,,\n"
+        "d,2,anna,lung,0.25 0.26,\n",
+    )
+    dataset = Dataset.from_csv(path)
+    assert dataset.str_dsname == "train"
+    assert [(p.int_uniqueid, p.name) for p in dataset] == [(0, "anna"), (1, "bert")]
+    assert [p.labels for p in dataset] == [
+        {"grade": 2, "site": "lung"},
+        {"grade": 1, "site": "liver"},
+    ]
+    assert [[r.path for r in p.slides] for p in dataset] == [
+        [str(tmp_path / "b.svs"), str(tmp_path / "d/0.dcm")],
+        [str(tmp_path / "a.svs")],
+    ]
+    first, second = dataset[0].slides
+    assert (first.dict_infos["mpp"], second.dict_infos["mpp"]) == (0.25, (0.25, 0.26))
+    assert first.dict_infos["tissue_mask"] == str(tmp_path / "m.png")
+    assert dataset[1].slides[0].dict_infos == {"slide": True}
+
+
+def test_paths_of_a_manifest_are_relative_to_the_root_or_absolute(tmp_path: Path) -> None:
+    """To the manifest's own folder when no root is given."""
+    manifest(tmp_path / "data", "")
+    path = tmp_path / "m.csv"
+    path.write_text(f"patient,slide\n1,a.svs\n2,{tmp_path}/data/b.svs\n")
+    dataset = Dataset.from_csv(path, root=tmp_path / "data")
+    records = [patient.slides[0] for patient in dataset]
+    assert [r.path for r in records] == [str(tmp_path / "data" / n) for n in ("a.svs", "b.svs")]
+    assert [f"{r.rootdir}{r.relativedir}" for r in records] == [r.path for r in records]
+    with pytest.raises(DatasetError, match=r"row 2: .*a\.svs"):
+        Dataset.from_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1", "-20"], [1, -20]),
+        (["1", "2.5"], [1.0, 2.5]),
+        (["1e3", ".5"], [1000.0, 0.5]),
+        (["1", ""], [1, None]),
+        (["", ""], [None, None]),
+        (["1", "high"], ["1", "high"]),
+        (["007", "1"], ["007", "1"]),
+        (["1_000", "1"], ["1_000", "1"]),
+        (["nan", "1"], ["nan", "1"]),
+        (["12345678901234567890", "1"], ["12345678901234567890", "1"]),
+    ],
+)
+def test_a_label_column_becomes_numbers_only_if_nothing_is_lost(
+    tmp_path: Path, cells: list[str], expected: list[object]
+) -> None:
+    """All cells or none; codes such as 007 and long ids stay text, an empty cell is None."""
+    path = manifest(tmp_path, f"patient,slide,label\np,a.svs,{cells[0]}\nq,b.svs,{cells[1]}\n")
+    got = [patient.labels["label"] for patient in Dataset.from_csv(path)]
+    assert (got, [type(value) for value in got]) == (expected, [type(value) for value in expected])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffpatient,slide\nÄnne,a.svs\n".encode(),
+        b'"patient","slide"\r\n"\xc3\x84nne","a.svs"\r\n',
+        b"patient,slide\r\xc3\x84nne,a.svs",
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None:
+    """Byte order mark, quotes, all line ends, no line end at the end."""
+    (patient,) = Dataset.from_csv(manifest(tmp_path, content))
+    assert (patient.name, patient.slides[0].path) == ("Änne", str(tmp_path / "a.svs"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no rows"),
+        ("patient,slide\n", "no rows"),
+        ("name,file\nx,a.svs\n", "row 1: .*'patient' is missing.*'slide' is missing.*name, file"),
+        ("patient;slide\nx;a.svs\n", "row 1: .*separated by semicolons"),
+        ("patient,slide,y,y\nx,a.svs,1,1\n", "row 1: column 'y' comes twice"),
+        ("patient,slide,\nx,a.svs,1\n", "row 1: a column has no name"),
+        ("patient,slide,slide:2\nx,a.svs,1\n", "row 1: column 'slide:2' takes a name"),
+        ("patient,slide\nx,a.svs\n,b.svs\n", "row 3: column 'patient' is empty"),
+        ("patient,slide\nx, \n", "row 2: column 'slide' is empty"),
+        ("patient,slide\nx,gone.svs\n", r"row 2: .*gone\.svs"),
+        ("patient,slide\nx,empty\n", "row 2: column 'slide': .*no DICOM files"),
+        ("patient,slide\nx,a.svs\ny,./a.svs\n", r"row 3: slide './a\.svs' is already in row 2"),
+        ("patient,slide\nx,d\ny,d/0.dcm\n", "row 3: .*already in row 2"),
+        ("patient,slide\nx,a.svs,1\n", "row 2: 3 cells for 2 columns"),
+        ("patient,slide,y\nx,a.svs\n", "row 2: 2 cells for 3 columns"),
+        (
+            "patient,slide,grade\nx,a.svs,1\ny,b.svs,1\nx,c.svs,2\n",
+            "row 4: column 'grade' is '2', but '1' in row 2 of the same patient",
+        ),
+        ("patient,slide,mpp\nx,a.svs,0.5um\n", "row 2: column 'mpp' is '0.5um'"),
+        ("patient,slide,mpp\nx,a.svs,0\n", "row 2: column 'mpp' is '0'"),
+        ("patient,slide,mpp\nx,a.svs,1 2 3\n", "row 2: column 'mpp' is '1 2 3'"),
+        ("patient,slide,tissue_mask\nx,a.svs,n.png\n", r"row 2: .*n\.png"),
+        ('patient,slide\nx,"a.svs\n', "row 2: unexpected end of data"),
+        (b"patient,slide\nx,a.svs\n\xc4nne,b.svs\n", "row 3: not a text in UTF-8"),
+        ("patient,slide\nx,a.svs\n".encode("utf-16"), "row 1: not a text in UTF-8"),
+        (b"II*\0\x08\0\0\0", "row 1: not a text in UTF-8"),
+    ],
+)
+def test_a_wrong_manifest_is_one_error_that_names_file_and_row(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    """The header is row 1, as in a spreadsheet."""
+    path = manifest(tmp_path, content)
+    with pytest.raises(DatasetError, match=message) as caught:
+        Dataset.from_csv(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_up_to_ten_bad_rows_are_shown_in_one_error(tmp_path: Path) -> None:
+    """Of all kinds, so that one look mends many; the rest is counted."""
+    rows = ["x,a.svs", ",b.svs", *(f"x,gone-{number}.svs" for number in range(20)), "y,a.svs"]
+    path = manifest(tmp_path, "\n".join(["patient,slide", *rows]))
+    with pytest.raises(DatasetError) as caught:
+        Dataset.from_csv(path)
+    text = str(caught.value)
+    assert text.count("row ") == 10
+    assert "row 3: column 'patient' is empty" in text
+    assert text.endswith("and 12 more")
+
+
+def test_a_manifest_that_is_missing_or_no_manifest_at_all_is_named(tmp_path: Path) -> None:
+    """A slide given by mistake is refused by its size, before it is read."""
+    with open(tmp_path / "huge.svs", "wb") as file:
+        file.truncate(2**40)
+    for name, message in (
+        ("gone.csv", "cannot be read"),
+        (".", "cannot be read"),
+        ("huge.svs", "too many for a manifest"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            Dataset.from_csv(tmp_path / name)
+
+
+def test_ten_thousand_rows_cost_one_look_at_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network folders answer slowly: one stat a slide, nothing is opened or listed."""
+    touch(*(tmp_path / f"{number}.svs" for number in range(10_000)))
+    rows = "\n".join(f"p{number // 2},{number}.svs,{number // 2 % 3}" for number in range(10_000))
+    path = tmp_path / "m.csv"
+    path.write_text("patient,slide,grade\n" + rows)
+    looked_at: list[object] = []
+    stat = os.stat
+
+    def counting(target: str) -> os.stat_result:
+        looked_at.append(target)
+        return stat(target)
+
+    monkeypatch.setattr(os, "stat", counting)
+    dataset = Dataset.from_csv(path)
+    assert len(dataset) == 5_000
+    assert len(looked_at) == 10_001

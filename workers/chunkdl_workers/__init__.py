@@ -1,0 +1,1 @@
+"""The processes of chunkdl: they make happen what the library decides."""

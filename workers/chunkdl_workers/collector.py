@@ -1,0 +1,84 @@
+"""The collector: makes the rows of batch slots out of resident BigChunks.
+
+Started as ``python -m chunkdl_workers.collector`` by the supervisor; knows two arenas, no slides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chunkdl.collecting import HookRows, RowMaker, TransformedRows
+from chunkdl.config import ServiceConfig
+from chunkdl.cropping import fill_rows
+from chunkdl.memory.arena import Arena
+from chunkdl.protocol.messages import FillRows, RowGroup, RowsEnded, RowsFilled, RowsShaped
+from chunkdl.row_writer import RowWriter
+from chunkdl.user_code import load_user_code
+from chunkdl_workers.link import Link, batch_arena, bigchunk_arena, serve
+from chunkdl_workers.process import one_thread_for_torch
+
+
+class PlainRows:
+    """Crops as they are, in a layout that is known from the start."""
+
+    def __init__(self, config: ServiceConfig, bigchunks: Arena, batches: Arena) -> None:
+        stream = config.stream
+        self._bigchunks = [
+            stream.bigchunk_layout.view(bigchunks.slot(slot)) for slot in range(bigchunks.slots)
+        ]
+        self._batches = [
+            stream.batch_layout.view(batches.slot(slot)) for slot in range(batches.slots)
+        ]
+
+    def fill(self, ticket: FillRows, group: RowGroup) -> RowsEnded | None:
+        """Write the rows of the group."""
+        fill_rows(group, self._bigchunks[group.slot], self._batches[ticket.slot])
+        return None
+
+
+def row_maker(
+    link: Link, config: ServiceConfig, bigchunks: Arena, batches: Arena
+) -> tuple[RowMaker, Callable[[RowsShaped], None]]:
+    """What makes the rows of this stream, and what has to know how they lie."""
+    if config.stream.rows == "plain":
+        return PlainRows(config, bigchunks, batches), _known_already
+
+    def settle(proposal: RowsShaped) -> RowsShaped:
+        link.send(proposal)
+        return link.wait_for(RowsShaped)
+
+    user = load_user_code(config.user["collector"])
+    one_thread_for_torch()
+    writer = RowWriter(config, batches, settle, user.shared())
+    if config.stream.rows == "transformed":
+        return TransformedRows(config, user, bigchunks, writer, link.recorder), writer.shaped
+    rows = HookRows(config, user, bigchunks, writer, link.recorder, link.send, link.log)
+    return rows, writer.shaped
+
+
+def _known_already(shape: RowsShaped) -> None:
+    raise TypeError(f"rows of a plain stream were said to be {shape}")
+
+
+def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
+    """Answer tickets until the coordinator is gone."""
+    bigchunks = bigchunk_arena(descriptors[0], config)
+    maker, shaped = row_maker(link, config, bigchunks, batch_arena(descriptors[1], config))
+    for ticket in link.messages():
+        if isinstance(ticket, RowsShaped):
+            shaped(ticket)
+            continue
+        if not isinstance(ticket, FillRows):
+            raise TypeError(f"a collector cannot do {type(ticket).__name__}")
+        filled = []
+        for group in ticket.groups:
+            ended = maker.fill(ticket, group)
+            if ended is None:
+                filled.append(group.ordinal)
+            else:
+                link.send(ended)
+        link.send(RowsFilled(ticket.batch, ticket.generation, tuple(filled)))
+
+
+if __name__ == "__main__":
+    serve("collector", work)

@@ -1,0 +1,363 @@
+"""The coordinator: sockets, clock and processes around `chunkdl.coordination.core`.
+
+Started as ``python -m chunkdl_workers.coordinator`` by the training process. It ends with it: the
+private channel to it reports its death as an end of file, a pidfd confirms it. Everything that
+happens becomes an event for the core; what the core answers is carried out here and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import select
+import socket
+import sys
+import time
+
+import zmq
+
+from chunkdl.config import Program, ServiceConfig
+from chunkdl.coordination.core import Core
+from chunkdl.coordination.core_config import CoreConfig
+from chunkdl.coordination.events import (
+    Action,
+    Event,
+    FromConsumer,
+    FromWorker,
+    ToWorker,
+    WorkerLost,
+)
+from chunkdl.errors import Failure, HookTimeout, ProtocolError, WorkerDied
+from chunkdl.memory.arena import create_memory
+from chunkdl.memory.passing import receive, send
+from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded, read_recorder
+from chunkdl.plan.cursor import Cursor
+from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.messages import (
+    BigChunkLoaded,
+    GridSurveyed,
+    Hello,
+    LoadFailed,
+    MessageToPatient,
+    NothingLeft,
+    PatientChosen,
+    Refuse,
+    RowsFilled,
+    RowsShaped,
+    ScheduleFailed,
+    ServiceUp,
+    StreamFailed,
+    WindowSurveyed,
+    WorkerReady,
+)
+from chunkdl_workers import process
+from chunkdl_workers.link import read_config
+from chunkdl_workers.supervisor import Death, Supervisor, Worker
+
+ANSWERS = (
+    *(BigChunkLoaded, GridSurveyed, LoadFailed, NothingLeft, RowsFilled, WindowSurveyed),
+    *(PatientChosen, ScheduleFailed),
+)
+"""Messages with which a worker gives a ticket back."""
+STACK_S = 0.3
+"""What a silent worker gets to write its stack before it is ended."""
+
+log = logging.getLogger(__name__)
+
+
+def core_config(config: ServiceConfig) -> CoreConfig:
+    """What the core needs of the configuration."""
+    return CoreConfig(
+        stream=config.stream,
+        slides_of_patient=config.slides_of_patient,
+        slides=tuple(entry.path for entry in config.slides),
+        bigchunk_slots=config.run.bigchunk_slots,
+        batch_slots=config.run.batch_slots,
+        loaders=config.run.num_loaders,
+        collectors=config.run.num_collectors,
+        order=config.run.order,
+        on_error=config.run.on_error,
+        plan_hash=config.plan_hash,
+        token=config.token,
+        on_hook_error=config.run.on_hook_error,
+        has_scheduler=config.has_scheduler,
+        patients=config.patients,
+    )
+
+
+class Coordinator:
+    """The service of one stream.
+
+    Args:
+        config: of the service.
+        parent: our end of the private channel to the training process.
+        parent_pidfd: becomes readable when the training process dies.
+        router: bound socket of the consumers.
+        supervisor: with all workers started.
+    """
+
+    def __init__(
+        self,
+        config: ServiceConfig,
+        parent: socket.socket,
+        parent_pidfd: int,
+        router: zmq.Socket[bytes],
+        supervisor: Supervisor,
+    ) -> None:
+        self._config = config
+        self._stall_timeout_s = config.run.stall_timeout_s
+        self._parent = parent
+        self._router = router
+        self._supervisor = supervisor
+        self._core = Core(core_config(config), Cursor.from_dict(config.cursor, config.plan_hash))
+        self._consumer: bytes | None = None
+        self._parent_pidfd = parent_pidfd
+        self._poll = select.epoll()
+        # The descriptor of a ZeroMQ socket only says that something may have happened to it.
+        self._poll.register(router.fileno(), select.EPOLLIN)
+        for descriptor in (parent.fileno(), parent_pidfd):
+            self._poll.register(descriptor, select.EPOLLIN)
+        for worker in supervisor.workers:
+            self._watch(worker)
+
+    def run(self) -> None:
+        """Serve until the training process closes its channel or is gone."""
+        with self._poll:
+            while True:
+                self._from_consumer()
+                for source, _ in self._poll.poll(self._wait_s()):
+                    if source == self._parent_pidfd:
+                        return
+                    if source == self._parent.fileno() and not self._from_parent():
+                        return
+                    worker = self._supervisor.by_descriptor(source)
+                    if worker is not None:
+                        self._from_worker(worker, source)
+                self._end_stalled()
+
+    def _watch(self, worker: Worker) -> None:
+        self._poll.register(worker.end.fileno(), select.EPOLLIN)
+        self._poll.register(worker.pidfd, select.EPOLLIN)
+
+    def _wait_s(self) -> float | None:
+        """Until the next worker would count as stalled; for ever while nobody works."""
+        due = [w.look for w in self._supervisor.workers if w.in_hand and not w.stalled]
+        if not due:
+            return None
+        return max(0.0, min(due) - time.monotonic()) + 0.001
+
+    def _gets_on(self, worker: Worker) -> None:
+        now, hook = time.monotonic(), self._config.run.hook_timeout_s
+        worker.gets_on(now, now + min(self._stall_timeout_s, hook or self._stall_timeout_s))
+
+    def _end_stalled(self) -> None:
+        """A worker that is silent over its work says where it is and is killed."""
+        now = time.monotonic()
+        for worker in self._supervisor.workers:
+            if not worker.in_hand or worker.stalled or now < worker.look:
+                continue
+            recorded = read_recorder(worker.recorder)
+            if recorded.steps != worker.steps:
+                worker.steps = recorded.steps
+                self._gets_on(worker)
+            elif not recorded.hook and now - worker.since < self._stall_timeout_s:
+                # It reads or copies for itself: the deadline of the user's code is not its own.
+                worker.look = worker.since + self._stall_timeout_s
+            elif not worker.asked:
+                worker.ask_where(now + STACK_S)
+            else:
+                log.warning("%s %d is silent; it is replaced", worker.program, worker.number)
+                worker.stalled = True
+                worker.kill()
+
+    # ------------------------------------------------------------------- workers
+
+    def _from_worker(self, worker: Worker, source: int) -> None:
+        while data := worker.receive():
+            message = decode(data)
+            if isinstance(message, WorkerReady):
+                worker.ready = True
+            elif isinstance(message, ANSWERS):
+                worker.in_hand -= 1
+                self._gets_on(worker)
+            self._handle(FromWorker(worker.number, message))
+        if worker.unsent:
+            worker.flush()
+            self._watch_writing(worker)
+        if data == b"" and source == worker.end.fileno():
+            # It has closed its channel; whatever it still does, it is no worker any more.
+            self._poll.unregister(source)
+            worker.kill()
+        if source == worker.pidfd and worker.process.poll() is not None:
+            self._replace(worker)
+
+    def _from_parent(self) -> bool:
+        """What the training process says over the private channel; False: it is gone."""
+        data, _ = receive(self._parent)
+        if data and isinstance(message := decode(data), MessageToPatient):
+            self._handle(FromConsumer(message))
+        return bool(data)
+
+    def _lost(self, worker: Worker, death: Death) -> WorkerLost:
+        """What the core has to know of a death."""
+        recorded, reason = death.recorded, death.reason
+        failure = None
+        if recorded.hook:
+            reason = f"{reason}, over {self._doing(recorded)}"
+            # A policy that is asked the same again hangs again.
+            once = self._config.run.hook_timeout_s is not None or recorded.hook == SCHEDULE
+            if death.stalled and once:
+                failure = self._too_late(recorded)
+        if recorded.stack:
+            reason = f"{reason}; it was at\n{recorded.stack}"
+        ordinal = recorded.ordinal if recorded.hook else -1
+        return WorkerLost(worker.number, reason[:8_000], death.by_itself, ordinal, failure)
+
+    def _doing(self, recorded: Recorded) -> str:
+        hook, patient = HOOKS[recorded.hook], self._patient(recorded)
+        return f"{hook} of patient {patient}" if patient else hook
+
+    def _patient(self, recorded: Recorded) -> str:
+        """Name of the patient that the user's code was about, empty for none."""
+        known = 0 <= recorded.patient < len(self._config.patients)
+        return (
+            self._config.patients[recorded.patient] if known and recorded.hook != SCHEDULE else ""
+        )
+
+    def _too_late(self, recorded: Recorded) -> Failure:
+        hook_s, stall_s = self._config.run.hook_timeout_s, self._stall_timeout_s
+        limit = f"stall_timeout={stall_s:g}" if hook_s is None else f"hook_timeout={hook_s:g}"
+        error = HookTimeout(
+            f"it did not come back within {limit} s; it was at\n{recorded.stack[:6_000]}",
+            hook=HOOKS[recorded.hook],
+            patient=self._patient(recorded),
+            kind="HookTimeout",
+        )
+        return Failure.of(error)
+
+    def _replace(self, worker: Worker) -> None:
+        # Closing the descriptors, which happens when the worker is reaped, unregisters them.
+        death, replaced = self._supervisor.restart(worker.number, time.monotonic())
+        lost = self._lost(worker, death)
+        self._handle(lost)
+        if replaced:
+            self._watch(self._supervisor.workers[worker.number])
+            return
+        error = WorkerDied(f"workers die faster than they can be replaced; the last: {lost.reason}")
+        self._carry_out(self._core.fail(Failure.of(error)))
+
+    def _watch_writing(self, worker: Worker) -> None:
+        flags = select.EPOLLIN | (select.EPOLLOUT if worker.unsent else 0)
+        self._poll.modify(worker.end.fileno(), flags)
+
+    # ------------------------------------------------------------------ consumer
+
+    def _from_consumer(self) -> None:
+        while int(self._router.get(zmq.EVENTS)) & zmq.POLLIN:
+            identity, *frames = self._router.recv_multipart()
+            try:
+                message = decode(b"".join(frames))
+            except ProtocolError as error:
+                log.warning("a message of a stranger was dropped: %s", error)
+                continue
+            if self._consumer is None and isinstance(message, Hello):
+                self._greet(identity, message)
+            elif identity != self._consumer:
+                self._say(identity, Refuse("this service has its consumer already"))
+            else:
+                self._handle(FromConsumer(message))
+
+    def _greet(self, identity: bytes, hello: Hello) -> None:
+        self._consumer = identity
+        self._handle(FromConsumer(hello))
+
+    def _say(self, identity: bytes, message: Refuse) -> None:
+        self._router.send_multipart([identity, encode(message)])
+
+    # ------------------------------------------------------------------- actions
+
+    def _handle(self, event: Event) -> None:
+        self._carry_out(self._core.handle(event))
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, ToWorker):
+                worker = self._supervisor.workers[action.worker]
+                if not isinstance(action.message, RowsShaped):
+                    if worker.in_hand == 0:
+                        self._gets_on(worker)
+                    worker.in_hand += 1
+                worker.send(encode(action.message))
+                if worker.unsent:
+                    self._watch_writing(worker)
+            elif self._consumer is not None:
+                self._router.send_multipart([self._consumer, encode(action.message)])
+                if isinstance(action.message, Refuse):
+                    self._consumer = None
+
+
+def bind(context: zmq.Context[zmq.Socket[bytes]]) -> tuple[zmq.Socket[bytes], str]:
+    """A bound ROUTER that drops nothing in silence, and the name to connect to.
+
+    The name is in the abstract namespace: no file is left behind, whoever is killed. Anybody on
+    the machine can connect, so a session needs the token that only the parent has.
+    """
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.LINGER, 200)
+    router.setsockopt(zmq.MAXMSGSIZE, 64 * 1024)
+    router.setsockopt(zmq.SNDHWM, 0)
+    endpoint = f"ipc://@chunkdl-{secrets.token_hex(12)}"
+    router.bind(endpoint)
+    return router, endpoint
+
+
+def main() -> None:
+    """Run the service until the training process is done with it."""
+    parent_pid, channel, specification = map(int, sys.argv[1:4])
+    process.begin("chunkdl-coordinator")
+    parent = socket.socket(fileno=channel)
+    try:
+        parent_pidfd = os.pidfd_open(parent_pid)
+    except ProcessLookupError:
+        return
+    try:
+        _serve(parent, parent_pidfd, specification)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the training process ended while we told it something
+    except Exception as error:
+        send(parent, encode(StreamFailed(Failure.of(error))))
+        raise
+
+
+def _serve(parent: socket.socket, parent_pidfd: int, specification: int) -> None:
+    config = read_config(specification)
+    process.pin(config.run.cpu_affinity)
+    run, rows = config.run, config.stream.rows
+    bigchunk_bytes, batch_bytes = run.memory_bytes
+    # What the user's code makes is not known yet; its memory is taken as it is filled.
+    arenas = (
+        create_memory("chunkdl-bigchunks", bigchunk_bytes, sparse=rows == "hooks"),
+        create_memory("chunkdl-batches", batch_bytes, sparse=rows != "plain"),
+    )
+    kinds: tuple[tuple[Program, int], ...] = (
+        ("loader", run.num_loaders),
+        ("collector", run.num_collectors),
+        ("scheduler", int(config.has_scheduler)),
+    )
+    programs = [program for program, count in kinds for _ in range(count)]
+    supervisor = Supervisor(programs, specification, arenas, run.max_restarts)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        router, endpoint = bind(context)
+        send(parent, encode(ServiceUp(endpoint)), [arenas[1]])
+        with router:
+            Coordinator(config, parent, parent_pidfd, router, supervisor).run()
+    finally:
+        supervisor.stop()
+        context.term()
+
+
+if __name__ == "__main__":
+    main()

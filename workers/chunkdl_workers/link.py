@@ -1,0 +1,115 @@
+"""A worker's side of its channel to the coordinator, and what it is given at the start."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from chunkdl.config import ServiceConfig
+from chunkdl.errors import Failure
+from chunkdl.memory.arena import Arena
+from chunkdl.memory.passing import content_of, receive, send
+from chunkdl.memory.recorder import Recorder
+from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.messages import AnyMessage, Message, WorkerBroke, WorkerNote, WorkerReady
+from chunkdl_workers import process
+
+NOTE_CHARACTERS = 8_000
+"""Of a line for the log in one message; more are several."""
+
+Kind = TypeVar("Kind", bound=Message)
+
+
+class Link:
+    """Messages to and from the coordinator; the channel ends when the coordinator does."""
+
+    def __init__(self, end: socket.socket, recorder: Recorder) -> None:
+        self._end = end
+        self.recorder = recorder
+        """For what the worker is doing."""
+        self._kept: deque[AnyMessage] = deque()
+
+    def send(self, message: Message) -> None:
+        """Send a message; blocks while the coordinator's queue is full."""
+        send(self._end, encode(message))
+
+    def messages(self) -> Iterator[AnyMessage]:
+        """What the coordinator says, until it is gone."""
+        while True:
+            if self._kept:
+                yield self._kept.popleft()
+            elif data := receive(self._end)[0]:
+                yield decode(data)
+            else:
+                return
+
+    def wait_for(self, kind: type[Kind]) -> Kind:
+        """The next message of that kind; those before it are kept for `messages`.
+
+        Raises:
+            ConnectionResetError: the coordinator is gone.
+        """
+        while data := receive(self._end)[0]:
+            message = decode(data)
+            if isinstance(message, kind):
+                return message
+            self._kept.append(message)
+        raise ConnectionResetError("the coordinator is gone")
+
+    def log(self, text: str) -> None:
+        """Put lines into the log of the training process."""
+        for start in range(0, max(1, len(text)), NOTE_CHARACTERS):
+            self.send(WorkerNote(text[start : start + NOTE_CHARACTERS]))
+
+
+def arguments() -> tuple[int, int, int, int, int]:
+    """Number, parent's pid, and the descriptors of channel, specification and recorder."""
+    number, parent, channel, specification, recorder = map(int, sys.argv[1:6])
+    return number, parent, channel, specification, recorder
+
+
+def read_config(descriptor: int) -> ServiceConfig:
+    """The specification that the parent put into anonymous memory for us, and nobody else can."""
+    config: ServiceConfig = pickle.loads(content_of(descriptor))  # noqa: S301
+    return config
+
+
+def bigchunk_arena(descriptor: int, config: ServiceConfig) -> Arena:
+    """This process's view of the BigChunks."""
+    run, sparse = config.run, config.stream.rows == "hooks"
+    return Arena(descriptor, run.bigchunk_slots, run.bigchunk_slot_bytes, sparse=sparse)
+
+
+def batch_arena(descriptor: int, config: ServiceConfig) -> Arena:
+    """This process's view of the batches."""
+    run, sparse = config.run, config.stream.rows != "plain"
+    return Arena(descriptor, run.batch_slots, run.batch_slot_bytes, sparse=sparse)
+
+
+def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> None:
+    """Run a worker program: set up, say that it is ready, work until the coordinator is gone.
+
+    Args:
+        name: of the kind of worker.
+        work: the loop; gets the link, the configuration and the descriptors of the arenas.
+    """
+    number, parent, channel, specification, recorder = arguments()
+    process.begin(f"chunkdl-{name}-{number}", recorder)
+    process.die_with_parent(parent)
+    link = Link(socket.socket(fileno=channel), Recorder(recorder))
+    try:
+        config = read_config(specification)
+        process.pin(config.run.cpu_affinity)
+        arenas = [int(argument) for argument in sys.argv[6:]]
+        link.send(WorkerReady())
+        work(link, config, arenas)
+    except (BrokenPipeError, ConnectionResetError):
+        # The coordinator ended while we worked; there is nobody left to tell.
+        return
+    except Exception as error:
+        link.send(WorkerBroke(Failure.of(error)))
+        raise

@@ -1,0 +1,91 @@
+"""The scheduler: asks the user's own policy which patient is loaded next.
+
+Started as ``python -m chunkdl_workers.scheduler`` by the supervisor, only where the policy is none
+of the built-in ones: it may keep state, hang or raise, and the coordinator must not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from chunkdl.config import ServiceConfig
+from chunkdl.errors import Failure, HookError
+from chunkdl.hook_tools import named, seed_globals
+from chunkdl.memory.recorder import SCHEDULE
+from chunkdl.notes import value_of
+from chunkdl.plan.policies import HALT, Situation
+from chunkdl.protocol.messages import (
+    HALTED,
+    NOT_NOW,
+    ChoosePatient,
+    PatientChosen,
+    ScheduleFailed,
+)
+from chunkdl.seeding import Purpose, generator
+from chunkdl.user_code import UserCode, load_user_code
+from chunkdl_workers.link import Link, serve
+from chunkdl_workers.process import one_thread_for_torch
+
+
+def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
+    """Answer questions until the coordinator is gone."""
+    user = load_user_code(config.user["scheduler"])
+    one_thread_for_torch()
+    for question in link.messages():
+        if not isinstance(question, ChoosePatient):
+            raise TypeError(f"a scheduler cannot do {type(question).__name__}")
+        link.recorder.enter(SCHEDULE, 0, question.ordinal)
+        try:
+            link.send(_choose(question, config, user))
+        except HookError as error:
+            link.send(ScheduleFailed(question.ordinal, Failure.of(error)))
+        link.recorder.leave()
+
+
+def _choose(question: ChoosePatient, config: ServiceConfig, user: UserCode) -> PatientChosen:
+    ordinal, attempt, seed = question.ordinal, question.attempt, config.stream.seed
+    seed_globals(seed, Purpose.SCHEDULE, ordinal, attempt, 0)
+    hook = getattr(user.policy, "hook_name", f"{type(user.policy).__name__}.choose")
+    with named(hook, ""):
+        now = Situation(
+            ordinal=ordinal,
+            rng=generator(seed, Purpose.SCHEDULE, ordinal, attempt),
+            loads=_numbers(question.loads).astype(np.int64),
+            open=tuple(_numbers(question.open).tolist()),
+            waiting=tuple(_numbers(question.waiting).tolist()),
+            finished=frozenset(_numbers(question.finished).tolist()),
+            status=(status := Statuses(question.status)),
+        )
+        choice = user.policy.choose(now)
+        patient = HALTED if choice is HALT else NOT_NOW if choice is None else int(choice)
+        return PatientChosen(ordinal, attempt, patient, status.looked)
+
+
+class Statuses(Mapping[int, object]):
+    """The statuses of patients, which remember that somebody has looked."""
+
+    def __init__(self, notes: Mapping[int, bytes]) -> None:
+        self._notes = notes
+        self.looked = False
+
+    def __getitem__(self, patient: int) -> object:
+        self.looked = True
+        return value_of(self._notes[patient])
+
+    def __iter__(self) -> Iterator[int]:
+        self.looked = True
+        return iter(self._notes)
+
+    def __len__(self) -> int:
+        self.looked = True
+        return len(self._notes)
+
+
+def _numbers(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    return np.frombuffer(data, dtype=np.int32)
+
+
+if __name__ == "__main__":
+    serve("scheduler", work)

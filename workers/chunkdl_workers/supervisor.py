@@ -1,0 +1,223 @@
+"""Starts the workers, notices their deaths, and says when there have been too many.
+
+The only place that starts, signals or reaps a worker. A worker's number is its place: a new
+process takes the number of the one that died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chunkdl.config import Program
+from chunkdl.memory.passing import MAX_MESSAGE, channel
+from chunkdl.memory.recorder import Recorded, create_recorder, read_recorder
+
+WINDOW_S = 60.0
+"""Deaths are counted over this time."""
+MOST_STILLBORN = 3
+"""A worker that ends so often in a row, by itself and before it was ready, will never be."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended.
+
+    Attributes:
+        reason: for people.
+        by_itself: it crashed or hung; False: somebody killed it.
+        stalled: it hung.
+        recorded: what it was doing, and where.
+    """
+
+    reason: str
+    by_itself: bool
+    stalled: bool
+    recorded: Recorded
+
+
+@dataclass(slots=True)
+class Worker:
+    """One running worker.
+
+    Attributes:
+        number: its place.
+        program: "loader", "collector" or "scheduler".
+        process: the running program.
+        end: our end of its channel, non-blocking.
+        pidfd: becomes readable when it dies.
+        recorder: descriptor of its flight recorder.
+        unsent: messages that did not fit into the channel yet.
+        in_hand: tickets it has not answered.
+        since: when it last took up or answered a ticket, or got on in it, seconds.
+        look: when to look whether it gets on, seconds.
+        ready: it has said so.
+        steps: what its recorder counted at that time.
+        asked: it is silent and was asked where it is.
+        stalled: it is being replaced because it was silent.
+    """
+
+    number: int
+    program: Program
+    process: subprocess.Popen[bytes]
+    end: socket.socket
+    pidfd: int
+    recorder: int
+    unsent: deque[bytes] = field(default_factory=deque)
+    in_hand: int = 0
+    since: float = 0.0
+    look: float = 0.0
+    ready: bool = False
+    steps: int = 0
+    asked: bool = False
+    stalled: bool = False
+
+    def send(self, data: bytes) -> None:
+        """Queue a message and send what fits; never blocks."""
+        self.unsent.append(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what fits."""
+        while self.unsent:
+            try:
+                self.end.send(self.unsent[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                # Its death is reported by the pidfd; what it did not get is given to another.
+                self.unsent.clear()
+                return
+            self.unsent.popleft()
+
+    def receive(self) -> bytes | None:
+        """A message, b"" at the end of the channel, None when there is nothing now."""
+        try:
+            return self.end.recv(MAX_MESSAGE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def kill(self) -> None:
+        """End it at once; the pidfd reports when it is gone."""
+        self.process.kill()
+
+    def gets_on(self, now: float, look: float) -> None:
+        """It has shown that it works; look again then."""
+        self.since, self.look, self.asked = now, look, False
+
+    def ask_where(self, look: float) -> None:
+        """Have it write its stack into its recorder; look again then."""
+        self.asked, self.look = True, look
+        self.process.send_signal(signal.SIGUSR1)
+
+    def reap(self) -> Death:
+        """Collect its exit, close what belongs to it, and say how it ended."""
+        code = self.process.wait()
+        recorded = read_recorder(self.recorder)
+        self.end.close()
+        os.close(self.pidfd)
+        os.close(self.recorder)
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        if self.stalled:
+            how = "was silent for too long and was ended"
+        outside = not self.stalled and -code in (signal.SIGKILL, signal.SIGTERM)
+        reason = f"{self.program} {self.number} (pid {self.process.pid}) {how}"
+        return Death(reason, not outside, self.stalled, recorded)
+
+
+class Supervisor:
+    """Keeps one process per number running.
+
+    Args:
+        programs: of each worker, by number.
+        specification: descriptor of the configuration.
+        arenas: descriptors of the BigChunk arena and of the batch arena.
+        max_restarts: deaths within a minute that are made good.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        specification: int,
+        arenas: tuple[int, int],
+        max_restarts: int,
+    ) -> None:
+        self._programs = programs
+        self._specification = specification
+        self._arenas = arenas
+        self._max_restarts = max_restarts
+        self._deaths: deque[float] = deque()
+        self._stillborn = [0] * len(programs)
+        self.workers = [self._start(number) for number in range(len(programs))]
+
+    def _start(self, number: int) -> Worker:
+        program = self._programs[number]
+        arenas = self._arenas[: {"loader": 1, "collector": 2, "scheduler": 0}[program]]
+        ours, theirs = channel()
+        ours.setblocking(False)
+        recorder = create_recorder()
+        descriptors = [theirs.fileno(), self._specification, recorder, *arenas]
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                f"chunkdl_workers.{program}",
+                str(number),
+                str(os.getpid()),
+                *map(str, descriptors),
+            ],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        return Worker(number, program, child, ours, os.pidfd_open(child.pid), recorder)
+
+    def restart(self, number: int, now: float) -> tuple[Death, bool]:
+        """Replace a dead worker.
+
+        Args:
+            number: of the worker; its process has ended.
+            now: time, seconds.
+
+        Returns:
+            How it ended, and whether a new one was started; False: there were too many deaths.
+        """
+        worker = self.workers[number]
+        death = worker.reap()
+        stillborn = death.by_itself and not worker.ready
+        self._stillborn[number] = self._stillborn[number] + 1 if stillborn else 0
+        log.warning("%s", death.reason)
+        self._deaths.append(now)
+        while self._deaths and now - self._deaths[0] > WINDOW_S:
+            self._deaths.popleft()
+        if len(self._deaths) > self._max_restarts or self._stillborn[number] >= MOST_STILLBORN:
+            return death, False
+        self.workers[number] = self._start(number)
+        return death, True
+
+    def by_descriptor(self, descriptor: int) -> Worker | None:
+        """The worker whose channel or pidfd this is, if there is one."""
+        for worker in self.workers:
+            if descriptor in (worker.pidfd, worker.end.fileno()):
+                return worker
+        return None
+
+    def stop(self) -> None:
+        """End all workers and wait until they are gone."""
+        for worker in self.workers:
+            if worker.end.fileno() >= 0:
+                worker.kill()
+        for worker in self.workers:
+            if worker.end.fileno() >= 0:
+                worker.reap()
