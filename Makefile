@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test fuzz lint bench docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -18,6 +18,9 @@ demo: $(VENV)/installed  ## stream batches from synthetic slides and show what h
 
 test: $(VENV)/installed  ## run all tests
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/installed  ## look for new counterexamples to the properties
+	$(BIN)/python -m pytest --hypothesis-profile=searching tests/coordination tests/plan tests/protocol tests/memory
 
 lint: $(VENV)/installed  ## check style and types
 	$(BIN)/ruff check

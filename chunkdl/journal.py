@@ -55,7 +55,9 @@ class Journal:
             ordinal: list(openings) for ordinal, openings in cursor.openings.items()
         }
         self._serving: dict[int, int] = {}
-        self._pending: dict[tuple[int, int], tuple[int, bytes]] = {}
+        self._pending: dict[tuple[int, int], tuple[int, int, bytes]] = {}
+        self._heard = 0
+        self._kept_as: dict[int, int] = {}
         self._closed: dict[int, tuple[int, ...]] = {}
 
     def take(self, report: Report) -> None:
@@ -69,7 +71,8 @@ class Journal:
                 self.checkpoints[report.patient] = report.checkpoint
                 if report.ordinal in self._serving:
                     key = report.ordinal, self._serving[report.ordinal]
-                    self._pending[key] = report.patient, report.checkpoint
+                    self._heard += 1
+                    self._pending[key] = self._heard, report.patient, report.checkpoint
 
     def _opened(self, report: BigChunkOpened) -> None:
         opening = Opening(
@@ -133,9 +136,11 @@ class Journal:
             self.messages.setdefault(opening.patient, opening.message)
 
     def _retire(self, ordinal: int, opening: Opening) -> None:
-        left = self._pending.pop((ordinal, opening.attempt), None)
-        if left is not None:
-            self._kept[left[0]] = left[1]
+        number, patient, note = self._pending.pop((ordinal, opening.attempt), (-1, -1, b""))
+        # A batch that overtook another may have brought a later load of the patient before.
+        if number > self._kept_as.get(patient, 0):
+            self._kept_as[patient] = number
+            self._kept[patient] = note
 
     def state(self, cursor: Cursor) -> Cursor:
         """The cursor with what the journal knows."""

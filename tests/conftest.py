@@ -16,9 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
+from hypothesis import settings
 
 from chunkdl.patients import Dataset, Patient, Record
 from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
+
+# `make test` tries the same examples each time, so that it says the same of the same tree; `make
+# fuzz` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, database=None)
+settings.register_profile("searching", print_blob=True)
 
 MARK = "CHUNKDL_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex

@@ -92,6 +92,8 @@ class Core:
 
     def _begin(self, stream: RandomStream | GridStream) -> None:
         self._stream = stream
+        if self._places is not None and isinstance(stream, RandomStream):
+            self._places.passed(stream.passed)
         self._loads.begin(stream)
         self._batches.begin(stream, self._cursor.next_batch, self._cursor.ahead)
 
@@ -211,11 +213,7 @@ class Core:
     ) -> None:
         match message:
             case CheckpointSet():
-                # What a BigChunk has left in the end is known where that was delivered ahead.
-                passed = isinstance(self._stream, RandomStream) and self._stream.passed(
-                    message.ordinal
-                )
-                if not passed and self._loads.is_current(message.ordinal, message.attempt):
+                if self._loads.is_current(message.ordinal, message.attempt):
                     places.checkpoint(message.ordinal, message.checkpoint)
             case StatusSet():
                 if self._loads.is_current(message.ordinal, message.attempt):

@@ -126,8 +126,7 @@ class Loads:
             self.slots.release(bigchunk.lease)
             del self.bigchunks[ordinal]
             if self._places is not None:
-                passed = isinstance(s := self._stream, RandomStream) and s.passed(ordinal)
-                self._places.close(ordinal, passed=passed)
+                self._places.close(ordinal)
 
     def is_dropped(self, ordinal: int) -> bool:
         """Whether the rows of a BigChunk are left out: it cannot be read, or the stream is over."""

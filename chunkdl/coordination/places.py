@@ -67,6 +67,9 @@ class Places:
         self._resumed: dict[int, tuple[Opening, ...]] = dict(cursor.openings)
         self._resumed_next: dict[int, deque[Opening]] = {}
         self._chosen: dict[int, int] = {}
+        self._repeated: set[int] = set()
+        self._passed: set[int] = set()
+        self._passed_to: dict[int, int] = {}
         self._unreported: set[int] = set()
         self._asked: _Asked | None = None
         self.not_now = False
@@ -80,6 +83,15 @@ class Places:
         """Nothing more is chosen."""
 
     # ------------------------------------------------------------------- choices
+
+    def passed(self, ordinals: Iterable[int]) -> None:
+        """The last call of these BigChunks was delivered before the stream was resumed; what they
+        have left in the end is known."""
+        for ordinal in ordinals:
+            self._passed.add(ordinal)
+            for opening in self._resumed.get(ordinal, ())[-1:]:
+                newest = self._passed_to.get(opening.patient, ordinal)
+                self._passed_to[opening.patient] = max(newest, ordinal)
 
     def resumed(self, ordinal: int, call: int) -> Opening | None:
         """How a BigChunk was opened before the stream was resumed at its `call`, if it was."""
@@ -160,8 +172,8 @@ class Places:
         over = ordinal - self._config.stream.num_bigchunks
         others = {p for other, p in self._chosen.items() if attempt or other > over}
         if attempt:
-            resumed = self._resumed.items()
-            others.update(before[-1].patient for other, before in resumed if other > over)
+            resumed = (again for other, again in self._resumed.items() if other > over)
+            others.update(opening.patient for openings in resumed for opening in openings)
         return (*sorted(others.difference(recent)), *recent)
 
     def _waiting(self, opened: tuple[int, ...]) -> tuple[int, ...]:
@@ -262,7 +274,9 @@ class Places:
         patient = self._chosen[ordinal]
         if before is not None:
             opening = before
+            self._repeated.add(ordinal)
         else:
+            self._repeated.discard(ordinal)
             opening = Opening(
                 attempt,
                 first,
@@ -303,7 +317,10 @@ class Places:
     def checkpoint(self, ordinal: int, note: bytes) -> None:
         """The collector of a BigChunk has set a checkpoint."""
         patient = self._chosen.get(ordinal)
-        if patient is not None:
+        if patient is None or ordinal in self._passed:
+            return
+        # What a later load of the patient has left, delivered ahead, is not undone by a repetition.
+        if ordinal not in self._repeated or ordinal > self._passed_to.get(patient, -1):
             self._checkpoints[patient] = note
             self._outgoing.say(CheckpointKept(ordinal, patient, note))
             self.something_changed()
@@ -315,16 +332,12 @@ class Places:
             self._status[patient] = note
             self.something_changed()
 
-    def close(self, ordinal: int, *, passed: bool) -> None:
-        """A BigChunk has given its last row.
-
-        Args:
-            ordinal: of the BigChunk.
-            passed: its last call was delivered before the stream was resumed, by an attempt that
-                is not repeated and has had its message.
-        """
+    def close(self, ordinal: int) -> None:
+        """A BigChunk has given its last row."""
         self._chosen.pop(ordinal, None)
-        if passed:
+        self._repeated.discard(ordinal)
+        if ordinal in self._passed:
+            # The attempt that gave its last call is not repeated and has had its message.
             self._resumed_next.pop(ordinal, None)
         self._give_up(ordinal)
         self.something_changed()

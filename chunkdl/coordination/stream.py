@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 
 import numpy as np
 import numpy.typing as npt
@@ -100,9 +100,10 @@ class RandomStream:
         last = ordinals[calls == self.calls - 1].tolist()
         return (*last, *(ordinal for ordinal, late in self._passed.items() if late == batch))
 
-    def passed(self, ordinal: int) -> bool:
-        """Whether the last call of a BigChunk was delivered before the cursor (relaxed order)."""
-        return ordinal in self._passed
+    @property
+    def passed(self) -> Set[int]:
+        """The BigChunks whose last call was delivered before the cursor (relaxed order)."""
+        return self._passed.keys()
 
     def last_batch(self, ordinal: int) -> int:
         """The last batch that holds rows of BigChunk `ordinal`, or one after it."""

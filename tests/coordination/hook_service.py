@@ -180,7 +180,8 @@ class HookService:
         What was opened before a resume has its checkpoint already, and goes on with its patient.
         """
         script = self.script
-        many = script.patients > 2 * script.bigchunk_slots + LOOK_AHEAD
+        noted = {one.patient for openings in self._base.openings.values() for one in openings}
+        many = script.patients > 2 * script.bigchunk_slots + LOOK_AHEAD + len(noted)
         again = any(opening.attempt == ticket.attempt for opening in self._opened(ticket.ordinal))
         again = again or self._patients.get(ticket.ordinal) == ticket.patient
         fewer = script.lives or script.bad_slides or isinstance(script.policy, Quota)

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from chunkdl.plan.policies import Quota, RoundRobin
+from chunkdl.plan.policies import Quota, RoundRobin, Uniform
 from tests.coordination.hook_script import HookScript, hook_scripts
 from tests.coordination.hook_world import HookWorld
 
@@ -46,6 +46,21 @@ def test_a_resumed_stream_is_the_undisturbed_one(script: HookScript, seed: int) 
     """Row by row, whatever died and from whichever state it went on."""
     world = live_through(script, seed)
     assert not world.failed or world.disturbed
+
+
+def test_a_repeated_load_does_not_undo_what_a_later_one_left() -> None:
+    """Of one patient, batch 2 was delivered ahead of batch 1, whose load is repeated."""
+    script = HookScript(
+        places=4,
+        calls=1,
+        batch_rows=5,
+        patients=6,
+        collectors=3,
+        bigchunk_slots=6,
+        credit=1,
+        policy=Uniform(),
+    )
+    assert not live_through(script, 3).failed
 
 
 def test_bigchunks_that_go_on_until_they_are_exhausted_are_all_served() -> None:
