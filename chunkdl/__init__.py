@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chunkdl.chunks import Batch, BigChunk, SmallChunk
+    from chunkdl.connecting import connect
     from chunkdl.errors import ChunkdlError, EndOfStream
     from chunkdl.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
     from chunkdl.lightdl import LightDL
@@ -56,6 +57,7 @@ _HOMES = {
     "TissueSmallChunkCollector": "tissue_hooks",
     "Uniform": "plan.policies",
     "Weighted": "plan.policies",
+    "connect": "connecting",
     "open_slide": "slides.registry",
 }
 
@@ -84,6 +86,7 @@ __all__ = [
     "TissueSmallChunkCollector",
     "Uniform",
     "Weighted",
+    "connect",
     "open_slide",
 ]
 

@@ -1,4 +1,4 @@
-"""The command line: ``chunkdl demo``, ``chunkdl inspect``, ``chunkdl version``."""
+"""The command line: demo, inspect, version, and the commands of the service."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chunkdl import __version__
 from chunkdl.errors import ChunkdlError, ConfigError, SlideError
 from chunkdl.inspect import Look, inspect_slide
 from chunkdl.patients import Dataset
+from chunkdl.service_cli import add_service_commands
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_inspect(commands)
+    add_service_commands(commands, _seconds)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     return parser

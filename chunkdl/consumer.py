@@ -96,6 +96,9 @@ class Consumer:
         self._failure: ChunkdlError | None = None
         self._inbox: deque[BatchReady | End] = deque()
         self._arena: Arena | None = None
+        self._free: Callable[[], object] = lambda: None
+        self.arena_descriptor = -1
+        """Of the memory that the batches lie in, until `close`."""
         ours, theirs = channel()
         specification = descriptor_of(cloudpickle.dumps(config))
         try:
@@ -140,8 +143,9 @@ class Consumer:
             raise message.failure.to_error()
         if not isinstance(message, ServiceUp):
             raise ProtocolError(f"the coordinator began with {type(message).__name__}")
+        self.arena_descriptor = descriptors[0]
+        self._free = weakref.finalize(self, os.close, descriptors[0])
         arena = Arena(descriptors[0], config.run.batch_slots, config.run.batch_slot_bytes)
-        os.close(descriptors[0])
         self._socket.connect(message.endpoint)
         self._send(Hello(PROTOCOL_VERSION, config.token, config.plan_hash, self._slots))
         answer = self._wait(time.monotonic() + START_TIMEOUT_S)
@@ -177,6 +181,49 @@ class Consumer:
             raise ProtocolError("a batch came before the session was open")
         self.held += 1
         return Received(message, self._arena.slot(message.slot))
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What becomes readable when there may be something for `poll`, and when the service ends.
+
+        After anything was sent `poll` has to be called too: the first one tells only of changes.
+        """
+        return self._socket.fileno(), self._channel.fileno()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `poll` would look at something."""
+        if self._failure is not None or self.held == self._slots:
+            return False
+        return bool(self._inbox) or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+    def poll(self) -> Received | End | None:
+        """What is there now; None: nothing, or all slots are in use. Errors as of `next`."""
+        if self._failure is not None:
+            raise self._failure
+        self._return_slots()
+        if self.held == self._slots or self._arena is None:
+            return None
+        while not self._inbox:
+            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                return None
+            message = self._take(decode(self._socket.recv()))
+            if isinstance(message, BatchReady | End):
+                self._inbox.append(message)
+        message = self._inbox.popleft()
+        if isinstance(message, End):
+            return message
+        self.held += 1
+        return Received(message, self._arena.slot(message.slot))
+
+    def hear_end(self) -> None:
+        """The channel has become readable.
+
+        Raises:
+            ChunkdlError: the service has ended, and why.
+        """
+        self._failure = self._last_words()
+        raise self._failure
 
     def _next(self, timeout_s: float | None) -> BatchReady | End:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -229,6 +276,7 @@ class Consumer:
         self._stop()
         if self._arena is not None:
             self._arena.close()
+        self._free()
 
     # -------------------------------------------------------------------- waiting
 
@@ -238,18 +286,8 @@ class Consumer:
             left = self._left(deadline)
             ready = dict(self._poller.poll(None if left is None else int(left * 1000) + 1))
             if self._socket in ready:
-                message = decode(self._socket.recv())
-                if isinstance(message, Notice):
-                    if message.of_user:
-                        self._journal.log(message.text)
-                    else:
-                        log.log(message.level, "%s", message.text)
-                elif isinstance(message, RowsShaped | BigChunkOpened | CheckpointKept):
-                    self._journal.take(message)
-                elif isinstance(message, StreamFailed):
-                    self._failure = message.failure.to_error()
-                    raise self._failure
-                else:
+                message = self._take(decode(self._socket.recv()))
+                if message is not None:
                     return message
             elif ready:
                 self._failure = self._last_words()
@@ -260,6 +298,23 @@ class Consumer:
                     "does). Raise the timeout, or look for slow storage"
                 )
             self._return_slots()
+
+    def _take(self, message: AnyMessage) -> AnyMessage | None:
+        """Note what is for the log or the journal; anything else is handed on."""
+        match message:
+            case Notice():
+                if message.of_user:
+                    self._journal.log(message.text)
+                else:
+                    log.log(message.level, "%s", message.text)
+            case RowsShaped() | BigChunkOpened() | CheckpointKept():
+                self._journal.take(message)
+            case StreamFailed():
+                self._failure = message.failure.to_error()
+                raise self._failure
+            case _:
+                return message
+        return None
 
     def _left(self, deadline: float | None) -> float | None:
         """Seconds to wait; short while slots may be given back by another thread meanwhile."""

@@ -15,7 +15,8 @@
     │   ├── WorkerFailed                code in it raised; the remote traceback is the cause
     │   └── HookError                   the user's code raised; names hook and patient
     │       └── HookTimeout             the user's code did not come back in time
-    ├── ServiceDied                     the coordinator process is gone
+    ├── ServiceDied                     the coordinator process, or the service, is gone
+    ├── ServiceRefused                  the service does not take this consumer; it says why
     ├── ProtocolError                   a message broke the protocol
     ├── PackingError                    an object cannot be pickled, or not fit into shared memory
     ├── GetTimeout (TimeoutError)       no batch within the time that get() was given
@@ -132,7 +133,11 @@ class HookTimeout(HookError):
 
 
 class ServiceDied(ChunkdlError):
-    """The coordinator process is gone; the message has the last lines it wrote."""
+    """The coordinator process is gone, or the service does not answer any more."""
+
+
+class ServiceRefused(ChunkdlError):
+    """The service does not take this consumer, or has sent it away; the message says why."""
 
 
 class ProtocolError(ChunkdlError):

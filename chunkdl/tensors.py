@@ -7,6 +7,7 @@ more than the copy.
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
@@ -79,6 +80,7 @@ def rows_of(
     *,
     images: bool,
     copy: bool,
+    first: int = 0,
 ) -> tuple[dict[str, Any], Array]:
     """The columns of a batch that lie in its slot, and the records of its rows.
 
@@ -86,20 +88,22 @@ def rows_of(
         buffer: bytes of a batch slot.
         layout: how they lie.
         rows: rows that are filled.
-        dropped: rows among them that hold nothing; leaving them out costs a copy.
+        dropped: rows among them that hold nothing, counted from the first; leaving them out costs a
+            copy.
         patients: of the dataset.
         images: rows (height, width, channels) of bytes are untransformed images, whose tensor is
             channels first in channels_last order.
         copy: objects get memory of their own.
+        first: of the rows.
 
     Returns:
         "image", a tensor on the memory of `buffer`, or "data", a list of objects; with
         "info_smallchunk" and "info_bigchunk" where rows have them; and `RECORD`s (rows,).
     """
     view = layout.view(buffer)
-    kept: Any = slice(rows)
+    kept: Any = slice(first, first + rows)
     if len(dropped):
-        kept = np.delete(np.arange(rows), dropped)
+        kept = np.delete(np.arange(first, first + rows), dropped)
     records = view.records[kept]
     columns: dict[str, Any] = {}
     if layout.packed:
@@ -109,7 +113,7 @@ def rows_of(
             objects = deepcopy(objects, {id(patient): patient for patient in patients})
         columns["data"] = objects
     else:
-        tensor = torch.from_numpy(view.data[kept])
+        tensor = _over(view.data[kept])
         height_width_channels = len(layout.shape) == 3 and layout.shape[2] in (1, 3, 4)
         if images and height_width_channels and layout.dtype == "|u1":
             tensor = tensor.permute(0, 3, 1, 2)
@@ -121,8 +125,18 @@ def rows_of(
     return columns, records
 
 
+def _over(rows: Array) -> torch.Tensor:
+    """A tensor on the memory of an array; the memory of a broadcast is not to be written to."""
+    if rows.flags.writeable:
+        return torch.from_numpy(rows)
+    with warnings.catch_warnings():
+        # The documentation of `copy=False` says the same.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(rows)
+
+
 def _indices(kept: Any) -> Sequence[int]:
-    return range(kept.stop) if isinstance(kept, slice) else kept.tolist()
+    return range(kept.start, kept.stop) if isinstance(kept, slice) else kept.tolist()
 
 
 def tensor_of(values: npt.NDArray[Any]) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import tempfile
@@ -71,8 +72,6 @@ def _anonymous(label: str) -> int:
 def _seal(descriptor: int) -> None:
     """Fix the size for every holder, where the system can."""
     if hasattr(os, "memfd_create"):
-        import fcntl
-
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
 
 
@@ -80,7 +79,7 @@ class Arena:
     """A process's view of an arena; the descriptor may be closed once this exists.
 
     Args:
-        descriptor: of the memory; read and write.
+        descriptor: of the memory; where it is open for reading only, so are the slots.
         slots: number of slots.
         slot_bytes: size of each, a multiple of `ALIGNMENT`.
         sparse: the memory is not allocated yet; a copy of the descriptor is kept for `reserve`.
@@ -93,7 +92,9 @@ class Arena:
         self._reserved: dict[int, set[int]] = {}
         self.slots = slots
         self.slot_bytes = slot_bytes
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, slots * slot_bytes)
+        reads_only = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        access = mmap.ACCESS_READ if reads_only else mmap.ACCESS_WRITE
+        self._map: mmap.mmap | None = mmap.mmap(descriptor, slots * slot_bytes, access=access)
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:
         """The bytes of a slot, uint8 of shape (slot_bytes,); borrowed, valid until close()."""

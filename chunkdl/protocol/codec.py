@@ -6,13 +6,15 @@ then checks every field against the message's type before anyone looks at it.
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import msgpack
 import msgspec
 
 from chunkdl.errors import ProtocolError
 from chunkdl.protocol.messages import AnyMessage, Message
+from chunkdl.protocol.service_messages import ServiceMessage
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_LIST = 1024
@@ -22,6 +24,9 @@ MAX_MAP = 16384
 
 _ENCODER = msgspec.msgpack.Encoder()
 _CLASSES: dict[object, type[AnyMessage]] = {kind.__name__: kind for kind in get_args(AnyMessage)}
+_SERVICE: dict[object, type[ServiceMessage]] = {
+    kind.__name__: kind for kind in get_args(ServiceMessage)
+}
 
 
 def encode(message: Message) -> bytes:
@@ -39,11 +44,22 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> AnyMessage:
-    """The message in `data`.
+    """The message between the processes of a service in `data`.
 
     Raises:
         ProtocolError: it is too large, no MessagePack, or no message of this protocol.
     """
+    message: AnyMessage = _decode(data, _CLASSES)
+    return message
+
+
+def decode_service(data: bytes) -> ServiceMessage:
+    """The message between a service and a consumer in `data`; raises as `decode`."""
+    message: ServiceMessage = _decode(data, _SERVICE)
+    return message
+
+
+def _decode(data: bytes, classes: Mapping[object, Any]) -> Any:
     if len(data) > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE_BYTES}")
     try:
@@ -58,12 +74,9 @@ def decode(data: bytes) -> AnyMessage:
             ext_hook=_no_extension,
         )
         # The class by its tag: converting to the union of all would look at them all each time.
-        message: AnyMessage = msgspec.convert(
-            plain, _CLASSES[plain["type"]], builtin_types=(bytes,)
-        )
+        return msgspec.convert(plain, classes[plain["type"]], builtin_types=(bytes,))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
-    return message
 
 
 def _no_extension(code: int, data: bytes) -> object:

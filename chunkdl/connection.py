@@ -1,0 +1,154 @@
+"""The consumer's side of a service: one session, kept up by a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied
+from chunkdl.layouts import BatchLayout, Bytes
+from chunkdl.protocol.messages import Message, Statistics
+from chunkdl.protocol.service_messages import (
+    AskCatalogue,
+    AskService,
+    CataloguePage,
+    Leave,
+    PassEnded,
+    Position,
+)
+from chunkdl.session_thread import Answer, Answers, Arrived, SessionThread, Wish
+
+STOP_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 30.0
+
+
+class Connection:
+    """A session with a service.
+
+    Args:
+        wish: of the consumer.
+        plan_hash: that the service must have; empty: any.
+        position, step: where to go on; None: wherever the group is.
+        allocate: memory for a batch of so many bytes that comes from another machine.
+
+    Raises:
+        ServiceRefused: the service does not take this consumer.
+        ServiceDied: nobody answers there.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        plan_hash: str,
+        position: Position | None,
+        step: int,
+        allocate: Callable[[int], Bytes],
+    ) -> None:
+        self._talk = SessionThread(wish, plan_hash, position, step, allocate)
+        self._thread = threading.Thread(
+            target=self._talk.run, name="chunkdl-connection", daemon=True
+        )
+        self._stop = weakref.finalize(self, _stop, os.getpid(), self._talk, self._thread)
+        self._thread.start()
+        try:
+            self.joined = _answer(self._talk, self._talk.welcome, wish.connect_s + ANSWER_TIMEOUT_S)
+        except BaseException:
+            self._stop()
+            raise
+
+    @property
+    def layout(self) -> BatchLayout | None:
+        """How the rows of the stream lie in a slot; None while that is not known."""
+        return self._talk.layout
+
+    @property
+    def held(self) -> int:
+        """Batches that were handed over and not given back."""
+        return len(self._talk.in_use)
+
+    def next(self, timeout_s: float | None) -> Arrived | PassEnded:
+        """The next batch, or the end of the pass.
+
+        Raises:
+            GetTimeout: nothing came in time.
+            ServiceDied: the service was away for too long.
+            ServiceRefused: it has ended the session.
+            ChunkdlError: the stream failed.
+        """
+        try:
+            arrived = self._talk.inbox.get(timeout=timeout_s)
+        except queue.Empty:
+            raise GetTimeout(
+                "no batch came in time; the service is there (loader.stats() shows what it does). "
+                "Raise the timeout, or look for slow storage or a rank that is away"
+            ) from None
+        if isinstance(arrived, ChunkdlError):
+            # Whoever asks again is told again.
+            self._talk.inbox.put(arrived)
+            raise arrived
+        if isinstance(arrived, Arrived):
+            self._talk.in_use.add((arrived.session, arrived.message.number))
+        return arrived
+
+    def releaser(self, arrived: Arrived) -> Callable[[], None]:
+        """What gives a batch back when it is called, from any thread; for finalizers."""
+        return _Releaser(self._talk, arrived.session, arrived.message.number)
+
+    def send(self, message: Message) -> None:
+        """Say something to the service; lost where it is away."""
+        self._talk.say(message)
+
+    def statistics(self) -> Statistics:
+        """Counters of the engine of the group."""
+        self._talk.say(AskService())
+        return _answer(self._talk, self._talk.counters, ANSWER_TIMEOUT_S)
+
+    def catalogue(self, patient: int, slide: int) -> CataloguePage:
+        """Patients and slides from these indices on."""
+        self._talk.say(AskCatalogue(patient, slide))
+        return _answer(self._talk, self._talk.pages, ANSWER_TIMEOUT_S)
+
+    def close(self, epoch: int, step: int) -> None:
+        """End the session; that step would have been next. Closing twice is no error."""
+        self._talk.leave = Leave(epoch, step)
+        self._stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Releaser:
+    talk: SessionThread
+    session: int
+    number: int
+
+    def __call__(self) -> None:
+        batch = self.session, self.number
+        self.talk.in_use.discard(batch)
+        self.talk.released.append(batch)
+        self.talk.wake()
+
+
+def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> Answer:
+    """What the thread has put there."""
+    try:
+        answer = answers.get(timeout=timeout_s)
+    except queue.Empty:
+        raise ServiceDied(
+            f"the service at {talk.wish.address} did not answer within {timeout_s:.0f} s"
+        ) from None
+    if isinstance(answer, ChunkdlError):
+        # Whoever asks again is told again.
+        answers.put(answer)
+        raise answer
+    return answer
+
+
+def _stop(owner: int, talk: SessionThread, thread: threading.Thread) -> None:
+    """End the session; for close(), collection and exit."""
+    if os.getpid() != owner:
+        return  # a forked child; the session is not its own
+    talk.stop()
+    thread.join(STOP_TIMEOUT_S)

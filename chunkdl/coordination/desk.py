@@ -1,0 +1,456 @@
+"""The front desk of a service: sessions, their liveness, and what each message of theirs means.
+
+`Group` decides who gets which rows; the desk knows who is there. A session belongs to a connection
+until the consumer comes back by another one; it is taken up again by its name, which only the two
+know. Time is told, never asked. Pure: events in, actions out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from chunkdl.coordination.group import Group
+from chunkdl.coordination.service_actions import (
+    AskEngine,
+    CloseLease,
+    Note,
+    PassArena,
+    Peer,
+    Say,
+    ServiceAction,
+    StartEngine,
+)
+from chunkdl.coordination.sessions import OVER, DeskFacts, Session, check, group_status
+from chunkdl.errors import Failure, ProtocolError
+from chunkdl.protocol.credit import Credit
+from chunkdl.protocol.messages import Message, Refuse, RowsShaped
+from chunkdl.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
+    AskCatalogue,
+    AskService,
+    Attach,
+    Detached,
+    Drain,
+    Going,
+    GroupFailed,
+    Join,
+    Joined,
+    Leave,
+    NextPass,
+    Operate,
+    OperatorAnswer,
+    Pause,
+    Ping,
+    Pong,
+    Released,
+    Resume,
+    RowsLie,
+    ServiceMessage,
+    WhoAreYou,
+)
+from chunkdl.protocol.session import Event, State, after
+
+
+class Desk:
+    """The sessions of a service.
+
+    Args:
+        facts: fixed.
+        groups: by name.
+        new_name: makes a name for a session that nobody can guess.
+        catalogue: makes the page of the catalogue from these indices on.
+    """
+
+    def __init__(
+        self,
+        facts: DeskFacts,
+        groups: Mapping[str, Group],
+        new_name: Callable[[], str],
+        catalogue: Callable[[int, int], Message],
+    ) -> None:
+        self._facts = facts
+        self._groups = groups
+        self._new_name = new_name
+        self._catalogue = catalogue
+        self.sessions: dict[str, Session] = {}
+        self._by_peer: dict[Peer, Session] = {}
+        self._tokens: dict[str, int] = {}
+        self.shapes: dict[str, RowsLie] = {}
+        """How the rows of a group lie, where that had to be found out."""
+        self._failed: dict[str, Failure] = {}
+        self._paused: set[str] = set()
+        self.draining = False
+        """No more consumers, and no more batches."""
+        self.dropped = Counter[str]()
+        """Messages that were dropped, by reason."""
+        self.joined = 0
+        """Sessions so far."""
+        self._actions: list[ServiceAction] = []
+
+    def take(self) -> list[ServiceAction]:
+        """The actions since the last call, those of the groups among them."""
+        for group in self._groups.values():
+            for action in group.take():
+                self._actions.append(action)
+                if isinstance(action, StartEngine):
+                    self._pass_arenas(action.group)
+        actions, self._actions = self._actions, []
+        return actions
+
+    # ------------------------------------------------------------------ messages
+
+    def handle(self, peer: Peer, message: ServiceMessage, now_s: float) -> None:
+        """Somebody said something; what makes no sense is dropped, counted and noted."""
+        if isinstance(message, Join):
+            self._join(peer, message, now_s)
+            return
+        if isinstance(message, Attach):
+            self._attach(peer, message)
+            return
+        if isinstance(message, Operate):
+            self._operate(peer, message)
+            return
+        session = self._by_peer.get(peer)
+        if session is None:
+            self._say(peer, WhoAreYou())
+            return
+        self._heard(session, now_s)
+        try:
+            self._from_session(session, message)
+        except ProtocolError as error:
+            self.drop(str(error))
+
+    def drop(self, reason: str) -> None:
+        """Something was dropped; it is noted the first, second, fourth, ... time."""
+        self.dropped[reason[:200]] += 1
+        count = self.dropped[reason[:200]]
+        if len(self.dropped) > 100:
+            self.dropped.clear()
+        if count & (count - 1) == 0:
+            self._note(logging.WARNING, f"dropped ({count}x so far): {reason[:200]}")
+
+    def _from_session(self, session: Session, message: ServiceMessage) -> None:
+        group = self._groups[session.group]
+        match message:
+            case Ping():
+                self._say(session.peer, Pong())
+            case Released(numbers):
+                if session.kept is None:
+                    group.release(session.name, numbers)
+                if session.state is State.DRAINING and not group.members[session.name].held:
+                    self._end(session, Event.LEFT, gone=True)
+            case NextPass(epoch):
+                group.next_pass(session.name, epoch)
+            case Pause() | Resume():
+                session.paused = isinstance(message, Pause)
+                self._set_flow(session)
+            case Drain():
+                self._drain(session)
+            case Leave(epoch, step):
+                self._end(session, Event.LEFT, gone=True, went_on=(epoch, step))
+            case AskCatalogue(first_patient, first_slide):
+                if first_patient < 0 or first_slide < 0:
+                    raise ProtocolError("the catalogue has no negative indices")
+                self._say(session.peer, self._catalogue(first_patient, first_slide))
+            case AskService():
+                self._actions.append(AskEngine(session.group, session.name))
+            case _:
+                raise ProtocolError(f"a consumer sent {type(message).__name__}")
+
+    # --------------------------------------------------------------- opening
+
+    def lease_opened(self, lease: int) -> str:
+        """A process of this user has connected to the lease socket; the token that it may use."""
+        token = self._new_name()
+        self._tokens[token] = lease
+        return token
+
+    def lease_lost(self, lease: int) -> None:
+        """The kernel says that a lease connection is over, and with it its process, or its use."""
+        self._tokens = {token: other for token, other in self._tokens.items() if other != lease}
+        for session in tuple(self.sessions.values()):
+            if session.lease == lease:
+                if session.state in OVER:
+                    self._forget(session)
+                else:
+                    self._end(session, Event.LOST, gone=True)
+
+    def _join(self, peer: Peer, join: Join, now_s: float) -> None:
+        try:
+            session = self._returned(peer, join, now_s) if join.session in self.sessions else None
+            if session is None:
+                session = self._opened(peer, join, now_s)
+        except ProtocolError as error:
+            self._note(logging.INFO, f"a consumer was refused: {error}")
+            self._say(peer, Refuse(str(error)[:2_000]))
+            return
+        self._welcome(session)
+
+    def _opened(self, peer: Peer, join: Join, now_s: float) -> Session:
+        check(join, self._facts, self._groups)
+        facts, group = self._facts, self._groups[join.group]
+        if self.draining:
+            raise ProtocolError("the service is about to end")
+        lease = None
+        if join.token:
+            lease = self._tokens.get(join.token)
+            if lease is None:
+                raise ProtocolError("the token is not known; connect to the lease socket again")
+        for other in tuple(self.sessions.values()):
+            # Who holds the place has been silent for a while, and here is its successor.
+            same = other.group == join.group and other.join.rank == join.rank
+            if same and not group.facts.broadcast and other.state is State.SUSPECT:
+                self._end(other, Event.OVERDUE, gone=other.lease is None)
+        if len(self.sessions) >= facts.max_consumers:
+            raise ProtocolError(
+                f"the service has its {facts.max_consumers} consumers; raise max_consumers"
+            )
+        batches = min(join.credit_batches, facts.credit_batches)
+        credit = Credit(min(join.credit_bytes, facts.credit_bytes))
+        credit.grant(batches)
+        name = self._new_name()
+        place = group.join(name, join, credit)
+        session = Session(name, join.group, peer, None, lease, State.JOINING, now_s, join)
+        self.sessions[name] = session
+        self._by_peer[peer] = session
+        self.joined += 1
+        self._note(
+            logging.INFO,
+            f"rank {join.rank} of {join.world_size} joined group {join.group} at step "
+            f"{place.step}, with credit for {batches} batches",
+        )
+        return session
+
+    def _returned(self, peer: Peer, join: Join, now_s: float) -> Session | None:
+        """A session that is taken up again over another connection."""
+        session = self.sessions[join.session]
+        if session.state in OVER or session.group != join.group:
+            return None
+        self._by_peer.pop(session.peer, None)
+        session.peer, session.join, session.returned = peer, join, True
+        self._by_peer[peer] = session
+        session.stopped = True
+        self._heard(session, now_s)
+        if session.lease is None:
+            session.data = None
+        self._set_flow(session)
+        return session
+
+    def _welcome(self, session: Session) -> None:
+        facts, group = self._facts, self._groups[session.group]
+        member = group.members[session.name]
+        place = member.place
+        joined = Joined(
+            session.name,
+            session.lease is not None,
+            "broadcast" if group.facts.broadcast else "shard",
+            facts.plan_hash,
+            facts.seed,
+            facts.batch_rows,
+            place.share.batch_rows,
+            facts.smallchunk_px,
+            facts.plain,
+            facts.patients,
+            facts.slides,
+            place.start,
+            place.step,
+            group.stands(place),
+            member.credit.available + member.credit.outstanding,
+            facts.silent_s,
+        )
+        self._say(session.peer, joined)
+        if session.group in self.shapes:
+            self._say(session.peer, self.shapes[session.group])
+        if session.group in self._failed:
+            self._say(session.peer, GroupFailed(self._failed[session.group]))
+        if session.lease is not None:
+            if group.engine:
+                self._actions.append(PassArena(session.group, session.lease))
+            self._flows(session)
+
+    def _attach(self, peer: Peer, attach: Attach) -> None:
+        session = self.sessions.get(attach.session)
+        if session is None or session.state in OVER or session.lease is not None:
+            self.drop("a data connection of no session")
+            return
+        session.data = peer
+        self._flows(session)
+
+    def _flows(self, session: Session) -> None:
+        """The way for its batches is there."""
+        session.stopped = False
+        if session.state is State.JOINING:
+            session.state = after(session.state, Event.WELCOMED)
+        if session.returned:
+            session.returned = False
+            join = session.join
+            self._groups[session.group].repeat(session.name, join.step, frozenset(join.held))
+        self._set_flow(session)
+
+    def _pass_arenas(self, group: str) -> None:
+        for session in self.sessions.values():
+            if session.group == group and session.lease is not None and session.state not in OVER:
+                self._actions.append(PassArena(group, session.lease))
+
+    # --------------------------------------------------------------- life
+
+    def _heard(self, session: Session, now_s: float) -> None:
+        session.heard_s = now_s
+        if session.state not in OVER:
+            suspect = session.state is State.SUSPECT
+            session.state = after(session.state, Event.HEARD)
+            if suspect:
+                self._set_flow(session)
+
+    def _set_flow(self, session: Session) -> None:
+        flows = (
+            session.state is State.OPEN
+            and not session.paused
+            and not session.stopped
+            and not self.draining
+            and session.group not in self._paused
+        )
+        self._groups[session.group].set_flow(session.name, flows=flows)
+
+    def tick(self, now_s: float) -> None:
+        """Time goes by: who was silent for too long?"""
+        facts = self._facts
+        for session in tuple(self.sessions.values()):
+            silent = now_s - session.heard_s
+            if session.state is State.OPEN and silent > facts.silent_s:
+                session.state = after(session.state, Event.SILENT)
+                self._set_flow(session)
+                self._note(logging.WARNING, f"{self._who(session)} says nothing")
+            elif session.state not in OVER and silent > facts.silent_s + facts.grace_s:
+                self._end(session, Event.OVERDUE, gone=session.lease is None)
+        for group in self._groups.values():
+            for name in group.tick(now_s):
+                session = self.sessions[name]
+                # It knows why from the group.
+                self._actions += group.take()
+                self._end(session, Event.LEFT, gone=session.lease is None)
+
+    def _end(
+        self,
+        session: Session,
+        event: Event,
+        *,
+        gone: bool,
+        went_on: tuple[int, int] | None = None,
+    ) -> None:
+        """A session is over; what it has is kept as long as somebody may read it."""
+        if session.state is State.OPEN and event is Event.OVERDUE:
+            session.state = after(session.state, Event.SILENT)
+        session.state = after(session.state, event)
+        group = self._groups[session.group]
+        member = group.members[session.name]
+        group.leave(session.name, went_on, gone=gone)
+        self._note(logging.INFO, f"{self._who(session)} is {session.state.value}")
+        if session.state is State.EXPIRED:
+            self._say(session.peer, Detached("the service heard nothing for too long"))
+        self._by_peer.pop(session.peer, None)
+        if gone or not member.held:
+            self._forget(session)
+        else:
+            session.kept = member
+
+    def _forget(self, session: Session) -> None:
+        if session.kept is not None:
+            self._groups[session.group].gone(session.kept)
+        self.sessions.pop(session.name, None)
+        self._by_peer.pop(session.peer, None)
+        if session.lease is not None:
+            self._actions.append(CloseLease(session.lease))
+
+    def _drain(self, session: Session) -> None:
+        if session.state not in (*OVER, State.DRAINING):
+            session.state = after(session.state, Event.DRAIN)
+            self._set_flow(session)
+            if not self._groups[session.group].members[session.name].held:
+                self._end(session, Event.LEFT, gone=True)
+
+    def begin_drain(self) -> None:
+        """The service is about to end: no more consumers, no more batches."""
+        self.draining = True
+        for session in tuple(self.sessions.values()):
+            if session.state not in OVER:
+                self._say(session.peer, Going())
+                self._drain(session)
+
+    def failed(self, group: str, failure: Failure) -> None:
+        """The stream of a group cannot go on."""
+        self._failed[group] = failure
+        self._to_group(group, GroupFailed(failure))
+
+    def shaped(self, group: str, shape: RowsShaped) -> None:
+        """It is known how the rows of a group lie."""
+        self.shapes[group] = RowsLie(shape.dtype, shape.shape)
+        self._to_group(group, self.shapes[group])
+
+    def _to_group(self, group: str, message: Message) -> None:
+        for session in self.sessions.values():
+            if session.group == group and session.state not in OVER:
+                self._say(session.peer, message)
+
+    # --------------------------------------------------------------- operator
+
+    def _operate(self, peer: Peer, wish: Operate) -> None:
+        wrong = ""
+        if wish.version != SERVICE_PROTOCOL_VERSION:
+            wrong = f"this service speaks protocol {SERVICE_PROTOCOL_VERSION}"
+        elif wish.token and wish.token not in self._tokens:
+            wrong = "the token is not known"
+        elif wish.group and wish.group not in self._groups:
+            wrong = f"there is no group {wish.group[:64]!r}; there are {', '.join(self._groups)}"
+        elif wish.verb not in ("status", "pause", "resume", "drain"):
+            wrong = "there are status, pause, resume and drain"
+        if wrong:
+            self._say(peer, Refuse(wrong))
+            return
+        names = [wish.group] if wish.group else list(self._groups)
+        if wish.verb == "pause":
+            self._paused.update(names)
+        elif wish.verb == "resume":
+            self._paused.difference_update(names)
+        elif wish.verb == "drain" and not wish.group:
+            self.begin_drain()
+        for session in tuple(self.sessions.values()):
+            if session.group in names and session.state not in OVER:
+                if wish.verb == "drain":
+                    self._say(session.peer, Going())
+                    self._drain(session)
+                else:
+                    self._set_flow(session)
+        self._say(peer, OperatorAnswer(json.dumps(self.status())))
+
+    def status(self) -> dict[str, object]:
+        """What an operator wants to see, as plain data."""
+        groups = {
+            name: group_status(group, self.sessions.values())
+            | {
+                "paused": name in self._paused,
+                "failed": self._failed[name].message if name in self._failed else None,
+            }
+            for name, group in self._groups.items()
+        }
+        return {
+            "draining": self.draining,
+            "sessions": len(self.sessions),
+            "joined": self.joined,
+            "dropped": sum(self.dropped.values()),
+            "groups": groups,
+        }
+
+    # --------------------------------------------------------------- words
+
+    def _who(self, session: Session) -> str:
+        return f"rank {session.join.rank} of group {session.group}"
+
+    def _say(self, peer: Peer, message: Message) -> None:
+        self._actions.append(Say(peer, message))
+
+    def _note(self, level: int, text: str) -> None:
+        self._actions.append(Note(level, text))

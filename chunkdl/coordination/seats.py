@@ -1,0 +1,125 @@
+"""The places of a group: who may take which, and what is left when all have gone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from chunkdl.coordination.readers import GroupFacts, Place
+from chunkdl.errors import ProtocolError
+from chunkdl.plan.shares import Remainder, Share, undelivered
+from chunkdl.protocol.service_messages import Join, Position
+
+
+class Seats:
+    """The places of a group, taken or free.
+
+    Args:
+        facts: of the group.
+        start: where it stands before anybody has joined.
+    """
+
+    def __init__(self, facts: GroupFacts, start: Position) -> None:
+        self._facts = facts
+        self._start = start
+        self.places: list[Place] = []
+        """A place for every rank, there or not; of a broadcast one for every member."""
+
+    @property
+    def wanted(self) -> list[Place]:
+        """The places that the present pass has something left for."""
+        return [place for place in self.places if not place.ended]
+
+    def rank(self, join: Join, totals: Mapping[int, int]) -> Place:
+        """The place of a rank; the first member of an empty group says how many ranks there are.
+
+        Args:
+            join: what it asks for.
+            totals: rows of each pass whose end is known.
+
+        Raises:
+            ProtocolError: it cannot have it.
+        """
+        rows = join.batch_rows or self._facts.batch_rows
+        owned = [place for place in self.places if place.owner]
+        same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
+        if owned and not same:
+            now = self.places[0].share
+            raise ProtocolError(
+                f"group {self._facts.name} is shared by {now.world_size} ranks with batches of "
+                f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
+                f"of {join.world_size} with batches of {rows}"
+            )
+        if not same or (join.position is not None and not owned):
+            start = join.position or self.position(totals)
+            step = join.step if join.position is not None else 0
+            self.places = [
+                Place(Share(rank, join.world_size, rows), start, step)
+                for rank in range(join.world_size)
+            ]
+        place = self.places[join.rank]
+        if place.owner:
+            raise ProtocolError(f"rank {join.rank} of group {self._facts.name} is there already")
+        if join.position is not None:
+            self._move(place, join.position, join.step, owned)
+        return place
+
+    def _move(self, place: Place, position: Position, step: int, owned: list[Place]) -> None:
+        """A rank goes on from where it says it stands, if that fits the others."""
+        start, left = place.start.left, position.left
+        steps, between = divmod(left.tail - start.tail, place.share.step_rows)
+        simple = not start.left and not left.left and start.epoch == left.epoch
+        if simple and steps > 0 and not between:
+            # Some steps behind the start of this dealing: the same rows by other numbers.
+            position, step = place.start, step + steps
+        others = (other for other in owned if other.epoch == position.left.epoch)
+        if any(other.start.left != position.left for other in others):
+            raise ProtocolError(
+                f"rank {place.share.rank} of group {self._facts.name} stands where no step of the "
+                "others begins; resume all ranks from the same state"
+            )
+        place.start, place.step, place.ended = position, step, False
+
+    def own(self, join: Join, is_missing: Callable[[Place], bool]) -> Place:
+        """The place of a member of a broadcast.
+
+        Args:
+            join: what it asks for.
+            is_missing: whether rows that a place needs are gone.
+
+        Raises:
+            ProtocolError: the others are past what it wants.
+        """
+        share = Share(0, 1, join.batch_rows or self._facts.batch_rows)
+        others = self.wanted or self.places
+        oldest = min(((place.epoch, place.next_row()) for place in others), default=None)
+        if join.position is not None:
+            place = Place(share, join.position, join.step)
+        elif oldest is not None:
+            place = Place(share, Position(Remainder(oldest[0], (), oldest[1])))
+        else:
+            place = Place(share, self._start)
+        here = place.epoch, place.next_row()
+        if oldest is not None and here < oldest and is_missing(place):
+            raise ProtocolError(
+                f"group {self._facts.name} has passed row {here[1]} of pass {here[0]}; the others "
+                f"stand at row {oldest[1]} of pass {oldest[0]}. Join without a state, or a group "
+                "of your own"
+            )
+        self.places.append(place)
+        return place
+
+    def position(self, totals: Mapping[int, int]) -> Position:
+        """What is left for those who come when nobody is there."""
+        if self._facts.broadcast or not self.places:
+            return self._start
+        epoch = min(place.epoch for place in self.places)
+        here = [place for place in self.places if place.epoch == epoch]
+        if all(place.ended for place in here):
+            return Position(Remainder(epoch + 1))
+        start, share = here[0].start.left, here[0].share
+        last = max(place.step for place in here)
+        if len(here) < len(self.places) and epoch in totals:
+            # Those that are in the next pass already have had all of this one.
+            last = max(last, start.total(totals[epoch]) // share.step_rows)
+        steps = {p.share.rank: p.step if p.epoch == epoch else last for p in self.places}
+        return Position(undelivered(start, steps, share.batch_rows))

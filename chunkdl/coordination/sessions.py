@@ -1,0 +1,144 @@
+"""A session as the desk keeps it: what it must show first, and how it looks to an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from chunkdl.coordination.group import Group
+from chunkdl.coordination.readers import Member
+from chunkdl.coordination.service_actions import Peer, Say, Tell
+from chunkdl.errors import ProtocolError
+from chunkdl.protocol.credit import MAX_CREDIT
+from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Join
+from chunkdl.protocol.session import State
+
+MOST_RANKS = 4096
+MOST_ROWS = 2**20
+"""Of a batch that a consumer may ask for."""
+OVER = State.CLOSED, State.EXPIRED
+"""Where a session does nothing more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeskFacts:
+    """What the desk has to know.
+
+    Attributes:
+        plan_hash, seed: of the stream.
+        batch_rows: of a batch of the engines.
+        smallchunk_px: side of a SmallChunk.
+        plain: rows are the SmallChunks themselves.
+        patients, slides: how many.
+        max_consumers: sessions at a time.
+        credit_batches, credit_bytes: that a consumer gets at most.
+        silent_s, grace_s: see `ServiceSpec`.
+    """
+
+    plan_hash: str
+    seed: int
+    batch_rows: int
+    smallchunk_px: int
+    plain: bool
+    patients: int
+    slides: int
+    max_consumers: int
+    credit_batches: int
+    credit_bytes: int
+    silent_s: float
+    grace_s: float
+
+
+@dataclass(slots=True)
+class Session:
+    """A consumer.
+
+    Attributes:
+        name: which only it and the service know.
+        group: that it is a member of.
+        peer: connection that it speaks by.
+        data: connection that its bytes go to; None: it gets references.
+        lease: its lease connection; None: it is on another machine.
+        state: of its life.
+        heard_s: when it said something last, seconds.
+        join: what it asked for.
+        kept: the member that it was, while its batches may still be read.
+        paused: it has asked for it.
+        stopped: the way for its batches is not there.
+        returned: it has come back and is still to be sent again what it has not got.
+    """
+
+    name: str
+    group: str
+    peer: Peer
+    data: Peer | None
+    lease: int | None
+    state: State
+    heard_s: float
+    join: Join
+    kept: Member | None = None
+    paused: bool = False
+    stopped: bool = False
+    returned: bool = False
+
+
+def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
+    """Refuse what can never be.
+
+    Raises:
+    ProtocolError: and why.
+    """
+    if join.version != SERVICE_PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"the consumer speaks protocol {join.version}, this service "
+            f"{SERVICE_PROTOCOL_VERSION}; install the same chunkdl on both"
+        )
+    if join.group not in groups:
+        raise ProtocolError(f"there is no group {join.group[:64]!r}; there are {', '.join(groups)}")
+    if join.plan_hash and join.plan_hash != facts.plan_hash:
+        raise ProtocolError(
+            "the consumer expects another stream: dataset, seed, sizes, resolution, tissue "
+            "settings, reuse or num_bigchunks of this service differ"
+        )
+    sound = (
+        1 <= join.world_size <= MOST_RANKS
+        and 0 <= join.rank < join.world_size
+        and 0 <= join.batch_rows <= MOST_ROWS
+        and 1 <= join.credit_batches <= MAX_CREDIT
+        and join.credit_bytes >= 1
+    )
+    if not sound:
+        raise ProtocolError("rank, world_size, batch_size or credit is out of range")
+
+
+def group_status(group: Group, sessions: Iterable[Session]) -> dict[str, object]:
+    """What an operator wants to see of a group, as plain data."""
+    members = [
+        {
+            "rank": session.join.rank,
+            "world_size": session.join.world_size,
+            "state": session.state.value,
+            "local": session.lease is not None,
+            "paused": session.paused,
+            "epoch": member.place.epoch,
+            "step": member.place.step,
+            "held": len(member.held),
+            "credit": member.credit.available,
+        }
+        for session in sessions
+        if session.group == group.facts.name
+        and (member := group.members.get(session.name) or session.kept) is not None
+    ]
+    return {
+        "mode": "broadcast" if group.facts.broadcast else "shard",
+        "engine": group.engine,
+        "delivered": group.delivered,
+        "position": group.position().left.first,
+        "members": members,
+    }
+
+
+def addressed(action: Tell, sessions: Mapping[str, Session]) -> Say | None:
+    """Where a message to a session goes; None where it is over."""
+    session = sessions.get(action.session)
+    return None if session is None else Say(session.peer, action.message)

@@ -1,0 +1,126 @@
+"""What a daemon's configuration may say, as a file to begin with, and what one came out as."""
+
+from __future__ import annotations
+
+import json
+import logging
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from msgspec import NODEFAULT, UNSET, Meta, Struct
+from msgspec.structs import fields
+
+from chunkdl.curve_keys import fingerprint
+from chunkdl.daemon_config import TABLES, GroupTable
+from chunkdl.errors import SlideError
+from chunkdl.service_addresses import is_open_to_others
+from chunkdl.service_spec import GroupSpec, ServiceSpec
+from chunkdl.settings import CHECKED_SLIDES
+from chunkdl.slides.registry import open_slide
+
+WIDTH = 96
+NO_DEFAULT = "not given"
+
+
+def explain() -> str:
+    """A configuration file with every table and every key, its unit, default and meaning.
+
+    It can be used as it is once the slides are named: every key has its default, and those
+    without one are commented out.
+    """
+    tables: dict[str, type[Struct]] = {**TABLES, "groups.train": GroupTable}
+    return "\n\n".join("\n".join(_lines(name, kind)) for name, kind in tables.items()) + "\n"
+
+
+def _lines(name: str, kind: type[Struct]) -> Iterator[str]:
+    yield f"# {' '.join((kind.__doc__ or '').split())}"
+    yield f"[{name}]"
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        meta = _meta(hints[field.name])
+        extra = meta.extra or {}
+        shown = field.default if field.default is not NODEFAULT else UNSET
+        value = NO_DEFAULT if shown is None else _toml(shown)
+        unit = f"{extra['unit']}; " if extra["unit"] else ""
+        text = f"{meta.description} ({unit}default: {value})"
+        yield from textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="#   ")
+        if name == "dataset" and field.name == "slides":
+            yield 'slides = ["slides"]'
+        elif shown is None:
+            yield f"# {field.name} = {_toml(extra['example'])}"
+        else:
+            yield f"{field.name} = {_toml(shown)}"
+
+
+def _meta(hint: Any) -> Meta:
+    if get_origin(hint) is Annotated:
+        for part in get_args(hint)[1:]:
+            if isinstance(part, Meta):
+                return part
+    raise TypeError(f"{hint} is not explained")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; JSON and TOML agree on numbers, text, truth values and lists."""
+    return json.dumps(value)
+
+
+def summary(spec: ServiceSpec) -> list[str]:
+    """What will be served to whom, in lines for people; opens some slides."""
+    run, keys = spec.config.run, spec.keys
+    each = sum(run.memory_bytes)
+    bigchunks, batches = (size / 2**20 for size in run.memory_bytes)
+    lines = [
+        f"slides    {len(spec.config.slides)}: {_readers(spec)}",
+        f"patients  {len(spec.patients)}",
+        f"memory    {each / 2**20:.0f} MiB a group ({bigchunks:.0f} for {run.bigchunk_slots} "
+        f"BigChunks, {batches:.0f} for {run.batch_slots} batches), "
+        f"{len(spec.groups) * each / 2**20:.0f} MiB in all",
+        f"workers   {run.num_loaders} loaders and {run.num_collectors} collectors a group",
+        *(f"group     {_group(group)}" for group in spec.groups),
+        *(f"address   {bind} ({_protection(spec, bind)})" for bind in spec.binds),
+    ]
+    if keys is not None:
+        lines.append(f"key       {fingerprint(keys.public)} (the server's)")
+        lines += [f"client    {fingerprint(public)}" for public in keys.allowed]
+    return lines
+
+
+def _readers(spec: ServiceSpec) -> str:
+    """How many slides each reader takes, of those that are looked at."""
+    slides, reader = spec.config.slides, spec.config.stream.reader
+    count = min(len(slides), CHECKED_SLIDES)
+    looked_at = [slides[index * len(slides) // count] for index in range(count)]
+    taken: Counter[str] = Counter()
+    for entry in looked_at:
+        try:
+            slide = open_slide(entry.path, reader)
+        except SlideError as error:
+            logging.getLogger("chunkdl").warning("%s", error)
+            taken["cannot be opened"] += 1
+            continue
+        taken[f"by reader {slide.info.reader}"] += 1
+        slide.close()
+    found = ", ".join(f"{number} {how}" for how, number in sorted(taken.items()))
+    return found if count == len(slides) else f"{found}, of {count} that were looked at"
+
+
+def _group(group: GroupSpec) -> str:
+    if group.mode == "shard":
+        return f"{group.name}: shard"
+    return (
+        f"{group.name}: broadcast, at most {group.max_lag_batches} batches apart, then "
+        f"{group.laggard}"
+    )
+
+
+def _protection(spec: ServiceSpec, bind: str) -> str:
+    if bind.startswith("ipc://"):
+        return "this machine"
+    if spec.keys is not None:
+        return f"keys, {len(spec.keys.allowed)} clients allowed"
+    if is_open_to_others(bind):
+        return "NOT PROTECTED: everybody on the network may read the slides"
+    return "this machine, everybody on it"

@@ -1,0 +1,295 @@
+"""Every message between a service and its consumers: small, frozen, typed.
+
+Pixels travel beside them: as a reference to a slot to consumers on this machine, as frames after
+a `Delivered` to others. Nothing here is ever pickled. What a consumer needs of a stream's own
+messages (`End` and the like are the engine's) is said again here, in rows instead of batches.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chunkdl.errors import Failure
+from chunkdl.plan.shares import Remainder
+from chunkdl.protocol.messages import Message, Notice, Refuse, Statistics
+
+SERVICE_PROTOCOL_VERSION = 1
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a consumer stands, and what the service needs to go on exactly from there.
+
+    Attributes:
+        left: what is left to be delivered.
+        smallchunks_per_bigchunk: n of the rotation; 0 where it is not known yet.
+        substitutions: of BigChunks in use: the attempt with which each was read.
+    """
+
+    left: Remainder = Remainder()
+    smallchunks_per_bigchunk: int = 0
+    substitutions: dict[int, int] = {}
+
+
+# Consumer to service.
+
+
+class Join(Message, frozen=True):
+    """Open a session, or take one up again after the connection was lost.
+
+    Attributes:
+        version: of this protocol.
+        token: that the lease socket has given, of consumers on this machine; else empty.
+        session: of the session that is taken up again; empty for a new one.
+        group: that is joined.
+        rank, world_size: which of how many members, in a group that shares the rows.
+        batch_rows: rows of a batch; 0: those of the stream.
+        credit_batches, credit_bytes: that the consumer can hold at a time.
+        plan_hash: of the stream that the consumer expects; empty: any.
+        position: where it stood before its step 0; None: wherever the group is.
+        step: that it wants next.
+        held: numbers of the deliveries that it still has.
+    """
+
+    version: int
+    token: str
+    session: str
+    group: str
+    rank: int
+    world_size: int
+    batch_rows: int
+    credit_batches: int
+    credit_bytes: int
+    plan_hash: str
+    position: Position | None
+    step: int
+    held: tuple[int, ...]
+
+
+class Attach(Message, frozen=True):
+    """The first message on the second connection of a consumer on another machine."""
+
+    session: str
+
+
+class Released(Message, frozen=True):
+    """The consumer no longer uses these deliveries, and may be sent as many more."""
+
+    numbers: tuple[int, ...]
+
+
+class NextPass(Message, frozen=True):
+    """Begin the next pass of a grid stream."""
+
+    epoch: int
+
+
+class Ping(Message, frozen=True):
+    """The consumer is there; sent when it has nothing else to say."""
+
+
+class Pause(Message, frozen=True):
+    """Send no more batches until `Resume`."""
+
+
+class Resume(Message, frozen=True):
+    """Send batches again."""
+
+
+class Drain(Message, frozen=True):
+    """Send no more batches; the session ends when all are given back."""
+
+
+class Leave(Message, frozen=True):
+    """The session is over and everything given back; `step` of `epoch` would have been next."""
+
+    epoch: int
+    step: int
+
+
+class AskCatalogue(Message, frozen=True):
+    """Ask for patients and slides from these indices on."""
+
+    first_patient: int
+    first_slide: int
+
+
+class AskService(Message, frozen=True):
+    """Ask for the counters of the engine of one's group; answered with `Statistics`."""
+
+
+class Operate(Message, frozen=True):
+    """An operator's wish: status, pause, resume or drain, of a group or (empty) of all."""
+
+    version: int
+    token: str
+    verb: str
+    group: str
+
+
+# Service to consumer.
+
+
+class LeaseOpened(Message, frozen=True):
+    """Over the lease socket: the peer may join with this token."""
+
+    token: str
+
+
+class ArenaPassed(Message, frozen=True):
+    """Over the lease socket, with the descriptor of an arena of batches."""
+
+    engine: int
+    slots: int
+    slot_bytes: int
+
+
+class Joined(Message, frozen=True):
+    """The session is open.
+
+    Attributes:
+        session: its name, which only the two know.
+        local: batches come as references.
+        mode: of the group.
+        plan_hash, seed: of the stream.
+        stream_rows: rows of a batch of the engine, as they lie in a slot.
+        batch_rows: rows of a batch of this consumer.
+        smallchunk_px: side of a SmallChunk.
+        plain: rows are the SmallChunks themselves.
+        patients, slides: how many.
+        position, step: where the consumer stood before its step 0, and the step that is next.
+        after: where it stands now.
+        credit_batches: that it was given.
+        silent_s: it must say something more often than that, seconds.
+    """
+
+    session: str
+    local: bool
+    mode: str
+    plan_hash: str
+    seed: int
+    stream_rows: int
+    batch_rows: int
+    smallchunk_px: int
+    plain: bool
+    patients: int
+    slides: int
+    position: Position
+    step: int
+    after: Position
+    credit_batches: int
+    silent_s: float
+
+
+class RowsLie(Message, frozen=True):
+    """How rows lie in a slot, where the user's transform makes them."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Rows [first, first + rows) of a slot; `dropped` (int32 bytes) hold nothing."""
+
+    slot: int
+    first: int
+    rows: int
+    dropped: bytes
+
+
+class Delivered(Message, frozen=True):
+    """A batch; to another machine its rows follow as frames: records, then data, of each piece.
+
+    Attributes:
+        number: by which it is released.
+        epoch, step: what it is; a step that was received already is dropped.
+        engine: whose arena the slots belong to.
+        pieces: its rows.
+        after: where the consumer stands behind it.
+    """
+
+    number: int
+    epoch: int
+    step: int
+    engine: int
+    pieces: tuple[Piece, ...]
+    after: Position
+
+
+class PassEnded(Message, frozen=True):
+    """The pass is over for this consumer after so many steps; nobody gets `left_out` rows."""
+
+    epoch: int
+    steps: int
+    left_out: int
+
+
+class CataloguePage(Message, frozen=True):
+    """Patients and slides from these indices on; as many as fit."""
+
+    first_patient: int
+    patients: tuple[tuple[int, str, dict[str, int | float | str | bool | None]], ...]
+    first_slide: int
+    slides: tuple[str, ...]
+
+
+class Pong(Message, frozen=True):
+    """Answers Ping."""
+
+
+class WhoAreYou(Message, frozen=True):
+    """The service does not know the connection: the consumer has to join (again)."""
+
+
+class Detached(Message, frozen=True):
+    """The session was ended by the service, and why."""
+
+    reason: str
+
+
+class Going(Message, frozen=True):
+    """The service is about to end; it may come back at the same address."""
+
+
+class GroupFailed(Message, frozen=True):
+    """The stream of the group cannot go on; get() raises this."""
+
+    failure: Failure
+
+
+class OperatorAnswer(Message, frozen=True):
+    """Answers Operate: the status as JSON."""
+
+    status: str
+
+
+ServiceMessage = (
+    Join
+    | Attach
+    | Released
+    | NextPass
+    | Ping
+    | Pause
+    | Resume
+    | Drain
+    | Leave
+    | AskCatalogue
+    | AskService
+    | Operate
+    | LeaseOpened
+    | ArenaPassed
+    | Joined
+    | RowsLie
+    | Delivered
+    | PassEnded
+    | CataloguePage
+    | Pong
+    | WhoAreYou
+    | Detached
+    | Going
+    | GroupFailed
+    | OperatorAnswer
+    | Notice
+    | Refuse
+    | Statistics
+)
+"""What may come over the sockets of a service."""

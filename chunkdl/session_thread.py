@@ -1,0 +1,402 @@
+"""What the thread of a connection does: it keeps one session with a service up.
+
+It owns the sockets: it joins, says that it is there while the training computes, takes batches
+in, gives them back, and joins again when the connection, or the service, was away. What came in
+it hands over exactly once, in order. Other threads only append to its queues and wake it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import zmq
+
+from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefused
+from chunkdl.layouts import BatchLayout, Bytes
+from chunkdl.plan.shares import Remainder
+from chunkdl.protocol.messages import Message, Notice, Refuse, Statistics
+from chunkdl.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
+    ArenaPassed,
+    Attach,
+    CataloguePage,
+    Delivered,
+    Detached,
+    Going,
+    GroupFailed,
+    Join,
+    Joined,
+    Leave,
+    NextPass,
+    PassEnded,
+    Ping,
+    Pong,
+    Position,
+    Released,
+    RowsLie,
+    ServiceMessage,
+    WhoAreYou,
+)
+from chunkdl.wire import ClientKeys, Wire
+
+PING_S = 1.0
+"""How often a silent consumer says that it is there, at most."""
+GOODBYE_S = 1.0
+"""For the service to take note that a session is over."""
+RETRY_S = 0.25
+"""Between attempts to reach a service that is away."""
+
+Answer = TypeVar("Answer")
+Answers = queue.SimpleQueue[Answer | ChunkdlError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a consumer asks a service for; see `Join`."""
+
+    address: str
+    group: str
+    rank: int
+    world_size: int
+    batch_rows: int
+    credit_batches: int
+    credit_bytes: int
+    keys: ClientKeys | None
+    reconnect_s: float
+    """How long a service that was there may be away, seconds."""
+    connect_s: float
+    """How long it may take to be there first, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A batch that has come in.
+
+    Attributes:
+        message: what the service said about it.
+        memory: of a local service the bytes of each piece's slot; else one buffer with its rows.
+        session: which session of this connection it belongs to, counted from 0.
+    """
+
+    message: Delivered
+    memory: tuple[Bytes, ...]
+    session: int
+
+
+class SessionThread:
+    """The state of the thread; `run` is the thread.
+
+    Args:
+        wish: of the consumer.
+        plan_hash: that the service must have; empty: any.
+        position, step: where to go on; None: wherever the group is.
+        allocate: memory for a batch of so many bytes that comes from another machine.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        plan_hash: str,
+        position: Position | None,
+        step: int,
+        allocate: Callable[[int], Bytes],
+    ) -> None:
+        self.wish = wish
+        self._plan_hash = plan_hash
+        self._start, self._step = position, step
+        self._epoch = position.left.epoch if position is not None else 0
+        self._allocate = allocate
+        self.inbox: Answers[Arrived | PassEnded] = queue.SimpleQueue()
+        self.welcome: Answers[Joined] = queue.SimpleQueue()
+        self.counters: Answers[Statistics] = queue.SimpleQueue()
+        self.pages: Answers[CataloguePage] = queue.SimpleQueue()
+        self.released: deque[tuple[int, int]] = deque()
+        self._outbox: deque[Message] = deque()
+        self.leave: Leave | None = None
+        self.layout: BatchLayout | None = None
+        self.in_use: set[tuple[int, int]] = set()
+        self._joined: Joined | None = None
+        self._ended_told = -1
+        self._session = -1
+        self._held: set[int] = set()
+        self._wire: Wire | None = None
+        self._kept: list[tuple[Wire, int, set[int]]] = []
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._over = False
+        self._stopping = False
+        # A finalizer may run while its own thread is in here.
+        self._lock = threading.RLock()
+
+    # ------------------------------------------------------------- other threads
+
+    def say(self, message: Message) -> None:
+        """Queue a message."""
+        self._outbox.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look at its queues."""
+        with self._lock:
+            if not self._over:
+                os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """Have the thread end."""
+        self._stopping = True
+        self.wake()
+
+    # ------------------------------------------------------------- the thread
+
+    def run(self) -> None:
+        """Keep the session up until it is over."""
+        try:
+            self._keep_up()
+        except ChunkdlError as error:
+            self._fail(error)
+        except BaseException as error:
+            self._fail(ServiceDied(f"the connection broke: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            if self._wire is not None:
+                self._wire.close()
+            for wire, _, _ in self._kept:
+                wire.close()
+            with self._lock:
+                self._over = True
+                os.close(self._wake)
+
+    def _fail(self, error: ChunkdlError) -> None:
+        self.inbox.put(error)
+        self.welcome.put(error)
+        self.counters.put(error)
+        self.pages.put(error)
+
+    def _keep_up(self) -> None:
+        away_since = time.monotonic()
+        while not self._stopping:
+            limit = self.wish.connect_s if self._joined is None else self.wish.reconnect_s
+            if self._wire is None:
+                self._wire = Wire.open(self.wish.address, self.wish.keys, self._wake)
+                if self._wire is None:
+                    if time.monotonic() - away_since > limit:
+                        raise ServiceDied(self._nobody(limit))
+                    self._sleep(RETRY_S)
+                    continue
+            wire = self._wire
+            if not wire.said_s:
+                self._join(wire)
+            wire.wait(PING_S, with_data=self.layout is not None)
+            self._hear(wire)
+            if wire.heard_s > away_since:
+                away_since = wire.heard_s
+            if wire.is_over:
+                # Its memory may still be in use.
+                self._put_aside(wire)
+                continue
+            self._speak(wire)
+            if time.monotonic() - away_since > limit:
+                raise ServiceDied(self._nobody(limit))
+        if self._wire is not None and self._joined is not None:
+            self._speak(self._wire)
+            self._wire.say(self.leave or Leave(self._epoch, self._step))
+            # Closing the lease first would look like a death, after which less is known.
+            deadline = time.monotonic() + GOODBYE_S
+            while self._wire.is_local and not self._wire.is_over and time.monotonic() < deadline:
+                self._wire.wait(GOODBYE_S / 10, with_data=False)
+
+    def _nobody(self, limit_s: float) -> str:
+        wire, address = self._wire, self.wish.address
+        why = "" if wire is None or not wire.trouble else f" ({wire.trouble})"
+        return (
+            f"nobody answers at {address} for {limit_s:g} s{why}; is the service running there, "
+            "and is it this address?"
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        poller = zmq.Poller()
+        poller.register(self._wake, zmq.POLLIN)
+        if poller.poll(int(seconds * 1000)):
+            os.eventfd_read(self._wake)
+
+    def _put_aside(self, wire: Wire) -> None:
+        self._wire = None
+        if self._held:
+            self._kept.append((wire, self._session, set(self._held)))
+        else:
+            wire.close()
+        self._held = set()
+
+    def _join(self, wire: Wire) -> None:
+        wish = self.wish
+        join = Join(
+            SERVICE_PROTOCOL_VERSION,
+            wire.token,
+            "" if self._joined is None else self._joined.session,
+            wish.group,
+            wish.rank,
+            wish.world_size,
+            wish.batch_rows,
+            wish.credit_batches,
+            wish.credit_bytes,
+            self._plan_hash,
+            self._start,
+            self._step,
+            tuple(sorted(self._held)),
+        )
+        wire.say(join)
+
+    def _speak(self, wire: Wire) -> None:
+        """Say what there is to say, or that somebody is here."""
+        numbers: list[int] = []
+        while self.released:
+            session, number = self.released.popleft()
+            if session == self._session:
+                self._held.discard(number)
+                numbers.append(number)
+            else:
+                self._release_kept(session, number)
+        if self._joined is None or not wire.joined:
+            return
+        said = False
+        for first in range(0, len(numbers), 500):
+            said |= wire.say(Released(tuple(numbers[first : first + 500])))
+        while self._outbox:
+            message = self._outbox.popleft()
+            if isinstance(message, NextPass):
+                self._start, self._epoch, self._step = (
+                    Position(Remainder(message.epoch)),
+                    message.epoch,
+                    0,
+                )
+            said |= wire.say(message)
+        if not said and time.monotonic() - wire.said_s >= PING_S:
+            wire.say(Ping())
+
+    def _release_kept(self, session: int, number: int) -> None:
+        for kept in tuple(self._kept):
+            wire, other, held = kept
+            if other == session:
+                held.discard(number)
+                if not held:
+                    wire.close()
+                    self._kept.remove(kept)
+
+    def _hear(self, wire: Wire) -> None:
+        for message in wire.messages():
+            self._take(wire, message)
+            if wire.is_over:
+                return
+        if self.layout is not None and self._joined is not None:
+            while (header := wire.header()) is not None:
+                self._take_rows(wire, header)
+
+    def _take(self, wire: Wire, message: ServiceMessage) -> None:
+        match message:
+            case Joined():
+                self._welcomed(wire, message)
+            case Refuse(reason):
+                raise ServiceRefused(f"{self.wish.address}: {reason}")
+            case WhoAreYou():
+                # A connection that was lost, or a service that was.
+                if wire.is_local and self._joined is not None and wire.joined:
+                    wire.is_over = True
+                else:
+                    self._join(wire)
+            case RowsLie(dtype, shape):
+                joined = self._joined
+                if joined is not None:
+                    self.layout = BatchLayout(joined.stream_rows, shape, dtype)
+            case Delivered():
+                self._take_reference(wire, message)
+            case PassEnded(epoch, steps):
+                if (epoch, steps) == (self._epoch, self._step) and self._ended_told != epoch:
+                    self._ended_told = epoch
+                    self.inbox.put(message)
+            case Detached(reason):
+                raise ServiceRefused(f"the service has ended the session: {reason}")
+            case GroupFailed(failure):
+                raise failure.to_error()
+            case Statistics():
+                self.counters.put(message)
+            case CataloguePage():
+                self.pages.put(message)
+            case Going() | Pong() | ArenaPassed():
+                pass
+            case Notice(_, text):
+                self.counters.put(ServiceDied(text))
+            case _:
+                raise ProtocolError(f"the service sent {type(message).__name__}")
+
+    def _welcomed(self, wire: Wire, joined: Joined) -> None:
+        again = self._joined is not None and joined.session == self._joined.session
+        first = self._joined is None
+        if not again:
+            self._held = set()
+            self._session += 1
+            # Where the service says it is; to a position of ours it may give other numbers.
+            self._start, self._step = joined.position, joined.step
+            self._epoch = joined.position.left.epoch
+        elif joined.position.left.epoch < self._epoch:
+            # What we said about the next pass was lost.
+            wire.say(NextPass(self._epoch))
+        self._plan_hash = joined.plan_hash
+        self._joined = joined
+        wire.joined = True
+        if joined.plain:
+            side = joined.smallchunk_px
+            self.layout = BatchLayout(joined.stream_rows, (side, side, 3))
+        if not joined.local:
+            wire.attach(Attach(joined.session), self._most_bytes(joined))
+        if first:
+            self.welcome.put(joined)
+
+    def _most_bytes(self, joined: Joined) -> int:
+        side = joined.smallchunk_px
+        plain = joined.batch_rows * side * side * 3
+        return plain + 2**20 if joined.plain else 2**31
+
+    def _is_expected(self, wire: Wire, message: Delivered) -> bool:
+        if (message.epoch, message.step) == (self._epoch, self._step):
+            self._held.add(message.number)
+            self._step += 1
+            return True
+        if (message.epoch, message.step) > (self._epoch, self._step):
+            raise ProtocolError(
+                f"step {message.step} of pass {message.epoch} came where {self._step} of "
+                f"{self._epoch} was expected"
+            )
+        wire.say(Released((message.number,)))
+        return False
+
+    def _take_reference(self, wire: Wire, message: Delivered) -> None:
+        if self._is_expected(wire, message):
+            arena = wire.arena(message.engine)
+            slots = tuple(arena.slot(piece.slot) for piece in message.pieces)
+            self.inbox.put(Arrived(message, slots, self._session))
+
+    def _take_rows(self, wire: Wire, message: Delivered) -> None:
+        """The frames behind a header, into one buffer."""
+        joined, layout = self._joined, self.layout
+        if joined is None or layout is None or not self._is_expected(wire, message):
+            wire.skip()
+            return
+        rows = sum(piece.rows for piece in message.pieces)
+        if rows > joined.batch_rows or any(piece.rows < 1 for piece in message.pieces):
+            raise ProtocolError(f"a batch of {rows} rows, where at most {joined.batch_rows} fit")
+        own = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
+        buffer = self._allocate(own.slot_bytes)
+        view = own.view(buffer)
+        first = 0
+        for piece in message.pieces:
+            wire.into(view.records[first : first + piece.rows])
+            wire.into(view.data[first : first + piece.rows])
+            first += piece.rows
+        wire.end_of_frames()
+        self.inbox.put(Arrived(message, (buffer,), self._session))

@@ -1,0 +1,113 @@
+"""How what a service has sent becomes a `Batch` of the training process."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from chunkdl.chunks import Batch
+from chunkdl.columns import Columns, Table, label_tables
+from chunkdl.connection import Connection
+from chunkdl.errors import ProtocolError
+from chunkdl.layouts import BatchLayout, Bytes
+from chunkdl.patients import Patient
+from chunkdl.protocol.service_messages import Piece
+from chunkdl.session_thread import Arrived
+from chunkdl.tensors import BufferPool, leased, rows_of
+
+
+class SharedAssembly:
+    """Makes batches.
+
+    Args:
+        pin: into page-locked memory.
+    """
+
+    def __init__(self, *, pin: bool) -> None:
+        self._pin = pin
+        self._pool: BufferPool | None = None
+        self._patients: list[Patient] = []
+        self._paths: list[str] = []
+        self._labels: dict[str, Table] = {}
+
+    def learn(self, connection: Connection) -> None:
+        """Ask for the patients and slides of the dataset."""
+        joined = connection.joined
+        patients: list[Patient] = []
+        while len(patients) < joined.patients or len(self._paths) < joined.slides:
+            page = connection.catalogue(len(patients), len(self._paths))
+            if not page.patients and not page.slides:
+                raise ProtocolError("the service has fewer patients or slides than it said")
+            patients += [
+                Patient(number, dict(labels), name=name) for number, name, labels in page.patients
+            ]
+            self._paths += page.slides
+        self._patients = patients
+        self._labels = label_tables(patients)
+
+    def allocate(self, size: int) -> Bytes:
+        """Memory for a batch that comes from another machine."""
+        if self._pool is None:
+            self._pool = BufferPool(size, pin=self._pin)
+        return self._pool.take()
+
+    def assemble(self, connection: Connection, arrived: Arrived, *, copy: bool | None) -> Batch:
+        """The batch, without rows that could not be made."""
+        joined, layout = connection.joined, connection.layout
+        if layout is None:
+            raise ProtocolError("a batch came before anybody said how its rows lie")
+        message, release = arrived.message, connection.releaser(arrived)
+        own = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
+        rows = sum(piece.rows for piece in message.pieces)
+        first, dropped = 0, _dropped(message.pieces)
+        if not joined.local:
+            buffer, lies = arrived.memory[0], own
+            release()
+        elif self._must_copy(connection, arrived, copy=copy):
+            buffer, lies = self.allocate(own.slot_bytes), own
+            _gather(arrived, layout, own, buffer)
+            release()
+        else:
+            lies, first = layout, message.pieces[0].first
+            buffer = leased(arrived.memory[0][: layout.slot_bytes], release)
+        columns, records = rows_of(
+            buffer,
+            lies,
+            rows,
+            dropped,
+            self._patients,
+            images=joined.plain,
+            copy=False,
+            first=first,
+        )
+        patients = [self._patients[index] for index in records["patient"].tolist()]
+        whole = Columns(columns, records, patients, self._paths, self._labels)
+        return Batch(whole, patients, message.step)
+
+    def _must_copy(self, connection: Connection, arrived: Arrived, *, copy: bool | None) -> bool:
+        if len(arrived.message.pieces) > 1:
+            return True
+        if copy is not None:
+            return copy
+        shared = connection.joined.mode == "broadcast"
+        return shared or self._pin or connection.held > connection.joined.credit_batches // 2
+
+
+def _dropped(pieces: tuple[Piece, ...]) -> npt.NDArray[np.int32]:
+    """Rows of a batch that hold nothing, counted from its first."""
+    found, first = [], 0
+    for piece in pieces:
+        found.append(np.frombuffer(piece.dropped, dtype=np.int32) + np.int32(first))
+        first += piece.rows
+    return np.concatenate(found)
+
+
+def _gather(arrived: Arrived, layout: BatchLayout, own: BatchLayout, buffer: Bytes) -> None:
+    """Copy the pieces of a batch into one buffer."""
+    into, first = own.view(buffer), 0
+    for piece, slot in zip(arrived.message.pieces, arrived.memory, strict=True):
+        view = layout.view(slot)
+        part, rows = slice(piece.first, piece.first + piece.rows), slice(first, first + piece.rows)
+        np.copyto(into.records[rows], view.records[part])
+        np.copyto(into.data[rows], view.data[part])
+        first += piece.rows

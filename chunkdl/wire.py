@@ -1,0 +1,312 @@
+"""The sockets between a consumer and a service: messages, memory of a local one, bytes of another.
+
+To a service on this machine ("ipc://…"): a ZeroMQ socket for messages and the lease socket, over
+which memory is passed and either side hears of the other's death. To any other ("tcp://…"): a
+ZeroMQ socket for messages and one for bytes, so that signs of life need not queue behind them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefused
+from chunkdl.layouts import Array
+from chunkdl.memory.arena import Arena
+from chunkdl.memory.passing import receive
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
+from chunkdl.protocol.messages import Message
+from chunkdl.protocol.service_messages import (
+    ArenaPassed,
+    Attach,
+    Delivered,
+    LeaseOpened,
+    ServiceMessage,
+)
+
+ARENA_TIMEOUT_S = 10.0
+"""For memory that was announced to be passed."""
+KEPT_ARENAS = 2
+"""Of one service; batches of older ones keep their memory by themselves."""
+MOST_BROKEN = 3
+"""Handshakes in a row that break off before the first one worked."""
+MOST_SLOTS, MOST_ARENA_BYTES = 2**16, 2**42
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKeys:
+    """CURVE keys of a consumer, and the public one of the service, in Z85 text."""
+
+    public: str
+    secret: str
+    server: str
+
+
+class Wire:
+    """One connection to a service; used by one thread.
+
+    Args:
+        address: of the service.
+        keys: for a protected one.
+        wake: descriptor that ends a wait.
+        lease: connected lease socket of a service on this machine, else None.
+    """
+
+    def __init__(
+        self, address: str, keys: ClientKeys | None, wake: int, lease: socket.socket | None
+    ) -> None:
+        self._wake = wake
+        self._lease = lease
+        self._keys = keys
+        self._address = address
+        self._arenas: dict[int, Arena] = {}
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._data: zmq.Socket[bytes] | None = None
+        self._broken = 0
+        self.token = ""
+        self.is_over = False
+        """The other end is gone; or it wants another connection."""
+        self.joined = False
+        """The session was opened over it."""
+        self.heard_s = self.said_s = 0.0
+        """When something was heard and said last, seconds."""
+        self.trouble = ""
+        """Why the connection does not come about, where that is known."""
+        self._control = self._connected(MAX_MESSAGE_BYTES)
+
+    @classmethod
+    def open(cls, address: str, keys: ClientKeys | None, wake: int) -> Self | None:
+        """A connection; None: there is no service on this machine at that address.
+
+        Raises:
+            ConfigError: it is no address.
+            ServiceRefused: the lease socket belongs to somebody else.
+        """
+        if address.startswith("tcp://"):
+            return cls(address, keys, wake, None)
+        if not address.startswith("ipc://"):
+            raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
+        path = address.removeprefix("ipc://") + ".lease"
+        lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        lease.settimeout(ARENA_TIMEOUT_S)
+        try:
+            lease.connect(path)
+            data, _ = receive(lease)
+        except PermissionError as error:
+            lease.close()
+            raise ServiceRefused(f"{path} belongs to another user") from error
+        except OSError:
+            lease.close()
+            return None
+        if not data:
+            lease.close()
+            raise ServiceRefused(f"the service at {address} belongs to another user")
+        wire = cls(address, keys, wake, lease)
+        opened = decode_service(data)
+        if not isinstance(opened, LeaseOpened):
+            wire.close()
+            raise ProtocolError(f"the lease socket began with {type(opened).__name__}")
+        wire.token = opened.token
+        return wire
+
+    @property
+    def is_local(self) -> bool:
+        """Whether batches come as references."""
+        return self._lease is not None
+
+    def _connected(self, most_bytes: int) -> zmq.Socket[bytes]:
+        end = self._context.socket(zmq.DEALER)
+        end.setsockopt(zmq.LINGER, 500)
+        end.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+        # What cannot be sent now is not sent later to another service at the same address.
+        end.setsockopt(zmq.IMMEDIATE, 1)
+        end.setsockopt(zmq.RECONNECT_IVL, 100)
+        end.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
+        end.setsockopt(zmq.IPV6, int(not self._address.startswith("ipc")))
+        if self._keys is not None:
+            end.curve_publickey = self._keys.public.encode()
+            end.curve_secretkey = self._keys.secret.encode()
+            end.curve_serverkey = self._keys.server.encode()
+        if not self.is_local and self._monitor is None:
+            self._monitor = end.get_monitor_socket()
+        end.connect(self._address)
+        return end
+
+    # ------------------------------------------------------------------- waiting
+
+    def wait(self, timeout_s: float, *, with_data: bool) -> None:
+        """Until there may be something to hear, or to say, or the connection came about."""
+        poller = zmq.Poller()
+        poller.register(self._control, zmq.POLLIN if self.said_s else zmq.POLLIN | zmq.POLLOUT)
+        poller.register(self._wake, zmq.POLLIN)
+        if self._lease is not None:
+            poller.register(self._lease.fileno(), zmq.POLLIN)
+        if self._monitor is not None:
+            poller.register(self._monitor, zmq.POLLIN)
+        if self._data is not None and with_data:
+            poller.register(self._data, zmq.POLLIN)
+        ready = dict(poller.poll(int(timeout_s * 1000)))
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        if self._lease is not None and self._lease.fileno() in ready:
+            self._from_lease(self._lease)
+        if self._monitor is not None and self._monitor in ready:
+            self._watch(self._monitor)
+
+    def _from_lease(self, lease: socket.socket) -> None:
+        try:
+            data, descriptors = receive(lease, descriptors=1)
+        except OSError:
+            data, descriptors = b"", []
+        if not data:
+            self.is_over = True
+            return
+        try:
+            message = decode_service(data)
+            if not isinstance(message, ArenaPassed) or len(descriptors) != 1:
+                raise ProtocolError(f"the lease socket said {type(message).__name__}")
+            self._map(message, descriptors[0])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _map(self, message: ArenaPassed, descriptor: int) -> None:
+        size = message.slots * message.slot_bytes
+        sound = 0 < message.slots <= MOST_SLOTS and 0 < size <= MOST_ARENA_BYTES
+        # A file that is shorter than it is said to be would be a SIGBUS in the middle of a batch.
+        if not sound or os.fstat(descriptor).st_size < size:
+            raise ProtocolError("memory was passed that is not as large as it is said to be")
+        self._arenas[message.engine] = Arena(descriptor, message.slots, message.slot_bytes)
+        for engine in sorted(self._arenas)[:-KEPT_ARENAS]:
+            self._arenas.pop(engine).close()
+
+    def _watch(self, monitor: zmq.Socket[bytes]) -> None:
+        """What became of handshakes; ZeroMQ alone would try for ever without a word."""
+        while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+            event: Any = parse_monitor_message(monitor.recv_multipart())["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._broken, self.trouble = 0, ""
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise ServiceRefused(
+                    f"the service at {self._address} does not accept the key of this client; have "
+                    "its public key put into the folder of allowed clients"
+                )
+            elif event in (
+                zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+                zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+            ):
+                self._broken += 1
+                self.trouble = "the handshake breaks off"
+                if self._broken >= MOST_BROKEN and not self.joined:
+                    raise ServiceRefused(
+                        f"the service at {self._address} does not shake hands: is it protected, "
+                        "and is this its public key?"
+                        if self._keys is not None
+                        else f"the service at {self._address} does not shake hands: it is "
+                        "protected, give keys; or it is no chunkdl service"
+                    )
+
+    # ------------------------------------------------------------------- messages
+
+    def messages(self) -> Iterator[ServiceMessage]:
+        """What the service has said."""
+        while not self.is_over and int(self._control.get(zmq.EVENTS)) & zmq.POLLIN:
+            data = self._control.recv()
+            self.heard_s = time.monotonic()
+            yield decode_service(data)
+
+    def say(self, message: Message) -> bool:
+        """Send a message; False: nobody is connected, and it is lost."""
+        try:
+            self._control.send(encode(message), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        self.said_s = time.monotonic()
+        return True
+
+    # ---------------------------------------------------------------------- bytes
+
+    def attach(self, attach: Attach, most_bytes: int) -> None:
+        """Open the connection for bytes."""
+        if self._data is not None:
+            self._data.close(0)
+        self._data = self._connected(most_bytes)
+        # It is the first thing on that connection, and waits for it to come about.
+        self._data.setsockopt(zmq.SNDTIMEO, int(ARENA_TIMEOUT_S * 1000))
+        try:
+            self._data.send(encode(attach))
+        except zmq.Again:
+            raise ServiceDied(f"no second connection to {self._address} came about") from None
+
+    def header(self) -> Delivered | None:
+        """The next batch on the connection for bytes; its frames are to be read then."""
+        data = self._data
+        if data is None or not int(data.get(zmq.EVENTS)) & zmq.POLLIN:
+            return None
+        message = decode_service(data.recv())
+        self.heard_s = time.monotonic()
+        if not isinstance(message, Delivered):
+            raise ProtocolError(f"{type(message).__name__} came among the batches")
+        return message
+
+    def into(self, rows: Array) -> None:
+        """The next frame, into memory of exactly its size.
+
+        Raises:
+            ProtocolError: it has another size.
+        """
+        data = self._data
+        if data is None or not data.getsockopt(zmq.RCVMORE):
+            raise ProtocolError("a batch came without its bytes")
+        memory = rows.reshape(-1).view(np.uint8)
+        size = data.recv_into(memory.data, flags=zmq.DONTWAIT)
+        if size != memory.nbytes:
+            raise ProtocolError(f"{size} bytes came for {memory.nbytes}")
+
+    def skip(self) -> None:
+        """Drop the frames of a batch."""
+        while self._data is not None and self._data.getsockopt(zmq.RCVMORE):
+            self._data.recv_into(bytearray(1))
+
+    def end_of_frames(self) -> None:
+        """All frames of a batch were read."""
+        if self._data is not None and self._data.getsockopt(zmq.RCVMORE):
+            raise ProtocolError("a batch came with more bytes than rows")
+
+    def arena(self, engine: int) -> Arena:
+        """The memory of an engine, which is passed before the first batch in it is announced.
+
+        Raises:
+            ServiceDied: it does not come.
+        """
+        deadline = time.monotonic() + ARENA_TIMEOUT_S
+        while engine not in self._arenas:
+            if self._lease is None or self.is_over or time.monotonic() > deadline:
+                raise ServiceDied("the service has not passed the memory that batches lie in")
+            self._from_lease(self._lease)
+        return self._arenas[engine]
+
+    def close(self) -> None:
+        """Close the sockets; memory that is in use stays until it is not."""
+        for arena in self._arenas.values():
+            arena.close()
+        self._arenas.clear()
+        if self._monitor is not None:
+            self._control.disable_monitor()
+            self._monitor.close(0)
+        for end in (self._control, self._data):
+            if end is not None:
+                end.close()
+        self._context.term()
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None

@@ -1,0 +1,93 @@
+"""What the tests of the service share: datasets with everything in them, and running services."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chunkdl.arguments import Arguments
+from chunkdl.chunks import Batch
+from chunkdl.lightdl import LightDL
+from chunkdl.patients import Dataset
+from chunkdl.service_process import ServiceProcess
+from chunkdl.service_settings import ServiceSettings, configure_service
+from chunkdl.service_spec import GroupSpec, ServiceSpec
+
+GROUPS = (GroupSpec(name="train"), GroupSpec(name="trials", mode="broadcast"))
+
+
+def arguments(**given: Any) -> Arguments:
+    """Arguments as `LightDL` would make them: its defaults with the given ones."""
+    names = {field.name for field in dataclasses.fields(Arguments)}
+    known = inspect.signature(LightDL.__init__).parameters
+    defaults = {name: known[name].default for name in names & known.keys()}
+    return Arguments(**{**defaults, **given})
+
+
+def row_digests(batch: Batch) -> list[str]:
+    """A digest of each row of a batch: where it is from, and its pixels."""
+    pixels = batch["image"].permute(0, 2, 3, 1).contiguous().numpy()
+    facts = np.stack([batch[name].numpy() for name in ("x", "y", "bigchunk", "call", "level")], 1)
+    return [
+        hashlib.sha256(pixels[row].tobytes() + facts[row].tobytes()).hexdigest()[:16]
+        for row in range(len(pixels))
+    ]
+
+
+Start = Callable[..., tuple[ServiceProcess, str]]
+
+
+@pytest.fixture
+def socket_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short name, for sockets."""
+    return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture
+def service_spec(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], socket_folder: Path
+) -> Callable[..., ServiceSpec]:
+    """Makes the specification of a service: `stream` arguments, and `ServiceSettings` fields."""
+    numbers = itertools.count()
+
+    def make(stream: dict[str, Any] | None = None, **settings: Any) -> ServiceSpec:
+        given = {**small_stream, "batch_slots": 0, **(stream or {})}
+        local = f"ipc://{socket_folder}/{next(numbers)}"
+        fields: dict[str, Any] = {"binds": (local,), "groups": GROUPS, "max_consumers": 4}
+        own = ServiceSettings(**{**fields, **settings})
+        return configure_service(coordinate_dataset, arguments(**given), own)
+
+    return make
+
+
+@pytest.fixture
+def start(service_spec: Callable[..., ServiceSpec]) -> Iterator[Start]:
+    """Starts services; all are ended after the test."""
+    running: list[ServiceProcess] = []
+
+    def begin(**given: Any) -> tuple[ServiceProcess, str]:
+        spec = service_spec(**given)
+        running.append(ServiceProcess(spec))
+        return running[-1], spec.binds[0]
+
+    yield begin
+    for service in running:
+        service.close()
+
+
+@pytest.fixture(scope="session")
+def row_reference(coordinate_dataset: Dataset, small_stream: dict[str, Any]) -> tuple[str, ...]:
+    """Digests of the first rows of the small stream, in their order, as `LightDL` gives them."""
+    rows: list[str] = []
+    with LightDL(coordinate_dataset, **small_stream) as loader:
+        for _ in range(120):
+            rows += row_digests(loader.next_batch(60))
+    return tuple(rows)

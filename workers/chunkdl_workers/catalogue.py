@@ -1,0 +1,31 @@
+"""Patients and slides of a dataset in pages that fit into messages."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chunkdl.protocol.service_messages import CataloguePage
+from chunkdl.service_spec import ServiceSpec
+
+PAGE_BYTES = 40_000
+PAGE_ITEMS = 1000
+"""A list in a message may have a few more."""
+
+
+def page(spec: ServiceSpec, first_patient: int, first_slide: int) -> CataloguePage:
+    """As many patients and slides from these indices on as fit."""
+    patients: list[tuple[int, str, dict[str, int | float | str | bool | None]]] = []
+    slides: list[str] = []
+    size = 0
+    for facts in spec.patients[first_patient : first_patient + PAGE_ITEMS]:
+        entry = facts.id, facts.name, facts.labels
+        size += len(msgspec.msgpack.encode(entry))
+        if size > PAGE_BYTES and patients:
+            break
+        patients.append(entry)
+    for slide in spec.config.slides[first_slide : first_slide + PAGE_ITEMS]:
+        size += len(slide.path.encode(errors="surrogateescape"))
+        if size > PAGE_BYTES and (slides or patients):
+            break
+        slides.append(slide.path)
+    return CataloguePage(first_patient, tuple(patients), first_slide, tuple(slides))

@@ -1,0 +1,260 @@
+"""The sockets of a service: ZeroMQ for messages and bytes, a lease socket for local consumers.
+
+A local consumer proves over the lease socket which user it is, gets memory passed there, and the
+kernel reports its death there as an end of file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from chunkdl.coordination.service_actions import Peer
+from chunkdl.errors import ConfigError, ProtocolError
+from chunkdl.memory.passing import send
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
+from chunkdl.protocol.messages import Message
+from chunkdl.protocol.service_messages import ServiceMessage
+from chunkdl.service_spec import Keys
+
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
+"""Of ZeroMQ itself: a connection whose other end is frozen is closed, and what it holds is free."""
+WAITING_MESSAGES = 64
+"""Of one peer, that were not looked at yet."""
+LINGER_MS = 500
+
+
+class AddressInUse(ConfigError):
+    """Another service is at the address."""
+
+
+class Doors:
+    """All bound sockets of a service.
+
+    Args:
+        binds: addresses.
+        keys: for the tcp addresses, or None.
+
+    Raises:
+        AddressInUse, ConfigError: an address cannot be bound.
+    """
+
+    def __init__(self, binds: Sequence[str], keys: Keys | None) -> None:
+        self._open: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # Authentication is for every socket of a context; who comes by ipc shows its user instead.
+        self._secure: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._authenticator: ThreadAuthenticator | None = None
+        self.routers: list[zmq.Socket[bytes]] = []
+        self.listeners: dict[int, socket.socket] = {}
+        self.leases: dict[int, socket.socket] = {}
+        """Connections to lease sockets, by descriptor."""
+        self._paths: list[str] = []
+        self.addresses: list[str] = []
+        """Where the routers are, with the ports that were given."""
+        try:
+            for address in binds:
+                self._bind(address, keys)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, address: str, keys: Keys | None) -> None:
+        local = address.startswith("ipc://")
+        if local:
+            self._listen(address.removeprefix("ipc://") + ".lease")
+        context = self._open if local or keys is None else self._secured(keys)
+        router = context.socket(zmq.ROUTER)
+        self.routers.append(router)
+        for option, value in (
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
+            (zmq.SNDHWM, 0),
+            (zmq.RCVHWM, WAITING_MESSAGES),
+            (zmq.LINGER, LINGER_MS),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
+        ):
+            router.setsockopt(option, value)
+        if not local:
+            router.setsockopt(zmq.IPV6, 1)
+        if not local and keys is not None:
+            router.curve_server = True
+            router.curve_publickey, router.curve_secretkey = (
+                keys.public.encode(),
+                keys.secret.encode(),
+            )
+        try:
+            router.bind(address)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EADDRINUSE:
+                raise AddressInUse(f"{address} is in use by another program") from error
+            raise ConfigError(f"cannot bind {address}: {error}") from error
+        self.addresses.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
+        if local:
+            self._paths.append(address.removeprefix("ipc://"))
+
+    def _secured(self, keys: Keys) -> zmq.Context[zmq.Socket[bytes]]:
+        if self._secure is None:
+            self._secure = zmq.Context()
+            self._authenticator = ThreadAuthenticator(self._secure)
+            self._authenticator.start()
+            self._authenticator.configure_curve_callback("*", _AllowList(keys.allowed))
+        return self._secure
+
+    def _listen(self, path: str) -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        listener.setblocking(False)
+        before = os.umask(0o177)
+        try:
+            try:
+                listener.bind(path)
+            except OSError:
+                _remove_dead(path)
+                listener.bind(path)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"cannot bind {path}: {error.strerror}") from error
+        except AddressInUse:
+            listener.close()
+            raise
+        finally:
+            os.umask(before)
+        listener.listen(64)
+        self._paths.append(path)
+        self.listeners[listener.fileno()] = listener
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Of the ZeroMQ sockets; they tell of changes only."""
+        return [router.fileno() for router in self.routers]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a message waits to be read."""
+        return any(int(router.get(zmq.EVENTS)) & zmq.POLLIN for router in self.routers)
+
+    def accept(self, listener: int) -> int | None:
+        """A new lease connection of a process of this user; None: of somebody else."""
+        try:
+            end, _ = self.listeners[listener].accept()
+        except OSError:
+            return None
+        credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, user, _ = struct.unpack("3i", credentials)
+        if user not in (os.getuid(), 0):
+            end.close()
+            return None
+        end.setblocking(False)
+        self.leases[end.fileno()] = end
+        return end.fileno()
+
+    def pass_on(self, lease: int, message: Message, descriptors: Sequence[int] = ()) -> bool:
+        """Send something over a lease connection; False: it is gone, or nobody reads there."""
+        end = self.leases.get(lease)
+        try:
+            if end is not None:
+                send(end, encode(message), descriptors)
+        except OSError:
+            return False
+        return end is not None
+
+    def is_over(self, lease: int) -> bool:
+        """Whether the other end of a lease connection is gone; it has nothing to say there."""
+        try:
+            return not self.leases[lease].recv(1)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def close_lease(self, lease: int) -> None:
+        """End a lease connection."""
+        end = self.leases.pop(lease, None)
+        if end is not None:
+            end.close()
+
+    def messages(self) -> Iterator[tuple[Peer, ServiceMessage | ProtocolError]]:
+        """What has come in, with what could not be understood among it; in turn by socket."""
+        for number, router in enumerate(self.routers):
+            while int(router.get(zmq.EVENTS)) & zmq.POLLIN:
+                identity, *frames = router.recv_multipart()
+                peer = number, identity
+                if len(frames) != 1:
+                    yield peer, ProtocolError("a message of several frames")
+                    continue
+                try:
+                    yield peer, decode_service(frames[0])
+                except ProtocolError as error:
+                    yield peer, error
+
+    def say(self, peer: Peer, message: Message) -> bool:
+        """Send a message; False: the connection is gone."""
+        return self.send(peer, [encode(message)]) is not None
+
+    def send(self, peer: Peer, frames: list[Any]) -> zmq.MessageTracker | None:
+        """Send a message with what lies in slots behind it; tells when that was read.
+
+        Returns:
+            The tracker, whose slots must not change before it is done; None: the peer is gone.
+        """
+        number, identity = peer
+        try:
+            return self.routers[number].send_multipart(
+                [identity, *frames], zmq.DONTWAIT, copy=False, track=True
+            )
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return None
+            raise
+
+    def close(self) -> None:
+        """Close everything and remove what lies in the file system."""
+        for end in (*self.leases.values(), *self.listeners.values()):
+            end.close()
+        self.leases.clear()
+        self.listeners.clear()
+        for router in self.routers:
+            router.close()
+        if self._authenticator is not None:
+            self._authenticator.stop()
+        for context in (self._open, self._secure):
+            if context is not None:
+                context.term()
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+class _AllowList:
+    """Asked by ZeroMQ's authentication for each client."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = frozenset(key.encode() for key in keys)
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether a client with this public key may connect."""
+        del domain
+        return zmq.utils.z85.encode(key) in self._keys
+
+
+def _remove_dead(path: str) -> None:
+    """Remove the socket of a service that was killed.
+
+    Raises:
+        AddressInUse: it lives.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise AddressInUse(f"another service is at {path}")

@@ -1,0 +1,165 @@
+"""The engine of a group: an embedded service that makes batches, ended and begun as it is asked.
+
+The group decides where it begins; this is only the process. It is replaced when it dies, a few
+times a minute at most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import deque
+
+from chunkdl.config import ServiceConfig
+from chunkdl.consumer import Consumer, Received
+from chunkdl.errors import ChunkdlError
+from chunkdl.journal import Journal
+from chunkdl.layouts import RECORD, Bytes
+from chunkdl.plan.cursor import Cursor
+from chunkdl.protocol.messages import BatchReady, End, RowsShaped, Statistics
+
+WINDOW_S = 60.0
+"""Deaths are counted over this time."""
+MOST_DEATHS = 5
+"""In that time that are made good."""
+STATISTICS_TIMEOUT_S = 5.0
+
+log = logging.getLogger("chunkdl.service")
+
+
+class Engine:
+    """One embedded service after the other, numbered by the group.
+
+    Args:
+        config: of the stream; the cursor is replaced at each start.
+    """
+
+    def __init__(self, config: ServiceConfig) -> None:
+        self._config = config
+        self._consumer: Consumer | None = None
+        self._journal = self._new_journal({})
+        self._deaths = deque[float]()
+        self._lent: dict[tuple[int, int], Received] = {}
+        self.number = 0
+        """Of the one that runs."""
+        plain = config.stream.rows == "plain"
+        self._layout = config.stream.batch_layout if plain else None
+
+    def _new_journal(self, cursor: dict[str, object]) -> Journal:
+        of = cursor or self._config.cursor
+        return Journal(Cursor.from_dict(of, self._config.plan_hash), 0, log.info)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What becomes readable when there may be something to take; changes with each start."""
+        return () if self._consumer is None else self._consumer.descriptors
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `poll` would look at something."""
+        return self._consumer is not None and self._consumer.waiting
+
+    @property
+    def shape(self) -> RowsShaped | None:
+        """How rows lie that the user's transform makes, once that is settled."""
+        return self._journal.shape
+
+    @property
+    def arena(self) -> tuple[int, int, int] | None:
+        """Descriptor, slots and size of a slot of the batches' memory; None while nothing runs."""
+        if self._consumer is None:
+            return None
+        run = self._config.run
+        return self._consumer.arena_descriptor, run.batch_slots, run.batch_slot_bytes
+
+    def start(self, number: int, cursor: Cursor) -> None:
+        """End the one that runs and begin there; takes about a second.
+
+        Raises:
+            ChunkdlError: it could not start.
+        """
+        self.stop()
+        config = dataclasses.replace(self._config, cursor=cursor.to_dict())
+        self._journal = self._new_journal(config.cursor)
+        self.number = number
+        self._consumer = Consumer(config, self._journal)
+
+    def stop(self) -> None:
+        """End the one that runs, if one does."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+        self._lent.clear()
+
+    def died(self, now_s: float) -> bool:
+        """The one that ran is dead; whether another may be started."""
+        self.stop()
+        self._deaths.append(now_s)
+        while now_s - self._deaths[0] > WINDOW_S:
+            self._deaths.popleft()
+        return len(self._deaths) <= MOST_DEATHS
+
+    def poll(self) -> BatchReady | End | None:
+        """A batch or the end of a pass, if it is there.
+
+        Raises:
+            ChunkdlError: the stream failed, or the service died.
+        """
+        if self._consumer is None:
+            return None
+        received = self._consumer.poll()
+        if isinstance(received, Received):
+            self._lent[received.message.epoch, received.message.batch] = received
+            return received.message
+        return received
+
+    def last_words(self) -> None:
+        """The service has closed its channel.
+
+        Raises:
+            ChunkdlError: why, if it is so.
+        """
+        if self._consumer is not None:
+            self._consumer.hear_end()
+
+    def rows(self, slot: int, first: int, rows: int) -> tuple[Bytes, Bytes]:
+        """Records and data of some rows of the batch in a slot, as bytes there; borrowed."""
+        if self._layout is None:
+            shape = self._journal.shape
+            if shape is None:
+                raise ChunkdlError("a batch came before anybody said how its rows lie")
+            self._layout = self._config.stream.layout_of(
+                shape.shape, shape.dtype, packed=shape.packed
+            )
+        memory = next(lent.slot for lent in self._lent.values() if lent.message.slot == slot)
+        record, row = RECORD.itemsize, self._layout.row_bytes
+        data_at = self._layout.data_at + first * row
+        records = memory[first * record : (first + rows) * record]
+        return records, memory[data_at : data_at + rows * row]
+
+    def slot_of(self, epoch: int, batch: int) -> int:
+        """Where a batch lies; -1 where it is not lent any more."""
+        lent = self._lent.get((epoch, batch))
+        return -1 if lent is None else lent.message.slot
+
+    def free(self, epoch: int, batch: int) -> None:
+        """Give a batch back."""
+        received = self._lent.pop((epoch, batch), None)
+        if received is not None and self._consumer is not None:
+            self._consumer.release(received.message)
+            self._consumer.flush()
+
+    def next_pass(self, epoch: int) -> None:
+        """Begin the next pass."""
+        if self._consumer is not None:
+            self._consumer.next_epoch(epoch)
+
+    def statistics(self) -> Statistics:
+        """Its counters.
+
+        Raises:
+            ChunkdlError: it does not run, or does not answer.
+        """
+        if self._consumer is None:
+            raise ChunkdlError("the engine does not run")
+        return self._consumer.statistics(STATISTICS_TIMEOUT_S)

@@ -1,0 +1,426 @@
+"""The server of a service: sockets, clock and engines around `chunkdl.coordination.desk`.
+
+Started as ``python -m chunkdl_workers.server`` by ``chunkdl serve``, or by the first rank of a
+training. One thread: whatever happens is told to the desk, and what it answers is carried out. An
+idle service sleeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import secrets
+import select
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import zmq
+
+from chunkdl.coordination.desk import Desk
+from chunkdl.coordination.group import Group
+from chunkdl.coordination.readers import GroupFacts
+from chunkdl.coordination.service_actions import (
+    AskEngine,
+    BeginPass,
+    CloseLease,
+    Deliver,
+    FreeBatch,
+    Note,
+    PassArena,
+    Say,
+    ServiceAction,
+    StartEngine,
+    Tell,
+)
+from chunkdl.coordination.sessions import DeskFacts, addressed
+from chunkdl.errors import ChunkdlError, Failure, ProtocolError, ServiceDied
+from chunkdl.memory.passing import content_of, receive, send
+from chunkdl.plan.shares import Remainder
+from chunkdl.protocol.codec import encode
+from chunkdl.protocol.messages import End, Notice, ServiceUp, StreamFailed
+from chunkdl.protocol.service_messages import (
+    ArenaPassed,
+    Delivered,
+    LeaseOpened,
+    Position,
+)
+from chunkdl.service_spec import GroupSpec, ServiceSpec
+from chunkdl_workers import process
+from chunkdl_workers.catalogue import page
+from chunkdl_workers.doors import AddressInUse, Doors
+from chunkdl_workers.engine import Engine
+from chunkdl_workers.position_file import PositionFile
+from chunkdl_workers.service_log import write_log
+from chunkdl_workers.systemd import Notifier
+
+EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 0, 1, 2, 3
+TICK_S = 0.5
+"""How often the silence of consumers is looked at, while there are any."""
+
+log = logging.getLogger("chunkdl.service")
+
+
+def group_facts(spec: ServiceSpec, group: GroupSpec) -> GroupFacts:
+    """What a group has to know."""
+    stream = spec.config.stream
+    return GroupFacts(
+        name=group.name,
+        broadcast=group.mode == "broadcast",
+        max_lag_batches=group.max_lag_batches,
+        detach=group.laggard == "detach",
+        patience_s=spec.silent_s,
+        batch_rows=stream.batch_size,
+        row_bytes=spec.config.run.batch_slot_bytes // stream.batch_size,
+        finite=stream.grid,
+        drop_last=stream.drop_last,
+        plan_hash=spec.config.plan_hash,
+        seed=stream.seed,
+    )
+
+
+def desk_facts(spec: ServiceSpec) -> DeskFacts:
+    """What the desk has to know."""
+    stream = spec.config.stream
+    return DeskFacts(
+        plan_hash=spec.config.plan_hash,
+        seed=stream.seed,
+        batch_rows=stream.batch_size,
+        smallchunk_px=stream.smallchunk_px,
+        plain=stream.rows == "plain",
+        patients=len(spec.patients),
+        slides=len(spec.config.slides),
+        max_consumers=spec.max_consumers,
+        credit_batches=spec.credit_batches,
+        credit_bytes=spec.credit_bytes,
+        silent_s=spec.silent_s,
+        grace_s=spec.grace_s,
+    )
+
+
+class Server:
+    """A running service.
+
+    Args:
+        spec: of the service.
+        doors: its sockets, bound.
+        parent: private channel to the process that has started it for itself; None: nobody has.
+    """
+
+    def __init__(self, spec: ServiceSpec, doors: Doors, parent: socket.socket | None) -> None:
+        self._spec = spec
+        self._doors = doors
+        self._parent = parent
+        self._positions = PositionFile(spec.journal, spec.config.plan_hash)
+        cursor = spec.config.cursor
+        start = Position(
+            Remainder(cursor["epoch"], (), cursor["next_batch"] * spec.config.stream.batch_size)
+        )
+        self._groups = {
+            group.name: Group(
+                group_facts(spec, group), self._positions.of(group.name, group.mode) or start
+            )
+            for group in spec.groups
+        }
+        self._engines = {group.name: Engine(spec.config) for group in spec.groups}
+        self._desk = Desk(
+            desk_facts(spec), self._groups, partial(secrets.token_hex, 16), partial(page, spec)
+        )
+        self._failed: set[str] = set()
+        self._read: list[tuple[zmq.MessageTracker, FreeBatch | None]] = []
+        self._reading: dict[tuple[str, int, int], list[zmq.MessageTracker]] = {}
+        self._stopping = 0
+        self._exit_when_idle = spec.exit_when_idle
+        self._drain_until_s: float | None = None
+        self._notifier = Notifier()
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+
+    def stop(self, *_: object) -> None:
+        """End the service: after a drain the first time, at once the second; a signal handler."""
+        self._stopping += 1
+
+    # --------------------------------------------------------------------- the loop
+
+    def run(self) -> int:
+        """Serve until everything is over; the exit status."""
+        signal.set_wakeup_fd(self._wake.fileno())
+        self._notifier.tell("READY=1\nSTATUS=serving " + " ".join(self._doors.addresses))
+        try:
+            while True:
+                for source in self._wait():
+                    self._take_in(source)
+                self._from_doors()
+                now = time.monotonic()
+                self._desk.tick(now)
+                self._carry_out()
+                self._from_engines()
+                self._positions.keep(self._groups, now)
+                if self._is_over(now):
+                    return EXIT_FAILED if self._failed == set(self._groups) else EXIT_OK
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._close()
+
+    def _wait(self) -> list[int]:
+        """Sleep until something happens or has to be looked at; the descriptors that tell so."""
+        # Made anew each time: engines come and go, and the numbers of their descriptors come again.
+        poll = select.poll()
+        wanted = {self._woken.fileno(), *self._doors.listeners, *self._doors.leases}
+        wanted.update(self._doors.descriptors)
+        for engine in self._engines.values():
+            wanted.update(engine.descriptors)
+        if self._parent is not None:
+            wanted.add(self._parent.fileno())
+        for descriptor in wanted:
+            poll.register(descriptor, select.POLLIN)
+        wait_s = self._wait_s()
+        return [source for source, _ in poll.poll(None if wait_s is None else int(wait_s * 1000))]
+
+    def _wait_s(self) -> float | None:
+        """Until something has to be looked at; for ever where nobody is there."""
+        # A ZeroMQ descriptor tells of changes only, and sending may have eaten one.
+        waiting = any(engine.waiting for engine in self._engines.values())
+        if waiting or self._doors.waiting or self._stopping > 1:
+            return 0.0
+        waits = [self._notifier.watchdog_s] if self._notifier.watchdog_s else []
+        if self._desk.sessions or self._read or self._drain_until_s is not None:
+            waits.append(TICK_S)
+        return min(waits, default=None)
+
+    def _is_over(self, now_s: float) -> bool:
+        if self._notifier.watchdog_s is not None:
+            self._notifier.tell("WATCHDOG=1")
+        if self._stopping and self._drain_until_s is None:
+            log.info("draining: no more consumers, no more batches")
+            self._notifier.tell("STOPPING=1")
+            self._drain_until_s = now_s + self._spec.drain_s
+            self._desk.begin_drain()
+            self._carry_out()
+        if self._exit_when_idle and self._desk.joined and not self._desk.sessions:
+            return True
+        if self._parent is None and self._exit_when_idle and not self._spec.exit_when_idle:
+            # Who started it has ended before anybody came.
+            return not self._desk.sessions
+        if self._drain_until_s is None:
+            return False
+        idle = not self._desk.sessions
+        if not idle and now_s >= self._drain_until_s:
+            log.warning("%d sessions did not give everything back", len(self._desk.sessions))
+        return idle or self._stopping > 1 or now_s >= self._drain_until_s
+
+    def _close(self) -> None:
+        self._positions.keep(self._groups, float("inf"))
+        for engine in self._engines.values():
+            engine.stop()
+        self._wake.close()
+        self._woken.close()
+        self._doors.close()
+        if self._parent is not None:
+            self._parent.close()
+
+    # --------------------------------------------------------------------- what comes in
+
+    def _take_in(self, source: int) -> None:
+        if source == self._woken.fileno():
+            self._woken.recv(4096)
+        elif source in self._doors.listeners:
+            lease = self._doors.accept(source)
+            if lease is None:
+                self._desk.drop("a process of another user came to the lease socket")
+            else:
+                self._doors.pass_on(lease, LeaseOpened(self._desk.lease_opened(lease)))
+        elif source in self._doors.leases:
+            if self._doors.is_over(source):
+                self._doors.close_lease(source)
+                self._desk.lease_lost(source)
+        elif self._parent is not None and source == self._parent.fileno():
+            if not receive(self._parent)[0]:
+                log.info("whoever started the service has ended; it ends with the last consumer")
+                self._parent.close()
+                self._parent, self._exit_when_idle = None, True
+        else:
+            self._engine_ended(source)
+
+    def _engine_ended(self, source: int) -> None:
+        for name, engine in self._engines.items():
+            if len(engine.descriptors) > 1 and source == engine.descriptors[1]:
+                try:
+                    engine.last_words()
+                except ChunkdlError as error:
+                    self._engine_failed(name, error)
+
+    def _from_doors(self) -> None:
+        now = time.monotonic()
+        for peer, message in self._doors.messages():
+            if isinstance(message, ProtocolError):
+                self._desk.drop(str(message))
+            else:
+                self._desk.handle(peer, message, now)
+                self._carry_out()
+
+    def _from_engines(self) -> None:
+        for name, engine in self._engines.items():
+            try:
+                while (message := engine.poll()) is not None:
+                    if engine.shape is not None and name not in self._desk.shapes:
+                        self._desk.shaped(name, engine.shape)
+                    if isinstance(message, End):
+                        self._groups[name].end(engine.number, message)
+                    else:
+                        self._groups[name].batch(engine.number, message)
+                    self._carry_out()
+            except ChunkdlError as error:
+                self._engine_failed(name, error)
+
+    def _engine_failed(self, name: str, error: ChunkdlError) -> None:
+        engine = self._engines[name]
+        # A coordinator that was killed is replaced; a stream that cannot go on stays where it is.
+        again = engine.died(time.monotonic()) and isinstance(error, ServiceDied)
+        log.warning("the engine of group %s: %s", name, error)
+        if again:
+            self._groups[name].engine_lost()
+        else:
+            self._failed.add(name)
+            self._desk.failed(name, Failure.of(error))
+        self._carry_out()
+
+    # --------------------------------------------------------------------- what goes out
+
+    def _carry_out(self) -> None:
+        while actions := self._desk.take():
+            for action in actions:
+                self._do(action)
+        self._settle()
+
+    def _do(self, action: ServiceAction) -> None:
+        match action:
+            case Say(peer, message):
+                self._doors.say(peer, message)
+            case Tell():
+                say = addressed(action, self._desk.sessions)
+                if say is not None:
+                    self._doors.say(say.peer, say.message)
+            case Deliver(group, session, message):
+                self._deliver(group, session, message)
+            case FreeBatch():
+                self._free(action)
+            case StartEngine(group, number, cursor):
+                self._start(group, number, cursor)
+            case BeginPass(group, epoch):
+                self._engines[group].next_pass(epoch)
+            case PassArena(group, lease):
+                self._pass_arena(group, lease)
+            case CloseLease(lease):
+                self._doors.close_lease(lease)
+            case AskEngine(group, session):
+                self._ask(group, session)
+            case Note(level, text):
+                log.log(level, "%s", text)
+
+    def _start(self, group: str, number: int, cursor: Any) -> None:
+        if group in self._failed:
+            return
+        try:
+            self._engines[group].start(number, cursor)
+        except ChunkdlError as error:
+            self._engine_failed(group, error)
+
+    def _pass_arena(self, group: str, lease: int) -> None:
+        arena = self._engines[group].arena
+        if arena is None:
+            return
+        descriptor, slots, slot_bytes = arena
+        message = ArenaPassed(self._engines[group].number, slots, slot_bytes)
+        broadcast = self._groups[group].facts.broadcast
+        # What several read nobody may write.
+        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY) if broadcast else descriptor
+        try:
+            if not self._doors.pass_on(lease, message, [passed]):
+                log.warning("a lease connection takes no memory")
+        finally:
+            if broadcast:
+                os.close(passed)
+
+    def _deliver(self, group: str, name: str, message: Delivered) -> None:
+        session, engine = self._desk.sessions.get(name), self._engines[group]
+        if session is None:
+            return
+        if session.lease is not None:
+            self._doors.say(session.peer, message)
+        elif session.data is not None and message.engine == engine.number:
+            frames: list[Any] = [encode(message)]
+            for piece in message.pieces:
+                frames += engine.rows(piece.slot, piece.first, piece.rows)
+            tracker = self._doors.send(session.data, frames)
+            if tracker is not None and not tracker.done:
+                for piece in message.pieces:
+                    key = group, engine.number, piece.slot
+                    self._reading.setdefault(key, []).append(tracker)
+
+    def _free(self, action: FreeBatch) -> None:
+        """Give a batch back, once nothing of it waits to be sent."""
+        engine = self._engines[action.group]
+        if action.engine != engine.number:
+            return
+        slot = engine.slot_of(action.epoch, action.batch)
+        trackers = self._reading.pop((action.group, action.engine, slot), [])
+        if all(tracker.done for tracker in trackers):
+            engine.free(action.epoch, action.batch)
+        else:
+            self._read += [(tracker, None) for tracker in trackers[:-1]]
+            self._read.append((trackers[-1], action))
+
+    def _settle(self) -> None:
+        """Look at what was still being sent when it was given back."""
+        if not self._read:
+            return
+        waiting = [(tracker, free) for tracker, free in self._read if not tracker.done]
+        done = [free for tracker, free in self._read if tracker.done and free is not None]
+        self._read = waiting
+        for action in done:
+            engine = self._engines[action.group]
+            if action.engine == engine.number:
+                engine.free(action.epoch, action.batch)
+
+    def _ask(self, group: str, name: str) -> None:
+        session = self._desk.sessions.get(name)
+        if session is None:
+            return
+        try:
+            self._doors.say(session.peer, self._engines[group].statistics())
+        except ChunkdlError as error:
+            self._doors.say(session.peer, Notice(logging.WARNING, str(error)))
+
+
+def main() -> None:
+    """Run the service until it is over."""
+    specification = int(sys.argv[1])
+    parent = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
+    spec: ServiceSpec = pickle.loads(content_of(specification))  # noqa: S301
+    os.close(specification)
+    process.begin("chunkdl-server")
+    write_log(spec.log_format)
+    try:
+        doors = Doors(spec.binds, spec.keys)
+    except ChunkdlError as error:
+        if parent is not None:
+            send(parent, encode(StreamFailed(Failure.of(error))))
+        log.error("%s", error)
+        sys.exit(EXIT_IN_USE if isinstance(error, AddressInUse) else EXIT_CONFIG)
+    server = Server(spec, doors, parent)
+    signal.signal(signal.SIGTERM, server.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if parent is not None else server.stop)
+    log.info("serving at %s", " ".join(doors.addresses))
+    if parent is not None:
+        send(parent, encode(ServiceUp(doors.addresses[0])))
+    sys.exit(server.run())
+
+
+if __name__ == "__main__":
+    main()
