@@ -169,6 +169,9 @@ class ServiceConfig:
     """A pickled `UserCode` for each kind of worker that runs any."""
     has_scheduler: bool
     """The user's own policy chooses, in a process of its own."""
+    rows_hash: str
+    """Identifies the rows of the stream."""
     plan_hash: str
+    """Identifies its batches."""
     cursor: dict[str, Any]
     token: bytes

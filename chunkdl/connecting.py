@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from chunkdl.arguments import number, whole
 from chunkdl.errors import ConfigError
@@ -25,6 +26,8 @@ def connect(
     connect_timeout: float = 30.0,
     reconnect_timeout: float = 60.0,
     pin_memory: bool | None = None,
+    batches: int | None = None,
+    when_closed: Callable[[], None] = lambda: None,
 ) -> SharedDL:
     """Join a group of a service.
 
@@ -38,6 +41,8 @@ def connect(
         connect_timeout: how long the service may take to be there, seconds.
         reconnect_timeout: how long it may be away later, seconds.
         pin_memory: copy batches into page-locked memory; by default where CUDA is there.
+        batches: end the iteration after so many batches; the next iteration goes on behind them.
+        when_closed: called once the loader is closed.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -63,4 +68,4 @@ def connect(
         reconnect_s=reconnect_timeout,
         connect_s=connect_timeout,
     )
-    return SharedDL(wish, pin_memory=pin_memory)
+    return SharedDL(wish, pin_memory=pin_memory, batches=batches, when_closed=when_closed)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -39,6 +39,9 @@ from chunkdl.tensors import (
     transformed,
 )
 from chunkdl.tissue.detectors import TissueDetector
+
+if TYPE_CHECKING:
+    from chunkdl.shared import SharedDL
 
 STATISTICS_TIMEOUT_S = 30.0
 
@@ -156,46 +159,44 @@ class LightDL:
             raise ConfigError(
                 f"batches={batches!r} must be at least 1, and a grid pass has its own end"
             )
-        self._config = configure(
-            dataset,
-            Arguments(
-                batch_size=batch_size,
-                smallchunk_size=smallchunk_size,
-                bigchunk_size=bigchunk_size,
-                level=level,
-                mpp=mpp,
-                downsample=downsample,
-                resolution_policy=resolution_policy,
-                num_bigchunks=num_bigchunks,
-                reuse=reuse,
-                smallchunks_per_bigchunk=smallchunks_per_bigchunk,
-                tissue=tissue,
-                tissue_threshold=tissue_threshold,
-                reader=reader,
-                grid=grid,
-                drop_last=drop_last,
-                seed=seed,
-                order=order,
-                on_error=on_error,
-                num_loaders=num_loaders,
-                num_collectors=num_collectors,
-                memory_limit=memory_limit,
-                batch_slots=batch_slots,
-                mask_cache=mask_cache,
-                cpu_affinity=cpu_affinity,
-                stall_timeout=stall_timeout,
-                hook_timeout=hook_timeout,
-                max_restarts=max_restarts,
-                bigchunkloader=type_bigchunkloader,
-                smallchunkcollector=type_smallchunkcollector,
-                const_global_info=const_global_info,
-                tfms=tfms,
-                tfms_in=tfms_in,
-                collate_func=collate_func,
-                schedule=schedule,
-                checkpoints=flag_enable_setgetcheckpoint,
-            ),
+        self.arguments = Arguments(
+            batch_size=batch_size,
+            smallchunk_size=smallchunk_size,
+            bigchunk_size=bigchunk_size,
+            level=level,
+            mpp=mpp,
+            downsample=downsample,
+            resolution_policy=resolution_policy,
+            num_bigchunks=num_bigchunks,
+            reuse=reuse,
+            smallchunks_per_bigchunk=smallchunks_per_bigchunk,
+            tissue=tissue,
+            tissue_threshold=tissue_threshold,
+            reader=reader,
+            grid=grid,
+            drop_last=drop_last,
+            seed=seed,
+            order=order,
+            on_error=on_error,
+            num_loaders=num_loaders,
+            num_collectors=num_collectors,
+            memory_limit=memory_limit,
+            batch_slots=batch_slots,
+            mask_cache=mask_cache,
+            cpu_affinity=cpu_affinity,
+            stall_timeout=stall_timeout,
+            hook_timeout=hook_timeout,
+            max_restarts=max_restarts,
+            bigchunkloader=type_bigchunkloader,
+            smallchunkcollector=type_smallchunkcollector,
+            const_global_info=const_global_info,
+            tfms=tfms,
+            tfms_in=tfms_in,
+            collate_func=collate_func,
+            schedule=schedule,
+            checkpoints=flag_enable_setgetcheckpoint,
         )
+        self._config = configure(dataset, self.arguments)
         self._tfms = tfms
         self._tfms_here = tfms is not None and tfms_in == "consumer"
         self._collate = collate_func
@@ -217,6 +218,13 @@ class LightDL:
         self._ended = False
         self._asked_since: float | None = None
         self._waited_s = 0.0
+
+    @classmethod
+    def for_ddp(cls, dataset: Dataset, **arguments: Any) -> SharedDL:
+        """One stream for the ranks of a distributed training; see `chunkdl.ddp.for_ddp`."""
+        from chunkdl.ddp import for_ddp
+
+        return for_ddp(cls, dataset, arguments)
 
     @property
     def copies(self) -> int:

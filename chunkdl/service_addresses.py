@@ -49,6 +49,15 @@ def check_addresses(binds: tuple[str, ...]) -> None:
             _host(bind)
 
 
+def lease_address(address: str) -> str:
+    """Where the lease socket of an ipc address is, as the socket module wants it.
+
+    "ipc://@name" is in the abstract namespace: no file is left behind, whoever is killed.
+    """
+    path = address.removeprefix("ipc://") + LEASE_SUFFIX
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
 def is_open_to_others(bind: str) -> bool:
     """Whether other machines may reach the address: a tcp address that is not this machine's own.
 
@@ -93,6 +102,8 @@ def default_address() -> str:
 
 def _check_path(bind: str) -> None:
     path = bind.removeprefix("ipc://")
+    if path.startswith("@") and len(path) > 1 and "\0" not in path and len(path) < MOST_PATH_BYTES:
+        return
     if not os.path.isabs(path) or path.endswith("/") or "\0" in path:
         raise ConfigError(
             f"bind: {bind!r} names no file by its absolute path; write ipc:///absolute/path"

@@ -80,6 +80,16 @@ class ServiceProcess:
         if not isinstance(message, ServiceUp):
             raise ProtocolError(f"the service began with {type(message).__name__}")
 
+    def let_go(self, wait_s: float = 2.0) -> None:
+        """Have the service end with the last of its consumers, who may stay for longer.
+
+        Args:
+            wait_s: for it to end, where nobody stays, seconds.
+        """
+        self._let_go()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(wait_s)
+
     def close(self) -> None:
         """Let go of the service and wait until it has ended; closing twice is no error."""
         self._let_go()

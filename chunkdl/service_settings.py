@@ -111,6 +111,13 @@ def configure_service(
 def _check_stream(arguments: Arguments) -> None:
     if rows_of(arguments) == "hooks":
         raise ConfigError("classes of your own cannot be shared yet; use LightDL in each process")
+    if arguments.schedule is not None:
+        raise ConfigError("a schedule cannot be shared yet; use LightDL in each process")
+    if arguments.collate_func is not None or arguments.tfms_in == "consumer":
+        raise ConfigError(
+            "collate_func and tfms_in='consumer' are for a loader of one's own; apply them to the "
+            "batch"
+        )
     if arguments.order != "strict":
         raise ConfigError(
             f"order={arguments.order!r} cannot be shared: every consumer must find the same "

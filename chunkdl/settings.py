@@ -66,7 +66,9 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
     run = _run(arguments, stream)
     if rows != "hooks":
         _check_slides(slides, stream)
-    plan_hash = _plan_hash(dataset, slides, stream, identity_of(arguments, own_policy))
+    rows_hash = _rows_hash(dataset, slides, stream, identity_of(arguments, own_policy))
+    batches = f"{rows_hash} {stream.batch_size} {stream.drop_last}"
+    plan_hash = hashlib.sha256(batches.encode()).hexdigest()
     cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
     return ServiceConfig(
         stream=stream,
@@ -76,6 +78,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
         patients=tuple(patient.name for patient in dataset),
         user=user_code(dataset, arguments, rows, own_policy),
         has_scheduler=own_policy is not None,
+        rows_hash=rows_hash,
         plan_hash=plan_hash,
         cursor=cursor.to_dict(),
         token=secrets.token_bytes(16),
@@ -279,15 +282,17 @@ def _check_slides(slides: Sequence[SlideEntry], stream: StreamConfig) -> None:
         raise unreadable
 
 
-def _plan_hash(
+def _rows_hash(
     dataset: Dataset, slides: Sequence[SlideEntry], stream: StreamConfig, user: list[Any]
 ) -> str:
-    """Identifies what the stream depends on: the same on every machine that has the same files."""
+    """Identifies what the rows of a stream depend on, however they are cut into batches.
+
+    It is the same on every machine that has the same files.
+    """
     detector = None if stream.tissue is None else stream.tissue.key
     facts: list[Any] = [
         [
             stream.seed,
-            stream.batch_size,
             stream.smallchunk_px,
             stream.bigchunk_px,
             [stream.resolution.unit, stream.resolution.value, stream.resolution.policy],
@@ -298,7 +303,6 @@ def _plan_hash(
             detector,
             stream.reader,
             stream.grid,
-            stream.drop_last,
             repr(stream.policy),
             stream.one_load_per_patient,
             user,

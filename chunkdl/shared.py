@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from chunkdl.arguments import whole
 from chunkdl.chunks import Batch, SmallChunks
 from chunkdl.connection import Connection
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
@@ -43,13 +44,25 @@ class SharedDL:
     Args:
         wish: what is asked of the service.
         pin_memory: copy batches into page-locked memory; None: where CUDA is there.
+        batches: end the iteration after so many batches; the next goes on behind them.
+        when_closed: called once it is closed.
 
     Raises:
         ServiceRefused: the service does not take this consumer.
         ServiceDied: nobody answers at the address.
     """
 
-    def __init__(self, wish: Wish, *, pin_memory: bool | None = None) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        *,
+        pin_memory: bool | None = None,
+        batches: int | None = None,
+        when_closed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._batches = None if batches is None else whole("batches", batches, 1)
+        self._left = self._batches
+        self._when_closed = when_closed
         self._wish = wish
         self._pin = cuda_is_there() if pin_memory is None else pin_memory
         self._lock = threading.RLock()
@@ -106,7 +119,7 @@ class SharedDL:
         """The next batch with all its columns; arguments and errors as for `get`."""
         with self._lock:
             connection, assembly = self._running()
-            if self._ended:
+            if self._ended or self._left == 0:
                 raise EndOfStream("the pass has delivered all its batches")
             if connection.held >= connection.joined.credit_batches:
                 raise ProtocolError(
@@ -123,6 +136,7 @@ class SharedDL:
                     raise EndOfStream(f"the pass has delivered all its {arrived.steps} batches")
                 batch = assembly.assemble(connection, arrived, copy=copy)
                 self._passed(arrived)
+                self._left = None if self._left is None else self._left - 1
                 # Every rank must get as many batches; alone there is no use for one without rows.
                 if batch.patients or self._wish.world_size > 1:
                     return batch
@@ -132,9 +146,12 @@ class SharedDL:
         self._after = arrived.message.after
 
     def __iter__(self) -> Iterator[Batch]:
-        """Iterate; after the end of a finite stream, its next pass."""
+        """Iterate; after the end of a finite stream, its next pass or its next `batches`."""
         with self._lock:
+            if self._left == 0:
+                self._left = self._batches
             if self._ended:
+                self._left = self._batches
                 connection, _ = self._running()
                 epoch = self._after.left.epoch + 1
                 self._ended = False
@@ -227,6 +244,8 @@ class SharedDL:
         with self._lock:
             self._closed = True
             self._leave()
+            after, self._when_closed = self._when_closed, lambda: None
+            after()
 
     def __enter__(self) -> Self:
         return self

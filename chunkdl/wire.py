@@ -31,6 +31,7 @@ from chunkdl.protocol.service_messages import (
     LeaseOpened,
     ServiceMessage,
 )
+from chunkdl.service_addresses import lease_address
 
 ARENA_TIMEOUT_S = 10.0
 """For memory that was announced to be passed."""
@@ -95,7 +96,7 @@ class Wire:
             return cls(address, keys, wake, None)
         if not address.startswith("ipc://"):
             raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
-        path = address.removeprefix("ipc://") + ".lease"
+        path = lease_address(address)
         lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         lease.settimeout(ARENA_TIMEOUT_S)
         try:
@@ -103,7 +104,7 @@ class Wire:
             data, _ = receive(lease)
         except PermissionError as error:
             lease.close()
-            raise ServiceRefused(f"{path} belongs to another user") from error
+            raise ServiceRefused(f"the service at {address} belongs to another user") from error
         except OSError:
             lease.close()
             return None

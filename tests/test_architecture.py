@@ -56,6 +56,7 @@ LAYER_OF_MODULE = {
     "chunkdl.service_spec": "edges",
     "chunkdl.service_process": "edges",
     "chunkdl.connecting": "edges",
+    "chunkdl.ddp": "edges",
     "chunkdl.connection": "edges",
     "chunkdl.session_thread": "edges",
     "chunkdl.shared": "edges",
@@ -110,7 +111,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "psutil": {"chunkdl/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
     "skimage": {"chunkdl/tissue/"},
     "tifffile": {"chunkdl/slides/tiff.py", "chunkdl/slides/synthetic.py"},
-    "torch": {"chunkdl/tensors.py"},
+    "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py"},
     "zmq": {
         *("chunkdl/consumer.py", "chunkdl/curve_keys.py", "chunkdl/wire.py"),
         *("chunkdl/session_thread.py", "workers/chunkdl_workers/"),
@@ -134,7 +135,8 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/coordination/group.py": 460,  # who gets which rows, and what is kept for them
     "chunkdl/coordination/desk.py": 460,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 440,  # each event in, each action out
-    "chunkdl/lightdl.py": 460,  # the reference of one class: half of it says what arguments mean
+    "chunkdl/session_thread.py": 420,  # what keeps one session up
+    "chunkdl/lightdl.py": 480,  # the reference of one class: half of it says what arguments mean
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 

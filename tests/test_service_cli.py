@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -166,24 +169,34 @@ def serve(config: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_daemon_serves_until_it_is_told_to_end(config: Path) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a short name, as sockets need it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def until_it_serves(daemon: subprocess.Popen[str]) -> list[str]:
+    """What a daemon with log_format="json" says up to the line that it serves."""
+    assert daemon.stderr is not None
+    told = []
+    for line in daemon.stderr:
+        told.append(json.loads(line)["message"])
+        if told[-1].startswith("serving at"):
+            return told
+    raise AssertionError(told)
+
+
+def test_a_daemon_serves_until_it_is_told_to_end(config: Path, short_folder: Path) -> None:
     """SIGTERM drains it and it ends with 0; a second one at its address ends with 3.
 
     With log_format="json" every line on stderr is an object.
     """
     config.write_text(config.read_text() + 'log_format = "json"\n')
-    with tempfile.TemporaryDirectory() as folder:
-        options = ["--bind", f"ipc://{folder}/service"]
-        first = serve(config, *options)
-        assert first.stderr is not None
+    options = ["--bind", f"ipc://{short_folder}/service"]
+    with serve(config, *options) as first:
         try:
-            lines = []
-            for line in first.stderr:
-                lines.append(json.loads(line)["message"])
-                if lines[-1].startswith("serving at"):
-                    break
-            assert lines[0] == "slides    3: 3 by reader tiff"
-            assert lines[-1].startswith("serving at"), lines
+            assert until_it_serves(first)[0] == "slides    3: 3 by reader tiff"
 
             second = serve(config, *options)
             told = second.communicate(timeout=60)[1]
@@ -195,8 +208,43 @@ def test_a_daemon_serves_until_it_is_told_to_end(config: Path) -> None:
             assert all(json.loads(line)["message"] for line in rest.splitlines())
         finally:
             first.kill()
-            first.wait()
-            first.stderr.close()
+
+
+def test_ctl_asks_and_drains_a_daemon(
+    config: Path, short_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By socket and, with both keys, over the network; an unknown group is exit 2."""
+    create_keys("server", short_folder)
+    public, secret = create_keys("me", short_folder)
+    (short_folder / "clients").mkdir()
+    shutil.copy(public, short_folder / "clients")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    here, there = f"ipc://{short_folder}/service", f"tcp://127.0.0.1:{port}"
+    config.write_text(
+        config.read_text()
+        + f"""log_format = "json"
+        keys = "{short_folder}/server.key_secret"
+        allowed_clients = "{short_folder}/clients"
+        """
+    )
+    with serve(config, "--bind", here, there) as daemon:
+        try:
+            until_it_serves(daemon)
+            assert main(["ctl", here, "status", "--group", "absent"]) == 2
+            assert "no group 'absent'" in capsys.readouterr().err
+
+            assert main(["ctl", here, "pause"]) == 0
+            table = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+            assert table["groups.train.paused"] == "True"
+
+            keys = ["--server-key", f"{short_folder}/server.key", "--key", str(secret)]
+            assert main(["ctl", there, "drain", "--json", *keys]) == 0
+            assert json.loads(capsys.readouterr().out)["draining"]
+            rest = daemon.communicate(timeout=60)[1]
+            assert daemon.returncode == 0, rest
+        finally:
+            daemon.kill()
 
 
 def test_options_that_are_not_given_leave_the_file_alone(config: Path) -> None:
@@ -250,7 +298,6 @@ def test_ctl_takes_both_keys_or_none(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One alone could not connect."""
-    pytest.importorskip("chunkdl.operator")
     public, secret = create_keys("me", tmp_path)
     file = secret if option == "--key" else public
     assert main(["ctl", "tcp://127.0.0.1:5", "status", option, str(file)]) == 2
@@ -259,7 +306,6 @@ def test_ctl_takes_both_keys_or_none(
 
 def test_ctl_tells_that_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """After the given time, in one line, with exit 2."""
-    pytest.importorskip("chunkdl.operator")
     address = f"ipc://{tmp_path}/nobody"
     assert main(["ctl", address, "status", "--timeout", "0.2"]) == 2
     out, err = capsys.readouterr()

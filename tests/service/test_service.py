@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chunkdl.chunks import Batch
 from chunkdl.connecting import connect
 from chunkdl.errors import EndOfStream, ServiceDied, ServiceRefused, StateError
 from chunkdl.shared import SharedDL
@@ -15,6 +16,14 @@ from tests.service.conftest import Start, row_digests
 def rows_of(loader: SharedDL, batches: int, **given: Any) -> list[str]:
     """Digests of the rows of so many batches."""
     return [row for _ in range(batches) for row in row_digests(loader.next_batch(60, **given))]
+
+
+Place = tuple[str, int, int]
+
+
+def places_of(batch: Batch) -> list[Place]:
+    """Slide, x and y of each row."""
+    return list(zip(batch["slide"], batch["x"].tolist(), batch["y"].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("group", ["train", "trials"])
@@ -93,15 +102,15 @@ def test_a_pass_ends_for_every_rank_after_as_many_batches(start: Start) -> None:
     """Each position once, dealt out to three ranks, and the next pass has all of them again."""
     _, address = start(stream={"grid": True})
     with connect(address, "trials") as loader:
-        whole = sorted(row for batch in loader for row in row_digests(batch))
+        whole = {place for batch in loader for place in places_of(batch)}
     ranks = [connect(address, rank=rank, world_size=3, batch_size=8) for rank in range(3)]
     for _ in range(2):
-        passes: list[list[str]] = [[], [], []]
+        passes: list[list[Place]] = [[], [], []]
         batches = 0
         iterators = [iter(loader) for loader in ranks]
         while True:
             try:
-                parts = [row_digests(next(iterator)) for iterator in iterators]
+                parts = [places_of(next(iterator)) for iterator in iterators]
             except EndOfStream:
                 break
             batches += 1
@@ -111,8 +120,8 @@ def test_a_pass_ends_for_every_rank_after_as_many_batches(start: Start) -> None:
             with pytest.raises(EndOfStream):
                 loader.next_batch(60)
         assert batches >= 2
-        together = sorted(row for part in passes for row in part)
-        assert set(together) <= set(whole)
+        together = [place for part in passes for place in part]
+        assert set(together) <= whole
         assert len(whole) - 2 <= len(together) == len(set(together))
     for loader in ranks:
         loader.close()

@@ -22,6 +22,7 @@ from chunkdl.memory.passing import send
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import ServiceMessage
+from chunkdl.service_addresses import lease_address
 from chunkdl.service_spec import Keys
 
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
@@ -68,7 +69,7 @@ class Doors:
     def _bind(self, address: str, keys: Keys | None) -> None:
         local = address.startswith("ipc://")
         if local:
-            self._listen(address.removeprefix("ipc://") + ".lease")
+            self._listen(lease_address(address))
         context = self._open if local or keys is None else self._secured(keys)
         router = context.socket(zmq.ROUTER)
         self.routers.append(router)
@@ -98,8 +99,8 @@ class Doors:
                 raise AddressInUse(f"{address} is in use by another program") from error
             raise ConfigError(f"cannot bind {address}: {error}") from error
         self.addresses.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
-        if local:
-            self._paths.append(address.removeprefix("ipc://"))
+        if local and not address.startswith("ipc://@"):
+            self._paths += [address.removeprefix("ipc://"), lease_address(address)]
 
     def _secured(self, keys: Keys) -> zmq.Context[zmq.Socket[bytes]]:
         if self._secure is None:
@@ -128,7 +129,6 @@ class Doors:
         finally:
             os.umask(before)
         listener.listen(64)
-        self._paths.append(path)
         self.listeners[listener.fileno()] = listener
 
     @property
@@ -257,4 +257,6 @@ def _remove_dead(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except OSError as error:
+            raise ConfigError(f"cannot bind {path}: {error.strerror}") from error
     raise AddressInUse(f"another service is at {path}")

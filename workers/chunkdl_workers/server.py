@@ -87,7 +87,7 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
     """What the desk has to know."""
     stream = spec.config.stream
     return DeskFacts(
-        plan_hash=spec.config.plan_hash,
+        plan_hash=spec.config.rows_hash,
         seed=stream.seed,
         batch_rows=stream.batch_size,
         smallchunk_px=stream.smallchunk_px,
@@ -115,7 +115,7 @@ class Server:
         self._spec = spec
         self._doors = doors
         self._parent = parent
-        self._positions = PositionFile(spec.journal, spec.config.plan_hash)
+        self._positions = PositionFile(spec.journal, spec.config.rows_hash)
         cursor = spec.config.cursor
         start = Position(
             Remainder(cursor["epoch"], (), cursor["next_batch"] * spec.config.stream.batch_size)
