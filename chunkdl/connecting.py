@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from collections.abc import Callable
+from typing import overload
 
-from chunkdl.arguments import number, whole
+from chunkdl.arguments import choice, number, whole
 from chunkdl.errors import ConfigError
 from chunkdl.machine import parse_bytes
+from chunkdl.merged import MergedDL, OnNodeLost, portions
+from chunkdl.operator import operate
 from chunkdl.session_thread import Wish
 from chunkdl.shared import SharedDL, rank_of
 from chunkdl.wire import ClientKeys
 
 
+@overload
 def connect(
     address: str,
+    group: str = ...,
+    rank: int | None = ...,
+    world_size: int | None = ...,
+    batch_size: int | None = ...,
+    *,
+    credit_batches: int = ...,
+    credit_bytes: int | str = ...,
+    keys: ClientKeys | None = ...,
+    connect_timeout: float = ...,
+    reconnect_timeout: float = ...,
+    pin_memory: bool | None = ...,
+    batches: int | None = ...,
+    when_closed: Callable[[], None] = ...,
+    on_node_lost: OnNodeLost = ...,
+) -> SharedDL: ...
+@overload
+def connect(
+    address: list[str] | tuple[str, ...],
+    group: str = ...,
+    rank: int | None = ...,
+    world_size: int | None = ...,
+    batch_size: int | None = ...,
+    *,
+    credit_batches: int = ...,
+    credit_bytes: int | str = ...,
+    keys: ClientKeys | None = ...,
+    connect_timeout: float = ...,
+    reconnect_timeout: float = ...,
+    pin_memory: bool | None = ...,
+    batches: int | None = ...,
+    when_closed: Callable[[], None] = ...,
+    on_node_lost: OnNodeLost = ...,
+) -> MergedDL: ...
+def connect(
+    address: str | list[str] | tuple[str, ...],
     group: str = "train",
     rank: int | None = None,
     world_size: int | None = None,
@@ -28,11 +67,13 @@ def connect(
     pin_memory: bool | None = None,
     batches: int | None = None,
     when_closed: Callable[[], None] = lambda: None,
-) -> SharedDL:
+    on_node_lost: OnNodeLost = "raise",
+) -> SharedDL | MergedDL:
     """Join a group of a service.
 
     Args:
-        address: "ipc:///path" of a service on this machine, or "tcp://host:port".
+        address: "ipc:///path" of a service on this machine, or "tcp://host:port". Of several, each
+            of which owns slides of its own: one loader whose batches have rows of all of them.
         group: that is joined.
         rank, world_size: which of how many ranks share the rows; torchrun's without.
         batch_size: rows of a batch of this consumer; the stream's own without.
@@ -43,12 +84,14 @@ def connect(
         pin_memory: copy batches into page-locked memory; by default where CUDA is there.
         batches: end the iteration after so many batches; the next iteration goes on behind them.
         when_closed: called once the loader is closed.
+        on_node_lost: of several services: "raise", or "continue" without one that is gone.
 
     Raises:
         ConfigError: an argument is wrong.
         ServiceRefused: the service does not take this consumer; the message says why.
         ServiceDied: nobody answers at the address.
     """
+    choice("on_node_lost", on_node_lost, ("raise", "continue"))
     of, size = rank_of(rank, world_size)
     for name, value in (
         ("connect_timeout", connect_timeout),
@@ -56,16 +99,44 @@ def connect(
     ):
         if not number(name, value) > 0:
             raise ConfigError(f"{name}={value!r} must be above 0 (seconds)")
+    rows = 0 if batch_size is None else whole("batch_size", batch_size, 1, 2**20)
     wish = Wish(
-        address=os.fspath(address),
+        address="" if not isinstance(address, str) else address,
         group=group,
         rank=of,
         world_size=size,
-        batch_rows=0 if batch_size is None else whole("batch_size", batch_size, 1, 2**20),
+        batch_rows=rows,
         credit_batches=whole("credit_batches", credit_batches, 1, 4096),
         credit_bytes=parse_bytes(credit_bytes, "credit_bytes"),
         keys=keys,
         reconnect_s=reconnect_timeout,
         connect_s=connect_timeout,
     )
-    return SharedDL(wish, pin_memory=pin_memory, batches=batches, when_closed=when_closed)
+    if isinstance(address, str):
+        return SharedDL(wish, pin_memory=pin_memory, batches=batches, when_closed=when_closed)
+    if batches is not None:
+        raise ConfigError("batches is for a single service; count the batches of several yourself")
+    return _merged(tuple(address), wish, pin_memory, on_node_lost)
+
+
+def _merged(
+    addresses: tuple[str, ...], wish: Wish, pin_memory: bool | None, on_node_lost: OnNodeLost
+) -> MergedDL:
+    if len(set(addresses)) != len(addresses) or not addresses:
+        raise ConfigError(f"address={list(addresses)!r} must name services, each once")
+    found = [
+        operate(address, "status", timeout_s=wish.connect_s, keys=wish.keys)
+        for address in addresses
+    ]
+    rows = wish.batch_rows or int(found[0]["batch_size"])
+    shares = portions([int(status["patients"]) for status in found], rows)
+    loaders: dict[str, SharedDL] = {}
+    try:
+        for address, share in zip(addresses, shares, strict=True):
+            one = dataclasses.replace(wish, address=address, batch_rows=share)
+            loaders[address] = SharedDL(one, pin_memory=pin_memory)
+        return MergedDL(loaders, on_node_lost)
+    except BaseException:
+        for loader in loaders.values():
+            loader.close()
+        raise

@@ -47,7 +47,7 @@ from chunkdl.protocol.service_messages import (
 from chunkdl.wire import ClientKeys, Wire
 
 PING_S = 1.0
-"""How often a silent consumer says that it is there, at most."""
+"""How often a silent consumer says that it is there, where nobody wants it more often."""
 GOODBYE_S = 1.0
 """For the service to take note that a session is over."""
 RETRY_S = 0.25
@@ -110,6 +110,7 @@ class SessionThread:
     ) -> None:
         self.wish = wish
         self._plan_hash = plan_hash
+        self._ping_s = min(PING_S, wish.reconnect_s / 4)
         self._start, self._step = position, step
         self._epoch = position.left.epoch if position is not None else 0
         self._allocate = allocate
@@ -192,7 +193,7 @@ class SessionThread:
             wire = self._wire
             if not wire.said_s:
                 self._join(wire)
-            wire.wait(PING_S, with_data=self.layout is not None)
+            wire.wait(self._ping_s, with_data=self.layout is not None)
             self._hear(wire)
             if wire.heard_s > away_since:
                 away_since = wire.heard_s
@@ -276,7 +277,7 @@ class SessionThread:
                     0,
                 )
             said |= wire.say(message)
-        if not said and time.monotonic() - wire.said_s >= PING_S:
+        if not said and time.monotonic() - wire.said_s >= self._ping_s:
             wire.say(Ping())
 
     def _release_kept(self, session: int, number: int) -> None:
@@ -348,6 +349,7 @@ class SessionThread:
             wire.say(NextPass(self._epoch))
         self._plan_hash = joined.plan_hash
         self._joined = joined
+        self._ping_s = min(self._ping_s, joined.silent_s / 4)
         wire.joined = True
         if joined.plain:
             side = joined.smallchunk_px

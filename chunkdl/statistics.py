@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Self
 
 from chunkdl.protocol.messages import Statistics
@@ -41,6 +42,19 @@ class LoaderStatistics:
     substitutions: int
     unusable_slides: int
     restarts: int
+
+    @classmethod
+    def together(cls, parts: Sequence[Self]) -> Self:
+        """Of several services that feed one loop: sums, and the longest wait."""
+        values = {
+            field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)
+        }
+        values["batches"] = max(part.batches for part in parts)
+        values["wait_share"] = max(part.wait_share for part in parts)
+        values["smallchunks_per_bigchunk"] = max(part.smallchunks_per_bigchunk for part in parts)
+        decoded = values["decoded_mpx"]
+        values["reuse"] = values["delivered_mpx"] / decoded if decoded else 0.0
+        return cls(**values)
 
     @classmethod
     def of(cls, counted: Statistics, elapsed_s: float, waited_s: float) -> Self:

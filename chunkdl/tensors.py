@@ -150,6 +150,24 @@ def transformed(rows: Iterable[Any], transform: Callable[[Any], Any] | None) -> 
     return torch.stack([torch.as_tensor(row) for row in chosen])
 
 
+def concatenated(parts: Sequence[Any]) -> Any:
+    """The rows of several batches in one column: a tensor where all parts are, else a list."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, torch.Tensor) for part in parts):
+        return torch.cat(list(parts))
+    return [
+        value
+        for part in parts
+        for value in (part.tolist() if isinstance(part, torch.Tensor) else part)
+    ]
+
+
+def numbered(numbers: Sequence[int], counts: Sequence[int]) -> torch.Tensor:
+    """Each number as often as it is counted."""
+    return torch.repeat_interleave(torch.tensor(numbers), torch.tensor(counts))
+
+
 class DatasetView(IterableDataset[dict[str, Any]]):
     """A loader as a torch dataset of ready batches, for ``DataLoader(view, batch_size=None)``.
 

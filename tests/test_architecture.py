@@ -56,6 +56,7 @@ LAYER_OF_MODULE = {
     "chunkdl.service_spec": "edges",
     "chunkdl.service_process": "edges",
     "chunkdl.connecting": "edges",
+    "chunkdl.merged": "edges",
     "chunkdl.ddp": "edges",
     "chunkdl.connection": "edges",
     "chunkdl.session_thread": "edges",

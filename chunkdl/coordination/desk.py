@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 
+from chunkdl.coordination.drops import Drops
 from chunkdl.coordination.group import Group
 from chunkdl.coordination.service_actions import (
     AskEngine,
@@ -23,12 +23,19 @@ from chunkdl.coordination.service_actions import (
     ServiceAction,
     StartEngine,
 )
-from chunkdl.coordination.sessions import OVER, DeskFacts, Session, check, group_status
+from chunkdl.coordination.sessions import (
+    OVER,
+    DeskFacts,
+    Session,
+    check,
+    check_wish,
+    group_status,
+    welcome,
+)
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.protocol.credit import Credit
 from chunkdl.protocol.messages import Message, Refuse, RowsShaped
 from chunkdl.protocol.service_messages import (
-    SERVICE_PROTOCOL_VERSION,
     AskCatalogue,
     AskService,
     Attach,
@@ -37,7 +44,6 @@ from chunkdl.protocol.service_messages import (
     Going,
     GroupFailed,
     Join,
-    Joined,
     Leave,
     NextPass,
     Operate,
@@ -84,8 +90,7 @@ class Desk:
         self._paused: set[str] = set()
         self.draining = False
         """No more consumers, and no more batches."""
-        self.dropped = Counter[str]()
-        """Messages that were dropped, by reason."""
+        self._drops = Drops()
         self.joined = 0
         """Sessions so far."""
         self._actions: list[ServiceAction] = []
@@ -125,12 +130,9 @@ class Desk:
 
     def drop(self, reason: str) -> None:
         """Something was dropped; it is noted the first, second, fourth, ... time."""
-        self.dropped[reason[:200]] += 1
-        count = self.dropped[reason[:200]]
-        if len(self.dropped) > 100:
-            self.dropped.clear()
-        if count & (count - 1) == 0:
-            self._note(logging.WARNING, f"dropped ({count}x so far): {reason[:200]}")
+        line = self._drops.count(reason)
+        if line:
+            self._note(logging.WARNING, line)
 
     def _from_session(self, session: Session, message: ServiceMessage) -> None:
         group = self._groups[session.group]
@@ -140,8 +142,8 @@ class Desk:
             case Released(numbers):
                 if session.kept is None:
                     group.release(session.name, numbers)
-                if session.state is State.DRAINING and not group.members[session.name].held:
-                    self._end(session, Event.LEFT, gone=True)
+                if session.state is State.DRAINING:
+                    self._end_if_drained(session)
             case NextPass(epoch):
                 group.next_pass(session.name, epoch)
             case Pause() | Resume():
@@ -204,7 +206,7 @@ class Desk:
             same = other.group == join.group and other.join.rank == join.rank
             if same and not group.facts.broadcast and other.state is State.SUSPECT:
                 self._end(other, Event.OVERDUE, gone=other.lease is None)
-        if len(self.sessions) >= facts.max_consumers:
+        if sum(other.state not in OVER for other in self.sessions.values()) >= facts.max_consumers:
             raise ProtocolError(
                 f"the service has its {facts.max_consumers} consumers; raise max_consumers"
             )
@@ -229,7 +231,11 @@ class Desk:
         session = self.sessions[join.session]
         if session.state in OVER or session.group != join.group:
             return None
-        self._by_peer.pop(session.peer, None)
+        if session.lease is not None and self._tokens.get(join.token) != session.lease:
+            # What it has lies in memory that goes with the old lease connection, until that ends.
+            self._end(session, Event.LOST, gone=False)
+            return None
+        self._unlisted(session)
         session.peer, session.join, session.returned = peer, join, True
         self._by_peer[peer] = session
         session.stopped = True
@@ -240,28 +246,8 @@ class Desk:
         return session
 
     def _welcome(self, session: Session) -> None:
-        facts, group = self._facts, self._groups[session.group]
-        member = group.members[session.name]
-        place = member.place
-        joined = Joined(
-            session.name,
-            session.lease is not None,
-            "broadcast" if group.facts.broadcast else "shard",
-            facts.plan_hash,
-            facts.seed,
-            facts.batch_rows,
-            place.share.batch_rows,
-            facts.smallchunk_px,
-            facts.plain,
-            facts.patients,
-            facts.slides,
-            place.start,
-            place.step,
-            group.stands(place),
-            member.credit.available + member.credit.outstanding,
-            facts.silent_s,
-        )
-        self._say(session.peer, joined)
+        group = self._groups[session.group]
+        self._say(session.peer, welcome(session, self._facts, group))
         if session.group in self.shapes:
             self._say(session.peer, self.shapes[session.group])
         if session.group in self._failed:
@@ -284,10 +270,11 @@ class Desk:
         session.stopped = False
         if session.state is State.JOINING:
             session.state = after(session.state, Event.WELCOMED)
-        if session.returned:
+        if session.returned and session.group not in self._failed:
             session.returned = False
-            join = session.join
-            self._groups[session.group].repeat(session.name, join.step, frozenset(join.held))
+            group, join = self._groups[session.group], session.join
+            start = join.position or group.members[session.name].place.start
+            group.repeat(session.name, (start.left.epoch, join.step), frozenset(join.held))
         self._set_flow(session)
 
     def _pass_arenas(self, group: str) -> None:
@@ -312,6 +299,7 @@ class Desk:
             and not session.stopped
             and not self.draining
             and session.group not in self._paused
+            and session.group not in self._failed
         )
         self._groups[session.group].set_flow(session.name, flows=flows)
 
@@ -327,10 +315,9 @@ class Desk:
             elif session.state not in OVER and silent > facts.silent_s + facts.grace_s:
                 self._end(session, Event.OVERDUE, gone=session.lease is None)
         for group in self._groups.values():
-            for name in group.tick(now_s):
+            for name, detached in group.tick(now_s).items():
                 session = self.sessions[name]
-                # It knows why from the group.
-                self._actions += group.take()
+                self._say(session.peer, detached)
                 self._end(session, Event.LEFT, gone=session.lease is None)
 
     def _end(
@@ -351,17 +338,21 @@ class Desk:
         self._note(logging.INFO, f"{self._who(session)} is {session.state.value}")
         if session.state is State.EXPIRED:
             self._say(session.peer, Detached("the service heard nothing for too long"))
-        self._by_peer.pop(session.peer, None)
+        self._unlisted(session)
         if gone or not member.held:
             self._forget(session)
         else:
             session.kept = member
 
+    def _unlisted(self, session: Session) -> None:
+        # A connection that has joined twice is that of the second session.
+        if self._by_peer.get(session.peer) is session:
+            del self._by_peer[session.peer]
+
     def _forget(self, session: Session) -> None:
         if session.kept is not None:
             self._groups[session.group].gone(session.kept)
         self.sessions.pop(session.name, None)
-        self._by_peer.pop(session.peer, None)
         if session.lease is not None:
             self._actions.append(CloseLease(session.lease))
 
@@ -369,21 +360,32 @@ class Desk:
         if session.state not in (*OVER, State.DRAINING):
             session.state = after(session.state, Event.DRAIN)
             self._set_flow(session)
-            if not self._groups[session.group].members[session.name].held:
-                self._end(session, Event.LEFT, gone=True)
+            self._end_if_drained(session)
+
+    def _end_if_drained(self, session: Session) -> None:
+        if not self._groups[session.group].members[session.name].held:
+            if not self.draining:
+                # Else it would think that it was forgotten, and join again.
+                self._say(session.peer, Detached("it was drained, and has given everything back"))
+            self._end(session, Event.LEFT, gone=True)
 
     def begin_drain(self) -> None:
         """The service is about to end: no more consumers, no more batches."""
         self.draining = True
-        for session in tuple(self.sessions.values()):
-            if session.state not in OVER:
-                self._say(session.peer, Going())
-                self._drain(session)
+        there = [session for session in self.sessions.values() if session.state not in OVER]
+        for session in there:
+            self._set_flow(session)
+        for session in there:
+            self._say(session.peer, Going())
+            self._drain(session)
 
     def failed(self, group: str, failure: Failure) -> None:
         """The stream of a group cannot go on."""
         self._failed[group] = failure
         self._to_group(group, GroupFailed(failure))
+        for session in self.sessions.values():
+            if session.group == group and session.state not in OVER:
+                self._set_flow(session)
 
     def shaped(self, group: str, shape: RowsShaped) -> None:
         """It is known how the rows of a group lie."""
@@ -398,17 +400,10 @@ class Desk:
     # --------------------------------------------------------------- operator
 
     def _operate(self, peer: Peer, wish: Operate) -> None:
-        wrong = ""
-        if wish.version != SERVICE_PROTOCOL_VERSION:
-            wrong = f"this service speaks protocol {SERVICE_PROTOCOL_VERSION}"
-        elif wish.token and wish.token not in self._tokens:
-            wrong = "the token is not known"
-        elif wish.group and wish.group not in self._groups:
-            wrong = f"there is no group {wish.group[:64]!r}; there are {', '.join(self._groups)}"
-        elif wish.verb not in ("status", "pause", "resume", "drain"):
-            wrong = "there are status, pause, resume and drain"
-        if wrong:
-            self._say(peer, Refuse(wrong))
+        try:
+            check_wish(wish, self._tokens, self._groups)
+        except ProtocolError as error:
+            self._say(peer, Refuse(str(error)))
             return
         names = [wish.group] if wish.group else list(self._groups)
         if wish.verb == "pause":
@@ -438,9 +433,11 @@ class Desk:
         }
         return {
             "draining": self.draining,
+            "patients": self._facts.patients,
+            "batch_size": self._facts.batch_rows,
             "sessions": len(self.sessions),
             "joined": self.joined,
-            "dropped": sum(self.dropped.values()),
+            "dropped": self._drops.total,
             "groups": groups,
         }
 

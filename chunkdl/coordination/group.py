@@ -57,6 +57,7 @@ class _Engine:
 
     number: int = 0
     runs: bool = False
+    ended: bool = False
     epoch: int = 0
     next_batch: int = 0
     calls: int = 0
@@ -111,11 +112,13 @@ class Group:
             place = self._seats.own(join, self._is_missing)
         else:
             place = self._seats.rank(join, self._totals)
-        place.owner = session
+        # If nothing is left of the pass, it is told so too.
+        place.owner, place.ended = session, False
         self.members[session] = Member(place, credit)
         if position is not None:
             self._learn(position.smallchunks_per_bigchunk, position.substitutions)
         self._see_to_engine()
+        self._free_unneeded()
         self._advance()
         return place
 
@@ -144,8 +147,8 @@ class Group:
         unread = [d.step for d in member.held.values() if d.epoch == place.epoch]
         back = min(unread, default=place.step)
         if went_on is not None and went_on[0] == place.epoch:
-            back = min(max(back, went_on[1]), place.step) if unread else place.step
-        if back < place.step:
+            back = min(max(back, went_on[1]), place.step)
+        if back < place.step and (went_on is None or went_on[0] <= place.epoch):
             place.step, place.ended = back, False
         if self.facts.broadcast:
             self._seats.places.remove(place)
@@ -197,15 +200,16 @@ class Group:
         if not self.facts.finite or not place.ended or epoch != place.epoch + 1:
             raise ProtocolError(f"pass {epoch} was asked for out of turn")
         place.start, place.step, place.ended = Position(Remainder(epoch)), 0, False
+        self._see_to_engine()
         self._free_unneeded()
         self._advance()
 
-    def repeat(self, session: str, step: int, held: frozenset[int]) -> None:
+    def repeat(self, session: str, expected: tuple[int, int], held: frozenset[int]) -> None:
         """A member was away and comes back: send again what it has not got.
 
         Args:
             session: of the member.
-            step: that it expects next.
+            expected: epoch and step that it wants next.
             held: the deliveries that it still has.
         """
         member = self.members[session]
@@ -213,7 +217,7 @@ class Group:
         for number, delivery in sorted(member.held.items()):
             if number in held:
                 continue
-            late = delivery.epoch == place.epoch and delivery.step >= step
+            late = delivery.epoch == place.epoch and (delivery.epoch, delivery.step) >= expected
             if late and delivery.engine == self._engine.number and lost == place.step:
                 self._actions.append(Deliver(self.facts.name, session, delivery))
                 continue
@@ -256,6 +260,7 @@ class Group:
     def end(self, engine: int, message: End) -> None:
         """The engine has made the last batch of a pass."""
         if engine == self._engine.number and self._engine.runs:
+            self._engine.ended = True
             self._totals.setdefault(message.epoch, message.batches * self.facts.batch_rows)
             self._advance()
 
@@ -269,9 +274,9 @@ class Group:
         if not far and not any(map(self._is_missing, wanted)):
             return
         state.number += 1
-        state.runs, state.epoch, state.next_batch = True, epoch, row // self.facts.batch_rows
+        state.runs, state.ended = True, False
+        state.epoch, state.next_batch = epoch, row // self.facts.batch_rows
         self._batches.clear()
-        self._totals.pop(epoch, None)
         cursor = Cursor(
             plan_hash=self.facts.plan_hash,
             seed=self.facts.seed,
@@ -294,7 +299,7 @@ class Group:
         state = self._engine
         here = state.epoch, state.next_batch
         number = place.next_row() // self.facts.batch_rows
-        if not state.runs:
+        if not state.runs or (place.epoch < state.epoch and place.epoch not in self._totals):
             return True
         if (place.epoch, number) >= here:
             return False
@@ -318,12 +323,10 @@ class Group:
             # In turn, so that no member gets all of what the others need too.
             for session, member in tuple(self.members.items()):
                 busy |= member.flows and self._send_next(session, member)
-        ended = self._engine.epoch in self._totals and self._engine.runs
-        wanted = {place.epoch for place in self._seats.wanted}
-        if self.facts.finite and ended and self._engine.epoch + 1 in wanted:
-            self._engine.epoch += 1
-            self._engine.next_batch = 0
-            self._actions.append(BeginPass(self.facts.name, self._engine.epoch))
+        state, wanted = self._engine, {place.epoch for place in self._seats.wanted}
+        if state.runs and state.ended and state.epoch + 1 in wanted:
+            state.epoch, state.next_batch, state.ended = state.epoch + 1, 0, False
+            self._actions.append(BeginPass(self.facts.name, state.epoch))
 
     def _send_next(self, session: str, member: Member) -> bool:
         place, total = member.place, self._total(member.place)
@@ -396,10 +399,11 @@ class Group:
 
     def _is_too_far(self, place: Place, end: int) -> bool:
         """Whether a place of a broadcast would be further ahead of the slowest than it may."""
-        lag = self.facts.max_lag_batches * self.facts.batch_rows
+        most = max(self.facts.max_lag_batches * self.facts.batch_rows, place.share.batch_rows)
         others = (other for other in self._seats.wanted if other is not place)
         return any(
-            other.epoch < place.epoch or end > other.next_row() + max(lag, place.share.batch_rows)
+            other.epoch < place.epoch
+            or (other.epoch == place.epoch and end > other.next_row() + most)
             for other in others
         )
 
@@ -407,30 +411,27 @@ class Group:
         cut = place.cut(self._total(place), drop_last=self.facts.drop_last)
         return PassEnded(place.epoch, place.step, cut.left_out)
 
-    def tick(self, now_s: float) -> list[str]:
-        """Send members away that have kept the others waiting for too long; their sessions."""
+    def tick(self, now_s: float) -> dict[str, Detached]:
+        """Who has kept the others waiting for too long and is to leave, and what to tell it."""
         if not self._blocked or not self.facts.detach:
             self._blocked_since = None
-            return []
+            return {}
         if self._blocked_since is None:
             self._blocked_since = now_s
         if now_s - self._blocked_since < self.facts.patience_s:
-            return []
+            return {}
         self._blocked_since = None
         slowest = min((place.epoch, place.next_row()) for place in self._seats.wanted)
-        late = [
-            session
+        reason = (
+            f"it was more than {self.facts.max_lag_batches} batches behind the others of group "
+            f"{self.facts.name} for {self.facts.patience_s:g} s; raise max_lag_batches, or "
+            'choose laggard = "block"'
+        )
+        return {
+            session: Detached(reason)
             for session, member in self.members.items()
             if not member.place.ended and (member.place.epoch, member.place.next_row()) == slowest
-        ]
-        for session in late:
-            reason = (
-                f"it was more than {self.facts.max_lag_batches} batches behind the others of group "
-                f"{self.facts.name} for {self.facts.patience_s:g} s; raise max_lag_batches, or "
-                'choose laggard = "block"'
-            )
-            self._actions.append(Tell(session, Detached(reason)))
-        return late
+        }
 
     # -------------------------------------------------------------------- memory
 
@@ -438,10 +439,11 @@ class Group:
         return key[1] * self.facts.batch_rows
 
     def _needs(self, place: Place, key: tuple[int, int]) -> bool:
-        if place.ended or key[0] != place.epoch:
-            return not place.ended and key[0] > place.epoch
+        if key[0] != place.epoch:
+            # A rank comes for its part of the next pass too; of a broadcast one may have enough.
+            return key[0] > place.epoch and not (place.ended and self.facts.broadcast)
         rows = self._first(key), self._first(key) + self.facts.batch_rows
-        return place.needs(rows, self._total(place))
+        return not place.ended and place.needs(rows, self._total(place))
 
     def _free_unneeded(self) -> None:
         for key in tuple(self._batches):
@@ -449,8 +451,9 @@ class Group:
 
     def _free(self, key: tuple[int, int]) -> None:
         """Give a batch back that nobody reads and nobody needs."""
-        lent = self._batches[key]
-        if lent.readers or any(self._needs(place, key) for place in self._seats.places):
+        lent, places = self._batches[key], self._seats.places
+        # Where nobody is there the engine fills its slots and rests.
+        if lent.readers or not places or any(self._needs(place, key) for place in places):
             return
         del self._batches[key]
         self._actions.append(FreeBatch(self.facts.name, self._engine.number, *key))

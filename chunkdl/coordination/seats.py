@@ -49,7 +49,8 @@ class Seats:
                 f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
                 f"of {join.world_size} with batches of {rows}"
             )
-        if not same or (join.position is not None and not owned):
+        over = all(place.ended for place in self.places)
+        if not same or (not owned and (join.position is not None or over)):
             start = join.position or self.position(totals)
             step = join.step if join.position is not None else 0
             self.places = [
@@ -112,14 +113,14 @@ class Seats:
         """What is left for those who come when nobody is there."""
         if self._facts.broadcast or not self.places:
             return self._start
-        epoch = min(place.epoch for place in self.places)
-        here = [place for place in self.places if place.epoch == epoch]
-        if all(place.ended for place in here):
-            return Position(Remainder(epoch + 1))
-        start, share = here[0].start.left, here[0].share
-        last = max(place.step for place in here)
-        if len(here) < len(self.places) and epoch in totals:
+        stand = [(p.epoch + 1, 0) if p.ended else (p.epoch, p.step) for p in self.places]
+        epoch, share = min(stand)[0], self.places[0].share
+        starts = (place.start.left for place in self.places if place.epoch == epoch)
+        start, drop = next(starts, Remainder(epoch)), self._facts.drop_last
+        total = start.total(totals[epoch]) if epoch in totals else None
+        last = max(step for at, step in stand if at == epoch)
+        if total is not None and max(stand)[0] > epoch:
             # Those that are in the next pass already have had all of this one.
-            last = max(last, start.total(totals[epoch]) // share.step_rows)
-        steps = {p.share.rank: p.step if p.epoch == epoch else last for p in self.places}
-        return Position(undelivered(start, steps, share.batch_rows))
+            last = share.steps(total, drop_last=drop)
+        steps = {rank: step if at == epoch else last for rank, (at, step) in enumerate(stand)}
+        return Position(undelivered(start, steps, share.batch_rows, total, drop_last=drop))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from chunkdl.coordination.group import Group
@@ -10,7 +10,7 @@ from chunkdl.coordination.readers import Member
 from chunkdl.coordination.service_actions import Peer, Say, Tell
 from chunkdl.errors import ProtocolError
 from chunkdl.protocol.credit import MAX_CREDIT
-from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Join
+from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Join, Joined, Operate
 from chunkdl.protocol.session import State
 
 MOST_RANKS = 4096
@@ -86,7 +86,7 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     """Refuse what can never be.
 
     Raises:
-    ProtocolError: and why.
+        ProtocolError: and why.
     """
     if join.version != SERVICE_PROTOCOL_VERSION:
         raise ProtocolError(
@@ -109,6 +109,46 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     )
     if not sound:
         raise ProtocolError("rank, world_size, batch_size or credit is out of range")
+
+
+def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
+    """What a consumer is told that has joined."""
+    member = group.members[session.name]
+    place = member.place
+    return Joined(
+        session.name,
+        session.lease is not None,
+        "broadcast" if group.facts.broadcast else "shard",
+        facts.plan_hash,
+        facts.seed,
+        facts.batch_rows,
+        place.share.batch_rows,
+        facts.smallchunk_px,
+        facts.plain,
+        facts.patients,
+        facts.slides,
+        place.start,
+        place.step,
+        group.stands(place),
+        member.credit.available + member.credit.outstanding,
+        facts.silent_s,
+    )
+
+
+def check_wish(wish: Operate, tokens: Container[str], groups: Mapping[str, Group]) -> None:
+    """Refuse what no operator can have.
+
+    Raises:
+        ProtocolError: and why.
+    """
+    if wish.version != SERVICE_PROTOCOL_VERSION:
+        raise ProtocolError(f"this service speaks protocol {SERVICE_PROTOCOL_VERSION}")
+    if wish.token and wish.token not in tokens:
+        raise ProtocolError("the token is not known")
+    if wish.group and wish.group not in groups:
+        raise ProtocolError(f"there is no group {wish.group[:64]!r}; there are {', '.join(groups)}")
+    if wish.verb not in ("status", "pause", "resume", "drain"):
+        raise ProtocolError("there are status, pause, resume and drain")
 
 
 def group_status(group: Group, sessions: Iterable[Session]) -> dict[str, object]:

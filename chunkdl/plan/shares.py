@@ -124,6 +124,11 @@ class Share(msgspec.Struct, frozen=True):
         low = start + rest * self.rank // self.world_size
         return Cut(left.take(low, start + rest * (self.rank + 1) // self.world_size))
 
+    def steps(self, total: int, *, drop_last: bool) -> int:
+        """How many steps so many rows make."""
+        full, rest = divmod(total, self.step_rows)
+        return full + (rest >= self.world_size and not drop_last)
+
     def after(self, left: Remainder, steps: int, total: int | None) -> Remainder:
         """What is left when every rank has had so many steps."""
         count = steps * self.step_rows
@@ -134,7 +139,8 @@ class Share(msgspec.Struct, frozen=True):
 
         Of a short last step every rank counts as needing all of it.
         """
-        for first, end in _numbered(left, rows):
+        for first, last in _numbered(left, rows):
+            end = last if total is None else min(last, total)
             for number in range(max(step, first // self.step_rows), -(-end // self.step_rows)):
                 if total is not None and (number + 1) * self.step_rows > total:
                     return True
@@ -154,22 +160,31 @@ def _numbered(left: Remainder, rows: Rows) -> Iterator[Rows]:
         passed += high - low
 
 
-def undelivered(left: Remainder, shares: dict[int, int], batch_rows: int) -> Remainder:
+def undelivered(
+    left: Remainder,
+    shares: dict[int, int],
+    batch_rows: int,
+    total: int | None = None,
+    *,
+    drop_last: bool = False,
+) -> Remainder:
     """What is left where ranks stand at different steps.
 
     Args:
         left: before the first step.
         shares: of each rank, the step that it gets next.
         batch_rows: of each rank in a step.
+        total: how many rows were left; None where all steps so far are known to be full.
+        drop_last: the short step is left out.
     """
     world_size, far = len(shares), max(shares.values())
     open_rows: list[Rows] = []
     for step in range(min(shares.values()), far):
         for rank, reached in sorted(shares.items()):
             if step >= reached:
-                first = (step * world_size + rank) * batch_rows
-                open_rows += left.take(first, first + batch_rows)
-    after = left.after(far * world_size * batch_rows)
+                share = Share(rank, world_size, batch_rows)
+                open_rows += share.cut(left, step, total, drop_last=drop_last).rows
+    after = Share(0, world_size, batch_rows).after(left, far, total)
     return Remainder(left.epoch, merged([*open_rows, *after.left]), after.tail)
 
 
