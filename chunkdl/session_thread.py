@@ -21,6 +21,7 @@ import zmq
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.layouts import BatchLayout, Bytes
 from chunkdl.plan.shares import Remainder
+from chunkdl.protocol.answers import check_delivered, check_joined, check_rows_lie
 from chunkdl.protocol.messages import Message, Notice, Refuse, Statistics
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
@@ -200,6 +201,8 @@ class SessionThread:
             if wire.is_over:
                 # Its memory may still be in use.
                 self._put_aside(wire)
+                if not wire.joined:
+                    self._sleep(RETRY_S)
                 continue
             self._speak(wire)
             if time.monotonic() - away_since > limit:
@@ -207,10 +210,21 @@ class SessionThread:
         if self._wire is not None and self._joined is not None:
             self._speak(self._wire)
             self._wire.say(self.leave or Leave(self._epoch, self._step))
-            # Closing the lease first would look like a death, after which less is known.
-            deadline = time.monotonic() + GOODBYE_S
-            while self._wire.is_local and not self._wire.is_over and time.monotonic() < deadline:
-                self._wire.wait(GOODBYE_S / 10, with_data=False)
+            self._say_goodbye(self._wire)
+
+    def _say_goodbye(self, wire: Wire) -> None:
+        """Wait until the service has taken note that the session is over.
+
+        A lease that is closed before looks like a death, after which less is known; and who joins
+        again in its place could be heard first.
+        """
+        said, deadline = wire.said_s, time.monotonic() + GOODBYE_S
+        while not wire.is_over and time.monotonic() < deadline:
+            wire.wait(GOODBYE_S / 10, with_data=False)
+            for _ in wire.messages():
+                pass
+            if not wire.is_local and wire.heard_s > said:
+                return
 
     def _nobody(self, limit_s: float) -> str:
         wire, address = self._wire, self.wish.address
@@ -228,6 +242,10 @@ class SessionThread:
 
     def _put_aside(self, wire: Wire) -> None:
         self._wire = None
+        if not wire.is_local:
+            # What came is in memory of our own, and the session outlives its connection.
+            wire.close()
+            return
         if self._held:
             self._kept.append((wire, self._session, set(self._held)))
         else:
@@ -306,15 +324,17 @@ class SessionThread:
                 raise ServiceRefused(f"{self.wish.address}: {reason}")
             case WhoAreYou():
                 # A connection that was lost, or a service that was.
-                if wire.is_local and self._joined is not None and wire.joined:
+                if self._joined is not None and wire.joined:
                     wire.is_over = True
                 else:
                     self._join(wire)
-            case RowsLie(dtype, shape):
-                joined = self._joined
-                if joined is not None:
-                    self.layout = BatchLayout(joined.stream_rows, shape, dtype)
-            case Delivered():
+            case RowsLie(dtype, shape) if self._joined is not None:
+                check_rows_lie(message, self._joined)
+                layout = BatchLayout(self._joined.stream_rows, shape, dtype)
+                if self.layout not in (None, layout):
+                    raise ProtocolError("the service has rows of another shape than before")
+                self.layout = layout
+            case Delivered() if wire.is_local:
                 self._take_reference(wire, message)
             case PassEnded(epoch, steps):
                 if (epoch, steps) == (self._epoch, self._step) and self._ended_told != epoch:
@@ -328,7 +348,10 @@ class SessionThread:
                 self.counters.put(message)
             case CataloguePage():
                 self.pages.put(message)
-            case Going() | Pong() | ArenaPassed():
+            case Going():
+                # What was sent is still good; then another service may be at the address.
+                wire.is_over = not wire.joined
+            case Pong() | ArenaPassed():
                 pass
             case Notice(_, text):
                 self.counters.put(ServiceDied(text))
@@ -336,6 +359,7 @@ class SessionThread:
                 raise ProtocolError(f"the service sent {type(message).__name__}")
 
     def _welcomed(self, wire: Wire, joined: Joined) -> None:
+        check_joined(joined, self._joined, local=wire.is_local)
         again = self._joined is not None and joined.session == self._joined.session
         first = self._joined is None
         if not again:
@@ -348,6 +372,8 @@ class SessionThread:
             # What we said about the next pass was lost.
             wire.say(NextPass(self._epoch))
         self._plan_hash = joined.plan_hash
+        # Often enough that one may be late.
+        self._ping_s = min(self._ping_s, joined.silent_s / 3)
         self._joined = joined
         self._ping_s = min(self._ping_s, joined.silent_s / 4)
         wire.joined = True
@@ -364,7 +390,8 @@ class SessionThread:
         plain = joined.batch_rows * side * side * 3
         return plain + 2**20 if joined.plain else 2**31
 
-    def _is_expected(self, wire: Wire, message: Delivered) -> bool:
+    def _is_expected(self, wire: Wire, message: Delivered, joined: Joined) -> bool:
+        check_delivered(message, joined)
         if (message.epoch, message.step) == (self._epoch, self._step):
             self._held.add(message.number)
             self._step += 1
@@ -378,20 +405,19 @@ class SessionThread:
         return False
 
     def _take_reference(self, wire: Wire, message: Delivered) -> None:
-        if self._is_expected(wire, message):
-            arena = wire.arena(message.engine)
-            slots = tuple(arena.slot(piece.slot) for piece in message.pieces)
+        joined, layout = self._joined, self.layout
+        if joined is None or layout is None:
+            raise ProtocolError("a batch came before anybody said how its rows lie")
+        if self._is_expected(wire, message, joined):
+            slots = wire.slots(message, layout.slot_bytes)
             self.inbox.put(Arrived(message, slots, self._session))
 
     def _take_rows(self, wire: Wire, message: Delivered) -> None:
         """The frames behind a header, into one buffer."""
         joined, layout = self._joined, self.layout
-        if joined is None or layout is None or not self._is_expected(wire, message):
+        if joined is None or layout is None or not self._is_expected(wire, message, joined):
             wire.skip()
             return
-        rows = sum(piece.rows for piece in message.pieces)
-        if rows > joined.batch_rows or any(piece.rows < 1 for piece in message.pieces):
-            raise ProtocolError(f"a batch of {rows} rows, where at most {joined.batch_rows} fit")
         own = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
         buffer = self._allocate(own.slot_bytes)
         view = own.view(buffer)

@@ -9,7 +9,7 @@ from chunkdl.chunks import Batch
 from chunkdl.columns import Columns, Table, label_tables
 from chunkdl.connection import Connection
 from chunkdl.errors import ProtocolError
-from chunkdl.layouts import BatchLayout, Bytes
+from chunkdl.layouts import Array, BatchLayout, Bytes
 from chunkdl.patients import Patient
 from chunkdl.protocol.service_messages import Piece
 from chunkdl.session_thread import Arrived
@@ -80,9 +80,17 @@ class SharedAssembly:
             copy=False,
             first=first,
         )
+        self._check(records)
         patients = [self._patients[index] for index in records["patient"].tolist()]
         whole = Columns(columns, records, patients, self._paths, self._labels)
         return Batch(whole, patients, message.step)
+
+    def _check(self, records: Array) -> None:
+        """See that rows are of patients and slides that there are."""
+        for name, known in (("patient", self._patients), ("slide", self._paths)):
+            column = records[name]
+            if len(column) and not 0 <= column.min() <= column.max() < len(known):
+                raise ProtocolError(f"a batch has rows of a {name} that is not in the dataset")
 
     def _must_copy(self, connection: Connection, arrived: Arrived, *, copy: bool | None) -> bool:
         if len(arrived.message.pieces) > 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefused
-from chunkdl.layouts import Array
+from chunkdl.layouts import Array, Bytes
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.passing import receive
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
-from chunkdl.protocol.messages import Message
+from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import (
     ArenaPassed,
     Attach,
@@ -33,6 +34,8 @@ from chunkdl.protocol.service_messages import (
 )
 from chunkdl.service_addresses import lease_address
 
+HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
+"""Of ZeroMQ itself, as of the service."""
 ARENA_TIMEOUT_S = 10.0
 """For memory that was announced to be passed."""
 KEPT_ARENAS = 2
@@ -70,7 +73,7 @@ class Wire:
         self._address = address
         self._arenas: dict[int, Arena] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._monitors: list[zmq.Socket[bytes]] = []
         self._data: zmq.Socket[bytes] | None = None
         self._broken = 0
         self.token = ""
@@ -83,6 +86,9 @@ class Wire:
         self.trouble = ""
         """Why the connection does not come about, where that is known."""
         self._control = self._connected(MAX_MESSAGE_BYTES)
+        # What cannot be sent now is not sent later to another service at the same address.
+        self._control.setsockopt(zmq.IMMEDIATE, 1)
+        self._control.connect(address)
 
     @classmethod
     def open(cls, address: str, keys: ClientKeys | None, wake: int) -> Self | None:
@@ -108,14 +114,17 @@ class Wire:
         except OSError:
             lease.close()
             return None
-        if not data:
+        try:
+            credentials = lease.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            if not data or struct.unpack("3i", credentials)[1] not in (os.getuid(), 0):
+                raise ServiceRefused(f"the service at {address} belongs to another user")
+            opened = decode_service(data)
+            if not isinstance(opened, LeaseOpened):
+                raise ProtocolError(f"the lease socket began with {type(opened).__name__}")
+        except BaseException:
             lease.close()
-            raise ServiceRefused(f"the service at {address} belongs to another user")
+            raise
         wire = cls(address, keys, wake, lease)
-        opened = decode_service(data)
-        if not isinstance(opened, LeaseOpened):
-            wire.close()
-            raise ProtocolError(f"the lease socket began with {type(opened).__name__}")
         wire.token = opened.token
         return wire
 
@@ -128,8 +137,6 @@ class Wire:
         end = self._context.socket(zmq.DEALER)
         end.setsockopt(zmq.LINGER, 500)
         end.setsockopt(zmq.MAXMSGSIZE, most_bytes)
-        # What cannot be sent now is not sent later to another service at the same address.
-        end.setsockopt(zmq.IMMEDIATE, 1)
         end.setsockopt(zmq.RECONNECT_IVL, 100)
         end.setsockopt(zmq.RECONNECT_IVL_MAX, 2_000)
         end.setsockopt(zmq.IPV6, int(not self._address.startswith("ipc")))
@@ -137,9 +144,11 @@ class Wire:
             end.curve_publickey = self._keys.public.encode()
             end.curve_secretkey = self._keys.secret.encode()
             end.curve_serverkey = self._keys.server.encode()
-        if not self.is_local and self._monitor is None:
-            self._monitor = end.get_monitor_socket()
-        end.connect(self._address)
+        if not self.is_local:
+            # A network that is gone without a word, on a connection that is only listened to.
+            end.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+            end.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+            self._monitors.append(end.get_monitor_socket())
         return end
 
     # ------------------------------------------------------------------- waiting
@@ -151,8 +160,8 @@ class Wire:
         poller.register(self._wake, zmq.POLLIN)
         if self._lease is not None:
             poller.register(self._lease.fileno(), zmq.POLLIN)
-        if self._monitor is not None:
-            poller.register(self._monitor, zmq.POLLIN)
+        for monitor in self._monitors:
+            poller.register(monitor, zmq.POLLIN)
         if self._data is not None and with_data:
             poller.register(self._data, zmq.POLLIN)
         ready = dict(poller.poll(int(timeout_s * 1000)))
@@ -160,8 +169,9 @@ class Wire:
             os.eventfd_read(self._wake)
         if self._lease is not None and self._lease.fileno() in ready:
             self._from_lease(self._lease)
-        if self._monitor is not None and self._monitor in ready:
-            self._watch(self._monitor)
+        for monitor in self._monitors:
+            if monitor in ready:
+                self._watch(monitor)
 
     def _from_lease(self, lease: socket.socket) -> None:
         try:
@@ -186,16 +196,23 @@ class Wire:
         # A file that is shorter than it is said to be would be a SIGBUS in the middle of a batch.
         if not sound or os.fstat(descriptor).st_size < size:
             raise ProtocolError("memory was passed that is not as large as it is said to be")
-        self._arenas[message.engine] = Arena(descriptor, message.slots, message.slot_bytes)
+        try:
+            arena = Arena(descriptor, message.slots, message.slot_bytes)
+        except OSError as error:
+            raise ProtocolError(f"memory was passed that cannot be used: {error}") from error
+        self._arenas[message.engine] = arena
         for engine in sorted(self._arenas)[:-KEPT_ARENAS]:
             self._arenas.pop(engine).close()
 
     def _watch(self, monitor: zmq.Socket[bytes]) -> None:
-        """What became of handshakes; ZeroMQ alone would try for ever without a word."""
+        """What became of connections; ZeroMQ alone would try for ever without a word."""
         while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
             event: Any = parse_monitor_message(monitor.recv_multipart())["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._broken, self.trouble = 0, ""
+            elif event == zmq.EVENT_DISCONNECTED and self.said_s:
+                # What was under way is lost, and only who joins again is sent it again.
+                self.is_over = True
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise ServiceRefused(
                     f"the service at {self._address} does not accept the key of this client; have "
@@ -239,14 +256,11 @@ class Wire:
     def attach(self, attach: Attach, most_bytes: int) -> None:
         """Open the connection for bytes."""
         if self._data is not None:
-            self._data.close(0)
+            raise ProtocolError("the service has let it in twice")
         self._data = self._connected(most_bytes)
+        self._data.connect(self._address)
         # It is the first thing on that connection, and waits for it to come about.
-        self._data.setsockopt(zmq.SNDTIMEO, int(ARENA_TIMEOUT_S * 1000))
-        try:
-            self._data.send(encode(attach))
-        except zmq.Again:
-            raise ServiceDied(f"no second connection to {self._address} came about") from None
+        self._data.send(encode(attach))
 
     def header(self) -> Delivered | None:
         """The next batch on the connection for bytes; its frames are to be read then."""
@@ -255,6 +269,8 @@ class Wire:
             return None
         message = decode_service(data.recv())
         self.heard_s = time.monotonic()
+        if isinstance(message, Refuse):
+            raise ServiceRefused(f"{self._address}: {message.reason}")
         if not isinstance(message, Delivered):
             raise ProtocolError(f"{type(message).__name__} came among the batches")
         return message
@@ -283,12 +299,25 @@ class Wire:
         if self._data is not None and self._data.getsockopt(zmq.RCVMORE):
             raise ProtocolError("a batch came with more bytes than rows")
 
-    def arena(self, engine: int) -> Arena:
-        """The memory of an engine, which is passed before the first batch in it is announced.
+    def slots(self, message: Delivered, size_bytes: int) -> tuple[Bytes, ...]:
+        """The memory of each piece of a batch.
+
+        Args:
+            message: announces the batch.
+            size_bytes: of a batch of the engine.
 
         Raises:
+            ProtocolError: there is no such memory.
             ServiceDied: it does not come.
         """
+        arena = self._arena(message.engine)
+        numbers = [piece.slot for piece in message.pieces]
+        if size_bytes > arena.slot_bytes or not all(0 <= n < arena.slots for n in numbers):
+            raise ProtocolError("a batch is said to lie where there is no memory")
+        return tuple(map(arena.slot, numbers))
+
+    def _arena(self, engine: int) -> Arena:
+        """The memory of an engine, which is passed before the first batch in it is announced."""
         deadline = time.monotonic() + ARENA_TIMEOUT_S
         while engine not in self._arenas:
             if self._lease is None or self.is_over or time.monotonic() > deadline:
@@ -301,12 +330,13 @@ class Wire:
         for arena in self._arenas.values():
             arena.close()
         self._arenas.clear()
-        if self._monitor is not None:
-            self._control.disable_monitor()
-            self._monitor.close(0)
         for end in (self._control, self._data):
             if end is not None:
+                if not self.is_local:
+                    end.disable_monitor()
                 end.close()
+        for monitor in self._monitors:
+            monitor.close(0)
         self._context.term()
         if self._lease is not None:
             self._lease.close()

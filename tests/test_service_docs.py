@@ -124,8 +124,10 @@ def message_table() -> str:
     rows = ["|Message|From|What follows|For what|", "|---|---|---|---|"]
     for sender, names in SENDERS.items():
         kinds = {kind.__name__: kind for kind in MESSAGES}
-        for name in names.split():
-            rows.append(f"|`{name}`|{sender}|{ANSWERS.get(name, '-')}|{summary(kinds[name])}|")
+        rows += [
+            f"|`{name}`|{sender}|{ANSWERS.get(name, '-')}|{summary(kinds[name])}|"
+            for name in names.split()
+        ]
     return "\n".join(rows)
 
 

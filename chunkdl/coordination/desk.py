@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from chunkdl.coordination.drops import Drops
 from chunkdl.coordination.group import Group
@@ -30,6 +30,8 @@ from chunkdl.coordination.sessions import (
     check,
     check_wish,
     group_status,
+    lease_of,
+    seat,
     welcome,
 )
 from chunkdl.errors import Failure, ProtocolError
@@ -68,6 +70,7 @@ class Desk:
         groups: by name.
         new_name: makes a name for a session that nobody can guess.
         catalogue: makes the page of the catalogue from these indices on.
+        local: numbers of the sockets by which nobody comes without a token.
     """
 
     def __init__(
@@ -76,11 +79,13 @@ class Desk:
         groups: Mapping[str, Group],
         new_name: Callable[[], str],
         catalogue: Callable[[int, int], Message],
+        local: Container[int] = (),
     ) -> None:
         self._facts = facts
         self._groups = groups
         self._new_name = new_name
         self._catalogue = catalogue
+        self._local = local
         self.sessions: dict[str, Session] = {}
         self._by_peer: dict[Peer, Session] = {}
         self._tokens: dict[str, int] = {}
@@ -140,8 +145,7 @@ class Desk:
             case Ping():
                 self._say(session.peer, Pong())
             case Released(numbers):
-                if session.kept is None:
-                    group.release(session.name, numbers)
+                group.release(session.name, numbers)
                 if session.state is State.DRAINING:
                     self._end_if_drained(session)
             case NextPass(epoch):
@@ -153,6 +157,7 @@ class Desk:
                 self._drain(session)
             case Leave(epoch, step):
                 self._end(session, Event.LEFT, gone=True, went_on=(epoch, step))
+                self._say(session.peer, Pong())
             case AskCatalogue(first_patient, first_slide):
                 if first_patient < 0 or first_slide < 0:
                     raise ProtocolError("the catalogue has no negative indices")
@@ -181,31 +186,37 @@ class Desk:
                     self._end(session, Event.LOST, gone=True)
 
     def _join(self, peer: Peer, join: Join, now_s: float) -> None:
+        if peer in self._by_peer:
+            self.drop("a connection joined twice")
+            return
+        if self.draining and join.session:
+            # It comes back; perhaps so does the service.
+            self._say(peer, Going())
+            return
         try:
-            session = self._returned(peer, join, now_s) if join.session in self.sessions else None
-            if session is None:
-                session = self._opened(peer, join, now_s)
+            lease = lease_of(join.token, self._tokens, is_local=peer[0] in self._local)
+            check(join, self._facts, self._groups)
+            known = self._returned(peer, join, now_s) if join.session in self.sessions else None
+            session = known or self._opened(peer, join, lease, now_s)
         except ProtocolError as error:
-            self._note(logging.INFO, f"a consumer was refused: {error}")
-            self._say(peer, Refuse(str(error)[:2_000]))
+            self._refuse(peer, "a consumer", error)
             return
         self._welcome(session)
 
-    def _opened(self, peer: Peer, join: Join, now_s: float) -> Session:
-        check(join, self._facts, self._groups)
+    def _opened(self, peer: Peer, join: Join, lease: int | None, now_s: float) -> Session:
         facts, group = self._facts, self._groups[join.group]
         if self.draining:
             raise ProtocolError("the service is about to end")
-        lease = None
-        if join.token:
-            lease = self._tokens.get(join.token)
-            if lease is None:
-                raise ProtocolError("the token is not known; connect to the lease socket again")
+        if lease is not None and any(other.lease == lease for other in self.sessions.values()):
+            raise ProtocolError("the token has its session; connect to the lease socket again")
         for other in tuple(self.sessions.values()):
             # Who holds the place has been silent for a while, and here is its successor.
             same = other.group == join.group and other.join.rank == join.rank
             if same and not group.facts.broadcast and other.state is State.SUSPECT:
                 self._end(other, Event.OVERDUE, gone=other.lease is None)
+        for other in map(self.sessions.__getitem__, group.yields_to(join)):
+            self._say(other.peer, Detached("another rank resumes from a state; load the same here"))
+            self._end(other, Event.LEFT, gone=other.lease is None)
         if sum(other.state not in OVER for other in self.sessions.values()) >= facts.max_consumers:
             raise ProtocolError(
                 f"the service has its {facts.max_consumers} consumers; raise max_consumers"
@@ -229,19 +240,18 @@ class Desk:
     def _returned(self, peer: Peer, join: Join, now_s: float) -> Session | None:
         """A session that is taken up again over another connection."""
         session = self.sessions[join.session]
-        if session.state in OVER or session.group != join.group:
+        if session.state in OVER or seat(session.join) != seat(join):
             return None
         if session.lease is not None and self._tokens.get(join.token) != session.lease:
             # What it has lies in memory that goes with the old lease connection, until that ends.
             self._end(session, Event.LOST, gone=False)
             return None
-        self._unlisted(session)
+        self._by_peer.pop(session.peer, None)
         session.peer, session.join, session.returned = peer, join, True
         self._by_peer[peer] = session
         session.stopped = True
         self._heard(session, now_s)
-        if session.lease is None:
-            session.data = None
+        session.data = None
         self._set_flow(session)
         return session
 
@@ -275,6 +285,9 @@ class Desk:
             group, join = self._groups[session.group], session.join
             start = join.position or group.members[session.name].place.start
             group.repeat(session.name, (start.left.epoch, join.step), frozenset(join.held))
+            if session.state is State.DRAINING:
+                self._end_if_drained(session)
+                return
         self._set_flow(session)
 
     def _pass_arenas(self, group: str) -> None:
@@ -338,16 +351,11 @@ class Desk:
         self._note(logging.INFO, f"{self._who(session)} is {session.state.value}")
         if session.state is State.EXPIRED:
             self._say(session.peer, Detached("the service heard nothing for too long"))
-        self._unlisted(session)
+        self._by_peer.pop(session.peer, None)
         if gone or not member.held:
             self._forget(session)
         else:
             session.kept = member
-
-    def _unlisted(self, session: Session) -> None:
-        # A connection that has joined twice is that of the second session.
-        if self._by_peer.get(session.peer) is session:
-            del self._by_peer[session.peer]
 
     def _forget(self, session: Session) -> None:
         if session.kept is not None:
@@ -401,9 +409,10 @@ class Desk:
 
     def _operate(self, peer: Peer, wish: Operate) -> None:
         try:
-            check_wish(wish, self._tokens, self._groups)
+            check_wish(wish, self._groups)
+            lease_of(wish.token, self._tokens, is_local=peer[0] in self._local)
         except ProtocolError as error:
-            self._say(peer, Refuse(str(error)))
+            self._refuse(peer, "an operator", error)
             return
         names = [wish.group] if wish.group else list(self._groups)
         if wish.verb == "pause":
@@ -448,6 +457,10 @@ class Desk:
 
     def _say(self, peer: Peer, message: Message) -> None:
         self._actions.append(Say(peer, message))
+
+    def _refuse(self, peer: Peer, who: str, error: ProtocolError) -> None:
+        self.drop(f"{who} was refused: {error}")
+        self._say(peer, Refuse(str(error)[:2_000]))
 
     def _note(self, level: int, text: str) -> None:
         self._actions.append(Note(level, text))

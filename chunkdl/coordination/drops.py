@@ -1,4 +1,4 @@
-"""What was dropped because it made no sense: counted by reason, and noted ever more seldom. Pure."""
+"""What was dropped because it made no sense: counted by reason, noted ever more seldom. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Drops:
         return self._counts.total()
 
     def count(self, reason: str) -> str:
-        """Something was dropped; a line for the log the first, second, fourth, ... time, else ""."""
+        """Something was dropped; a line for the log the first, second, fourth, ... time."""
         reason = reason[:MOST_LETTERS]
         if reason not in self._counts and len(self._counts) >= MOST_REASONS:
             reason = "for other reasons"

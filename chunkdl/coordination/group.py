@@ -9,11 +9,11 @@ for other ranks. Pure: events in, actions out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
+from chunkdl.coordination.lending import EngineView, Lent
 from chunkdl.coordination.readers import GroupFacts, Member, Place
 from chunkdl.coordination.seats import Seats
 from chunkdl.coordination.service_actions import (
@@ -42,28 +42,6 @@ FAR_BATCHES = 64
 """An engine that would have to make more before the first that is needed is started anew."""
 
 
-@dataclass(slots=True)
-class _Lent:
-    """A batch of the engine, while the group has it."""
-
-    message: BatchReady
-    dropped: np.ndarray[tuple[int, ...], np.dtype[np.int32]]
-    readers: int = 0
-
-
-@dataclass(slots=True)
-class _Engine:
-    """What is known of the engine: which one, and which batch it makes next."""
-
-    number: int = 0
-    runs: bool = False
-    ended: bool = False
-    epoch: int = 0
-    next_batch: int = 0
-    calls: int = 0
-    substitutions: dict[int, int] = field(default_factory=dict)
-
-
 class Group:
     """The members of a group and the batches that it has.
 
@@ -76,8 +54,8 @@ class Group:
         self.facts = facts
         self.members: dict[str, Member] = {}
         self._seats = Seats(facts, start)
-        self._engine = _Engine()
-        self._batches: dict[tuple[int, int], _Lent] = {}
+        self._engine = EngineView()
+        self._batches: dict[tuple[int, int], Lent] = {}
         self._totals: dict[int, int] = {}
         self._blocked_since: float | None = None
         self._blocked = False
@@ -127,6 +105,11 @@ class Group:
             self._engine.calls = self._engine.calls or calls
             self._engine.substitutions = {**substitutions, **self._engine.substitutions}
 
+    def yields_to(self, join: Join) -> list[str]:
+        """The members that have used nothing yet and stand in the way of a rank that resumes."""
+        unused = not any(member.used for member in self.members.values())
+        return list(self.members) if unused and self._seats.in_the_way(join) else []
+
     def position(self) -> Position:
         """What is left for those who come when nobody is there."""
         left = self._seats.position(self._totals).left
@@ -144,7 +127,7 @@ class Group:
         member = self.members.pop(session)
         place = member.place
         place.owner = ""
-        unread = [d.step for d in member.held.values() if d.epoch == place.epoch]
+        unread = (d.step for d in member.held.values() if d.epoch == place.epoch)
         back = min(unread, default=place.step)
         if went_on is not None and went_on[0] == place.epoch:
             back = min(max(back, went_on[1]), place.step)
@@ -152,6 +135,7 @@ class Group:
             place.step, place.ended = back, False
         if self.facts.broadcast:
             self._seats.places.remove(place)
+            self._see_to_engine()
         if gone:
             self.gone(member)
         self._free_unneeded()
@@ -172,6 +156,7 @@ class Group:
         member = self.members[session]
         if len(set(numbers)) != len(numbers) or not set(numbers) <= member.held.keys():
             raise ProtocolError("a batch was released that is not out")
+        member.used |= bool(numbers)
         for number in numbers:
             self._unread(member, member.held[number])
         self._advance()
@@ -180,7 +165,7 @@ class Group:
         size = sum(piece.rows for piece in delivery.pieces) * self.facts.row_bytes
         member.credit.give_back(size)
         keys = member.give_back(delivery.number)
-        if delivery.engine == self._engine.number:
+        if self._engine.has(delivery):
             for key in keys:
                 self._batches[key].readers -= 1
                 self._free(key)
@@ -191,13 +176,13 @@ class Group:
         self._advance()
 
     def next_pass(self, session: str, epoch: int) -> None:
-        """A member wants the next pass.
+        """A member wants the next pass; it knows, perhaps from a service before, that one is over.
 
         Raises:
-            ProtocolError: it has not had the end of the one before.
+            ProtocolError: it is not the next one.
         """
         place = self.members[session].place
-        if not self.facts.finite or not place.ended or epoch != place.epoch + 1:
+        if not self.facts.finite or epoch != place.epoch + 1:
             raise ProtocolError(f"pass {epoch} was asked for out of turn")
         place.start, place.step, place.ended = Position(Remainder(epoch)), 0, False
         self._see_to_engine()
@@ -218,7 +203,7 @@ class Group:
             if number in held:
                 continue
             late = delivery.epoch == place.epoch and (delivery.epoch, delivery.step) >= expected
-            if late and delivery.engine == self._engine.number and lost == place.step:
+            if late and self._engine.has(delivery) and lost == place.step:
                 self._actions.append(Deliver(self.facts.name, session, delivery))
                 continue
             if late:
@@ -251,7 +236,7 @@ class Group:
         state.calls = message.smallchunks_per_bigchunk
         state.substitutions = message.substitutions
         key = message.epoch, message.batch
-        self._batches[key] = _Lent(message, np.frombuffer(message.dropped, dtype=np.int32))
+        self._batches[key] = Lent(message, np.frombuffer(message.dropped, dtype=np.int32))
         if message.rows < self.facts.batch_rows:
             self._totals[message.epoch] = self._first(key) + message.rows
         self._free(key)
@@ -324,7 +309,11 @@ class Group:
             for session, member in tuple(self.members.items()):
                 busy |= member.flows and self._send_next(session, member)
         state, wanted = self._engine, {place.epoch for place in self._seats.wanted}
-        if state.runs and state.ended and state.epoch + 1 in wanted:
+        if not (state.runs and state.ended and wanted):
+            return
+        if min(wanted) > state.epoch + 1:
+            self._see_to_engine()
+        elif state.epoch + 1 in wanted:
             state.epoch, state.next_batch, state.ended = state.epoch + 1, 0, False
             self._actions.append(BeginPass(self.facts.name, state.epoch))
 

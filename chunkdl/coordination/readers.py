@@ -85,6 +85,7 @@ class Member:
         place: that it has.
         credit: how much more it may be sent.
         flows: it may be sent batches now.
+        used: it has given something back, so it has used some.
         held: the deliveries that it has not given back, by number.
         next_number: of the next delivery.
     """
@@ -92,6 +93,7 @@ class Member:
     place: Place
     credit: Credit
     flows: bool = False
+    used: bool = False
     held: dict[int, Delivered] = field(default_factory=dict)
     next_number: int = 0
     _keys: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)

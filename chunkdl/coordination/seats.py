@@ -9,6 +9,9 @@ from chunkdl.errors import ProtocolError
 from chunkdl.plan.shares import Remainder, Share, undelivered
 from chunkdl.protocol.service_messages import Join, Position
 
+MOST_OPEN = 800
+"""Batches of single ranks that a position may have open; more would not fit into a message."""
+
 
 class Seats:
     """The places of a group, taken or free.
@@ -64,21 +67,26 @@ class Seats:
             self._move(place, join.position, join.step, owned)
         return place
 
+    def in_the_way(self, join: Join) -> bool:
+        """Whether the others of a group stand where a rank that resumes cannot join them."""
+        rows = join.batch_rows or self._facts.batch_rows
+        same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
+        if join.position is None or self._facts.broadcast or not same:
+            return False
+        place = self.places[join.rank]
+        owned = [other for other in self.places if other.owner and other is not place]
+        return _fitting(place, join.position, join.step, owned) is None
+
     def _move(self, place: Place, position: Position, step: int, owned: list[Place]) -> None:
         """A rank goes on from where it says it stands, if that fits the others."""
-        start, left = place.start.left, position.left
-        steps, between = divmod(left.tail - start.tail, place.share.step_rows)
-        simple = not start.left and not left.left and start.epoch == left.epoch
-        if simple and steps > 0 and not between:
-            # Some steps behind the start of this dealing: the same rows by other numbers.
-            position, step = place.start, step + steps
-        others = (other for other in owned if other.epoch == position.left.epoch)
-        if any(other.start.left != position.left for other in others):
+        fitting = _fitting(place, position, step, owned)
+        if fitting is None:
             raise ProtocolError(
                 f"rank {place.share.rank} of group {self._facts.name} stands where no step of the "
                 "others begins; resume all ranks from the same state"
             )
-        place.start, place.step, place.ended = position, step, False
+        place.start, place.step = fitting
+        place.ended = False
 
     def own(self, join: Join, is_missing: Callable[[Place], bool]) -> Place:
         """The place of a member of a broadcast.
@@ -100,7 +108,9 @@ class Seats:
         else:
             place = Place(share, self._start)
         here = place.epoch, place.next_row()
-        if oldest is not None and here < oldest and is_missing(place):
+        # Who was there before goes on exactly; the others wait until it has caught up.
+        new = not join.session
+        if new and oldest is not None and here < oldest and is_missing(place):
             raise ProtocolError(
                 f"group {self._facts.name} has passed row {here[1]} of pass {here[0]}; the others "
                 f"stand at row {oldest[1]} of pass {oldest[0]}. Join without a state, or a group "
@@ -122,5 +132,25 @@ class Seats:
         if total is not None and max(stand)[0] > epoch:
             # Those that are in the next pass already have had all of this one.
             last = share.steps(total, drop_last=drop)
-        steps = {rank: step if at == epoch else last for rank, (at, step) in enumerate(stand)}
+        # Of ranks that claim to stand much further the rest comes twice, rather than not at all.
+        far = min(step for at, step in stand if at == epoch) + max(1, MOST_OPEN // len(stand))
+        steps = {
+            rank: min(step if at == epoch else last, far) for rank, (at, step) in enumerate(stand)
+        }
         return Position(undelivered(start, steps, share.batch_rows, total, drop_last=drop))
+
+
+def _fitting(
+    place: Place, position: Position, step: int, owned: list[Place]
+) -> tuple[Position, int] | None:
+    """Start and step of a rank that stands there, as the others count; None: it does not fit."""
+    start, left = place.start.left, position.left
+    steps, between = divmod(left.tail - start.tail, place.share.step_rows)
+    simple = not start.left and not left.left and start.epoch == left.epoch
+    if simple and steps > 0 and not between:
+        # Some steps behind the start of this dealing: the same rows by other numbers.
+        position, step = place.start, step + steps
+    others = (other for other in owned if other.epoch == position.left.epoch)
+    if any(other.start.left != position.left for other in others):
+        return None
+    return position, step

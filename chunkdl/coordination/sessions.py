@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from chunkdl.coordination.group import Group
 from chunkdl.coordination.readers import Member
 from chunkdl.coordination.service_actions import Peer, Say, Tell
 from chunkdl.errors import ProtocolError
 from chunkdl.protocol.credit import MAX_CREDIT
-from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Join, Joined, Operate
+from chunkdl.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
+    Join,
+    Joined,
+    Operate,
+    Position,
+)
 from chunkdl.protocol.session import State
 
 MOST_RANKS = 4096
 MOST_ROWS = 2**20
 """Of a batch that a consumer may ask for."""
+MOST_PASSES, MOST_ROW = 2**31, 2**53
+"""Where a position may lie; what is counted from there still fits into 64 bits."""
+MOST_GAP_BATCHES = 2048
+"""Between the first row that is left and the tail; an engine holds fewer batches."""
+MOST_POSITION_BYTES = 24 * 1024
+"""Of a position in a message; `Joined` has two."""
 OVER = State.CLOSED, State.EXPIRED
 """Where a session does nothing more."""
 
@@ -33,6 +47,8 @@ class DeskFacts:
         max_consumers: sessions at a time.
         credit_batches, credit_bytes: that a consumer gets at most.
         silent_s, grace_s: see `ServiceSpec`.
+        batch_slots: of an engine; a batch of a consumer has to fit into them.
+        most_calls: SmallChunks of a BigChunk, at most.
     """
 
     plan_hash: str
@@ -47,6 +63,8 @@ class DeskFacts:
     credit_bytes: int
     silent_s: float
     grace_s: float
+    batch_slots: int = MOST_ROWS
+    most_calls: int = MOST_ROWS
 
 
 @dataclass(slots=True)
@@ -109,6 +127,61 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     )
     if not sound:
         raise ProtocolError("rank, world_size, batch_size or credit is out of range")
+    most = (facts.batch_slots - 1) * facts.batch_rows
+    if join.batch_rows > most:
+        raise ProtocolError(
+            f"batch_size={join.batch_rows} is too large; the service holds batches of up to {most} "
+            "rows. Lower it, or raise batch_slots of the service"
+        )
+    if join.world_size > facts.max_consumers and not groups[join.group].facts.broadcast:
+        raise ProtocolError(
+            f"the service has its {facts.max_consumers} consumers at most, fewer than "
+            f"world_size={join.world_size}; raise max_consumers"
+        )
+    if join.position is not None and not _is_possible(join.position, join, facts):
+        raise ProtocolError("the position that it wants to go on from is none")
+
+
+def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
+    """Whether an engine can begin there; else it would fail for all of the group."""
+    left, rows = position.left, join.batch_rows or facts.batch_rows
+    last = left.tail + (join.step + 1) * join.world_size * rows
+    numbers = (join.step, *position.substitutions, *position.substitutions.values())
+    return (
+        left.is_sound()
+        and left.epoch <= MOST_PASSES
+        and last <= MOST_ROW
+        and left.tail - left.first <= MOST_GAP_BATCHES * facts.batch_rows
+        and 0 <= position.smallchunks_per_bigchunk <= facts.most_calls
+        and min(numbers) >= 0
+        and max(numbers) <= MOST_ROW
+        and len(msgspec.msgpack.encode(position)) <= MOST_POSITION_BYTES
+    )
+
+
+def seat(join: Join) -> tuple[str, int, int]:
+    """What a session stays with, however often its consumer comes back."""
+    return join.group, join.rank, join.world_size
+
+
+def lease_of(token: str, tokens: Mapping[str, int], *, is_local: bool) -> int | None:
+    """The lease connection of somebody who shows a token; None: it is on another machine.
+
+    Args:
+        token: that it shows, or empty.
+        tokens: that were given, with their lease connections.
+        is_local: it came by an ipc address.
+
+    Raises:
+        ProtocolError: the token is not known, or is missing where everybody has one.
+    """
+    if token in tokens:
+        return tokens[token]
+    if token:
+        raise ProtocolError("the token is not known; connect to the lease socket again")
+    if is_local:
+        raise ProtocolError("who comes by an ipc address needs a token of the lease socket")
+    return None
 
 
 def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
@@ -135,7 +208,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
     )
 
 
-def check_wish(wish: Operate, tokens: Container[str], groups: Mapping[str, Group]) -> None:
+def check_wish(wish: Operate, groups: Mapping[str, Group]) -> None:
     """Refuse what no operator can have.
 
     Raises:
@@ -143,8 +216,6 @@ def check_wish(wish: Operate, tokens: Container[str], groups: Mapping[str, Group
     """
     if wish.version != SERVICE_PROTOCOL_VERSION:
         raise ProtocolError(f"this service speaks protocol {SERVICE_PROTOCOL_VERSION}")
-    if wish.token and wish.token not in tokens:
-        raise ProtocolError("the token is not known")
     if wish.group and wish.group not in groups:
         raise ProtocolError(f"there is no group {wish.group[:64]!r}; there are {', '.join(groups)}")
     if wish.verb not in ("status", "pause", "resume", "drain"):

@@ -33,9 +33,13 @@ def encode(message: Message) -> bytes:
     """The bytes of a message.
 
     Raises:
-        ProtocolError: it is larger than a message may be.
+        ProtocolError: it is larger than a message may be, or has a number or a text that cannot
+            be written.
     """
-    data = _ENCODER.encode(message)
+    try:
+        data = _ENCODER.encode(message)
+    except (OverflowError, ValueError) as error:
+        raise ProtocolError(f"a {type(message).__name__} that has no bytes: {error}") from error
     if len(data) > MAX_MESSAGE_BYTES:
         raise ProtocolError(
             f"a {type(message).__name__} of {len(data)} bytes; at most {MAX_MESSAGE_BYTES}"

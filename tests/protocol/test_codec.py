@@ -82,7 +82,8 @@ def refused(data: bytes) -> None:
 
 def test_every_message_is_one_that_can_be_decoded() -> None:
     """A message that is missing in `AnyMessage` could be sent, and never be understood."""
-    assert set(KINDS) == set(Message.__subclasses__())
+    here = {kind for kind in Message.__subclasses__() if kind.__module__ == Message.__module__}
+    assert set(KINDS) == here
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -83,6 +83,28 @@ def test_ranks_go_on_from_a_state_with_another_number_of_ranks(
         assert rows_of(alone, 5) == list(row_reference[7 * 16 : 12 * 16])
 
 
+def test_ranks_that_are_all_there_load_a_state_one_after_the_other(
+    start: Start, row_reference: tuple[str, ...]
+) -> None:
+    """As programs do it: all connect, then each loads the state of another number of ranks."""
+    _, address = start()
+    two = [connect(address, rank=rank, world_size=2, batch_size=8) for rank in range(2)]
+    for loader in two:
+        rows_of(loader, 5)
+    state = two[0].state_dict()
+    for loader in two:
+        loader.close()
+    three = [connect(address, rank=rank, world_size=3, batch_size=8) for rank in range(3)]
+    for loader in three:
+        loader.load_state_dict(state)
+    rows = [row for _ in range(4) for loader in three for row in rows_of(loader, 1)]
+    assert rows == list(row_reference[80 : 80 + len(rows)])
+    with pytest.raises(ServiceRefused, match="where no step of the others begins"):
+        three[2].load_state_dict({**state, "position": {**state["position"], "left": {"tail": 7}}})
+    for loader in three:
+        loader.close()
+
+
 def test_who_comes_later_takes_over_where_the_departed_left_off(
     start: Start, row_reference: tuple[str, ...]
 ) -> None:

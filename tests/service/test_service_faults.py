@@ -39,13 +39,14 @@ STALL: dict[str, Any] = {"stall_timeout": 1.0}
 
 
 @pytest.fixture
-def hit(processes_of_this_run: Processes) -> Iterator[Hit]:
+def hit(processes_of_this_run: Processes, eventually: Eventually) -> Iterator[Hit]:
     """Sends a signal to all processes of a kind; what stands still goes on after the test."""
     stopped: list[psutil.Process] = []
 
     def send(program: str, number: int) -> None:
+        # An engine that begins has not started all of its workers yet.
+        assert eventually(lambda: processes_of_this_run(program))
         victims = processes_of_this_run(program)
-        assert victims
         for victim in victims:
             victim.send_signal(number)
         stopped.extend(victims if number == STOP else [])
@@ -97,3 +98,173 @@ def test_a_worker_or_the_engine_dies_or_freezes(
             assert eventually(lambda: nobody_gets_more(both[0]))
         hit(program, number)
         assert rows + steps_of(ranks, 40 - before) == list(row_reference[: 40 * 16])
+
+
+@pytest.mark.parametrize(
+    ("program", "number"), [("collector", KILL), ("loader", STOP), ("coordinator", KILL)]
+)
+def test_a_worker_or_the_engine_dies_or_freezes_before_the_end_of_a_pass(
+    start: Start,
+    socket_folder: Path,
+    whole_pass: list[str],
+    hit: Hit,
+    program: str,
+    number: int,
+) -> None:
+    """The pass ends for both ranks after the same step, with each of its rows once."""
+    both = addresses(socket_folder)
+    start(stream={**STALL, "grid": True}, binds=both)
+    with joined(both) as ranks:
+        rows = steps_of(ranks, len(whole_pass) // 16 - 3)
+        hit(program, number)
+        rows += rest_of(ranks)
+    # Fewer rows than ranks at the end are left out.
+    assert rows == whole_pass[: len(rows)]
+    assert len(rows) >= len(whole_pass) - 1
+
+
+@pytest.mark.parametrize(
+    ("program", "number"), [("collector", KILL), ("coordinator", KILL), ("coordinator", STOP)]
+)
+def test_a_worker_or_the_engine_dies_or_freezes_during_a_drain(
+    start: Start,
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    hit: Hit,
+    eventually: Eventually,
+    program: str,
+    number: int,
+) -> None:
+    """Both ranks still get what was sent to them, and the service ends with status 0."""
+    both = addresses(socket_folder)
+    service, _ = start(binds=both)
+    with joined(both, reconnect_timeout=1.0) as ranks:
+        rows = steps_of(ranks, 3)
+        assert eventually(lambda: nobody_gets_more(both[0]))
+        operate(both[1], "drain")
+        hit(program, number)
+        rows += rest_of(ranks)
+    assert rows == list(row_reference[: len(rows)])
+    # What was taken and the credit of each.
+    assert len(rows) == 7 * 16
+    assert service.process.wait(30) == 0
+
+
+def test_a_frozen_engine_goes_on_when_it_is_let(
+    start: Start,
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    hit: Hit,
+    eventually: Eventually,
+) -> None:
+    """Its consumers wait for it meanwhile, and the service still answers."""
+    both = addresses(socket_folder)
+    start(binds=both)
+    with joined(both) as ranks:
+        rows = steps_of(ranks, 3)
+        hit("coordinator", STOP)
+        assert len(operate(both[0], "status")["groups"]["train"]["members"]) == 2
+        hit("coordinator", signal.SIGCONT)
+        assert rows + steps_of(ranks, 20) == list(row_reference[: 23 * 16])
+
+
+# ---- Slides and descriptors
+
+
+@pytest.fixture
+def own_slides(coordinate_dataset: Dataset, tmp_path: Path) -> Dataset:
+    """The coordinate slides, copied so that they can be harmed."""
+    patients = []
+    for patient in coordinate_dataset:
+        records: dict[str, Any] = {}
+        for number, record in enumerate(patient.slides):
+            name = Path(record.path).name
+            shutil.copy(record.path, tmp_path / name)
+            records[f"s{number}"] = Record(
+                tmp_path, name, {"tissue_mask": ragged_mask(int(name[6]))}
+            )
+        patients.append(Patient(patient.int_uniqueid, {**records, **patient.labels}))
+    return Dataset("own", patients)
+
+
+def truncate(slide: Path) -> None:
+    """Cut it to a third."""
+    os.truncate(slide, slide.stat().st_size // 3)
+
+
+def forbid(slide: Path) -> None:
+    """A folder of that name can be read by nobody, not even by root."""
+    slide.unlink()
+    slide.mkdir()
+
+
+@pytest.mark.parametrize("harm", [truncate, Path.unlink, forbid])
+def test_a_slide_is_harmed_while_it_is_read(
+    own_slides: Dataset,
+    small_stream: dict[str, Any],
+    socket_folder: Path,
+    tmp_path: Path,
+    hit: Hit,
+    harm: Callable[[Path], None],
+) -> None:
+    """The stream goes on with substitutes, the same for each that gets all rows of it."""
+    both = addresses(socket_folder)
+    settings = ServiceSettings(binds=both, groups=GROUPS, max_consumers=4)
+    stream = arguments(**small_stream, batch_slots=0)
+    service = ServiceProcess(configure_service(own_slides, stream, settings))
+    try:
+        with ExitStack() as stack:
+            readers = [
+                stack.enter_context(connect(address, "trials")) for address in (*both, both[0])
+            ]
+            slides: list[str] = []
+            for number in range(200):
+                if number == 4:
+                    harm(tmp_path / "slide-2.tif")
+                    # Who has it open can go on reading it.
+                    hit("loader", KILL)
+                batches = [reader.next_batch(60) for reader in readers]
+                assert [batch["slide"] for batch in batches[1:]] == [batches[0]["slide"]] * 2
+                digests = [row_digests(batch) for batch in batches]
+                assert digests[1:] == [digests[0]] * 2
+                slides += batches[0]["slide"]
+            assert readers[0].stats().substitutions > 0
+        late = {Path(slide).name for slide in slides[-100:]}
+        assert late >= {"slide-0.tif", "slide-1.tif"}
+        # Of one that is cut the first rows are still there.
+        assert harm is truncate or "slide-2.tif" not in late
+    finally:
+        service.close()
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    """Programs that are started meanwhile may have 256 descriptors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_few_descriptors_are_enough(
+    start: Start,
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    few_descriptors: None,
+    hit: Hit,
+) -> None:
+    """A service with 256 of them has eight ranks, an engine that is replaced, and no leak."""
+    del few_descriptors
+    both = addresses(socket_folder)
+    service, _ = start(binds=both, max_consumers=8)
+    opened = set()
+    rows: list[str] = []
+    for _ in range(3):
+        with joined(both * 4) as ranks:
+            rows += steps_of(ranks, 5)
+            hit("coordinator", KILL)
+            rows += steps_of(ranks, 5)
+            opened.add(len(os.listdir(f"/proc/{service.process.pid}/fd")))
+    assert rows == list(row_reference[: 30 * 16])
+    # A closed connection may be a moment late.
+    assert max(opened) - min(opened) < 8

@@ -62,6 +62,8 @@ ANSWERS = (
 """Messages with which a worker gives a ticket back."""
 STACK_S = 0.3
 """What a silent worker gets to write its stack before it is ended."""
+START_S = 10.0
+"""What a worker may take to begin, at least: it imports, and none of it is work."""
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +141,12 @@ class Coordinator:
     def _watch(self, worker: Worker) -> None:
         self._poll.register(worker.end.fileno(), select.EPOLLIN)
         self._poll.register(worker.pidfd, select.EPOLLIN)
+        now = time.monotonic()
+        worker.gets_on(now, now + max(self._stall_timeout_s, START_S))
 
     def _wait_s(self) -> float | None:
         """Until the next worker would count as stalled; for ever while nobody works."""
-        due = [w.look for w in self._supervisor.workers if w.in_hand and not w.stalled]
+        due = [w.look for w in self._supervisor.workers if w.busy and not w.stalled]
         if not due:
             return None
         return max(0.0, min(due) - time.monotonic()) + 0.001
@@ -155,7 +159,7 @@ class Coordinator:
         """A worker that is silent over its work says where it is and is killed."""
         now = time.monotonic()
         for worker in self._supervisor.workers:
-            if not worker.in_hand or worker.stalled or now < worker.look:
+            if not worker.busy or worker.stalled or now < worker.look:
                 continue
             recorded = read_recorder(worker.recorder)
             if recorded.steps != worker.steps:
@@ -164,7 +168,7 @@ class Coordinator:
             elif not recorded.hook and now - worker.since < self._stall_timeout_s:
                 # It reads or copies for itself: the deadline of the user's code is not its own.
                 worker.look = worker.since + self._stall_timeout_s
-            elif not worker.asked:
+            elif worker.ready and not worker.asked:
                 worker.ask_where(now + STACK_S)
             else:
                 log.warning("%s %d is silent; it is replaced", worker.program, worker.number)

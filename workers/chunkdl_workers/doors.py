@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from chunkdl.coordination.service_actions import Peer
 from chunkdl.errors import ConfigError, ProtocolError
 from chunkdl.memory.passing import send
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
-from chunkdl.protocol.messages import Message
+from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
 from chunkdl.service_spec import Keys
@@ -29,6 +30,13 @@ HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
 """Of ZeroMQ itself: a connection whose other end is frozen is closed, and what it holds is free."""
 WAITING_MESSAGES = 64
 """Of one peer, that were not looked at yet."""
+SENT_MESSAGES = 2048
+"""To one peer, that it has not read; more than any credit and all answers to it, so only a
+stranger who does not read loses any."""
+TURN_MESSAGES = 256
+"""That are looked at before it is the turn of anything else."""
+MOST_LEASES = 512
+"""Lease connections at a time."""
 LINGER_MS = 500
 
 
@@ -69,6 +77,7 @@ class Doors:
     def _bind(self, address: str, keys: Keys | None) -> None:
         local = address.startswith("ipc://")
         if local:
+            _check_file(address.removeprefix("ipc://"))
             self._listen(lease_address(address))
         context = self._open if local or keys is None else self._secured(keys)
         router = context.socket(zmq.ROUTER)
@@ -76,7 +85,7 @@ class Doors:
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1),
             (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
-            (zmq.SNDHWM, 0),
+            (zmq.SNDHWM, SENT_MESSAGES),
             (zmq.RCVHWM, WAITING_MESSAGES),
             (zmq.LINGER, LINGER_MS),
             (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
@@ -92,12 +101,15 @@ class Doors:
                 keys.public.encode(),
                 keys.secret.encode(),
             )
+        before = os.umask(0o177)
         try:
             router.bind(address)
         except zmq.ZMQError as error:
             if error.errno == zmq.EADDRINUSE:
                 raise AddressInUse(f"{address} is in use by another program") from error
             raise ConfigError(f"cannot bind {address}: {error}") from error
+        finally:
+            os.umask(before)
         self.addresses.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
         if local and not address.startswith("ipc://@"):
             self._paths += [address.removeprefix("ipc://"), lease_address(address)]
@@ -137,19 +149,26 @@ class Doors:
         return [router.fileno() for router in self.routers]
 
     @property
+    def local(self) -> frozenset[int]:
+        """Numbers of the sockets that only processes of this machine reach."""
+        return frozenset(
+            number for number, at in enumerate(self.addresses) if at.startswith("ipc://")
+        )
+
+    @property
     def waiting(self) -> bool:
         """Whether a message waits to be read."""
         return any(int(router.get(zmq.EVENTS)) & zmq.POLLIN for router in self.routers)
 
     def accept(self, listener: int) -> int | None:
-        """A new lease connection of a process of this user; None: of somebody else."""
+        """A new lease connection of a process of this user; None: it is not taken."""
         try:
             end, _ = self.listeners[listener].accept()
         except OSError:
             return None
         credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         _, user, _ = struct.unpack("3i", credentials)
-        if user not in (os.getuid(), 0):
+        if user not in (os.getuid(), 0) or len(self.leases) >= MOST_LEASES:
             end.close()
             return None
         end.setblocking(False)
@@ -182,9 +201,14 @@ class Doors:
             end.close()
 
     def messages(self) -> Iterator[tuple[Peer, ServiceMessage | ProtocolError]]:
-        """What has come in, with what could not be understood among it; in turn by socket."""
+        """What has come in, with what could not be understood among it; in turn by socket.
+
+        Of a flood only a part: there are other things to do, and others to hear.
+        """
         for number, router in enumerate(self.routers):
-            while int(router.get(zmq.EVENTS)) & zmq.POLLIN:
+            for _ in range(TURN_MESSAGES):
+                if not int(router.get(zmq.EVENTS)) & zmq.POLLIN:
+                    break
                 identity, *frames = router.recv_multipart()
                 peer = number, identity
                 if len(frames) != 1:
@@ -197,15 +221,23 @@ class Doors:
 
     def say(self, peer: Peer, message: Message) -> bool:
         """Send a message; False: the connection is gone."""
-        return self.send(peer, [encode(message)]) is not None
+        return self.send(peer, message) is not None
 
-    def send(self, peer: Peer, frames: list[Any]) -> zmq.MessageTracker | None:
+    def send(
+        self, peer: Peer, message: Message, slots: Sequence[Any] = ()
+    ) -> zmq.MessageTracker | None:
         """Send a message with what lies in slots behind it; tells when that was read.
+
+        A message that is too large is replaced by a `Refuse` that says so.
 
         Returns:
             The tracker, whose slots must not change before it is done; None: the peer is gone.
         """
         number, identity = peer
+        try:
+            frames = [encode(message), *slots]
+        except ProtocolError as error:
+            frames = [encode(Refuse(f"the service cannot say what it should: {error}"))]
         try:
             return self.routers[number].send_multipart(
                 [identity, *frames], zmq.DONTWAIT, copy=False, track=True
@@ -242,7 +274,19 @@ class _AllowList:
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a client with this public key may connect."""
         del domain
-        return zmq.utils.z85.encode(key) in self._keys
+        return key in self._keys
+
+
+def _check_file(path: str) -> None:
+    """See that nothing is lost where a socket is made; ZeroMQ would remove any file there.
+
+    Raises:
+        ConfigError: there is something that is no socket.
+    """
+    if path.startswith(("@", "\0")) or not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ConfigError(f"{path} is there and is no socket; choose another address")
 
 
 def _remove_dead(path: str) -> None:
@@ -250,7 +294,9 @@ def _remove_dead(path: str) -> None:
 
     Raises:
         AddressInUse: it lives.
+        ConfigError: it is no socket.
     """
+    _check_file(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
         try:
             probe.connect(path)

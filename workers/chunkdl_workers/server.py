@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import resource
 import secrets
 import select
 import signal
@@ -99,6 +100,8 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         credit_bytes=spec.credit_bytes,
         silent_s=spec.silent_s,
         grace_s=spec.grace_s,
+        batch_slots=spec.config.run.batch_slots,
+        most_calls=stream.most_calls,
     )
 
 
@@ -128,7 +131,11 @@ class Server:
         }
         self._engines = {group.name: Engine(spec.config) for group in spec.groups}
         self._desk = Desk(
-            desk_facts(spec), self._groups, partial(secrets.token_hex, 16), partial(page, spec)
+            desk_facts(spec),
+            self._groups,
+            partial(secrets.token_hex, 16),
+            partial(page, spec),
+            doors.local,
         )
         self._failed: set[str] = set()
         self._read: list[tuple[zmq.MessageTracker, FreeBatch | None]] = []
@@ -196,7 +203,7 @@ class Server:
     def _is_over(self, now_s: float) -> bool:
         if self._notifier.watchdog_s is not None:
             self._notifier.tell("WATCHDOG=1")
-        if self._stopping and self._drain_until_s is None:
+        if (self._stopping or self._desk.draining) and self._drain_until_s is None:
             log.info("draining: no more consumers, no more batches")
             self._notifier.tell("STOPPING=1")
             self._drain_until_s = now_s + self._spec.drain_s
@@ -232,7 +239,7 @@ class Server:
         elif source in self._doors.listeners:
             lease = self._doors.accept(source)
             if lease is None:
-                self._desk.drop("a process of another user came to the lease socket")
+                self._desk.drop("a lease connection: of another user, or one too many")
             else:
                 self._doors.pass_on(lease, LeaseOpened(self._desk.lease_opened(lease)))
         elif source in self._doors.leases:
@@ -330,6 +337,8 @@ class Server:
             self._engines[group].start(number, cursor)
         except ChunkdlError as error:
             self._engine_failed(group, error)
+        except OSError as error:
+            self._engine_failed(group, ServiceDied(f"it cannot be started: {error}"))
 
     def _pass_arena(self, group: str, lease: int) -> None:
         arena = self._engines[group].arena
@@ -354,10 +363,10 @@ class Server:
         if session.lease is not None:
             self._doors.say(session.peer, message)
         elif session.data is not None and message.engine == engine.number:
-            frames: list[Any] = [encode(message)]
+            slots: list[Any] = []
             for piece in message.pieces:
-                frames += engine.rows(piece.slot, piece.first, piece.rows)
-            tracker = self._doors.send(session.data, frames)
+                slots += engine.rows(piece.slot, piece.first, piece.rows)
+            tracker = self._doors.send(session.data, message, slots)
             if tracker is not None and not tracker.done:
                 for piece in message.pieces:
                     key = group, engine.number, piece.slot
@@ -405,6 +414,9 @@ def main() -> None:
     spec: ServiceSpec = pickle.loads(content_of(specification))  # noqa: S301
     os.close(specification)
     process.begin("chunkdl-server")
+    # Each connection takes a descriptor, and whoever connects must not take those of the engines.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     write_log(spec.log_format)
     try:
         doors = Doors(spec.binds, spec.keys)

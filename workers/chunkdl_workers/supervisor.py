@@ -81,6 +81,11 @@ class Worker:
     asked: bool = False
     stalled: bool = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do: to begin, or tickets to answer."""
+        return self.in_hand > 0 or not self.ready
+
     def send(self, data: bytes) -> None:
         """Queue a message and send what fits; never blocks."""
         self.unsent.append(data)

@@ -1,0 +1,342 @@
+"""A consumer dies, freezes, or does not read; and how consumers, and services, are stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chunkdl.connecting import connect
+from chunkdl.errors import GetTimeout, ProtocolError, ServiceDied, ServiceRefused
+from chunkdl.operator import operate
+from chunkdl.service_process import ServiceProcess
+from chunkdl.service_spec import GroupSpec, ServiceSpec
+from tests.service.conftest import Start, row_digests
+from tests.service.consumer_program import Line, lines_of, rows_in
+from tests.service.two_ranks import addresses, joined, members, nobody_gets_more, steps_of
+
+Processes = Callable[..., list[psutil.Process]]
+Eventually = Callable[..., bool]
+Program = subprocess.Popen[bytes]
+Begin = Callable[..., Program]
+
+DETACHING = GroupSpec(name="trials", mode="broadcast", laggard="detach")
+BLOCKING = GroupSpec(name="trials", mode="broadcast")
+BATCH = "--batch-size", "8"
+
+
+@pytest.fixture
+def begin() -> Iterator[Begin]:
+    """Starts consumers of their own; all are killed after the test."""
+    running: list[Program] = []
+
+    def start_one(address: str, file: Path, *options: str) -> Program:
+        program = [sys.executable, "-m", "tests.service.consumer_program", address, str(file)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        running.append(subprocess.Popen([*program, *options], env=environment))
+        return running[-1]
+
+    yield start_one
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def is_stretch(rows: list[str], reference: tuple[str, ...]) -> bool:
+    """Whether these are rows of the stream, from anywhere on, each once and in order.
+
+    Who comes to a broadcast begins where the others are.
+    """
+    first = reference.index(rows[0])
+    return rows == list(reference[first : first + len(rows)])
+
+
+# ---- Death
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["local", "tcp"])
+def test_another_takes_the_rank_of_one_that_was_killed(
+    start: Start,
+    socket_folder: Path,
+    tmp_path: Path,
+    row_reference: tuple[str, ...],
+    begin: Begin,
+    eventually: Eventually,
+    which: int,
+) -> None:
+    """What it had not given back comes again, nothing else twice, and nothing is lost."""
+    both = addresses(socket_folder)
+    start(binds=both, silent_s=1.0, grace_s=2.0)
+    options = ("--rank", "1", "--world-size", "2", *BATCH)
+    first = begin(both[which], tmp_path / "first", *options)
+    with connect(both[0], rank=0, world_size=2, batch_size=8) as loader:
+        rows = [row_digests(loader.next_batch(60)) for _ in range(5)]
+        assert eventually(lambda: len(lines_of(tmp_path / "first")) >= 5, 60)
+        first.kill()
+        first.wait()
+        rows += [row_digests(loader.next_batch(60)) for _ in range(15)]
+        # The kernel tells of a local one at once, the silence of another later.
+        assert eventually(lambda: len(members(both[0])) == 1, 30)
+        begin(both[which], tmp_path / "second", *options, "--batches", "20").wait(60)
+    before, after = lines_of(tmp_path / "first"), lines_of(tmp_path / "second")
+    of_step = {line.step: line.rows for line in [*before, *after]}
+    assert all(of_step[line.step] == line.rows for line in before)
+    assert [line.step for line in before] == list(range(len(before)))
+    # Its credit is what may have been with it.
+    assert len(before) - 4 <= after[0].step <= len(before)
+    assert [line.step for line in after] == list(range(after[0].step, after[0].step + 20))
+    mine = [row for step in range(20) for row in (*rows[step], *of_step[step])]
+    assert mine == list(row_reference[: 20 * 16])
+
+
+# ---- Silence
+
+
+def test_a_frozen_rank_stops_nobody_and_goes_on(
+    start: Start,
+    socket_folder: Path,
+    tmp_path: Path,
+    row_reference: tuple[str, ...],
+    begin: Begin,
+    eventually: Eventually,
+) -> None:
+    """The other gets what the memory is good for, and then both go on exactly."""
+    both = addresses(socket_folder)
+    start(binds=both, silent_s=0.5)
+    file = tmp_path / "frozen"
+    frozen = begin(both[1], file, "--rank", "1", "--world-size", "2", *BATCH, "--batches", "30")
+    with connect(both[0], rank=0, world_size=2, batch_size=8) as loader:
+        rows = [row_digests(loader.next_batch(60)) for _ in range(5)]
+        assert eventually(lambda: len(lines_of(file)) >= 5, 60)
+        frozen.send_signal(signal.SIGSTOP)
+        assert eventually(lambda: {m["state"] for m in members(both[0])} == {"open", "suspect"})
+        with pytest.raises(GetTimeout):
+            for _ in range(60):
+                rows.append(row_digests(loader.next_batch(2)))
+        frozen.send_signal(signal.SIGCONT)
+        while len(rows) < 30:
+            rows.append(row_digests(loader.next_batch(60)))
+        assert frozen.wait(60) == 0
+    theirs = [line.rows for line in lines_of(file)]
+    steps = zip(rows[:30], theirs, strict=True)
+    assert [r for step in steps for part in step for r in part] == list(row_reference[: 30 * 16])
+
+
+@pytest.mark.parametrize("group", [DETACHING, BLOCKING], ids=lambda group: group.laggard)
+def test_a_frozen_reader_of_a_broadcast(
+    start: Start,
+    socket_folder: Path,
+    tmp_path: Path,
+    row_reference: tuple[str, ...],
+    begin: Begin,
+    eventually: Eventually,
+    group: GroupSpec,
+) -> None:
+    """The others go on without it, or with it when it wakes, as the group says; it is told."""
+    both = addresses(socket_folder)
+    start(binds=both, groups=(group,), silent_s=0.5)
+    file = tmp_path / "frozen"
+    frozen = begin(both[0], file, "--group", "trials", "--batches", "40")
+    with ExitStack() as stack:
+        readers = [stack.enter_context(connect(address, "trials")) for address in both]
+        assert eventually(lambda: len(lines_of(file)) >= 1, 60)
+        rows = [steps_of([reader], 1) for reader in readers]
+        frozen.send_signal(signal.SIGSTOP)
+        if group is BLOCKING:
+            with pytest.raises(GetTimeout):
+                for _ in range(20):
+                    rows[0] += row_digests(readers[0].next_batch(2))
+            frozen.send_signal(signal.SIGCONT)
+        for _ in range(30):
+            for got, reader in zip(rows, readers, strict=True):
+                try:
+                    got += row_digests(reader.next_batch(10))
+                except GetTimeout:
+                    raise AssertionError(members(both[0], "trials")) from None
+        frozen.send_signal(signal.SIGCONT)
+        # It has what is left of its batches when the others have left.
+    status = frozen.wait(60)
+    assert (status == 0) == (group is BLOCKING)
+    for got in (*rows, rows_in(file)):
+        assert is_stretch(got, row_reference)
+
+
+# ---- Greed
+
+
+def test_a_consumer_that_keeps_its_batches_is_told(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...]
+) -> None:
+    """With all of its credit in use it gets an error, the others get their batches."""
+    both = addresses(socket_folder)
+    start(binds=both)
+    with joined((both[0], both[0])) as (greedy, other):
+        kept = [greedy.next_batch(60, copy=False) for _ in range(4)]
+        for _ in range(2):
+            with pytest.raises(ProtocolError, match="all 4 batches of the credit are in use"):
+                greedy.next_batch(60, copy=False)
+        theirs = steps_of([other], 12)
+        mine = [row for batch in kept for row in row_digests(batch)]
+        kept.clear()
+        mine += steps_of([greedy], 8)
+    steps = [(*mine[at : at + 8], *theirs[at : at + 8]) for at in range(0, 96, 8)]
+    assert [row for step in steps for row in step] == list(row_reference[: 12 * 16])
+
+
+def memfd_bytes(processes: list[psutil.Process]) -> int:
+    """Size of all anonymous memory that the processes have open, each once."""
+    sizes = {}
+    for process in processes:
+        folder = Path(f"/proc/{process.pid}/fd")
+        for link in folder.iterdir():
+            try:
+                if os.readlink(link).startswith("/memfd:chunkdl"):
+                    found = link.stat()
+                    sizes[found.st_ino] = found.st_size
+            except FileNotFoundError:
+                continue
+    return sum(sizes.values())
+
+
+def own_bytes(processes: list[psutil.Process]) -> int:
+    """Memory of the processes that they share with nobody."""
+    return sum(process.memory_full_info().uss for process in processes)
+
+
+def test_sixteen_readers_that_stall_cost_no_more_than_was_promised(
+    service_spec: Callable[..., ServiceSpec],
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    processes_of_this_run: Processes,
+    eventually: Eventually,
+) -> None:
+    """The arenas have the size that was said before, nothing else grows, and no 17th gets in."""
+    both = addresses(socket_folder)
+    spec = service_spec(binds=both, max_consumers=16, credit_batches=2)
+    service = ServiceProcess(spec)
+    try:
+        with ExitStack() as stack:
+            readers = [stack.enter_context(connect(both[0], "trials"))]
+            assert eventually(lambda: nobody_gets_more(both[0], "trials"), 30)
+            alone = own_bytes(processes_of_this_run())
+            readers += [
+                stack.enter_context(connect(both[number % 2], "trials")) for number in range(1, 16)
+            ]
+            assert eventually(lambda: nobody_gets_more(both[0], "trials"), 30)
+            with pytest.raises(ServiceRefused, match="has its 16 consumers; raise max_consumers"):
+                connect(both[1], "trials")
+            arenas = spec.config.run.memory_bytes
+            # The records of the workers' doings are the rest.
+            assert memfd_bytes(processes_of_this_run()) < sum(arenas) + 2**20
+            assert own_bytes(processes_of_this_run()) - alone < 16 * 2**20
+            for reader in readers:
+                assert is_stretch(steps_of([reader], 2), row_reference)
+    finally:
+        service.close()
+
+
+# ---- Pause, drain, end
+
+
+def test_a_pause_by_the_consumer_or_the_operator(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...]
+) -> None:
+    """Nothing more is sent until it is over, and nothing is missing then."""
+    both = addresses(socket_folder)
+    start(binds=both)
+    with joined(both) as ranks:
+        rows = steps_of(ranks, 3)
+        for loader, pause, go_on in (
+            (ranks[0], ranks[0].pause, ranks[0].resume),
+            (ranks[1], lambda: operate(both[0], "pause", "train"), lambda: operate(both[1], "resume")),
+        ):
+            pause()
+            got = []
+            with pytest.raises(GetTimeout):
+                for _ in range(10):
+                    got += row_digests(loader.next_batch(1))
+            go_on()
+            other = ranks[1 - ranks.index(loader)]
+            steps = len(got) // 8
+            parts = (got, steps_of([other], steps))
+            for at in range(0, len(got), 8):
+                for part in parts if loader is ranks[0] else parts[::-1]:
+                    rows += part[at : at + 8]
+            rows += steps_of(ranks, 5)
+    assert rows == list(row_reference[: len(rows)])
+
+
+def test_a_drain_of_one_rank_leaves_its_place_to_another(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...], eventually: Eventually
+) -> None:
+    """What was sent is still there, then it is told; who comes next goes on behind it."""
+    both = addresses(socket_folder)
+    start(binds=both)
+    with connect(both[1], rank=0, world_size=1) as loader:
+        rows = steps_of([loader], 3)
+        loader.drain()
+        with pytest.raises(ServiceRefused, match="drain"):
+            while True:
+                rows += row_digests(loader.next_batch(60))
+    assert eventually(lambda: not members(both[0]))
+    with connect(both[0], rank=0, world_size=1) as loader:
+        rows += steps_of([loader], 5)
+    assert rows == list(row_reference[: len(rows)])
+
+
+def test_sigterm_lets_consumers_finish(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...], eventually: Eventually
+) -> None:
+    """No more consumers and no more batches; it ends with status 0 when all is given back."""
+    both = addresses(socket_folder)
+    service, _ = start(binds=both)
+    with joined(both, reconnect_timeout=1.0) as ranks:
+        rows = steps_of(ranks, 3)
+        assert eventually(lambda: nobody_gets_more(both[0]))
+        service.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ServiceRefused, match="about to end"):
+            connect(both[0], "trials")
+        assert service.process.poll() is None
+        # What was sent before.
+        rows += steps_of(ranks, 4)
+        assert service.process.wait(30) == 0
+        for loader in ranks:
+            with pytest.raises(ServiceDied, match="nobody answers"):
+                loader.next_batch(60)
+    assert rows == list(row_reference[: 7 * 16])
+
+
+def test_a_second_sigterm_ends_at_once(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...], eventually: Eventually
+) -> None:
+    """Without waiting for what is out, which stays readable for those who have it."""
+    both = addresses(socket_folder)
+    service, _ = start(binds=both, drain_s=1000.0)
+    with connect(both[0], rank=0, world_size=1, reconnect_timeout=1.0) as loader:
+        batch = loader.next_batch(60, copy=False)
+        service.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: operate(both[0], "status")["draining"])
+        assert service.process.poll() is None
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        assert row_digests(batch) == list(row_reference[:16])
+
+
+def test_a_service_ends_with_its_last_consumer(start: Start, socket_folder: Path) -> None:
+    """Where it was told to; with status 0, and not before the last has left."""
+    both = addresses(socket_folder)
+    service, _ = start(binds=both, exit_when_idle=True)
+    with connect(both[0], "trials") as first:
+        with connect(both[1], "trials") as second:
+            steps_of([first, second], 2)
+        steps_of([first], 2)
+        assert service.process.poll() is None
+    assert service.process.wait(30) == 0
