@@ -288,14 +288,17 @@ class Group:
             return True
         if (place.epoch, number) >= here:
             return False
-        end = state.next_batch if place.epoch == state.epoch else self._batches_of(place.epoch)
+        # An engine that was begun behind the end of the pass has made nothing of it.
+        end = self._batches_of(place.epoch) if place.epoch in self._totals else state.next_batch
+        if place.epoch == state.epoch:
+            end = min(end, state.next_batch)
         return any(
             (place.epoch, n) not in self._batches and self._needs(place, (place.epoch, n))
             for n in range(number, end)
         )
 
     def _batches_of(self, epoch: int) -> int:
-        return -(-self._totals.get(epoch, 0) // self.facts.batch_rows)
+        return -(-self._totals[epoch] // self.facts.batch_rows)
 
     # ------------------------------------------------------------------ delivery
 

@@ -132,11 +132,10 @@ class Seats:
         if total is not None and max(stand)[0] > epoch:
             # Those that are in the next pass already have had all of this one.
             last = share.steps(total, drop_last=drop)
+        steps = {rank: step if at == epoch else last for rank, (at, step) in enumerate(stand)}
         # Of ranks that claim to stand much further the rest comes twice, rather than not at all.
-        far = min(step for at, step in stand if at == epoch) + max(1, MOST_OPEN // len(stand))
-        steps = {
-            rank: min(step if at == epoch else last, far) for rank, (at, step) in enumerate(stand)
-        }
+        far = min(steps.values()) + max(1, MOST_OPEN // len(steps))
+        steps = {rank: min(step, far) for rank, step in steps.items()}
         return Position(undelivered(start, steps, share.batch_rows, total, drop_last=drop))
 
 

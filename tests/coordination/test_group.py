@@ -6,7 +6,8 @@ import pytest
 
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.service_messages import Leave, NextPass, Position
-from tests.coordination.group_world import Consumer, GroupWorld, Setting
+from tests.coordination.group_script import Consumer, Setting
+from tests.coordination.group_world import GroupWorld
 
 
 def ranks(world: GroupWorld, count: int, batch_rows: int = 2, local: bool = True) -> list[Consumer]:

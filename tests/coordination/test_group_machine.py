@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chunkdl.protocol.service_messages import Drain, Pause, Resume
-from tests.coordination.group_world import Consumer, GroupWorld, Setting
+from tests.coordination.group_script import Consumer, Setting
+from tests.coordination.group_world import GroupWorld
 
 WHO = st.integers(0, 5)
 # Without Phase.explain, which traces every line, a failure is reported within the time limit.
@@ -195,7 +196,7 @@ class GroupMachine(RuleBasedStateMachine):
 
 TestGroupMachine = GroupMachine.TestCase
 TestGroupMachine.settings = settings(
-    max_examples=60,
+    max_examples=300,
     stateful_step_count=30,
     deadline=None,
     phases=PHASES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from chunkdl.chunks import Batch
 from chunkdl.connecting import connect
 from chunkdl.errors import EndOfStream, ServiceDied, ServiceRefused, StateError
+from chunkdl.service_process import ServiceProcess
+from chunkdl.service_spec import ServiceSpec
 from chunkdl.shared import SharedDL
 from tests.service.conftest import Start, row_digests
 
@@ -147,6 +150,33 @@ def test_a_pass_ends_for_every_rank_after_as_many_batches(start: Start) -> None:
         assert len(whole) - 2 <= len(together) == len(set(together))
     for loader in ranks:
         loader.close()
+
+
+@pytest.mark.parametrize("group", ["train", "trials"])
+def test_consumers_outlive_a_service_that_is_drained_and_comes_back(
+    service_spec: Callable[..., ServiceSpec], row_reference: tuple[str, ...], group: str
+) -> None:
+    """Each goes on with the row behind its last one, though nobody told the new service."""
+    spec = service_spec(drain_s=1.0)
+    first = ServiceProcess(spec)
+    world = 2 if group == "train" else 1
+    ranks = [connect(spec.binds[0], group, rank % world, world) for rank in range(2)]
+    rows = [rows_of(loader, 3) for loader in ranks]
+    first.process.terminate()
+    for loader, got in zip(ranks, rows, strict=True):
+        got += rows_of(loader, 1)
+    assert first.process.wait(30) == 0
+    first.close()
+    second = ServiceProcess(spec)
+    for _ in range(12):
+        for loader, got in zip(ranks, rows, strict=True):
+            got += rows_of(loader, 1)
+    for rank, got in enumerate(rows):
+        batches = [range(b * 16, b * 16 + 16) for b in range(rank % world, 16 * world, world)]
+        assert got == [row_reference[row] for batch in batches for row in batch]
+    for loader in ranks:
+        loader.close()
+    second.close()
 
 
 def test_a_wrong_consumer_is_told_why(start: Start) -> None:

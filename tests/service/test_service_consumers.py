@@ -156,17 +156,15 @@ def test_a_frozen_reader_of_a_broadcast(
                     rows[0] += row_digests(readers[0].next_batch(2))
             frozen.send_signal(signal.SIGCONT)
         for _ in range(30):
-            for got, reader in zip(rows, readers, strict=True):
-                try:
-                    got += row_digests(reader.next_batch(10))
-                except GetTimeout:
-                    raise AssertionError(members(both[0], "trials")) from None
+            # The one that is behind first: the other may be waiting for it.
+            for got, reader in reversed(list(zip(rows, readers, strict=True))):
+                got += row_digests(reader.next_batch(60))
         frozen.send_signal(signal.SIGCONT)
         # It has what is left of its batches when the others have left.
     status = frozen.wait(60)
     assert (status == 0) == (group is BLOCKING)
     for got in (*rows, rows_in(file)):
-        assert is_stretch(got, row_reference)
+        assert is_stretch(got, row_reference), [row_reference.index(r) for r in got[::16]]
 
 
 # ---- Greed

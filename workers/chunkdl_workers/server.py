@@ -263,12 +263,12 @@ class Server:
                     self._engine_failed(name, error)
 
     def _from_doors(self) -> None:
-        now = time.monotonic()
         for peer, message in self._doors.messages():
             if isinstance(message, ProtocolError):
                 self._desk.drop(str(message))
             else:
-                self._desk.handle(peer, message, now)
+                # An engine that was started meanwhile has taken its time.
+                self._desk.handle(peer, message, time.monotonic())
                 self._carry_out()
 
     def _from_engines(self) -> None:
