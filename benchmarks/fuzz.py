@@ -204,6 +204,8 @@ def running_service(folder: Path) -> Iterator[tuple[ServiceProcess, tuple[str, s
     try:
         yield service, addresses, rows
     finally:
+        # It would wait for strangers that have joined and say nothing any more.
+        service.process.kill()
         service.close()
 
 

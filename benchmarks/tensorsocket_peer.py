@@ -19,9 +19,10 @@ from collections.abc import Iterator
 import torch
 
 PORTS = (5571, 5572, 5573, 5574)
-QUIET_S = 5.0
+QUIET_S = 15.0
 """Nothing comes for so long: it is over."""
 START_S = 60.0
+SETTLE_S = 3.0
 
 
 class Ready:
@@ -55,6 +56,8 @@ def produce(options: argparse.Namespace) -> None:
     while len(producer.hb.consumers) < options.consumers:
         assert time.monotonic() < deadline, "not all consumers came"
         time.sleep(0.05)
+    # An acknowledgement that comes before its connection is lost, and waited for for ten seconds.
+    time.sleep(SETTLE_S)
     for _ in producer:
         pass
 
@@ -105,11 +108,10 @@ def main() -> None:
             for _ in range(options.consumers)
         ]
         try:
-            found = [
-                json.loads(one.communicate(timeout=300)[0].splitlines()[-1]) for one in consumers
-            ]
+            outputs = [one.communicate(timeout=300)[0] for one in consumers]
         finally:
             producer.kill()
+    found = [json.loads(output.splitlines()[-1]) for output in outputs]
     slowest = max(found, key=lambda one: one["seconds"] / max(1, one["batches"]))
     seconds = max(slowest["seconds"], 1e-9)
     figures = {"patches": slowest["batches"] * options.batch, "seconds": seconds}

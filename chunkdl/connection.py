@@ -52,7 +52,7 @@ class Connection:
         self._thread = threading.Thread(
             target=self._talk.run, name="chunkdl-connection", daemon=True
         )
-        self._stop = weakref.finalize(self, _stop, os.getpid(), self._talk, self._thread)
+        self._stop = weakref.finalize(self, _stop, os.getpid(), self._talk)
         self._thread.start()
         try:
             self.joined = _answer(self._talk, self._talk.welcome, wish.connect_s + ANSWER_TIMEOUT_S)
@@ -91,7 +91,10 @@ class Connection:
             self._talk.inbox.put(arrived)
             raise arrived
         if isinstance(arrived, Arrived):
-            self._talk.in_use.add((arrived.session, arrived.message.number))
+            message = arrived.message
+            self._talk.in_use.add((arrived.session, message.number))
+            # For one that is forgotten without close(): the rest was never returned.
+            self._talk.leave = Leave(message.epoch, message.step + 1)
         return arrived
 
     def releaser(self, arrived: Arrived) -> Callable[[], None]:
@@ -146,9 +149,10 @@ def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> 
     return answer
 
 
-def _stop(owner: int, talk: SessionThread, thread: threading.Thread) -> None:
+def _stop(owner: int, talk: SessionThread) -> None:
     """End the session; for close(), collection and exit."""
     if os.getpid() != owner:
         return  # a forked child; the session is not its own
     talk.stop()
-    thread.join(STOP_TIMEOUT_S)
+    # The thread itself stays for as long as somebody has a batch in the service's memory.
+    talk.left.wait(STOP_TIMEOUT_S)

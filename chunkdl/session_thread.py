@@ -122,6 +122,8 @@ class SessionThread:
         self.released: deque[tuple[int, int]] = deque()
         self._outbox: deque[Message] = deque()
         self.leave: Leave | None = None
+        self.left = threading.Event()
+        """The session is over; only memory that is in use is still kept."""
         self.layout: BatchLayout | None = None
         self.in_use: set[tuple[int, int]] = set()
         self._joined: Joined | None = None
@@ -166,13 +168,27 @@ class SessionThread:
             self._fail(ServiceDied(f"the connection broke: {type(error).__name__}: {error}"))
             raise
         finally:
-            if self._wire is not None:
-                self._wire.close()
-            for wire, _, _ in self._kept:
-                wire.close()
+            self._outlast()
             with self._lock:
                 self._over = True
                 os.close(self._wake)
+            self.left.set()
+
+    def _outlast(self) -> None:
+        """Keep the memory of batches that came before, until they are given back."""
+        if self._wire is not None:
+            self._put_aside(self._wire)
+        while self._kept:
+            while self.released:
+                self._release_kept(*self.released.popleft())
+            if self._stopping:
+                # Nobody will ask for the others any more.
+                for _, session, held in tuple(self._kept):
+                    for number in [n for n in held if (session, n) not in self.in_use]:
+                        self._release_kept(session, number)
+                self.left.set()
+            if self._kept:
+                self._sleep(PING_S)
 
     def _fail(self, error: ChunkdlError) -> None:
         self.inbox.put(error)
@@ -218,12 +234,12 @@ class SessionThread:
         A lease that is closed before looks like a death, after which less is known; and who joins
         again in its place could be heard first.
         """
-        said, deadline = wire.said_s, time.monotonic() + GOODBYE_S
+        deadline = time.monotonic() + GOODBYE_S
         while not wire.is_over and time.monotonic() < deadline:
             wire.wait(GOODBYE_S / 10, with_data=False)
-            for _ in wire.messages():
-                pass
-            if not wire.is_local and wire.heard_s > said:
+            # Of one that has batches in use the lease stays open.
+            waits = wire.is_local and not self._held
+            if any(isinstance(said, Pong) for said in wire.messages()) and not waits:
                 return
 
     def _nobody(self, limit_s: float) -> str:
@@ -383,6 +399,7 @@ class SessionThread:
         if not joined.local:
             wire.attach(Attach(joined.session), self._most_bytes(joined))
         if first:
+            self.leave = Leave(self._epoch, self._step)
             self.welcome.put(joined)
 
     def _most_bytes(self, joined: Joined) -> int:

@@ -222,7 +222,10 @@ class Wire:
                 zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
                 zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
             ):
-                self._broken += 1
+                # After an error of the protocol ZeroMQ does not try again.
+                final = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+                self._broken += MOST_BROKEN if final else 1
+                self.is_over |= final
                 self.trouble = "the handshake breaks off"
                 if self._broken >= MOST_BROKEN and not self.joined:
                     raise ServiceRefused(

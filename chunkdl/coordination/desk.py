@@ -156,7 +156,8 @@ class Desk:
             case Drain():
                 self._drain(session)
             case Leave(epoch, step):
-                self._end(session, Event.LEFT, gone=True, went_on=(epoch, step))
+                gone = session.lease is None
+                self._end(session, Event.LEFT, gone=gone, went_on=(epoch, step))
                 self._say(session.peer, Pong())
             case AskCatalogue(first_patient, first_slide):
                 if first_patient < 0 or first_slide < 0:

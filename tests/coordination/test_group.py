@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.service_messages import Leave, NextPass, Position
+from chunkdl.protocol.service_messages import Drain, Leave, NextPass, Pause, Position
 from tests.coordination.group_script import Consumer, Setting
 from tests.coordination.group_world import GroupWorld
 
@@ -90,11 +90,13 @@ def test_members_of_a_broadcast_in_two_passes_do_not_wait_for_each_other() -> No
 
 def test_a_rank_that_asks_later_for_the_next_pass_finds_its_rows() -> None:
     """They are not given back because it was between passes; the engine goes on as it is."""
-    world = GroupWorld(Setting(totals=(16,)))
+    world = GroupWorld(Setting(totals=(16,), batch_rows=2))
     first, second = ranks(world, 2)
     to_the_end(world, first, second)
     world.next_pass(first)
-    use_up(world, first)
+    for _ in range(4):
+        world.make()
+        use_up(world, first)
     world.next_pass(second)
     to_the_end(world, first, second)
     assert world.engine is not None
@@ -249,6 +251,62 @@ def test_an_engine_that_has_gone_back_for_one_who_left_comes_forward_again() -> 
         if behind == "leaves":
             world.leave(slow)
         to_the_end(world, ahead)
+
+
+def test_an_engine_does_not_make_all_that_lies_between_one_who_left_and_the_others() -> None:
+    """It is started anew where the others are."""
+    world = GroupWorld(Setting(broadcast=True))
+    (slow,) = ranks(world, 1, 4)
+    world.newcomer(Consumer(0, 1, 4, True, 2, 10**6, start=Position(Remainder(0, (), 4000))))
+    assert world.engine is not None
+    assert world.engine.next_batch == 0
+    world.leave(slow)
+    assert world.engine.next_batch == 1000
+
+
+def test_a_short_last_step_is_made_again_for_the_rank_that_has_not_had_it() -> None:
+    """Its rows are known, although the new engine has not come to the end of the pass."""
+    world = GroupWorld(Setting(totals=(10,), batch_rows=1, slots=17))
+    first, second = ranks(world, 2, 4)
+    second.frozen = True
+    to_the_end(world, first)
+    world.close_abruptly(second)
+    world.kill_engine()
+    world.newcomer(again := Consumer(1, 2, 4, True, 2, 10**6))
+    to_the_end(world, again)
+    assert again.received == 2
+
+
+def test_what_was_received_of_a_pass_that_is_over_is_not_late() -> None:
+    """A consumer that is in the next pass has had all of this one, whatever it gave back."""
+    world = GroupWorld(Setting(totals=(8,), credit_batches=4))
+    (alone,) = ranks(world, 1, 4, local=False)
+    hear_all(world, alone)
+    for _ in range(4):
+        world.make()
+    member = world.group.members[alone.session]
+    assert len(member.held) == 2
+    world.group.repeat(alone.session, (1, 0), frozenset())
+    assert not member.held
+    assert not any(type(action).__name__ == "Deliver" for action in world.group.take())
+
+
+def test_a_member_that_drains_and_has_lost_its_releases_is_sent_away_when_it_returns() -> None:
+    """It has nothing more to give back, and would be waited for."""
+    world = GroupWorld(Setting())
+    (alone,) = ranks(world, 1, 4, local=False)
+    hear_all(world, alone)
+    world.make()
+    hear_all(world, alone)
+    world.say(alone, Pause())
+    world.say(alone, Drain())
+    world.use(alone)
+    world.lose_connection(alone)
+    world.release(alone, 0)
+    world.connect(alone)
+    hear_all(world, alone)
+    assert alone.over
+    assert not world.desk.sessions
 
 
 def test_a_laggard_is_sent_away_and_told_why() -> None:

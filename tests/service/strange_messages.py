@@ -1,4 +1,4 @@
-"""Messages that no consumer would send: random ones, mutated ones, and those that are nearly right."""
+"""Messages that no consumer sends: random ones, mutated ones, and some that are nearly right."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
@@ -25,7 +24,6 @@ from chunkdl.operator import operate
 from chunkdl.patients import Dataset, Patient, Record
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.shared import SharedDL
 from tests.conftest import ragged_mask
 from tests.service.conftest import GROUPS, Start, arguments, row_digests
 from tests.service.two_ranks import addresses, joined, nobody_gets_more, rest_of, steps_of

@@ -43,9 +43,7 @@ def joined(addresses: Sequence[str], **given: Any) -> Iterator[list[SharedDL]]:
 
 def steps_of(ranks: Sequence[SharedDL], steps: int) -> list[str]:
     """Digests of the rows of so many steps, of all ranks together, in their order."""
-    return [
-        row for _ in range(steps) for rank in ranks for row in row_digests(rank.next_batch(60))
-    ]
+    return [row for _ in range(steps) for rank in ranks for row in row_digests(rank.next_batch(60))]
 
 
 def rest_of(ranks: Sequence[SharedDL]) -> list[str]:

@@ -1,0 +1,285 @@
+"""Does a service stand its consumers? ``python -m benchmarks.service_soak --minutes 30``.
+
+Three ranks of a shared stream and three members of a broadcast, each a process of its own, are
+killed, frozen, ended and started again at random. Afterwards every batch that anybody got is
+compared with those of `LightDL`: none may differ or be missing, and one may have come twice only to
+the successor of a rank that was killed with it in hand. Memory and descriptors of the server may
+not grow. Prints one line at the end, and what is wrong, if anything is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import psutil
+
+from chunkdl import Dataset, LightDL, connect
+from chunkdl.chunks import Batch
+from chunkdl.errors import ServiceRefused
+from chunkdl.service_process import ServiceProcess
+from chunkdl.service_settings import ServiceSettings, configure_service
+from chunkdl.service_spec import GroupSpec
+from chunkdl.slides.synthetic import write_coordinate_slide
+
+RANKS, MEMBERS, ROWS, CREDIT = 3, 3, 16, 4
+SHARD, BROADCAST = "train", "trials"
+GROWTH_MIB, MORE_DESCRIPTORS = 16.0, 8
+PACE_S = 0.01
+"""Between the batches of a consumer: what they do beside, and what keeps their files small."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A consumer that is there or not, and the files of all that were.
+
+    Attributes:
+        group, rank: which.
+        process: that is there now.
+        files: what each of them got.
+        killed: whether each of them was killed.
+        thaw_s: when the one that is frozen goes on, seconds.
+    """
+
+    group: str
+    rank: int
+    process: subprocess.Popen[bytes] | None = None
+    files: list[Path] = field(default_factory=list)
+    killed: list[bool] = field(default_factory=list)
+    thaw_s: float | None = None
+
+
+def digest(batch: Batch) -> str:
+    """Of the pixels of a batch and where they are from."""
+    facts = np.stack([batch[name].numpy() for name in ("x", "y", "bigchunk", "call")])
+    pixels = np.ascontiguousarray(batch["image"].numpy())
+    return hashlib.sha256(pixels.tobytes() + facts.tobytes()).hexdigest()[:16]
+
+
+def consume(address: str, group: str, rank: int, file: Path) -> None:
+    """Write down the number and the digest of each batch, until somebody says stop."""
+    world = RANKS if group == SHARD else 1
+    stop = file.with_suffix(".stop")
+    while True:
+        try:
+            loader = connect(address, group, rank % world, world)
+            break
+        except ServiceRefused:
+            # Its predecessor was killed or is frozen, and holds the place for a while yet.
+            time.sleep(0.2)
+            if stop.exists():
+                return
+    with loader, file.open("a") as out:
+        while not stop.exists():
+            batch = loader.next_batch(120)
+            after = loader.state_dict()["position"]["left"]["tail"] // ROWS
+            number = after - 1 if world == 1 else after - world + rank
+            print(number, digest(batch), file=out, flush=True)
+            del batch
+            time.sleep(PACE_S)
+
+
+class Soak:
+    """A service, its consumers, and what happens to them.
+
+    Args:
+        folder: for slides and files.
+        seed: of what happens.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder = folder
+        self._random = Random(seed)
+        paths = []
+        for number in range(2):
+            paths.append(str(folder / f"{number}.tif"))
+            write_coordinate_slide(paths[-1], 1500, 1248, slide_id=number, tile=128, levels=(1,))
+        self._dataset = Dataset.from_slides(paths)
+        self.loader = LightDL(
+            self._dataset,
+            batch_size=ROWS,
+            smallchunk_size=64,
+            bigchunk_size=512,
+            num_bigchunks=4,
+            reuse=4.0,
+            tissue="none",
+            num_loaders=1,
+            num_collectors=1,
+            memory_limit="256MiB",
+        )
+        self._address = f"ipc://@chunkdl-soak-{secrets.token_hex(6)}"
+        settings = ServiceSettings(
+            binds=(self._address,),
+            groups=(GroupSpec(name=SHARD), GroupSpec(name=BROADCAST, mode="broadcast")),
+            max_consumers=2 * (RANKS + MEMBERS),
+            credit_batches=CREDIT,
+            silent_s=1.0,
+            grace_s=4.0,
+        )
+        arguments = replace(self.loader.arguments, batch_slots=0)
+        self._service = ServiceProcess(configure_service(self._dataset, arguments, settings))
+        shard = [Place(SHARD, rank) for rank in range(RANKS)]
+        self.places = [*shard, *(Place(BROADCAST, rank) for rank in range(MEMBERS))]
+        self._samples: list[tuple[float, int]] = []
+        self.acts = 0
+
+    def run(self, seconds: float) -> None:
+        """Let things happen for so long; then everybody ends in peace."""
+        end = time.monotonic() + seconds
+        server = psutil.Process(self._service.process.pid)
+        while time.monotonic() < end:
+            self._act(self._random.choice(self.places))
+            time.sleep(self._random.uniform(0.05, 0.5))
+            self._samples.append((server.memory_info().rss / 2**20, server.num_fds()))
+        for place in self.places:
+            self._thaw(place)
+            self._end(place)
+        self._service.close()
+
+    def _act(self, place: Place) -> None:
+        self.acts += 1
+        now = time.monotonic()
+        if place.process is None or place.process.poll() is not None:
+            self._begin(place)
+        elif place.thaw_s is not None:
+            if now >= place.thaw_s:
+                self._thaw(place)
+        else:
+            match self._random.randrange(6):
+                case 0:
+                    place.process.kill()
+                    place.process.wait()
+                    place.killed[-1] = True
+                case 1:
+                    place.process.send_signal(signal.SIGSTOP)
+                    place.thaw_s = now + self._random.uniform(0.1, 7.0)
+                case 2:
+                    self._end(place)
+                case _:
+                    pass
+
+    def _begin(self, place: Place) -> None:
+        file = self._folder / f"{place.group}-{place.rank}-{len(place.files)}"
+        file.touch()
+        place.files.append(file)
+        place.killed.append(False)
+        command = [sys.executable, "-m", "benchmarks.service_soak", "--consume", self._address]
+        command += [place.group, str(place.rank), str(file)]
+        quiet = subprocess.DEVNULL
+        place.process = subprocess.Popen(command, stderr=quiet, cwd=Path(__file__).parents[1])
+
+    def _thaw(self, place: Place) -> None:
+        if place.process is not None and place.thaw_s is not None:
+            place.process.send_signal(signal.SIGCONT)
+        place.thaw_s = None
+
+    def _end(self, place: Place) -> None:
+        """Tell a consumer to leave, and kill it where it cannot."""
+        if place.process is None or place.process.poll() is not None:
+            return
+        place.files[-1].with_suffix(".stop").touch()
+        try:
+            place.process.wait(10)
+        except subprocess.TimeoutExpired:
+            place.process.kill()
+            place.process.wait()
+        # One that the service has given up ends with an error, and as little is known of it.
+        place.killed[-1] = place.killed[-1] or place.process.returncode != 0
+
+    # ----------------------------------------------------------------- what came out
+
+    def problems(self) -> list[str]:
+        """What is wrong with what everybody got, and with the server."""
+        return [*self._wrong_batches(), *self._growth()]
+
+    def _growth(self) -> list[str]:
+        third = max(1, len(self._samples) // 3)
+        memory, descriptors = zip(*self._samples, strict=True)
+        more = statistics.median(memory[-third:]) - statistics.median(memory[:third])
+        fds = max(descriptors[-third:]) - max(descriptors[:third])
+        found = []
+        if more > GROWTH_MIB:
+            found.append(f"the server has grown by {more:.1f} MiB")
+        if fds > MORE_DESCRIPTORS:
+            found.append(f"the server has {fds} descriptors more")
+        return found
+
+    def _wrong_batches(self) -> list[str]:
+        lives = [(place, [_lines(file) for file in place.files]) for place in self.places]
+        last = max((n for _, files in lives for lines in files for n, _ in lines), default=-1)
+        with self.loader as loader:
+            right = [digest(loader.next_batch(60)) for _ in range(last + 1)]
+        found: list[str] = []
+        for place, files in lives:
+            who = f"{place.group} {place.rank}"
+            for lines in files:
+                found += [f"{who}: batch {n} differs" for n, d in lines if right[n] != d]
+                step = RANKS if place.group == SHARD else 1
+                numbers = [n for n, _ in lines]
+                if numbers and numbers != list(range(numbers[0], numbers[-1] + 1, step)):
+                    found.append(f"{who}: batches are missing among {numbers[0]}..{numbers[-1]}")
+            if place.group == SHARD:
+                found += _wrong_handovers(who, files, place.killed)
+        return found
+
+
+def _wrong_handovers(
+    who: str, files: Sequence[Sequence[tuple[int, str]]], killed: Sequence[bool]
+) -> list[str]:
+    """Where the successor of a rank did not go on as it should."""
+    found, expected, may_repeat = [], None, False
+    for lines, was_killed in zip(files, killed, strict=True):
+        if lines:
+            first = lines[0][0]
+            least = first if expected is None else expected - RANKS * CREDIT * may_repeat
+            if expected is not None and not least <= first <= expected:
+                found.append(f"{who}: went on with batch {first} where {expected} was due")
+            expected, may_repeat = lines[-1][0] + RANKS, False
+        may_repeat = may_repeat or was_killed
+    return found
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """What a consumer wrote; its last line may have been cut off."""
+    text = file.read_text()
+    whole = (line.split() for line in text[: text.rfind("\n") + 1].splitlines())
+    return [(int(number), found) for number, found in whole]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Soak, or be a consumer."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.service_soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--consume", nargs=4, metavar=("ADDRESS", "GROUP", "RANK", "FILE"))
+    options = parser.parse_args(arguments)
+    if options.consume:
+        address, group, rank, file = options.consume
+        consume(address, group, int(rank), Path(file))
+        os._exit(0)
+    with tempfile.TemporaryDirectory() as folder:
+        soak = Soak(Path(folder), options.seed)
+        soak.run(options.minutes * 60)
+        found = soak.problems()
+        batches = sum(len(_lines(file)) for place in soak.places for file in place.files)
+        lives = sum(len(place.files) for place in soak.places)
+        print(f"{soak.acts} acts, {lives} consumers, {batches} batches; {len(found)} problems")
+        if found:
+            raise SystemExit("\n".join(found[:50]))
+
+
+if __name__ == "__main__":
+    main()
