@@ -37,6 +37,7 @@ from chunkdl.slides.synthetic import write_coordinate_slide
 
 RANKS, MEMBERS, ROWS, CREDIT = 3, 3, 16, 4
 SHARD, BROADCAST = "train", "trials"
+SILENT_S, GRACE_S = 1.0, 4.0
 GROWTH_MIB, MORE_DESCRIPTORS = 16.0, 8
 PACE_S = 0.01
 """Between the batches of a consumer: what they do beside, and what keeps their files small."""
@@ -50,7 +51,7 @@ class Place:
         group, rank: which.
         process: that is there now.
         files: what each of them got.
-        killed: whether each of them was killed.
+        killed: whether each of them was killed, or frozen until it counted as dead.
         thaw_s: when the one that is frozen goes on, seconds.
     """
 
@@ -126,8 +127,8 @@ class Soak:
             groups=(GroupSpec(name=SHARD), GroupSpec(name=BROADCAST, mode="broadcast")),
             max_consumers=2 * (RANKS + MEMBERS),
             credit_batches=CREDIT,
-            silent_s=1.0,
-            grace_s=4.0,
+            silent_s=SILENT_S,
+            grace_s=GRACE_S,
         )
         arguments = replace(self.loader.arguments, batch_slots=0)
         self._service = ServiceProcess(configure_service(self._dataset, arguments, settings))
@@ -165,7 +166,10 @@ class Soak:
                     place.killed[-1] = True
                 case 1:
                     place.process.send_signal(signal.SIGSTOP)
-                    place.thaw_s = now + self._random.uniform(0.1, 7.0)
+                    frozen_s = self._random.uniform(0.1, 7.0)
+                    place.thaw_s = now + frozen_s
+                    # Given up by the service it is as good as dead; what it had comes again.
+                    place.killed[-1] |= frozen_s > SILENT_S + GRACE_S - 2.0
                 case 2:
                     self._end(place)
                 case _:

@@ -128,6 +128,7 @@ class SessionThread:
         self.in_use: set[tuple[int, int]] = set()
         self._joined: Joined | None = None
         self._ended_told = -1
+        self._end: PassEnded | None = None
         self._session = -1
         self._held: set[int] = set()
         self._wire: Wire | None = None
@@ -352,10 +353,10 @@ class SessionThread:
                 self.layout = layout
             case Delivered() if wire.is_local:
                 self._take_reference(wire, message)
-            case PassEnded(epoch, steps):
-                if (epoch, steps) == (self._epoch, self._step) and self._ended_told != epoch:
-                    self._ended_told = epoch
-                    self.inbox.put(message)
+            case PassEnded():
+                # It may overtake the last batches, which come by another connection.
+                self._end = message
+                self._tell_end()
             case Detached(reason):
                 raise ServiceRefused(f"the service has ended the session: {reason}")
             case GroupFailed(failure):
@@ -413,6 +414,9 @@ class SessionThread:
             self._held.add(message.number)
             self._step += 1
             return True
+        if message.number in self._held:
+            # Sent again, and already here.
+            return False
         if (message.epoch, message.step) > (self._epoch, self._step):
             raise ProtocolError(
                 f"step {message.step} of pass {message.epoch} came where {self._step} of "
@@ -421,6 +425,15 @@ class SessionThread:
         wire.say(Released((message.number,)))
         return False
 
+    def _tell_end(self) -> None:
+        """Hand the end of the pass over, once everything before it was."""
+        end = self._end
+        if end is not None and (end.epoch, end.steps) == (self._epoch, self._step):
+            self._end = None
+            if self._ended_told != end.epoch:
+                self._ended_told = end.epoch
+                self.inbox.put(end)
+
     def _take_reference(self, wire: Wire, message: Delivered) -> None:
         joined, layout = self._joined, self.layout
         if joined is None or layout is None:
@@ -428,6 +441,7 @@ class SessionThread:
         if self._is_expected(wire, message, joined):
             slots = wire.slots(message, layout.slot_bytes)
             self.inbox.put(Arrived(message, slots, self._session))
+            self._tell_end()
 
     def _take_rows(self, wire: Wire, message: Delivered) -> None:
         """The frames behind a header, into one buffer."""
@@ -445,3 +459,4 @@ class SessionThread:
             first += piece.rows
         wire.end_of_frames()
         self.inbox.put(Arrived(message, (buffer,), self._session))
+        self._tell_end()

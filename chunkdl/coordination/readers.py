@@ -21,6 +21,7 @@ class GroupFacts:
         patience_s: after so long, seconds.
         batch_rows: of a batch of the engine.
         row_bytes: of one row, about.
+        most_rows: that may be wanted at a time; more would never be in memory together.
         finite: the stream has passes that end.
         drop_last: the short step at the end of a pass is left out.
         plan_hash, seed: of the stream.
@@ -33,6 +34,7 @@ class GroupFacts:
     patience_s: float
     batch_rows: int
     row_bytes: int
+    most_rows: int
     finite: bool
     drop_last: bool
     plan_hash: str

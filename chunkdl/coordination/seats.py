@@ -42,7 +42,7 @@ class Seats:
         Raises:
             ProtocolError: it cannot have it.
         """
-        rows = join.batch_rows or self._facts.batch_rows
+        rows = self._rows(join)
         owned = [place for place in self.places if place.owner]
         same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
         if owned and not same:
@@ -52,8 +52,7 @@ class Seats:
                 f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
                 f"of {join.world_size} with batches of {rows}"
             )
-        over = all(place.ended for place in self.places)
-        if not same or (not owned and (join.position is not None or over)):
+        if not same or (not owned and self._begins_anew(join)):
             start = join.position or self.position(totals)
             step = join.step if join.position is not None else 0
             self.places = [
@@ -66,6 +65,29 @@ class Seats:
         if join.position is not None:
             self._move(place, join.position, join.step, owned)
         return place
+
+    def _rows(self, join: Join) -> int:
+        """Rows of a batch of a consumer.
+
+        Raises:
+            ProtocolError: they, or at the end of a pass those of all ranks, do not fit into memory.
+        """
+        rows = join.batch_rows or self._facts.batch_rows
+        shared = self._facts.finite and not self._facts.broadcast
+        together = rows * join.world_size if shared else rows
+        if together > self._facts.most_rows:
+            raise ProtocolError(
+                f"{together} rows are wanted at a time, and the service has memory for "
+                f"{self._facts.most_rows}; lower batch_size, or raise batch_slots of the service"
+            )
+        return rows
+
+    def _begins_anew(self, join: Join) -> bool:
+        """Whether the first who comes to an empty group stands where no place of it does."""
+        if join.position is None:
+            return all(place.ended for place in self.places)
+        # From the same start every rank says for itself which step is its next.
+        return join.position.left != self.places[join.rank].start.left
 
     def in_the_way(self, join: Join) -> bool:
         """Whether the others of a group stand where a rank that resumes cannot join them."""
@@ -98,7 +120,7 @@ class Seats:
         Raises:
             ProtocolError: the others are past what it wants.
         """
-        share = Share(0, 1, join.batch_rows or self._facts.batch_rows)
+        share = Share(0, 1, self._rows(join))
         others = self.wanted or self.places
         oldest = min(((place.epoch, place.next_row()) for place in others), default=None)
         if join.position is not None:

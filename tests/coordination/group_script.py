@@ -62,6 +62,7 @@ class Setting:
             patience_s=PATIENCE_S,
             batch_rows=self.batch_rows,
             row_bytes=ROW_BYTES,
+            most_rows=2**20,
             finite=bool(self.totals),
             drop_last=self.drop_last,
             plan_hash=PLAN_HASH,

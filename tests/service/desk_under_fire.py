@@ -59,6 +59,7 @@ def _facts(name: str, *, detach: bool, finite: bool) -> GroupFacts:
         patience_s=1.0,
         batch_rows=BATCH_ROWS,
         row_bytes=100,
+        most_rows=2**20,
         finite=finite,
         drop_last=False,
         plan_hash="0" * 64,

@@ -66,7 +66,8 @@ def whole_pass(coordinate_dataset: Dataset, small_stream: dict[str, Any]) -> lis
     ("program", "number", "when"),
     [
         ("loader", KILL, "at the start"),
-        ("collector", STOP, "at the start"),
+        # A worker that has not begun is given ten seconds.
+        pytest.param("collector", STOP, "at the start", marks=pytest.mark.slow),
         ("coordinator", KILL, "at the start"),
         ("collector", KILL, "on the way"),
         ("loader", STOP, "on the way"),

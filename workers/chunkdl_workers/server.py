@@ -77,6 +77,7 @@ def group_facts(spec: ServiceSpec, group: GroupSpec) -> GroupFacts:
         patience_s=spec.silent_s,
         batch_rows=stream.batch_size,
         row_bytes=spec.config.run.batch_slot_bytes // stream.batch_size,
+        most_rows=(spec.config.run.batch_slots - 2) * stream.batch_size,
         finite=stream.grid,
         drop_last=stream.drop_last,
         plan_hash=spec.config.plan_hash,
