@@ -30,6 +30,7 @@ lint: $(VENV)/installed  ## check style and types
 bench: $(VENV)/installed-bench  ## measure throughput beside other loaders
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.hooks
+	$(BIN)/python -m benchmarks.service
 
 docs: $(VENV)/installed-docs  ## build the pages into site/
 	$(BIN)/mkdocs build --strict

@@ -100,6 +100,11 @@ class Desk:
         """Sessions so far."""
         self._actions: list[ServiceAction] = []
 
+    @property
+    def present(self) -> int:
+        """Sessions that are not over; what others still read outlives even the service."""
+        return sum(session.state not in OVER for session in self.sessions.values())
+
     def take(self) -> list[ServiceAction]:
         """The actions since the last call, those of the groups among them."""
         for group in self._groups.values():
@@ -218,7 +223,7 @@ class Desk:
         for other in map(self.sessions.__getitem__, group.yields_to(join)):
             self._say(other.peer, Detached("another rank resumes from a state; load the same here"))
             self._end(other, Event.LEFT, gone=other.lease is None)
-        if sum(other.state not in OVER for other in self.sessions.values()) >= facts.max_consumers:
+        if self.present >= facts.max_consumers:
             raise ProtocolError(
                 f"the service has its {facts.max_consumers} consumers; raise max_consumers"
             )

@@ -33,8 +33,8 @@ from chunkdl.protocol.service_messages import (
     Delivered,
     Join,
     Joined,
-    Leave,
     LeaseOpened,
+    Leave,
     Piece,
     Position,
     RowsLie,
@@ -333,7 +333,7 @@ def test_rows_of_nobody_are_an_error(socket_folder: Path) -> None:
 def test_whatever_a_service_says_is_an_error_of_chunkdl(socket_folder: Path) -> None:
     """Random and mutated messages, after a session has begun."""
     numbers = itertools.count()
-    for seed in range(30):
+    for seed in range(150):
         address = f"ipc://{socket_folder}/{next(numbers)}"
         strange = itertools.islice(random_messages(random.Random(seed)), 40)
         says = tuple((data,) for data in strange)

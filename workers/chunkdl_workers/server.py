@@ -60,6 +60,8 @@ from chunkdl_workers.service_log import write_log
 from chunkdl_workers.systemd import Notifier
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 0, 1, 2, 3
+IDLE_S = 1.0
+"""Without a consumer, before a service that is to end with the last one does."""
 TICK_S = 0.5
 """How often the silence of consumers is looked at, while there are any."""
 
@@ -144,6 +146,7 @@ class Server:
         self._stopping = 0
         self._exit_when_idle = spec.exit_when_idle
         self._drain_until_s: float | None = None
+        self._idle_since_s: float | None = None
         self._notifier = Notifier()
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -197,7 +200,8 @@ class Server:
         if waiting or self._doors.waiting or self._stopping > 1:
             return 0.0
         waits = [self._notifier.watchdog_s] if self._notifier.watchdog_s else []
-        if self._desk.sessions or self._read or self._drain_until_s is not None:
+        ending = self._drain_until_s is not None or self._idle_since_s is not None
+        if self._desk.sessions or self._read or ending:
             waits.append(TICK_S)
         return min(waits, default=None)
 
@@ -210,17 +214,25 @@ class Server:
             self._drain_until_s = now_s + self._spec.drain_s
             self._desk.begin_drain()
             self._carry_out()
-        if self._exit_when_idle and self._desk.joined and not self._desk.sessions:
+        if self._exit_when_idle and self._has_been_idle(now_s):
             return True
         if self._parent is None and self._exit_when_idle and not self._spec.exit_when_idle:
             # Who started it has ended before anybody came.
-            return not self._desk.sessions
+            return not self._desk.present
         if self._drain_until_s is None:
             return False
-        idle = not self._desk.sessions
+        idle = not self._desk.present
         if not idle and now_s >= self._drain_until_s:
-            log.warning("%d sessions did not give everything back", len(self._desk.sessions))
+            log.warning("%d sessions did not give everything back", self._desk.present)
         return idle or self._stopping > 1 or now_s >= self._drain_until_s
+
+    def _has_been_idle(self, now_s: float) -> bool:
+        """Whether all consumers have left, and none of them comes back at once by another state."""
+        if not self._desk.joined or self._desk.present:
+            self._idle_since_s = None
+            return False
+        self._idle_since_s = self._idle_since_s or now_s
+        return now_s - self._idle_since_s >= IDLE_S
 
     def _close(self) -> None:
         self._positions.keep(self._groups, float("inf"))
