@@ -81,7 +81,7 @@ def print_local(table: Table) -> None:
         _service_ms(each.extra) / _service_ms(alone.extra)
         for each, alone in zip(table.of("broadcast, four members"), table.of(lone), strict=True)
     )
-    print(f"processor time of the service for a batch, four members / one {spent:.2f}  (asked 1.15)")
+    print(f"processor time for a batch, four members / one {spent:.2f}  (asked 1.15)")
     print_coordination("full batches", table.of(one)[0].extra)
 
 
