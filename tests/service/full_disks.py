@@ -1,0 +1,54 @@
+"""A service where disks are full; run by a test inside a mount namespace of its own.
+
+``python -m tests.service.full_disks FOLDER FULL``: slides are made in FOLDER; FULL is a disk
+without room. Prints whether the rows of a service are those of a `LightDL` with room.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chunkdl.connecting import connect
+from chunkdl.lightdl import LightDL
+from chunkdl.patients import Dataset
+from chunkdl.service_process import ServiceProcess
+from chunkdl.service_settings import ServiceSettings, configure_service
+from chunkdl.slides.synthetic import write_tissue_slide
+from tests.service.conftest import row_digests
+
+STREAM: dict[str, Any] = {
+    "batch_size": 16,
+    "smallchunk_size": 64,
+    "bigchunk_size": 256,
+    "num_bigchunks": 4,
+    "num_loaders": 1,
+    "num_collectors": 1,
+    "memory_limit": "200MiB",
+}
+
+
+def main(folder: Path, full: Path) -> None:
+    """Compare."""
+    for number in range(2):
+        write_tissue_slide(folder / f"{number}.tif", 1024, 1024, seed=number)
+    dataset = Dataset.from_slides(folder)
+    with LightDL(dataset, mask_cache=folder / "masks", **STREAM) as loader:
+        expected = [row for _ in range(10) for row in row_digests(loader.next_batch(60))]
+    arguments = LightDL(dataset, mask_cache=full, **STREAM).arguments
+    address = f"ipc://@chunkdl-test-{secrets.token_hex(6)}"
+    settings = ServiceSettings(binds=(address,), max_consumers=1, journal=full / "positions")
+    service = ServiceProcess(
+        configure_service(dataset, replace(arguments, batch_slots=0), settings)
+    )
+    with connect(address) as shared:
+        rows = [row for _ in range(10) for row in row_digests(shared.next_batch(60))]
+    service.close()
+    print("equal" if rows == expected else "different")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
