@@ -163,8 +163,6 @@ def test_consumers_outlive_a_service_that_is_drained_and_comes_back(
     ranks = [connect(spec.binds[0], group, rank % world, world) for rank in range(2)]
     rows = [rows_of(loader, 3) for loader in ranks]
     first.process.terminate()
-    for loader, got in zip(ranks, rows, strict=True):
-        got += rows_of(loader, 1)
     assert first.process.wait(30) == 0
     first.close()
     second = ServiceProcess(spec)
