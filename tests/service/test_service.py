@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -158,23 +159,27 @@ def test_consumers_outlive_a_service_that_is_drained_and_comes_back(
 ) -> None:
     """Each goes on with the row behind its last one, though nobody told the new service."""
     spec = service_spec(drain_s=1.0)
-    first = ServiceProcess(spec)
     world = 2 if group == "train" else 1
-    ranks = [connect(spec.binds[0], group, rank % world, world) for rank in range(2)]
-    rows = [rows_of(loader, 3) for loader in ranks]
-    first.process.terminate()
-    assert first.process.wait(30) == 0
-    first.close()
-    second = ServiceProcess(spec)
-    for _ in range(12):
-        for loader, got in zip(ranks, rows, strict=True):
-            got += rows_of(loader, 1)
+    with ExitStack() as ending:
+        first = ServiceProcess(spec)
+        ending.callback(first.close)
+        ranks = [
+            ending.enter_context(connect(spec.binds[0], group, rank % world, world))
+            for rank in range(2)
+        ]
+        rows = [rows_of(loader, 3) for loader in ranks]
+        first.process.terminate()
+        assert first.process.wait(30) == 0
+        second = ServiceProcess(spec)
+        ending.callback(second.close)
+        for _ in range(12):
+            for loader, got in zip(ranks, rows, strict=True):
+                got += rows_of(loader, 1)
+        for loader in ranks:
+            loader.close()
     for rank, got in enumerate(rows):
-        batches = [range(b * 16, b * 16 + 16) for b in range(rank % world, 16 * world, world)]
+        batches = [range(b * 16, b * 16 + 16) for b in range(rank % world, 15 * world, world)]
         assert got == [row_reference[row] for batch in batches for row in batch]
-    for loader in ranks:
-        loader.close()
-    second.close()
 
 
 def test_a_wrong_consumer_is_told_why(start: Start) -> None:
