@@ -196,6 +196,7 @@ class LightDL:
             schedule=schedule,
             checkpoints=flag_enable_setgetcheckpoint,
         )
+        """What the stream is made from, with the defaults filled in."""
         self._config = configure(dataset, self.arguments)
         self._tfms = tfms
         self._tfms_here = tfms is not None and tfms_in == "consumer"
