@@ -444,7 +444,10 @@ def main() -> None:
     log.info("serving at %s", " ".join(doors.addresses))
     if parent is not None:
         send(parent, encode(ServiceUp(doors.addresses[0])))
-    sys.exit(server.run())
+    status = server.run()
+    # One that comes while the interpreter ends must not change how it ended.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
