@@ -131,7 +131,7 @@ class _Releaser:
         batch = self.session, self.number
         self.talk.in_use.discard(batch)
         self.talk.released.append(batch)
-        self.talk.wake()
+        self.talk.wake_for_released()
 
 
 def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> Answer:

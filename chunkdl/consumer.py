@@ -113,6 +113,7 @@ class Consumer:
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(ours.fileno(), zmq.POLLIN)
+        self._descriptors = self._socket.fileno(), ours.fileno()
         self._stop = weakref.finalize(
             self, _stop, os.getpid(), self._process, ours, self._socket, self._context
         )
@@ -188,7 +189,7 @@ class Consumer:
 
         After anything was sent `poll` has to be called too: the first one tells only of changes.
         """
-        return self._socket.fileno(), self._channel.fileno()
+        return self._descriptors
 
     @property
     def waiting(self) -> bool:

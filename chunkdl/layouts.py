@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ class BatchView:
     data: Array
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BatchLayout:
     """Where things lie in a batch slot: a record per row, infos per row, then the data.
 
@@ -166,21 +167,21 @@ class BatchLayout:
     info_bytes: int = 0
     packed: bool = False
 
-    @property
+    @cached_property
     def slot_bytes(self) -> int:
         """Bytes of one slot before the arena rounds them up."""
         return self.data_at + self.rows * self.row_bytes
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of the data of one row."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def _infos_at(self) -> int:
         return _end(self.rows * RECORD.itemsize)
 
-    @property
+    @cached_property
     def data_at(self) -> int:
         """Where the data begins."""
         return _end(self._infos_at + self.rows * self.info_bytes)

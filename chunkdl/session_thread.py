@@ -49,6 +49,8 @@ from chunkdl.wire import ClientKeys, Wire
 
 PING_S = 1.0
 """How often a silent consumer says that it is there, where nobody wants it more often."""
+RELEASED_S = 0.1
+"""The longest that a batch is kept after it was released."""
 GOODBYE_S = 1.0
 """For the service to take note that a session is over."""
 RETRY_S = 0.25
@@ -152,6 +154,17 @@ class SessionThread:
             if not self._over:
                 os.eventfd_write(self._wake, 1)
 
+    def wake_for_released(self) -> None:
+        """Have the thread give back what was released, once that is worth a message.
+
+        On this machine nothing waits for it as long as half of the credit is left. It goes along
+        with the next thing that is to be said or heard, or after `RELEASED_S`.
+        """
+        joined = self._joined
+        enough = joined.credit_batches // 2 if joined is not None and joined.local else 0
+        if len(self.released) + len(self.in_use) > enough:
+            self.wake()
+
     def stop(self) -> None:
         """Have the thread end."""
         self._stopping = True
@@ -211,7 +224,8 @@ class SessionThread:
             wire = self._wire
             if not wire.said_s:
                 self._join(wire)
-            wire.wait(self._ping_s, with_data=self.layout is not None)
+            wait_s = min(self._ping_s, RELEASED_S) if self._held else self._ping_s
+            wire.wait(wait_s, with_data=self.layout is not None)
             self._hear(wire)
             if wire.heard_s > away_since:
                 away_since = wire.heard_s

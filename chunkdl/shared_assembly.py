@@ -15,6 +15,8 @@ from chunkdl.protocol.service_messages import Piece
 from chunkdl.session_thread import Arrived
 from chunkdl.tensors import BufferPool, leased, rows_of
 
+_NONE = np.empty(0, dtype=np.int32)
+
 
 class SharedAssembly:
     """Makes batches.
@@ -57,19 +59,18 @@ class SharedAssembly:
         if layout is None:
             raise ProtocolError("a batch came before anybody said how its rows lie")
         message, release = arrived.message, connection.releaser(arrived)
-        own = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
         rows = sum(piece.rows for piece in message.pieces)
         first, dropped = 0, _dropped(message.pieces)
-        if not joined.local:
-            buffer, lies = arrived.memory[0], own
-            release()
-        elif self._must_copy(connection, arrived, copy=copy):
-            buffer, lies = self.allocate(own.slot_bytes), own
-            _gather(arrived, layout, own, buffer)
-            release()
-        else:
+        if joined.local and not self._must_copy(connection, arrived, copy=copy):
             lies, first = layout, message.pieces[0].first
             buffer = leased(arrived.memory[0][: layout.slot_bytes], release)
+        else:
+            lies = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
+            buffer = arrived.memory[0]
+            if joined.local:
+                buffer = self.allocate(lies.slot_bytes)
+                _gather(arrived, layout, lies, buffer)
+            release()
         columns, records = rows_of(
             buffer,
             lies,
@@ -88,8 +89,9 @@ class SharedAssembly:
     def _check(self, records: Array) -> None:
         """See that rows are of patients and slides that there are."""
         for name, known in (("patient", self._patients), ("slide", self._paths)):
-            column = records[name]
-            if len(column) and not 0 <= column.min() <= column.max() < len(known):
+            # Of a negative number this makes a large one.
+            column = records[name].astype(np.uint32)
+            if len(column) and column.max() >= len(known):
                 raise ProtocolError(f"a batch has rows of a {name} that is not in the dataset")
 
     def _must_copy(self, connection: Connection, arrived: Arrived, *, copy: bool | None) -> bool:
@@ -103,6 +105,8 @@ class SharedAssembly:
 
 def _dropped(pieces: tuple[Piece, ...]) -> npt.NDArray[np.int32]:
     """Rows of a batch that hold nothing, counted from its first."""
+    if not any(piece.dropped for piece in pieces):
+        return _NONE
     found, first = [], 0
     for piece in pieces:
         found.append(np.frombuffer(piece.dropped, dtype=np.int32) + np.int32(first))

@@ -7,6 +7,7 @@ more than the copy.
 
 from __future__ import annotations
 
+import functools
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,12 +128,19 @@ def rows_of(
 
 def _over(rows: Array) -> torch.Tensor:
     """A tensor on the memory of an array; the memory of a broadcast is not to be written to."""
-    if rows.flags.writeable:
-        return torch.from_numpy(rows)
+    if not rows.flags.writeable:
+        _have_warned()
+    return torch.from_numpy(rows)
+
+
+@functools.cache
+def _have_warned() -> None:
+    # Torch says it once, and the documentation of `copy=False` says the same.
+    rows = np.zeros(1)
+    rows.flags.writeable = False
     with warnings.catch_warnings():
-        # The documentation of `copy=False` says the same.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(rows)
+        torch.from_numpy(rows)
 
 
 def _indices(kept: Any) -> Sequence[int]:

@@ -42,6 +42,8 @@ KEPT_ARENAS = 2
 """Of one service; batches of older ones keep their memory by themselves."""
 MOST_BROKEN = 3
 """Handshakes in a row that break off before the first one worked."""
+READABLE = int(zmq.POLLIN)
+"""A number: the operators of an enumeration take longer than to ask ZeroMQ."""
 MOST_SLOTS, MOST_ARENA_BYTES = 2**16, 2**42
 
 
@@ -74,6 +76,7 @@ class Wire:
         self._arenas: dict[int, Arena] = {}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._monitors: list[zmq.Socket[bytes]] = []
+        self._poller = zmq.Poller()
         self._data: zmq.Socket[bytes] | None = None
         self._broken = 0
         self.token = ""
@@ -89,6 +92,10 @@ class Wire:
         # What cannot be sent now is not sent later to another service at the same address.
         self._control.setsockopt(zmq.IMMEDIATE, 1)
         self._control.connect(address)
+        self._poller.register(self._control, zmq.POLLIN | zmq.POLLOUT)
+        self._poller.register(wake, zmq.POLLIN)
+        if lease is not None:
+            self._poller.register(lease.fileno(), zmq.POLLIN)
 
     @classmethod
     def open(cls, address: str, keys: ClientKeys | None, wake: int) -> Self | None:
@@ -149,22 +156,16 @@ class Wire:
             end.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
             end.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
             self._monitors.append(end.get_monitor_socket())
+            self._poller.register(self._monitors[-1], zmq.POLLIN)
         return end
 
     # ------------------------------------------------------------------- waiting
 
     def wait(self, timeout_s: float, *, with_data: bool) -> None:
         """Until there may be something to hear, or to say, or the connection came about."""
-        poller = zmq.Poller()
-        poller.register(self._control, zmq.POLLIN if self.said_s else zmq.POLLIN | zmq.POLLOUT)
-        poller.register(self._wake, zmq.POLLIN)
-        if self._lease is not None:
-            poller.register(self._lease.fileno(), zmq.POLLIN)
-        for monitor in self._monitors:
-            poller.register(monitor, zmq.POLLIN)
-        if self._data is not None and with_data:
-            poller.register(self._data, zmq.POLLIN)
-        ready = dict(poller.poll(int(timeout_s * 1000)))
+        if self._data is not None and with_data and self._data not in self._poller:
+            self._poller.register(self._data, zmq.POLLIN)
+        ready = dict(self._poller.poll(int(timeout_s * 1000)))
         if self._wake in ready:
             os.eventfd_read(self._wake)
         if self._lease is not None and self._lease.fileno() in ready:
@@ -240,7 +241,9 @@ class Wire:
 
     def messages(self) -> Iterator[ServiceMessage]:
         """What the service has said."""
-        while not self.is_over and int(self._control.get(zmq.EVENTS)) & zmq.POLLIN:
+        while not self.is_over:
+            if not int(self._control.get(zmq.EVENTS)) & READABLE:
+                return
             data = self._control.recv()
             self.heard_s = time.monotonic()
             yield decode_service(data)
@@ -251,6 +254,8 @@ class Wire:
             self._control.send(encode(message), zmq.DONTWAIT)
         except zmq.Again:
             return False
+        if not self.said_s:
+            self._poller.modify(self._control, zmq.POLLIN)
         self.said_s = time.monotonic()
         return True
 
@@ -268,7 +273,9 @@ class Wire:
     def header(self) -> Delivered | None:
         """The next batch on the connection for bytes; its frames are to be read then."""
         data = self._data
-        if data is None or not int(data.get(zmq.EVENTS)) & zmq.POLLIN:
+        if data is None:
+            return None
+        if not int(data.get(zmq.EVENTS)) & READABLE:
             return None
         message = decode_service(data.recv())
         self.heard_s = time.monotonic()

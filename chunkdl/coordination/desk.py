@@ -227,8 +227,12 @@ class Desk:
             raise ProtocolError(
                 f"the service has its {facts.max_consumers} consumers; raise max_consumers"
             )
-        batches = min(join.credit_batches, facts.credit_batches)
-        credit = Credit(min(join.credit_bytes, facts.credit_bytes))
+        size = min(join.credit_bytes, facts.credit_bytes)
+        rows = join.batch_rows or group.facts.batch_rows
+        # As many as the bytes are enough for: who has none left can then be told.
+        fit = max(1, size // (rows * group.facts.row_bytes))
+        batches = min(join.credit_batches, facts.credit_batches, fit)
+        credit = Credit(size)
         credit.grant(batches)
         name = self._new_name()
         place = group.join(name, join, credit)

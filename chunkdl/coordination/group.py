@@ -159,7 +159,9 @@ class Group:
         member.used |= bool(numbers)
         for number in numbers:
             self._unread(member, member.held[number])
-        self._advance()
+        # For the others nothing has changed, unless this one takes a step.
+        if member.flows and self._send_next(session, member):
+            self._advance()
 
     def _unread(self, member: Member, delivery: Delivered) -> None:
         size = sum(piece.rows for piece in delivery.pieces) * self.facts.row_bytes
@@ -311,19 +313,21 @@ class Group:
             # In turn, so that no member gets all of what the others need too.
             for session, member in tuple(self.members.items()):
                 busy |= member.flows and self._send_next(session, member)
-        state, wanted = self._engine, {place.epoch for place in self._seats.wanted}
-        if not (state.runs and state.ended and wanted):
+        state = self._engine
+        if not (state.runs and state.ended):
             return
-        if min(wanted) > state.epoch + 1:
+        wanted = {place.epoch for place in self._seats.wanted}
+        if wanted and min(wanted) > state.epoch + 1:
             self._see_to_engine()
         elif state.epoch + 1 in wanted:
             state.epoch, state.next_batch, state.ended = state.epoch + 1, 0, False
             self._actions.append(BeginPass(self.facts.name, state.epoch))
 
     def _send_next(self, session: str, member: Member) -> bool:
-        place, total = member.place, self._total(member.place)
+        place = member.place
         if place.ended or not member.credit.available:
             return False
+        total = self._total(place)
         if self.facts.finite and total is None and not self._is_full(place):
             return False
         cut = place.cut(total, drop_last=self.facts.drop_last)
@@ -333,8 +337,10 @@ class Group:
             self._free_unneeded()
             return True
         pieces = self._pieces(place.epoch, cut.rows)
+        if pieces is None:
+            return False
         size = sum(end - first for first, end in cut.rows) * self.facts.row_bytes
-        if pieces is None or not member.credit.covers(size):
+        if not member.credit.covers(size):
             return False
         if self.facts.broadcast and self._is_too_far(place, cut.rows[-1][1]):
             self._blocked = True
@@ -358,7 +364,7 @@ class Group:
         return Position(left, self._engine.calls, dict(self._engine.substitutions))
 
     def _total(self, place: Place) -> int | None:
-        rows = self._totals.get(place.epoch)
+        rows = self._totals.get(place.epoch) if self._totals else None
         return None if rows is None else place.start.left.total(rows)
 
     def _is_full(self, place: Place) -> bool:

@@ -58,6 +58,8 @@ class Place:
     step: int = 0
     owner: str = ""
     ended: bool = False
+    _cut: tuple[object, Cut] | None = None
+    _row: tuple[object, int] | None = None
 
     @property
     def epoch(self) -> int:
@@ -66,13 +68,21 @@ class Place:
 
     def next_row(self) -> int:
         """The first row that it may still get, or one before it."""
-        # A short last step is dealt out anew, so a step begins with the first row of all ranks.
-        first = self.step * self.share.step_rows
-        return self.start.left.take(first, first + 1)[0][0]
+        # Asked for every time that anything happens, and the same until the next step.
+        asked = self.start, self.step
+        if self._row is None or self._row[0] != asked:
+            # A short last step is dealt out anew; a step begins with the first row of all ranks.
+            first = self.step * self.share.step_rows
+            self._row = asked, self.start.left.take(first, first + 1)[0][0]
+        return self._row[1]
 
     def cut(self, total: int | None, *, drop_last: bool) -> Cut:
         """The rows of its next step; see `Share.cut`."""
-        return self.share.cut(self.start.left, self.step, total, drop_last=drop_last)
+        asked = self.start, self.step, total, drop_last
+        if self._cut is None or self._cut[0] != asked:
+            cut = self.share.cut(self.start.left, self.step, total, drop_last=drop_last)
+            self._cut = asked, cut
+        return self._cut[1]
 
     def needs(self, rows: Rows, total: int | None) -> bool:
         """Whether it will get any of these rows."""

@@ -47,6 +47,8 @@ class Remainder(msgspec.Struct, frozen=True):
 
     def take(self, first: int, end: int) -> tuple[Rows, ...]:
         """The rows that are the `first` to `end`-th of those left, as few intervals as possible."""
+        if not self.left:
+            return ((self.tail + first, self.tail + end),) if end > 0 else ()
         taken: list[Rows] = []
         passed = 0
         for low, high in self.left:
@@ -68,6 +70,8 @@ class Remainder(msgspec.Struct, frozen=True):
 
     def is_sound(self) -> bool:
         """Whether the numbers can be those of a stream."""
+        if not self.left:
+            return self.epoch >= 0 and self.tail >= 0
         edges = [0, *(edge for rows in self.left for edge in rows), self.tail]
         ascending = all(a <= b for a, b in pairwise(edges))
         return self.epoch >= 0 and ascending and all(a < b for a, b in self.left)

@@ -80,8 +80,10 @@ def check_delivered(message: Delivered, joined: Joined) -> None:
         inside = 0 <= piece.first < piece.first + piece.rows <= joined.stream_rows
         if not inside or len(piece.dropped) % 4:
             raise ProtocolError(f"a batch with rows {piece.first} to {piece.first + piece.rows}")
+        if not piece.dropped:
+            continue
         dropped = np.frombuffer(piece.dropped, dtype=np.int32)
-        if len(dropped) and not 0 <= dropped.min() <= dropped.max() < piece.rows:
+        if not 0 <= dropped.min() <= dropped.max() < piece.rows:
             raise ProtocolError("a batch without rows that it does not have")
     if not message.after.left.is_sound():
         raise ProtocolError("a batch behind which is no position")

@@ -21,7 +21,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import GroupSpec, ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in
-from tests.service.two_ranks import addresses, joined, members, nobody_gets_more, steps_of
+from tests.service.two_ranks import addresses, joined, members, steps_of, were_sent
 
 Processes = Callable[..., list[psutil.Process]]
 Eventually = Callable[..., bool]
@@ -189,6 +189,24 @@ def test_a_consumer_that_keeps_its_batches_is_told(
     assert [row for step in steps for row in step] == list(row_reference[: 12 * 16])
 
 
+def test_bytes_of_credit_are_as_many_batches_as_they_hold(
+    start: Start,
+    service_spec: Callable[..., ServiceSpec],
+    row_reference: tuple[str, ...],
+) -> None:
+    """Who has used up the bytes is told, and does not wait for ever."""
+    slot = service_spec().config.run.batch_slot_bytes
+    _, address = start()
+    with connect(address, "trials", credit_bytes=2 * slot + slot // 2) as greedy:
+        kept = [greedy.next_batch(60, copy=False) for _ in range(2)]
+        with pytest.raises(ProtocolError, match="all 2 batches of the credit are in use"):
+            greedy.next_batch(60, copy=False)
+        rows = [row for batch in kept for row in row_digests(batch)]
+        kept.clear()
+        rows += steps_of([greedy], 4)
+    assert is_stretch(rows, row_reference)
+
+
 @pytest.mark.parametrize("how", ["closed", "collected"])
 def test_a_batch_that_is_kept_outlives_its_loader(
     start: Start, socket_folder: Path, row_reference: tuple[str, ...], how: str
@@ -244,12 +262,12 @@ def test_sixteen_readers_that_stall_cost_no_more_than_was_promised(
     try:
         with ExitStack() as stack:
             readers = [stack.enter_context(connect(both[0], "trials"))]
-            assert eventually(lambda: nobody_gets_more(both[0], "trials"), 30)
+            assert eventually(lambda: were_sent(both[0], 2, "trials"), 30)
             alone = own_bytes(processes_of_this_run())
             readers += [
                 stack.enter_context(connect(both[number % 2], "trials")) for number in range(1, 16)
             ]
-            assert eventually(lambda: nobody_gets_more(both[0], "trials"), 30)
+            assert eventually(lambda: were_sent(both[0], 2, "trials"), 30)
             with pytest.raises(ServiceRefused, match="has its 16 consumers; raise max_consumers"):
                 connect(both[1], "trials")
             arenas = spec.config.run.memory_bytes
@@ -319,7 +337,7 @@ def test_sigterm_lets_consumers_finish(
     service, _ = start(binds=both)
     with joined(both, reconnect_timeout=1.0) as ranks:
         rows = steps_of(ranks, 3)
-        assert eventually(lambda: nobody_gets_more(both[0]))
+        assert eventually(lambda: were_sent(both[0], 3 + 4))
         service.process.send_signal(signal.SIGTERM)
         with pytest.raises(ServiceRefused, match="about to end"):
             connect(both[0], "trials")

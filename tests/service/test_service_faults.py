@@ -26,7 +26,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from tests.conftest import ragged_mask
 from tests.service.conftest import GROUPS, Start, arguments, row_digests
-from tests.service.two_ranks import addresses, joined, nobody_gets_more, rest_of, steps_of
+from tests.service.two_ranks import addresses, joined, rest_of, steps_of, were_sent
 
 Processes = Callable[..., list[psutil.Process]]
 Eventually = Callable[..., bool]
@@ -94,7 +94,7 @@ def test_a_worker_or_the_engine_dies_or_freezes(
         before = 0 if when == "at the start" else 5
         rows = steps_of(ranks, before)
         if when == "while nobody reads":
-            assert eventually(lambda: nobody_gets_more(both[0]))
+            assert eventually(lambda: were_sent(both[0], before + 4))
         hit(program, number)
         assert rows + steps_of(ranks, 40 - before) == list(row_reference[: 40 * 16])
 
@@ -139,7 +139,7 @@ def test_a_worker_or_the_engine_dies_or_freezes_during_a_drain(
     service, _ = start(binds=both)
     with joined(both, reconnect_timeout=1.0) as ranks:
         rows = steps_of(ranks, 3)
-        assert eventually(lambda: nobody_gets_more(both[0]))
+        assert eventually(lambda: were_sent(both[0], 3 + 4))
         operate(both[1], "drain")
         hit(program, number)
         rows += rest_of(ranks)

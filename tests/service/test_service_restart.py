@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.tcp_proxy import TcpProxy
-from tests.service.two_ranks import addresses, joined, nobody_gets_more, steps_of
+from tests.service.two_ranks import addresses, joined, steps_of, were_sent
 
 Eventually = Callable[..., bool]
 
@@ -74,7 +75,7 @@ def test_ranks_go_on_with_a_service_that_was_started_again(
         rows = steps_of(ranks, 0 if when == "at the start" else 4)
         for _ in range(2):
             if when == "while nobody reads":
-                assert eventually(lambda: nobody_gets_more(both[0]))
+                assert eventually(partial(were_sent, both[0], len(rows) // 32 + 4))
             service.kill()
             service.start()
             rows += steps_of(ranks, 10)
@@ -148,7 +149,7 @@ def test_positions_on_disk_are_where_a_new_service_begins(
     service = restarted(binds=both, journal=tmp_path / "positions")
     with connect(both[0], rank=0, world_size=1) as loader:
         steps_of([loader], 20)
-        assert eventually(lambda: nobody_gets_more(both[0]))
+        assert eventually(lambda: were_sent(both[0], 20 + 4))
         stands = operate(both[0], "status")["groups"]["train"]["position"]
         assert stands >= 20 * 16
         assert eventually(lambda: f'"tail":{stands}' in (tmp_path / "positions").read_text())

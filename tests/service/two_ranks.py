@@ -71,6 +71,6 @@ def members(address: str, group: str = "train") -> list[dict[str, Any]]:
     return found
 
 
-def nobody_gets_more(address: str, group: str = "train") -> bool:
-    """Whether every member of a group has all batches that its credit is good for."""
-    return all(member["credit"] == 0 for member in members(address, group))
+def were_sent(address: str, steps: int, group: str = "train") -> bool:
+    """Whether every member of a group was sent so many batches, counted from its first."""
+    return all(member["step"] >= steps for member in members(address, group))

@@ -38,6 +38,8 @@ TURN_MESSAGES = 256
 MOST_LEASES = 512
 """Lease connections at a time."""
 LINGER_MS = 500
+AWAY = (zmq.EHOSTUNREACH, zmq.EAGAIN)
+"""Of a peer that is gone, or does not read."""
 
 
 class AddressInUse(ConfigError):
@@ -65,6 +67,7 @@ class Doors:
         self.leases: dict[int, socket.socket] = {}
         """Connections to lease sockets, by descriptor."""
         self._paths: list[str] = []
+        self._descriptors: list[int] = []
         self.addresses: list[str] = []
         """Where the routers are, with the ports that were given."""
         try:
@@ -110,6 +113,7 @@ class Doors:
             raise ConfigError(f"cannot bind {address}: {error}") from error
         finally:
             os.umask(before)
+        self._descriptors.append(router.fileno())
         self.addresses.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
         if local and not address.startswith("ipc://@"):
             self._paths += [address.removeprefix("ipc://"), lease_address(address)]
@@ -146,7 +150,7 @@ class Doors:
     @property
     def descriptors(self) -> list[int]:
         """Of the ZeroMQ sockets; they tell of changes only."""
-        return [router.fileno() for router in self.routers]
+        return self._descriptors
 
     @property
     def local(self) -> frozenset[int]:
@@ -207,9 +211,10 @@ class Doors:
         """
         for number, router in enumerate(self.routers):
             for _ in range(TURN_MESSAGES):
-                if not int(router.get(zmq.EVENTS)) & zmq.POLLIN:
+                try:
+                    identity, *frames = router.recv_multipart(zmq.DONTWAIT)
+                except zmq.Again:
                     break
-                identity, *frames = router.recv_multipart()
                 peer = number, identity
                 if len(frames) != 1:
                     yield peer, ProtocolError("a message of several frames")
@@ -221,29 +226,28 @@ class Doors:
 
     def say(self, peer: Peer, message: Message) -> bool:
         """Send a message; False: the connection is gone."""
-        return self.send(peer, message) is not None
+        number, identity = peer
+        try:
+            self.routers[number].send_multipart([identity, _bytes(message)], zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            if error.errno in AWAY:
+                return False
+            raise
+        return True
 
-    def send(
-        self, peer: Peer, message: Message, slots: Sequence[Any] = ()
-    ) -> zmq.MessageTracker | None:
+    def send(self, peer: Peer, message: Message, slots: Sequence[Any]) -> zmq.MessageTracker | None:
         """Send a message with what lies in slots behind it; tells when that was read.
-
-        A message that is too large is replaced by a `Refuse` that says so.
 
         Returns:
             The tracker, whose slots must not change before it is done; None: the peer is gone.
         """
         number, identity = peer
         try:
-            frames = [encode(message), *slots]
-        except ProtocolError as error:
-            frames = [encode(Refuse(f"the service cannot say what it should: {error}"))]
-        try:
             return self.routers[number].send_multipart(
-                [identity, *frames], zmq.DONTWAIT, copy=False, track=True
+                [identity, _bytes(message), *slots], zmq.DONTWAIT, copy=False, track=True
             )
         except zmq.ZMQError as error:
-            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+            if error.errno in AWAY:
                 return None
             raise
 
@@ -263,6 +267,14 @@ class Doors:
         for path in self._paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _bytes(message: Message) -> bytes:
+    """A message; where it is too large, a `Refuse` that says so."""
+    try:
+        return encode(message)
+    except ProtocolError as error:
+        return encode(Refuse(f"the service cannot say what it should: {error}"))
 
 
 class _AllowList:
