@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import threading
 import time
 from collections import deque
@@ -114,6 +115,7 @@ class SessionThread:
         self.wish = wish
         self._plan_hash = plan_hash
         self._ping_s = min(PING_S, wish.reconnect_s / 4)
+        self._name = secrets.token_hex(16)
         self._start, self._step = position, step
         self._epoch = position.left.epoch if position is not None else 0
         self._allocate = allocate
@@ -299,6 +301,7 @@ class SessionThread:
             self._start,
             self._step,
             tuple(sorted(self._held)),
+            self._name,
         )
         wire.say(join)
 

@@ -207,7 +207,7 @@ class Wire:
 
     def _watch(self, monitor: zmq.Socket[bytes]) -> None:
         """What became of connections; ZeroMQ alone would try for ever without a word."""
-        while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
+        while int(monitor.get(zmq.EVENTS)) & READABLE:
             event: Any = parse_monitor_message(monitor.recv_multipart())["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._broken, self.trouble = 0, ""
@@ -241,9 +241,7 @@ class Wire:
 
     def messages(self) -> Iterator[ServiceMessage]:
         """What the service has said."""
-        while not self.is_over:
-            if not int(self._control.get(zmq.EVENTS)) & READABLE:
-                return
+        while not self.is_over and int(self._control.get(zmq.EVENTS)) & READABLE:
             data = self._control.recv()
             self.heard_s = time.monotonic()
             yield decode_service(data)
@@ -273,9 +271,7 @@ class Wire:
     def header(self) -> Delivered | None:
         """The next batch on the connection for bytes; its frames are to be read then."""
         data = self._data
-        if data is None:
-            return None
-        if not int(data.get(zmq.EVENTS)) & READABLE:
+        if data is None or not int(data.get(zmq.EVENTS)) & READABLE:
             return None
         message = decode_service(data.recv())
         self.heard_s = time.monotonic()

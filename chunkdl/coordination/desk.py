@@ -202,8 +202,9 @@ class Desk:
         try:
             lease = lease_of(join.token, self._tokens, is_local=peer[0] in self._local)
             check(join, self._facts, self._groups)
-            known = self._returned(peer, join, now_s) if join.session in self.sessions else None
-            session = known or self._opened(peer, join, lease, now_s)
+            known = self._known(join)
+            back = None if known is None else self._returned(known, peer, join, now_s)
+            session = back or self._opened(peer, join, lease, now_s)
         except ProtocolError as error:
             self._refuse(peer, "a consumer", error)
             return
@@ -247,9 +248,16 @@ class Desk:
         )
         return session
 
-    def _returned(self, peer: Peer, join: Join, now_s: float) -> Session | None:
+    def _known(self, join: Join) -> Session | None:
+        """The session of somebody who was here before."""
+        if join.session or not join.consumer:
+            return self.sessions.get(join.session)
+        # It does not know what its session is called; the answer was lost.
+        mine = (one for one in self.sessions.values() if one.join.consumer == join.consumer)
+        return next((one for one in mine if one.state not in OVER), None)
+
+    def _returned(self, session: Session, peer: Peer, join: Join, now_s: float) -> Session | None:
         """A session that is taken up again over another connection."""
-        session = self.sessions[join.session]
         if session.state in OVER or seat(session.join) != seat(join):
             return None
         if session.lease is not None and self._tokens.get(join.token) != session.lease:

@@ -22,6 +22,8 @@ from chunkdl.protocol.service_messages import (
 from chunkdl.protocol.session import State
 
 MOST_RANKS = 4096
+MOST_NAME = 64
+"""Characters that a consumer may call itself by."""
 MOST_ROWS = 2**20
 """Of a batch that a consumer may ask for."""
 MOST_PASSES, MOST_ROW = 2**31, 2**53
@@ -124,9 +126,10 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
         and 0 <= join.batch_rows <= MOST_ROWS
         and 1 <= join.credit_batches <= MAX_CREDIT
         and join.credit_bytes >= 1
+        and len(join.consumer) <= MOST_NAME
     )
     if not sound:
-        raise ProtocolError("rank, world_size, batch_size or credit is out of range")
+        raise ProtocolError("rank, world_size, batch_size, credit or name is out of range")
     most = (facts.batch_slots - 1) * facts.batch_rows
     if join.batch_rows > most:
         raise ProtocolError(

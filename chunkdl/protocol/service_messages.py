@@ -48,6 +48,8 @@ class Join(Message, frozen=True):
         position: where it stood before its step 0; None: wherever the group is.
         step: that it wants next.
         held: numbers of the deliveries that it still has.
+        consumer: the name that it has given itself, which nobody can guess; by it one is known
+            again whose first `Joined` was lost. Empty: it has none.
     """
 
     version: int
@@ -63,6 +65,7 @@ class Join(Message, frozen=True):
     position: Position | None
     step: int
     held: tuple[int, ...]
+    consumer: str = ""
 
 
 class Attach(Message, frozen=True):

@@ -229,6 +229,27 @@ def test_a_session_is_taken_up_again_by_its_name_only() -> None:
     assert counter.desk.sessions[name].peer == (0, b"new")
 
 
+def test_who_never_heard_its_welcome_is_known_again_by_its_own_name() -> None:
+    """It has its rank, at once; with another name, or none, the rank is taken."""
+    counter = Counter()
+    mine = a_join(consumer="mine")
+    counter.say((0, b"lost"), mine)
+    for other in ("", "another"):
+        (answer,) = counter.say((0, b"other"), a_join(consumer=other))
+        assert isinstance(answer, Refuse)
+    (answer,) = counter.say(PEER, mine)
+    assert isinstance(answer, Joined)
+    (session,) = counter.desk.sessions.values()
+    assert (session.name, session.peer) == (answer.session, PEER)
+    counter.say((0, b"bytes"), Attach(answer.session))
+    assert session.state is State.OPEN
+    # One that is over is not taken up.
+    counter.say(PEER, Leave(0, 0))
+    (answer,) = counter.say(PEER, mine)
+    assert isinstance(answer, Joined)
+    assert answer.session != session.name
+
+
 def test_a_local_session_is_not_taken_up_over_another_lease() -> None:
     """Its memory goes with the old lease: it is kept until that ends, and the consumer is new."""
     counter = Counter()
