@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chunkdl.arrivals import Answer, Answers, Arrived
 from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied
 from chunkdl.layouts import BatchLayout, Bytes
 from chunkdl.protocol.messages import Message, Statistics
@@ -20,7 +21,7 @@ from chunkdl.protocol.service_messages import (
     PassEnded,
     Position,
 )
-from chunkdl.session_thread import Answer, Answers, Arrived, SessionThread, Wish
+from chunkdl.session_thread import SessionThread, Wish
 
 STOP_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
@@ -63,7 +64,7 @@ class Connection:
     @property
     def layout(self) -> BatchLayout | None:
         """How the rows of the stream lie in a slot; None while that is not known."""
-        return self._talk.layout
+        return self._talk.arrivals.layout
 
     @property
     def held(self) -> int:
@@ -80,7 +81,7 @@ class Connection:
             ChunkdlError: the stream failed.
         """
         try:
-            arrived = self._talk.inbox.get(timeout=timeout_s)
+            arrived = self._talk.arrivals.inbox.get(timeout=timeout_s)
         except queue.Empty:
             raise GetTimeout(
                 "no batch came in time; the service is there (loader.stats() shows what it does). "
@@ -88,7 +89,7 @@ class Connection:
             ) from None
         if isinstance(arrived, ChunkdlError):
             # Whoever asks again is told again.
-            self._talk.inbox.put(arrived)
+            self._talk.arrivals.inbox.put(arrived)
             raise arrived
         if isinstance(arrived, Arrived):
             message = arrived.message

@@ -1,8 +1,8 @@
 """What the thread of a connection does: it keeps one session with a service up.
 
-It owns the sockets: it joins, says that it is there while the training computes, takes batches
-in, gives them back, and joins again when the connection, or the service, was away. What came in
-it hands over exactly once, in order. Other threads only append to its queues and wake it.
+It owns the sockets: it joins, says that it is there while the training computes, has batches taken
+in (`Arrivals`), gives them back, and joins again when the connection, or the service, was away.
+Other threads only append to its queues and wake it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import zmq
 
+from chunkdl.arrivals import Answers, Arrivals
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefused
-from chunkdl.layouts import BatchLayout, Bytes
+from chunkdl.layouts import Bytes
 from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.answers import check_delivered, check_joined, check_rows_lie
+from chunkdl.protocol.answers import check_joined
 from chunkdl.protocol.messages import Message, Notice, Refuse, Statistics
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
@@ -57,9 +57,6 @@ GOODBYE_S = 1.0
 RETRY_S = 0.25
 """Between attempts to reach a service that is away."""
 
-Answer = TypeVar("Answer")
-Answers = queue.SimpleQueue[Answer | ChunkdlError]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -77,21 +74,6 @@ class Wish:
     """How long a service that was there may be away, seconds."""
     connect_s: float
     """How long it may take to be there first, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A batch that has come in.
-
-    Attributes:
-        message: what the service said about it.
-        memory: of a local service the bytes of each piece's slot; else one buffer with its rows.
-        session: which session of this connection it belongs to, counted from 0.
-    """
-
-    message: Delivered
-    memory: tuple[Bytes, ...]
-    session: int
 
 
 class SessionThread:
@@ -116,10 +98,9 @@ class SessionThread:
         self._plan_hash = plan_hash
         self._ping_s = min(PING_S, wish.reconnect_s / 4)
         self._name = secrets.token_hex(16)
-        self._start, self._step = position, step
-        self._epoch = position.left.epoch if position is not None else 0
-        self._allocate = allocate
-        self.inbox: Answers[Arrived | PassEnded] = queue.SimpleQueue()
+        self._start = position
+        epoch = position.left.epoch if position is not None else 0
+        self.arrivals = Arrivals(epoch, step, allocate)
         self.welcome: Answers[Joined] = queue.SimpleQueue()
         self.counters: Answers[Statistics] = queue.SimpleQueue()
         self.pages: Answers[CataloguePage] = queue.SimpleQueue()
@@ -128,13 +109,7 @@ class SessionThread:
         self.leave: Leave | None = None
         self.left = threading.Event()
         """The session is over; only memory that is in use is still kept."""
-        self.layout: BatchLayout | None = None
         self.in_use: set[tuple[int, int]] = set()
-        self._joined: Joined | None = None
-        self._ended_told = -1
-        self._end: PassEnded | None = None
-        self._session = -1
-        self._held: set[int] = set()
         self._wire: Wire | None = None
         self._kept: list[tuple[Wire, int, set[int]]] = []
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -162,7 +137,7 @@ class SessionThread:
         On this machine nothing waits for it as long as half of the credit is left. It goes along
         with the next thing that is to be said or heard, or after `RELEASED_S`.
         """
-        joined = self._joined
+        joined = self.arrivals.joined
         enough = joined.credit_batches // 2 if joined is not None and joined.local else 0
         if len(self.released) + len(self.in_use) > enough:
             self.wake()
@@ -207,7 +182,7 @@ class SessionThread:
                 self._sleep(PING_S)
 
     def _fail(self, error: ChunkdlError) -> None:
-        self.inbox.put(error)
+        self.arrivals.inbox.put(error)
         self.welcome.put(error)
         self.counters.put(error)
         self.pages.put(error)
@@ -215,7 +190,7 @@ class SessionThread:
     def _keep_up(self) -> None:
         away_since = time.monotonic()
         while not self._stopping:
-            limit = self.wish.connect_s if self._joined is None else self.wish.reconnect_s
+            limit = self.wish.connect_s if self.arrivals.joined is None else self.wish.reconnect_s
             if self._wire is None:
                 self._wire = Wire.open(self.wish.address, self.wish.keys, self._wake)
                 if self._wire is None:
@@ -226,8 +201,8 @@ class SessionThread:
             wire = self._wire
             if not wire.said_s:
                 self._join(wire)
-            wait_s = min(self._ping_s, RELEASED_S) if self._held else self._ping_s
-            wire.wait(wait_s, with_data=self.layout is not None)
+            wait_s = min(self._ping_s, RELEASED_S) if self.arrivals.held else self._ping_s
+            wire.wait(wait_s, with_data=self.arrivals.layout is not None)
             self._hear(wire)
             if wire.heard_s > away_since:
                 away_since = wire.heard_s
@@ -240,9 +215,9 @@ class SessionThread:
             self._speak(wire)
             if time.monotonic() - away_since > limit:
                 raise ServiceDied(self._nobody(limit))
-        if self._wire is not None and self._joined is not None:
+        if self._wire is not None and self.arrivals.joined is not None:
             self._speak(self._wire)
-            self._wire.say(self.leave or Leave(self._epoch, self._step))
+            self._wire.say(self.leave or Leave(self.arrivals.epoch, self.arrivals.step))
             self._say_goodbye(self._wire)
 
     def _say_goodbye(self, wire: Wire) -> None:
@@ -255,7 +230,7 @@ class SessionThread:
         while not wire.is_over and time.monotonic() < deadline:
             wire.wait(GOODBYE_S / 10, with_data=False)
             # Of one that has batches in use the lease stays open.
-            waits = wire.is_local and not self._held
+            waits = wire.is_local and not self.arrivals.held
             if any(isinstance(said, Pong) for said in wire.messages()) and not waits:
                 return
 
@@ -279,18 +254,18 @@ class SessionThread:
             # What came is in memory of our own, and the session outlives its connection.
             wire.close()
             return
-        if self._held:
-            self._kept.append((wire, self._session, set(self._held)))
+        if self.arrivals.held:
+            self._kept.append((wire, self.arrivals.session, self.arrivals.held))
         else:
             wire.close()
-        self._held = set()
+        self.arrivals.held = set()
 
     def _join(self, wire: Wire) -> None:
-        wish = self.wish
+        wish, here = self.wish, self.arrivals
         join = Join(
             SERVICE_PROTOCOL_VERSION,
             wire.token,
-            "" if self._joined is None else self._joined.session,
+            "" if here.joined is None else here.joined.session,
             wish.group,
             wish.rank,
             wish.world_size,
@@ -299,8 +274,8 @@ class SessionThread:
             wish.credit_bytes,
             self._plan_hash,
             self._start,
-            self._step,
-            tuple(sorted(self._held)),
+            here.step,
+            tuple(sorted(here.held)),
             self._name,
         )
         wire.say(join)
@@ -310,12 +285,12 @@ class SessionThread:
         numbers: list[int] = []
         while self.released:
             session, number = self.released.popleft()
-            if session == self._session:
-                self._held.discard(number)
+            if session == self.arrivals.session:
+                self.arrivals.held.discard(number)
                 numbers.append(number)
             else:
                 self._release_kept(session, number)
-        if self._joined is None or not wire.joined:
+        if self.arrivals.joined is None or not wire.joined:
             return
         said = False
         for first in range(0, len(numbers), 500):
@@ -323,11 +298,8 @@ class SessionThread:
         while self._outbox:
             message = self._outbox.popleft()
             if isinstance(message, NextPass):
-                self._start, self._epoch, self._step = (
-                    Position(Remainder(message.epoch)),
-                    message.epoch,
-                    0,
-                )
+                self._start = Position(Remainder(message.epoch))
+                self.arrivals.epoch, self.arrivals.step = message.epoch, 0
             said |= wire.say(message)
         if not said and time.monotonic() - wire.said_s >= self._ping_s:
             wire.say(Ping())
@@ -346,9 +318,7 @@ class SessionThread:
             self._take(wire, message)
             if wire.is_over:
                 return
-        if self.layout is not None and self._joined is not None:
-            while (header := wire.header()) is not None:
-                self._take_rows(wire, header)
+        self.arrivals.take_rows(wire)
 
     def _take(self, wire: Wire, message: ServiceMessage) -> None:
         match message:
@@ -358,22 +328,16 @@ class SessionThread:
                 raise ServiceRefused(f"{self.wish.address}: {reason}")
             case WhoAreYou():
                 # A connection that was lost, or a service that was.
-                if self._joined is not None and wire.joined:
+                if wire.joined:
                     wire.is_over = True
                 else:
                     self._join(wire)
-            case RowsLie(dtype, shape) if self._joined is not None:
-                check_rows_lie(message, self._joined)
-                layout = BatchLayout(self._joined.stream_rows, shape, dtype)
-                if self.layout not in (None, layout):
-                    raise ProtocolError("the service has rows of another shape than before")
-                self.layout = layout
+            case RowsLie():
+                self.arrivals.rows_lie(message)
             case Delivered() if wire.is_local:
-                self._take_reference(wire, message)
+                self.arrivals.take_reference(wire, message)
             case PassEnded():
-                # It may overtake the last batches, which come by another connection.
-                self._end = message
-                self._tell_end()
+                self.arrivals.pass_ended(message)
             case Detached(reason):
                 raise ServiceRefused(f"the service has ended the session: {reason}")
             case GroupFailed(failure):
@@ -393,87 +357,25 @@ class SessionThread:
                 raise ProtocolError(f"the service sent {type(message).__name__}")
 
     def _welcomed(self, wire: Wire, joined: Joined) -> None:
-        check_joined(joined, self._joined, local=wire.is_local)
-        again = self._joined is not None and joined.session == self._joined.session
-        first = self._joined is None
-        if not again:
-            self._held = set()
-            self._session += 1
-            # Where the service says it is; to a position of ours it may give other numbers.
-            self._start, self._step = joined.position, joined.step
-            self._epoch = joined.position.left.epoch
-        elif joined.position.left.epoch < self._epoch:
+        here = self.arrivals
+        check_joined(joined, here.joined, local=wire.is_local)
+        first, before = here.joined is None, here.epoch
+        if here.welcomed(joined):
+            self._start = joined.position
+        elif joined.position.left.epoch < before:
             # What we said about the next pass was lost.
-            wire.say(NextPass(self._epoch))
+            wire.say(NextPass(before))
         self._plan_hash = joined.plan_hash
-        # Often enough that one may be late.
-        self._ping_s = min(self._ping_s, joined.silent_s / 3)
-        self._joined = joined
+        # Often enough that some may be late.
         self._ping_s = min(self._ping_s, joined.silent_s / 4)
         wire.joined = True
-        if joined.plain:
-            side = joined.smallchunk_px
-            self.layout = BatchLayout(joined.stream_rows, (side, side, 3))
         if not joined.local:
             wire.attach(Attach(joined.session), self._most_bytes(joined))
         if first:
-            self.leave = Leave(self._epoch, self._step)
+            self.leave = Leave(here.epoch, here.step)
             self.welcome.put(joined)
 
     def _most_bytes(self, joined: Joined) -> int:
         side = joined.smallchunk_px
         plain = joined.batch_rows * side * side * 3
         return plain + 2**20 if joined.plain else 2**31
-
-    def _is_expected(self, wire: Wire, message: Delivered, joined: Joined) -> bool:
-        check_delivered(message, joined)
-        if (message.epoch, message.step) == (self._epoch, self._step):
-            self._held.add(message.number)
-            self._step += 1
-            return True
-        if message.number in self._held:
-            # Sent again, and already here.
-            return False
-        if (message.epoch, message.step) > (self._epoch, self._step):
-            raise ProtocolError(
-                f"step {message.step} of pass {message.epoch} came where {self._step} of "
-                f"{self._epoch} was expected"
-            )
-        wire.say(Released((message.number,)))
-        return False
-
-    def _tell_end(self) -> None:
-        """Hand the end of the pass over, once everything before it was."""
-        end = self._end
-        if end is not None and (end.epoch, end.steps) == (self._epoch, self._step):
-            self._end = None
-            if self._ended_told != end.epoch:
-                self._ended_told = end.epoch
-                self.inbox.put(end)
-
-    def _take_reference(self, wire: Wire, message: Delivered) -> None:
-        joined, layout = self._joined, self.layout
-        if joined is None or layout is None:
-            raise ProtocolError("a batch came before anybody said how its rows lie")
-        if self._is_expected(wire, message, joined):
-            slots = wire.slots(message, layout.slot_bytes)
-            self.inbox.put(Arrived(message, slots, self._session))
-            self._tell_end()
-
-    def _take_rows(self, wire: Wire, message: Delivered) -> None:
-        """The frames behind a header, into one buffer."""
-        joined, layout = self._joined, self.layout
-        if joined is None or layout is None or not self._is_expected(wire, message, joined):
-            wire.skip()
-            return
-        own = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
-        buffer = self._allocate(own.slot_bytes)
-        view = own.view(buffer)
-        first = 0
-        for piece in message.pieces:
-            wire.into(view.records[first : first + piece.rows])
-            wire.into(view.data[first : first + piece.rows])
-            first += piece.rows
-        wire.end_of_frames()
-        self.inbox.put(Arrived(message, (buffer,), self._session))
-        self._tell_end()

@@ -16,13 +16,14 @@ from typing import Any, Self
 import msgspec
 
 from chunkdl.arguments import whole
+from chunkdl.arrivals import Arrived
 from chunkdl.chunks import Batch, SmallChunks
 from chunkdl.connection import Connection
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
-from chunkdl.session_thread import Arrived, Wish
+from chunkdl.session_thread import Wish
 from chunkdl.shared_assembly import SharedAssembly
 from chunkdl.statistics import LoaderStatistics
 from chunkdl.tensors import DatasetView, cuda_is_there

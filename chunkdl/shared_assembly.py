@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.arrivals import Arrived
 from chunkdl.chunks import Batch
 from chunkdl.columns import Columns, Table, label_tables
 from chunkdl.connection import Connection
@@ -12,7 +13,6 @@ from chunkdl.errors import ProtocolError
 from chunkdl.layouts import Array, BatchLayout, Bytes
 from chunkdl.patients import Patient
 from chunkdl.protocol.service_messages import Piece
-from chunkdl.session_thread import Arrived
 from chunkdl.tensors import BufferPool, leased, rows_of
 
 _NONE = np.empty(0, dtype=np.int32)
