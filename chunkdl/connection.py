@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import queue
 import threading
@@ -88,9 +89,10 @@ class Connection:
                 "Raise the timeout, or look for slow storage or a rank that is away"
             ) from None
         if isinstance(arrived, ChunkdlError):
-            # Whoever asks again is told again.
+            # Whoever asks again is told again. What is raised keeps the frames that it passes, and
+            # with them their batches; the thread must not keep those.
             self._talk.arrivals.inbox.put(arrived)
-            raise arrived
+            raise copy.copy(arrived) from arrived.__cause__
         if isinstance(arrived, Arrived):
             message = arrived.message
             self._talk.in_use.add((arrived.session, message.number))
@@ -146,7 +148,7 @@ def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> 
     if isinstance(answer, ChunkdlError):
         # Whoever asks again is told again.
         answers.put(answer)
-        raise answer
+        raise copy.copy(answer) from answer.__cause__
     return answer
 
 

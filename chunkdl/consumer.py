@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import weakref
 from collections import deque
@@ -25,6 +24,7 @@ import cloudpickle
 import zmq
 
 from chunkdl.config import ServiceConfig
+from chunkdl.coordinator_process import STOP_TIMEOUT_S, start_coordinator, stop_coordinator
 from chunkdl.errors import ChunkdlError, GetTimeout, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
 from chunkdl.layouts import Bytes
@@ -44,6 +44,8 @@ from chunkdl.protocol.messages import (
     MessageToPatient,
     NextEpoch,
     Notice,
+    Ping,
+    Pong,
     Refuse,
     Release,
     RowsShaped,
@@ -55,8 +57,8 @@ from chunkdl.protocol.messages import (
 
 START_TIMEOUT_S = 60.0
 """For the coordinator to come up: a Python start and the allocation of the arenas."""
-STOP_TIMEOUT_S = 5.0
-"""For the service to end when it is told to, before it is killed."""
+LOOK_S = 1.0
+"""A wait is counted in pieces of at most that, seconds."""
 LEASE_CHECK_S = 0.5
 """How often a waiting consumer looks for leases that another thread has dropped."""
 
@@ -94,6 +96,8 @@ class Consumer:
         self.held = 0
         """Batches that were taken and not released."""
         self._failure: ChunkdlError | None = None
+        self._patience_s = config.run.stall_timeout_s
+        self._silent_s = 0.0
         self._inbox: deque[BatchReady | End] = deque()
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
@@ -102,7 +106,7 @@ class Consumer:
         ours, theirs = channel()
         specification = descriptor_of(cloudpickle.dumps(config))
         try:
-            self._process = _start(theirs, specification)
+            self._process = start_coordinator(theirs, specification)
         finally:
             theirs.close()
             os.close(specification)
@@ -194,23 +198,22 @@ class Consumer:
     @property
     def waiting(self) -> bool:
         """Whether `poll` would look at something."""
-        if self._failure is not None or self.held == self._slots:
+        if self._failure is not None:
             return False
-        return bool(self._inbox) or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
+        ready = bool(self._inbox) and self.held < self._slots
+        return ready or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
     def poll(self) -> Received | End | None:
         """What is there now; None: nothing, or all slots are in use. Errors as of `next`."""
         if self._failure is not None:
             raise self._failure
         self._return_slots()
-        if self.held == self._slots or self._arena is None:
-            return None
-        while not self._inbox:
-            if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                return None
+        while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
             message = self._take(decode(self._socket.recv()))
             if isinstance(message, BatchReady | End):
                 self._inbox.append(message)
+        if not self._inbox or self.held == self._slots or self._arena is None:
+            return None
         message = self._inbox.popleft()
         if isinstance(message, End):
             return message
@@ -225,6 +228,26 @@ class Consumer:
         """
         self._failure = self._last_words()
         raise self._failure
+
+    def waited(self, seconds: float) -> None:
+        """Nothing has come for so long; a coordinator that is silent is asked whether it is there.
+
+        What counts is time that was waited, not the clock: who was stopped itself blames nobody.
+
+        Raises:
+            ServiceDied: it does not answer; it was killed.
+        """
+        before, self._silent_s = self._silent_s, self._silent_s + seconds
+        if before < self._patience_s <= self._silent_s:
+            self._send(Ping())
+        elif self._silent_s >= 2 * self._patience_s:
+            self._process.kill()
+            self._failure = ServiceDied(
+                f"the coordinator (pid {self._process.pid}) has not answered for "
+                f"{self._patience_s:g} s and was killed: was it stopped, or is the machine out of "
+                "memory? stall_timeout says how long is waited"
+            )
+            raise self._failure
 
     def _next(self, timeout_s: float | None) -> BatchReady | End:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -284,8 +307,8 @@ class Consumer:
     def _wait(self, deadline: float | None) -> AnyMessage:
         """The next message that is not for the log."""
         while True:
-            left = self._left(deadline)
-            ready = dict(self._poller.poll(None if left is None else int(left * 1000) + 1))
+            left_ms = int(self._left(deadline) * 1000) + 1
+            ready = dict(self._poller.poll(left_ms))
             if self._socket in ready:
                 message = self._take(decode(self._socket.recv()))
                 if message is not None:
@@ -298,16 +321,21 @@ class Consumer:
                     "no batch came in time; the service is alive (loader.stats() shows what it "
                     "does). Raise the timeout, or look for slow storage"
                 )
+            else:
+                self.waited(left_ms / 1000)
             self._return_slots()
 
     def _take(self, message: AnyMessage) -> AnyMessage | None:
         """Note what is for the log or the journal; anything else is handed on."""
+        self._silent_s = 0.0
         match message:
             case Notice():
                 if message.of_user:
                     self._journal.log(message.text)
                 else:
                     log.log(message.level, "%s", message.text)
+            case Pong():
+                pass
             case RowsShaped() | BigChunkOpened() | CheckpointKept():
                 self._journal.take(message)
             case StreamFailed():
@@ -317,12 +345,11 @@ class Consumer:
                 return message
         return None
 
-    def _left(self, deadline: float | None) -> float | None:
+    def _left(self, deadline: float | None) -> float:
         """Seconds to wait; short while slots may be given back by another thread meanwhile."""
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if self.held:
-            return LEASE_CHECK_S if left is None else min(left, LEASE_CHECK_S)
-        return left
+        most = LEASE_CHECK_S if self.held else LOOK_S
+        most = min(most, self._patience_s)
+        return most if deadline is None else max(0.0, min(most, deadline - time.monotonic()))
 
     def _last_words(self) -> ChunkdlError:
         """What the coordinator said before it ended."""
@@ -351,30 +378,6 @@ class Consumer:
         self._socket.send(encode(message))
 
 
-def _start(end: socket.socket, specification: int) -> subprocess.Popen[bytes]:
-    """Start the coordinator as a program of its own; the training process is never forked."""
-    descriptors = [end.fileno(), specification]
-    environment = dict(os.environ)
-    # The child must find the same packages, and the modules that user classes were defined in.
-    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, "1")
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "chunkdl_workers.coordinator",
-            str(os.getpid()),
-            *map(str, descriptors),
-        ],
-        pass_fds=descriptors,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-        # Ctrl-C of the terminal is for the training process; the service follows it.
-        process_group=0,
-    )
-
-
 def _stop(
     owner: int,
     process: subprocess.Popen[bytes],
@@ -385,11 +388,6 @@ def _stop(
     """End the service and free what belongs to it; for close(), collection and exit."""
     if os.getpid() != owner:
         return  # a forked child of the training process; the service is not its own
-    end.close()  # the coordinator sees the end of its parent's channel, and ends
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    stop_coordinator(process, end)
     messages.close(0)
     context.term()

@@ -141,7 +141,9 @@ class MergedDL:
         if self._on_node_lost == "raise" or not left:
             raise type(error)(f"node {node.address} is gone: {error}") from error
         node.lost = str(error)
-        log.warning("going on without node %s: %s", node.address, error)
+        # Its connection keeps the error, which would keep the batches that were taken meanwhile.
+        error.__traceback__ = None
+        log.warning("going on without node %s: %s", node.address, node.lost)
         node.loader.close()
 
     def __iter__(self) -> Iterator[Batch]:

@@ -23,7 +23,7 @@ from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefu
 from chunkdl.layouts import Bytes
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.answers import check_joined
-from chunkdl.protocol.messages import Message, Notice, Refuse, Statistics
+from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     ArenaPassed,
@@ -38,8 +38,6 @@ from chunkdl.protocol.service_messages import (
     Leave,
     NextPass,
     PassEnded,
-    Ping,
-    Pong,
     Position,
     Released,
     RowsLie,
@@ -341,6 +339,8 @@ class SessionThread:
             case Detached(reason):
                 raise ServiceRefused(f"the service has ended the session: {reason}")
             case GroupFailed(failure):
+                # Else its place would be kept until it was silent for too long.
+                wire.say(self.leave or Leave(self.arrivals.epoch, self.arrivals.step))
                 raise failure.to_error()
             case Statistics():
                 self.counters.put(message)

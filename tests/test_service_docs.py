@@ -54,7 +54,7 @@ ANSWERS = {
     "PassEnded": "NextPass, if there is to be one",
     "WhoAreYou": "Join",
     "Detached": "nothing; get() raises ServiceRefused",
-    "GroupFailed": "nothing; get() raises what it carries",
+    "GroupFailed": "Leave; get() raises what it carries",
     "Refuse": "nothing; connect() or get() raises ServiceRefused",
 }
 """What follows on a message; on the others nothing does."""

@@ -43,6 +43,8 @@ from chunkdl.protocol.messages import (
     NothingLeft,
     Notice,
     PatientChosen,
+    Ping,
+    Pong,
     Refuse,
     Release,
     RowsEnded,
@@ -263,6 +265,8 @@ class Core:
                 self._places.send(message.patient, message.message)
             case AskStatistics():
                 self._outgoing.say(self.statistics())
+            case Ping():
+                self._outgoing.say(Pong())
             case _:
                 raise ProtocolError(f"the consumer sent {type(message).__name__}")
 

@@ -36,7 +36,7 @@ from chunkdl.coordination.sessions import (
 )
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.protocol.credit import Credit
-from chunkdl.protocol.messages import Message, Refuse, RowsShaped
+from chunkdl.protocol.messages import Message, Ping, Pong, Refuse, RowsShaped
 from chunkdl.protocol.service_messages import (
     AskCatalogue,
     AskService,
@@ -51,8 +51,6 @@ from chunkdl.protocol.service_messages import (
     Operate,
     OperatorAnswer,
     Pause,
-    Ping,
-    Pong,
     Released,
     Resume,
     RowsLie,

@@ -261,6 +261,10 @@ class AskStatistics(Message, frozen=True):
     """Ask for Statistics."""
 
 
+class Ping(Message, frozen=True):
+    """The consumer is there; sent when it has nothing else to say."""
+
+
 # Parent to coordinator, over their private channel.
 
 
@@ -374,6 +378,10 @@ class Statistics(Message, frozen=True):
     slots_free: int
 
 
+class Pong(Message, frozen=True):
+    """Answers Ping."""
+
+
 AnyMessage = (
     SurveyWindow
     | SurveyGrid
@@ -399,6 +407,7 @@ AnyMessage = (
     | Release
     | NextEpoch
     | AskStatistics
+    | Ping
     | MessageToPatient
     | ServiceUp
     | Welcome
@@ -410,4 +419,5 @@ AnyMessage = (
     | Notice
     | StreamFailed
     | Statistics
+    | Pong
 )

@@ -11,7 +11,7 @@ import msgspec
 
 from chunkdl.errors import Failure
 from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.messages import Message, Notice, Refuse, Statistics
+from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
 SERVICE_PROTOCOL_VERSION = 1
 
@@ -84,10 +84,6 @@ class NextPass(Message, frozen=True):
     """Begin the next pass of a grid stream."""
 
     epoch: int
-
-
-class Ping(Message, frozen=True):
-    """The consumer is there; sent when it has nothing else to say."""
 
 
 class Pause(Message, frozen=True):
@@ -233,10 +229,6 @@ class CataloguePage(Message, frozen=True):
     patients: tuple[tuple[int, str, dict[str, int | float | str | bool | None]], ...]
     first_slide: int
     slides: tuple[str, ...]
-
-
-class Pong(Message, frozen=True):
-    """Answers Ping."""
 
 
 class WhoAreYou(Message, frozen=True):

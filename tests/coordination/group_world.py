@@ -13,7 +13,7 @@ from chunkdl.coordination.service_actions import (
 )
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.messages import Message, Refuse
+from chunkdl.protocol.messages import Message, Ping, Refuse
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Attach,
@@ -25,7 +25,6 @@ from chunkdl.protocol.service_messages import (
     Operate,
     OperatorAnswer,
     PassEnded,
-    Ping,
     Position,
     Released,
     Resume,

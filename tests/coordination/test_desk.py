@@ -21,7 +21,7 @@ from chunkdl.coordination.service_actions import (
 )
 from chunkdl.errors import Failure
 from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.messages import Message, Refuse, RowsShaped
+from chunkdl.protocol.messages import Message, Ping, Pong, Refuse, RowsShaped
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     AskCatalogue,
@@ -39,8 +39,6 @@ from chunkdl.protocol.service_messages import (
     Leave,
     Operate,
     OperatorAnswer,
-    Ping,
-    Pong,
     Position,
     Released,
     RowsLie,

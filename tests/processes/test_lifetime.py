@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,6 +141,34 @@ def test_a_murdered_coordinator_is_reported(
         with pytest.raises(ServiceDied, match="SIGKILL"):
             for _ in range(50):
                 loader.get(timeout=60)
+
+
+def test_a_frozen_coordinator_is_reported(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], processes_of_this_run: Processes
+) -> None:
+    """When the service stands still, get() says so after a while, and nothing of it is left."""
+    with LightDL(coordinate_dataset, **{**small_stream, "stall_timeout": 0.5}) as loader:
+        loader.get(timeout=60)
+        for process in processes_of_this_run("coordinator"):
+            process.suspend()
+        with pytest.raises(ServiceDied, match="has not answered"):
+            for _ in range(50):
+                loader.get(timeout=60)
+
+
+def test_a_coordinator_with_nothing_to_say_is_not_taken_for_dead(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """A batch may take longer to make than a coordinator may be silent that is asked."""
+
+    def slowly(pixels: Any) -> Any:
+        time.sleep(0.2)
+        return pixels
+
+    patient = {**small_stream, "stall_timeout": 1.0, "hook_timeout": 60.0}
+    with LightDL(coordinate_dataset, **patient, tfms=slowly) as loader:
+        for _ in range(3):
+            loader.get(timeout=60)
 
 
 def test_workers_that_die_all_the_time_end_the_stream(

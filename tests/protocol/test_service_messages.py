@@ -16,7 +16,13 @@ from chunkdl.plan.shares import Remainder
 from chunkdl.protocol import messages, service_messages
 from chunkdl.protocol.codec import decode, decode_service, encode
 from chunkdl.protocol.messages import AnyMessage, Message
-from chunkdl.protocol.service_messages import Joined, Ping, Position, Released, ServiceMessage
+from chunkdl.protocol.service_messages import (
+    Joined,
+    Leave,
+    Position,
+    Released,
+    ServiceMessage,
+)
 from tests.protocol.test_codec import TEXT, VALUES, WHOLE
 
 KINDS: tuple[type[ServiceMessage], ...] = get_args(ServiceMessage)
@@ -55,7 +61,8 @@ def test_every_message_is_in_one_of_the_two_protocols() -> None:
     own = {
         kind for kind in Message.__subclasses__() if kind.__module__ == service_messages.__name__
     }
-    assert set(KINDS) - own == {messages.Notice, messages.Refuse, messages.Statistics}
+    shared = {messages.Notice, messages.Ping, messages.Pong, messages.Refuse, messages.Statistics}
+    assert set(KINDS) - own == shared
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -100,7 +107,7 @@ def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes) -> None:
 def test_the_protocols_do_not_take_each_others_messages() -> None:
     """A consumer cannot speak to an engine, nor a worker to a service."""
     with pytest.raises(ProtocolError):
-        decode(encode(Ping()))
+        decode(encode(Leave(0, 0)))
     with pytest.raises(ProtocolError):
         decode_service(encode(messages.WorkerReady()))
 

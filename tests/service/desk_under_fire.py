@@ -19,7 +19,7 @@ from chunkdl.errors import ProtocolError
 from chunkdl.plan.rotation import Rotation
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.messages import BatchReady, End, Message
+from chunkdl.protocol.messages import BatchReady, End, Message, Ping
 from chunkdl.protocol.service_messages import (
     Attach,
     CataloguePage,
@@ -28,7 +28,6 @@ from chunkdl.protocol.service_messages import (
     Leave,
     NextPass,
     Pause,
-    Ping,
     Position,
     Released,
     Resume,

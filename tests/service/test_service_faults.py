@@ -72,9 +72,11 @@ def whole_pass(coordinate_dataset: Dataset, small_stream: dict[str, Any]) -> lis
         ("collector", KILL, "on the way"),
         ("loader", STOP, "on the way"),
         ("coordinator", KILL, "on the way"),
+        ("coordinator", STOP, "on the way"),
         ("loader", KILL, "while nobody reads"),
         ("collector", STOP, "while nobody reads"),
         ("coordinator", KILL, "while nobody reads"),
+        ("coordinator", STOP, "while nobody reads"),
     ],
 )
 def test_a_worker_or_the_engine_dies_or_freezes(

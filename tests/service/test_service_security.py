@@ -26,7 +26,7 @@ from chunkdl.errors import ServiceRefused
 from chunkdl.memory.passing import descriptor_of
 from chunkdl.operator import operate
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
-from chunkdl.protocol.messages import Message, Refuse
+from chunkdl.protocol.messages import Message, Ping, Refuse
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Attach,
@@ -36,7 +36,6 @@ from chunkdl.protocol.service_messages import (
     NextPass,
     Operate,
     OperatorAnswer,
-    Ping,
     Released,
     ServiceMessage,
     WhoAreYou,

@@ -113,6 +113,15 @@ class Engine:
             return received.message
         return received
 
+    def waited(self, seconds: float) -> None:
+        """So long has passed for somebody who may wait for it; see `Consumer.waited`.
+
+        Raises:
+            ServiceDied: it does not answer.
+        """
+        if self._consumer is not None:
+            self._consumer.waited(seconds)
+
     def last_words(self) -> None:
         """The service has closed its channel.
 

@@ -144,6 +144,7 @@ class Server:
         self._read: list[tuple[zmq.MessageTracker, FreeBatch | None]] = []
         self._reading: dict[tuple[str, int, int], list[zmq.MessageTracker]] = {}
         self._stopping = 0
+        self._looked_s = 0.0
         self._exit_when_idle = spec.exit_when_idle
         self._drain_until_s: float | None = None
         self._idle_since_s: float | None = None
@@ -171,6 +172,7 @@ class Server:
                 self._desk.tick(now)
                 self._carry_out()
                 self._from_engines()
+                self._look_at_engines(now)
                 self._positions.keep(self._groups, now)
                 if self._is_over(now):
                     return EXIT_FAILED if self._failed == set(self._groups) else EXIT_OK
@@ -296,6 +298,17 @@ class Server:
                         self._groups[name].batch(engine.number, message)
                     self._carry_out()
             except ChunkdlError as error:
+                self._engine_failed(name, error)
+
+    def _look_at_engines(self, now_s: float) -> None:
+        """Have one replaced that stands still."""
+        if now_s - self._looked_s < TICK_S:
+            return
+        self._looked_s = now_s
+        for name, engine in self._engines.items():
+            try:
+                engine.waited(TICK_S)
+            except ServiceDied as error:
                 self._engine_failed(name, error)
 
     def _engine_failed(self, name: str, error: ChunkdlError) -> None:
