@@ -7,12 +7,8 @@ thread at a time; `LightDL` holds a lock around it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
-import socket
-import subprocess
 import time
 import weakref
 from collections import deque
@@ -20,16 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import cloudpickle
 import zmq
 
 from chunkdl.config import ServiceConfig
-from chunkdl.coordinator_process import STOP_TIMEOUT_S, start_coordinator, stop_coordinator
+from chunkdl.coordinator_process import CoordinatorProcess
 from chunkdl.errors import ChunkdlError, GetTimeout, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
 from chunkdl.layouts import Bytes
 from chunkdl.memory.arena import Arena
-from chunkdl.memory.passing import channel, descriptor_of, receive, send
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import (
     PROTOCOL_VERSION,
@@ -49,7 +43,6 @@ from chunkdl.protocol.messages import (
     Refuse,
     Release,
     RowsShaped,
-    ServiceUp,
     Statistics,
     StreamFailed,
     Welcome,
@@ -57,6 +50,7 @@ from chunkdl.protocol.messages import (
 
 START_TIMEOUT_S = 60.0
 """For the coordinator to come up: a Python start and the allocation of the arenas."""
+TOO_LATE = f"the coordinator did not come up within {START_TIMEOUT_S:.0f} s"
 LOOK_S = 1.0
 """A wait is counted in pieces of at most that, seconds."""
 LEASE_CHECK_S = 0.5
@@ -84,12 +78,13 @@ class Consumer:
     Args:
         config: of the service that is started.
         journal: takes the reports of the service.
+        wait: until the session is open; else `poll` opens it.
 
     Raises:
         ChunkdlError: the service could not start; the cause is told.
     """
 
-    def __init__(self, config: ServiceConfig, journal: Journal) -> None:
+    def __init__(self, config: ServiceConfig, journal: Journal, *, wait: bool = True) -> None:
         self._journal = journal
         self._slots = config.run.batch_slots
         self._released: deque[Release] = deque()
@@ -103,26 +98,27 @@ class Consumer:
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
         """Of the memory that the batches lie in, until `close`."""
-        ours, theirs = channel()
-        specification = descriptor_of(cloudpickle.dumps(config))
-        try:
-            self._process = start_coordinator(theirs, specification)
-        finally:
-            theirs.close()
-            os.close(specification)
-        self._channel = ours
+        self.is_open = False
+        """The session is open; until then only `poll` may be called."""
+        self._config = config
+        self._process = CoordinatorProcess(config)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(ours.fileno(), zmq.POLLIN)
-        self._descriptors = self._socket.fileno(), ours.fileno()
+        line = self._process.channel.fileno()
+        self._poller.register(line, zmq.POLLIN)
+        self._descriptors = self._socket.fileno(), line
         self._stop = weakref.finalize(
-            self, _stop, os.getpid(), self._process, ours, self._socket, self._context
+            self, _stop, os.getpid(), self._process, self._socket, self._context
         )
+        if not wait:
+            return
         try:
-            self._arena = self._join(config)
+            if not self._come_up(START_TIMEOUT_S):
+                raise ServiceDied(TOO_LATE)
+            self._greeted(self._wait(time.monotonic() + START_TIMEOUT_S))
         except BaseException:
             self.close()
             raise
@@ -132,33 +128,26 @@ class Consumer:
         """Process id of the coordinator."""
         return self._process.pid
 
-    def _join(self, config: ServiceConfig) -> Arena:
-        """Wait for the service to come up and open the session."""
-        self._channel.settimeout(START_TIMEOUT_S)
-        try:
-            data, descriptors = receive(self._channel, descriptors=1)
-        except TimeoutError:
-            raise ServiceDied(
-                f"the coordinator did not come up within {START_TIMEOUT_S:.0f} s"
-            ) from None
-        if not data:
-            raise self._died()
-        message = decode(data)
-        if isinstance(message, StreamFailed):
-            raise message.failure.to_error()
-        if not isinstance(message, ServiceUp):
-            raise ProtocolError(f"the coordinator began with {type(message).__name__}")
-        self.arena_descriptor = descriptors[0]
-        self._free = weakref.finalize(self, os.close, descriptors[0])
-        arena = Arena(descriptors[0], config.run.batch_slots, config.run.batch_slot_bytes)
-        self._socket.connect(message.endpoint)
+    def _come_up(self, timeout_s: float) -> bool:
+        """Say hello to a coordinator that is up; False: it is not, in that time."""
+        up = self._process.come_up(timeout_s)
+        if up is None:
+            return False
+        endpoint, self.arena_descriptor = up
+        self._free = weakref.finalize(self, os.close, self.arena_descriptor)
+        config = self._config
+        run = config.run
+        self._arena = Arena(self.arena_descriptor, run.batch_slots, run.batch_slot_bytes)
+        self._socket.connect(endpoint)
         self._send(Hello(PROTOCOL_VERSION, config.token, config.plan_hash, self._slots))
-        answer = self._wait(time.monotonic() + START_TIMEOUT_S)
+        return True
+
+    def _greeted(self, answer: AnyMessage) -> None:
         if isinstance(answer, Refuse):
             raise ProtocolError(f"the service refused the session: {answer.reason}")
         if not isinstance(answer, Welcome):
             raise ProtocolError(f"the service answered Hello with {type(answer).__name__}")
-        return arena
+        self.is_open = True
 
     def next(self, timeout_s: float | None) -> Received | End:
         """The next batch, or the end of the pass; blocks until it is there.
@@ -203,7 +192,7 @@ class Consumer:
         ready = bool(self._inbox) and self.held < self._slots
         return ready or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
-    def poll(self) -> Received | End | None:
+    def poll(self) -> Received | End | Statistics | None:
         """What is there now; None: nothing, or all slots are in use. Errors as of `next`."""
         if self._failure is not None:
             raise self._failure
@@ -212,6 +201,10 @@ class Consumer:
             message = self._take(decode(self._socket.recv()))
             if isinstance(message, BatchReady | End):
                 self._inbox.append(message)
+            elif isinstance(message, Statistics):
+                return message
+            elif message is not None and not self.is_open:
+                self._greeted(message)
         if not self._inbox or self.held == self._slots or self._arena is None:
             return None
         message = self._inbox.popleft()
@@ -220,13 +213,16 @@ class Consumer:
         self.held += 1
         return Received(message, self._arena.slot(message.slot))
 
-    def hear_end(self) -> None:
-        """The channel has become readable.
+    def hear_channel(self) -> None:
+        """The channel has become readable: the service is up, or has ended.
 
         Raises:
-            ChunkdlError: the service has ended, and why.
+            ChunkdlError: it has ended, and why.
         """
-        self._failure = self._last_words()
+        if self._arena is None:
+            self._come_up(0.0)
+            return
+        self._failure = self._process.last_words()
         raise self._failure
 
     def waited(self, seconds: float) -> None:
@@ -238,16 +234,22 @@ class Consumer:
             ServiceDied: it does not answer; it was killed.
         """
         before, self._silent_s = self._silent_s, self._silent_s + seconds
-        if before < self._patience_s <= self._silent_s:
+        if not self.is_open:
+            if self._silent_s >= START_TIMEOUT_S:
+                self._give_up(TOO_LATE)
+        elif before < self._patience_s <= self._silent_s:
             self._send(Ping())
         elif self._silent_s >= 2 * self._patience_s:
-            self._process.kill()
-            self._failure = ServiceDied(
-                f"the coordinator (pid {self._process.pid}) has not answered for "
-                f"{self._patience_s:g} s and was killed: was it stopped, or is the machine out of "
-                "memory? stall_timeout says how long is waited"
+            self._give_up(
+                f"the coordinator (pid {self.pid}) has not answered for {self._patience_s:g} s and "
+                "was killed: was it stopped, or is the machine out of memory? stall_timeout says "
+                "how long is waited"
             )
-            raise self._failure
+
+    def _give_up(self, why: str) -> None:
+        self._process.kill()
+        self._failure = ServiceDied(why)
+        raise self._failure
 
     def _next(self, timeout_s: float | None) -> BatchReady | End:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -279,15 +281,16 @@ class Consumer:
     def send_message(self, patient: int, note: bytes) -> None:
         """Leave a pickled message for the next load of a patient."""
         # Over the private channel: what comes from a socket is never unpickled.
-        try:
-            send(self._channel, encode(MessageToPatient(patient, note)))
-        except OSError:
-            raise self._died() from None
+        self._process.tell(MessageToPatient(patient, note))
+
+    def ask_statistics(self) -> None:
+        """Have `poll` return the counters of the service when they come."""
+        self._send(AskStatistics())
 
     def statistics(self, timeout_s: float) -> Statistics:
         """Counters of the service; batches that come before the answer are kept for `next`."""
         self._return_slots()
-        self._send(AskStatistics())
+        self.ask_statistics()
         deadline = time.monotonic() + timeout_s
         while not isinstance(message := self._wait(deadline), Statistics):
             if not isinstance(message, BatchReady | End):
@@ -314,7 +317,7 @@ class Consumer:
                 if message is not None:
                     return message
             elif ready:
-                self._failure = self._last_words()
+                self._failure = self._process.last_words()
                 raise self._failure
             elif deadline is not None and time.monotonic() >= deadline:
                 raise GetTimeout(
@@ -351,24 +354,6 @@ class Consumer:
         most = min(most, self._patience_s)
         return most if deadline is None else max(0.0, min(most, deadline - time.monotonic()))
 
-    def _last_words(self) -> ChunkdlError:
-        """What the coordinator said before it ended."""
-        with contextlib.suppress(OSError):
-            data, _ = receive(self._channel)
-            if data and isinstance(message := decode(data), StreamFailed):
-                return message.failure.to_error()
-        return self._died()
-
-    def _died(self) -> ServiceDied:
-        try:
-            code = self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            return ServiceDied("the coordinator closed its channel but still runs")
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        return ServiceDied(
-            f"the coordinator (pid {self._process.pid}) {how}; what it wrote to stderr says more"
-        )
-
     def _return_slots(self) -> None:
         while self._released:
             self._send(self._released.popleft())
@@ -380,14 +365,13 @@ class Consumer:
 
 def _stop(
     owner: int,
-    process: subprocess.Popen[bytes],
-    end: socket.socket,
+    process: CoordinatorProcess,
     messages: zmq.Socket[bytes],
     context: zmq.Context[zmq.Socket[bytes]],
 ) -> None:
     """End the service and free what belongs to it; for close(), collection and exit."""
     if os.getpid() != owner:
         return  # a forked child of the training process; the service is not its own
-    stop_coordinator(process, end)
+    process.stop()
     messages.close(0)
     context.term()

@@ -1,19 +1,121 @@
-"""The coordinator of an embedded service, as a process of the training process."""
+"""The coordinator of an embedded service, as a process: started, heard over its channel, ended.
+
+The private channel carries what must not come from a socket, and its end of file is the death of
+whoever is at the other end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
+import signal
 import subprocess
 import sys
+
+import cloudpickle
+
+from chunkdl.config import ServiceConfig
+from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
+from chunkdl.memory.passing import channel, descriptor_of, receive, send
+from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.messages import Message, ServiceUp, StreamFailed
 
 STOP_TIMEOUT_S = 5.0
 """For the service to end when it is told to, before it is killed."""
 
 
-def start_coordinator(end: socket.socket, specification: int) -> subprocess.Popen[bytes]:
-    """Start the coordinator as a program of its own; the training process is never forked."""
-    descriptors = [end.fileno(), specification]
+class CoordinatorProcess:
+    """A coordinator that is started, as a program of its own: the training is never forked.
+
+    Args:
+        config: of its service.
+    """
+
+    def __init__(self, config: ServiceConfig) -> None:
+        ours, theirs = channel()
+        specification = descriptor_of(cloudpickle.dumps(config))
+        try:
+            self._process = _start([theirs.fileno(), specification])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(specification)
+        self.channel = ours
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def come_up(self, timeout_s: float) -> tuple[str, int] | None:
+        """Endpoint of its socket and descriptor of its batch arena; None: not in that time.
+
+        Raises:
+            ChunkdlError: it could not start; the cause is told.
+        """
+        self.channel.settimeout(timeout_s)
+        try:
+            data, descriptors = receive(self.channel, descriptors=1)
+        except (TimeoutError, BlockingIOError):
+            return None
+        if not data:
+            raise self.died()
+        message = decode(data)
+        if isinstance(message, StreamFailed):
+            raise message.failure.to_error()
+        if not isinstance(message, ServiceUp):
+            raise ProtocolError(f"the coordinator began with {type(message).__name__}")
+        return message.endpoint, descriptors[0]
+
+    def tell(self, message: Message) -> None:
+        """Say something over the channel.
+
+        Raises:
+            ServiceDied: it is gone.
+        """
+        self.channel.settimeout(None)
+        try:
+            send(self.channel, encode(message))
+        except OSError:
+            raise self.died() from None
+
+    def last_words(self) -> ChunkdlError:
+        """What it said before it ended; its channel is readable."""
+        with contextlib.suppress(OSError):
+            data, _ = receive(self.channel)
+            if data and isinstance(message := decode(data), StreamFailed):
+                return message.failure.to_error()
+        return self.died()
+
+    def died(self) -> ServiceDied:
+        """How it has ended."""
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return ServiceDied("the coordinator closed its channel but still runs")
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return ServiceDied(
+            f"the coordinator (pid {self.pid}) {how}; what it wrote to stderr says more"
+        )
+
+    def kill(self) -> None:
+        """End it at once; the kernel ends its workers."""
+        self._process.kill()
+
+    def stop(self) -> None:
+        """Have it end, and wait until it and its workers are gone."""
+        # It sees the end of its parent's channel.
+        self.channel.close()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _start(descriptors: list[int]) -> subprocess.Popen[bytes]:
     environment = dict(os.environ)
     # The child must find the same packages, and the modules that user classes were defined in.
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
@@ -33,13 +135,3 @@ def start_coordinator(end: socket.socket, specification: int) -> subprocess.Pope
         # Ctrl-C of the terminal is for the training process; the service follows it.
         process_group=0,
     )
-
-
-def stop_coordinator(process: subprocess.Popen[bytes], end: socket.socket) -> None:
-    """Let the service end, which closing its channel tells it; kill it where it does not."""
-    end.close()  # the coordinator sees the end of its parent's channel, and ends
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

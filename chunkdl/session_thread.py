@@ -286,8 +286,8 @@ class SessionThread:
             if session == self.arrivals.session:
                 self.arrivals.held.discard(number)
                 numbers.append(number)
-            else:
-                self._release_kept(session, number)
+            # Until it is let in again, the present session is the one that was put aside.
+            self._release_kept(session, number)
         if self.arrivals.joined is None or not wire.joined:
             return
         said = False

@@ -21,7 +21,6 @@ from chunkdl.coordination.service_actions import (
     Peer,
     Say,
     ServiceAction,
-    StartEngine,
 )
 from chunkdl.coordination.sessions import (
     OVER,
@@ -106,10 +105,7 @@ class Desk:
     def take(self) -> list[ServiceAction]:
         """The actions since the last call, those of the groups among them."""
         for group in self._groups.values():
-            for action in group.take():
-                self._actions.append(action)
-                if isinstance(action, StartEngine):
-                    self._pass_arenas(action.group)
+            self._actions += group.take()
         actions, self._actions = self._actions, []
         return actions
 
@@ -306,7 +302,8 @@ class Desk:
                 return
         self._set_flow(session)
 
-    def _pass_arenas(self, group: str) -> None:
+    def engine_up(self, group: str) -> None:
+        """An engine of a group has begun: its local members get its memory."""
         for session in self.sessions.values():
             if session.group == group and session.lease is not None and session.state not in OVER:
                 self._actions.append(PassArena(group, session.lease))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -107,6 +108,21 @@ def test_ranks_that_are_all_there_load_a_state_one_after_the_other(
         three[2].load_state_dict({**state, "position": {**state["position"], "left": {"tail": 7}}})
     for loader in three:
         loader.close()
+
+
+def test_who_leaves_while_the_service_sleeps_has_left_all_the_same(
+    start: Start, row_reference: tuple[str, ...]
+) -> None:
+    """What it said last is heard before the news that it is gone; its rank goes on behind it."""
+    service, address = start()
+    loader = connect(address, rank=0, world_size=1)
+    rows = rows_of(loader, 5)
+    service.process.send_signal(signal.SIGSTOP)
+    loader.close()
+    service.process.send_signal(signal.SIGCONT)
+    with connect(address, rank=0, world_size=1) as successor:
+        rows += rows_of(successor, 5)
+    assert rows == list(row_reference[: 10 * 16])
 
 
 def test_who_comes_later_takes_over_where_the_departed_left_off(

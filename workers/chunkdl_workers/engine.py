@@ -22,7 +22,6 @@ WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_DEATHS = 5
 """In that time that are made good."""
-STATISTICS_TIMEOUT_S = 5.0
 
 log = logging.getLogger("chunkdl.service")
 
@@ -67,22 +66,18 @@ class Engine:
     @property
     def arena(self) -> tuple[int, int, int] | None:
         """Descriptor, slots and size of a slot of the batches' memory; None while nothing runs."""
-        if self._consumer is None:
+        if self._consumer is None or not self._consumer.is_open:
             return None
         run = self._config.run
         return self._consumer.arena_descriptor, run.batch_slots, run.batch_slot_bytes
 
     def start(self, number: int, cursor: Cursor) -> None:
-        """End the one that runs and begin there; takes about a second.
-
-        Raises:
-            ChunkdlError: it could not start.
-        """
+        """End the one that runs and begin there; it is up when there is an `arena`."""
         self.stop()
         config = dataclasses.replace(self._config, cursor=cursor.to_dict())
         self._journal = self._new_journal(config.cursor)
         self.number = number
-        self._consumer = Consumer(config, self._journal)
+        self._consumer = Consumer(config, self._journal, wait=False)
 
     def stop(self) -> None:
         """End the one that runs, if one does."""
@@ -99,8 +94,8 @@ class Engine:
             self._deaths.popleft()
         return len(self._deaths) <= MOST_DEATHS
 
-    def poll(self) -> BatchReady | End | None:
-        """A batch or the end of a pass, if it is there.
+    def poll(self) -> BatchReady | End | Statistics | None:
+        """A batch, the end of a pass or the counters that were asked for, if they are there.
 
         Raises:
             ChunkdlError: the stream failed, or the service died.
@@ -122,14 +117,14 @@ class Engine:
         if self._consumer is not None:
             self._consumer.waited(seconds)
 
-    def last_words(self) -> None:
-        """The service has closed its channel.
+    def hear_channel(self) -> None:
+        """Its channel has become readable: it is up, or has ended.
 
         Raises:
             ChunkdlError: why, if it is so.
         """
         if self._consumer is not None:
-            self._consumer.hear_end()
+            self._consumer.hear_channel()
 
     def rows(self, slot: int, first: int, rows: int) -> tuple[Bytes, Bytes]:
         """Records and data of some rows of the batch in a slot, as bytes there; borrowed."""
@@ -163,12 +158,12 @@ class Engine:
         if self._consumer is not None:
             self._consumer.next_epoch(epoch)
 
-    def statistics(self) -> Statistics:
-        """Its counters.
+    def ask_statistics(self) -> None:
+        """Have `poll` return its counters.
 
         Raises:
-            ChunkdlError: it does not run, or does not answer.
+            ChunkdlError: it does not run.
         """
-        if self._consumer is None:
+        if self._consumer is None or not self._consumer.is_open:
             raise ChunkdlError("the engine does not run")
-        return self._consumer.statistics(STATISTICS_TIMEOUT_S)
+        self._consumer.ask_statistics()

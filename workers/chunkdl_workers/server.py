@@ -24,7 +24,6 @@ import zmq
 
 from chunkdl.coordination.desk import Desk
 from chunkdl.coordination.group import Group
-from chunkdl.coordination.readers import GroupFacts
 from chunkdl.coordination.service_actions import (
     AskEngine,
     BeginPass,
@@ -38,74 +37,45 @@ from chunkdl.coordination.service_actions import (
     StartEngine,
     Tell,
 )
-from chunkdl.coordination.sessions import DeskFacts, addressed
+from chunkdl.coordination.sessions import addressed
 from chunkdl.errors import ChunkdlError, Failure, ProtocolError, ServiceDied
 from chunkdl.memory.passing import content_of, receive, send
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.codec import encode
-from chunkdl.protocol.messages import End, Notice, ServiceUp, StreamFailed
+from chunkdl.protocol.messages import (
+    BatchReady,
+    End,
+    Message,
+    Notice,
+    ServiceUp,
+    Statistics,
+    StreamFailed,
+)
 from chunkdl.protocol.service_messages import (
     ArenaPassed,
     Delivered,
     LeaseOpened,
     Position,
 )
-from chunkdl.service_spec import GroupSpec, ServiceSpec
+from chunkdl.service_spec import ServiceSpec
 from chunkdl_workers import process
 from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import AddressInUse, Doors
 from chunkdl_workers.engine import Engine
 from chunkdl_workers.position_file import PositionFile
+from chunkdl_workers.service_facts import desk_facts, group_facts
 from chunkdl_workers.service_log import write_log
 from chunkdl_workers.systemd import Notifier
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 0, 1, 2, 3
 IDLE_S = 1.0
 """Without a consumer, before a service that is to end with the last one does."""
+LAST_WORDS_S = 0.1
+"""What somebody has said before it left may come by ZeroMQ so much later than the news of it."""
 TICK_S = 0.5
 """How often the silence of consumers is looked at, while there are any."""
 
 log = logging.getLogger("chunkdl.service")
-
-
-def group_facts(spec: ServiceSpec, group: GroupSpec) -> GroupFacts:
-    """What a group has to know."""
-    stream = spec.config.stream
-    return GroupFacts(
-        name=group.name,
-        broadcast=group.mode == "broadcast",
-        max_lag_batches=group.max_lag_batches,
-        detach=group.laggard == "detach",
-        patience_s=spec.silent_s,
-        batch_rows=stream.batch_size,
-        row_bytes=spec.config.run.batch_slot_bytes // stream.batch_size,
-        most_rows=(spec.config.run.batch_slots - 2) * stream.batch_size,
-        finite=stream.grid,
-        drop_last=stream.drop_last,
-        plan_hash=spec.config.plan_hash,
-        seed=stream.seed,
-    )
-
-
-def desk_facts(spec: ServiceSpec) -> DeskFacts:
-    """What the desk has to know."""
-    stream = spec.config.stream
-    return DeskFacts(
-        plan_hash=spec.config.rows_hash,
-        seed=stream.seed,
-        batch_rows=stream.batch_size,
-        smallchunk_px=stream.smallchunk_px,
-        plain=stream.rows == "plain",
-        patients=len(spec.patients),
-        slides=len(spec.config.slides),
-        max_consumers=spec.max_consumers,
-        credit_batches=spec.credit_batches,
-        credit_bytes=spec.credit_bytes,
-        silent_s=spec.silent_s,
-        grace_s=spec.grace_s,
-        batch_slots=spec.config.run.batch_slots,
-        most_calls=stream.most_calls,
-    )
 
 
 class Server:
@@ -141,6 +111,9 @@ class Server:
             doors.local,
         )
         self._failed: set[str] = set()
+        self._up: dict[str, int] = {}
+        self._gone: dict[int, float] = {}
+        self._asking: dict[str, list[str]] = {name: [] for name in self._groups}
         self._read: list[tuple[zmq.MessageTracker, FreeBatch | None]] = []
         self._reading: dict[tuple[str, int, int], list[zmq.MessageTracker]] = {}
         self._stopping = 0
@@ -169,6 +142,7 @@ class Server:
                     self._take_in(source)
                 self._from_doors()
                 now = time.monotonic()
+                self._bury(now)
                 self._desk.tick(now)
                 self._carry_out()
                 self._from_engines()
@@ -184,7 +158,8 @@ class Server:
         """Sleep until something happens or has to be looked at; the descriptors that tell so."""
         # Made anew each time: engines come and go, and the numbers of their descriptors come again.
         poll = select.poll()
-        wanted = {self._woken.fileno(), *self._doors.listeners, *self._doors.leases}
+        wanted = {self._woken.fileno(), *self._doors.listeners}
+        wanted.update(self._doors.leases.keys() - self._gone.keys())
         wanted.update(self._doors.descriptors)
         for engine in self._engines.values():
             wanted.update(engine.descriptors)
@@ -205,6 +180,8 @@ class Server:
         ending = self._drain_until_s is not None or self._idle_since_s is not None
         if self._desk.sessions or self._read or ending:
             waits.append(TICK_S)
+        if self._gone:
+            waits.append(LAST_WORDS_S)
         return min(waits, default=None)
 
     def _is_over(self, now_s: float) -> bool:
@@ -259,8 +236,7 @@ class Server:
                 self._doors.pass_on(lease, LeaseOpened(self._desk.lease_opened(lease)))
         elif source in self._doors.leases:
             if self._doors.is_over(source):
-                self._doors.close_lease(source)
-                self._desk.lease_lost(source)
+                self._gone[source] = time.monotonic()
         elif self._parent is not None and source == self._parent.fileno():
             if not receive(self._parent)[0]:
                 log.info("whoever started the service has ended; it ends with the last consumer")
@@ -273,9 +249,17 @@ class Server:
         for name, engine in self._engines.items():
             if len(engine.descriptors) > 1 and source == engine.descriptors[1]:
                 try:
-                    engine.last_words()
+                    engine.hear_channel()
                 except ChunkdlError as error:
                     self._engine_failed(name, error)
+
+    def _bury(self, now_s: float) -> None:
+        """End the sessions of lease connections that are over, once they cannot say any more."""
+        for lease, since_s in tuple(self._gone.items()):
+            if now_s - since_s >= LAST_WORDS_S:
+                del self._gone[lease]
+                self._doors.close_lease(lease)
+                self._desk.lease_lost(lease)
 
     def _from_doors(self) -> None:
         for peer, message in self._doors.messages():
@@ -289,16 +273,27 @@ class Server:
     def _from_engines(self) -> None:
         for name, engine in self._engines.items():
             try:
-                while (message := engine.poll()) is not None:
+                while (message := self._poll(name, engine)) is not None:
                     if engine.shape is not None and name not in self._desk.shapes:
                         self._desk.shaped(name, engine.shape)
-                    if isinstance(message, End):
+                    if isinstance(message, Statistics):
+                        self._answer(name, message)
+                    elif isinstance(message, End):
                         self._groups[name].end(engine.number, message)
                     else:
                         self._groups[name].batch(engine.number, message)
                     self._carry_out()
             except ChunkdlError as error:
                 self._engine_failed(name, error)
+
+    def _poll(self, name: str, engine: Engine) -> BatchReady | End | Statistics | None:
+        """What the engine of a group has; its memory is passed before the first batch in it."""
+        message = engine.poll()
+        if engine.arena is not None and self._up.get(name) != engine.number:
+            self._up[name] = engine.number
+            self._desk.engine_up(name)
+            self._carry_out()
+        return message
 
     def _look_at_engines(self, now_s: float) -> None:
         """Have one replaced that stands still."""
@@ -316,6 +311,9 @@ class Server:
         # A coordinator that was killed is replaced; a stream that cannot go on stays where it is.
         again = engine.died(time.monotonic()) and isinstance(error, ServiceDied)
         log.warning("the engine of group %s: %s", name, error)
+        asking, self._asking[name] = self._asking[name], []
+        for session in asking:
+            self._say(session, Notice(logging.WARNING, f"the engine was lost: {error}"))
         if again:
             self._groups[name].engine_lost()
         else:
@@ -350,6 +348,7 @@ class Server:
             case PassArena(group, lease):
                 self._pass_arena(group, lease)
             case CloseLease(lease):
+                self._gone.pop(lease, None)
                 self._doors.close_lease(lease)
             case AskEngine(group, session):
                 self._ask(group, session)
@@ -424,13 +423,21 @@ class Server:
                 engine.free(action.epoch, action.batch)
 
     def _ask(self, group: str, name: str) -> None:
-        session = self._desk.sessions.get(name)
-        if session is None:
-            return
         try:
-            self._doors.say(session.peer, self._engines[group].statistics())
+            self._engines[group].ask_statistics()
+            self._asking[group].append(name)
         except ChunkdlError as error:
-            self._doors.say(session.peer, Notice(logging.WARNING, str(error)))
+            self._say(name, Notice(logging.WARNING, str(error)))
+
+    def _answer(self, group: str, counted: Statistics) -> None:
+        asking, self._asking[group] = self._asking[group], []
+        for name in asking:
+            self._say(name, counted)
+
+    def _say(self, name: str, message: Message) -> None:
+        session = self._desk.sessions.get(name)
+        if session is not None:
+            self._doors.say(session.peer, message)
 
 
 def main() -> None:
