@@ -99,7 +99,8 @@ class LightDL:
         num_loaders, num_collectors: processes; from the number of cores by default.
         mask_cache: folder of the tissue mask cache; the user's cache folder by default.
         cpu_affinity: cores that the processes may use.
-        stall_timeout: seconds after which a worker that is silent over its work is replaced.
+        stall_timeout: seconds after which a worker that is silent over its work is replaced, and
+            a coordinator that is silent is asked; without an answer for as long again it is dead.
         hook_timeout: seconds that one call of the user's code may take; none without.
         max_restarts: worker deaths within a minute that are made good.
         pin_memory: copy batches into page-locked memory; by default where CUDA is there.

@@ -123,8 +123,13 @@ class Wire:
             return None
         try:
             credentials = lease.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            if not data or struct.unpack("3i", credentials)[1] not in (os.getuid(), 0):
+            owner = struct.unpack("3i", credentials)[1]
+            if owner != os.getuid() and (owner or not data):
                 raise ServiceRefused(f"the service at {address} belongs to another user")
+            if not data:
+                # It ends just now, or has as many lease connections as it takes.
+                lease.close()
+                return None
             opened = decode_service(data)
             if not isinstance(opened, LeaseOpened):
                 raise ProtocolError(f"the lease socket began with {type(opened).__name__}")

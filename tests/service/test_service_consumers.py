@@ -335,7 +335,7 @@ def test_sigterm_lets_consumers_finish(
     """No more consumers and no more batches; it ends with status 0 when all is given back."""
     both = addresses(socket_folder)
     service, _ = start(binds=both)
-    with joined(both, reconnect_timeout=1.0) as ranks:
+    with joined(both, reconnect_timeout=3.0) as ranks:
         rows = steps_of(ranks, 3)
         assert eventually(lambda: were_sent(both[0], 3 + 4))
         service.process.send_signal(signal.SIGTERM)
@@ -357,7 +357,7 @@ def test_a_second_sigterm_ends_at_once(
     """Without waiting for what is out, which stays readable for those who have it."""
     both = addresses(socket_folder)
     service, _ = start(binds=both, drain_s=1000.0)
-    with connect(both[0], rank=0, world_size=1, reconnect_timeout=1.0) as loader:
+    with connect(both[0], rank=0, world_size=1, reconnect_timeout=3.0) as loader:
         batch = loader.next_batch(60, copy=False)
         service.process.send_signal(signal.SIGTERM)
         assert eventually(lambda: operate(both[0], "status")["draining"])

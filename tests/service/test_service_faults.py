@@ -139,7 +139,7 @@ def test_a_worker_or_the_engine_dies_or_freezes_during_a_drain(
     """Both ranks still get what was sent to them, and the service ends with status 0."""
     both = addresses(socket_folder)
     service, _ = start(binds=both)
-    with joined(both, reconnect_timeout=1.0) as ranks:
+    with joined(both, reconnect_timeout=3.0) as ranks:
         rows = steps_of(ranks, 3)
         assert eventually(lambda: were_sent(both[0], 3 + 4))
         operate(both[1], "drain")
