@@ -55,23 +55,24 @@ class TcpProxy:
     def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(PART_BYTES):
-                target.sendall(data)
-                if counted and self._is_due(len(data)):
+                passes = self._passes(len(data)) if counted else len(data)
+                target.sendall(data[:passes])
+                if passes < len(data):
                     self.cut()
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def _is_due(self, size: int) -> bool:
+    def _passes(self, size: int) -> int:
+        """How many of so many bytes come through before the cut."""
         with self._lock:
+            if self._cut_after is not None and self.passed_bytes + size > self._cut_after:
+                size, self._cut_after = self._cut_after - self.passed_bytes, None
             self.passed_bytes += size
-            due = self._cut_after is not None and self.passed_bytes >= self._cut_after
-            if due:
-                self._cut_after = None
-            return due
+            return size
 
     def cut_after(self, more_bytes: int) -> None:
-        """Cut all connections when the service has sent so many bytes more."""
+        """Cut all connections behind exactly so many bytes more of the service."""
         with self._lock:
             self._cut_after = self.passed_bytes + more_bytes
 

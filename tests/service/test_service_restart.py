@@ -197,6 +197,22 @@ def test_the_network_is_cut_again_and_again(
     assert rows == list(row_reference[: len(rows)])
 
 
+def test_the_network_is_cut_while_somebody_joins(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...]
+) -> None:
+    """In the handshake, in the answer, behind it: the rank is its own, and each row comes once."""
+    local, tcp = addresses(socket_folder)
+    start(binds=(local, tcp))
+    rows: list[str] = []
+    for size in range(40, 520, 60):
+        with TcpProxy(tcp) as proxy:
+            proxy.cut_after(size)
+            with connect(proxy.address, rank=0, world_size=1) as loader:
+                rows += steps_of([loader], 3)
+            assert proxy.cuts
+    assert rows == list(row_reference[: len(rows)])
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["of the messages", "of the bytes"])
 def test_one_of_the_two_connections_is_cut(
     start: Start, socket_folder: Path, row_reference: tuple[str, ...], number: int
