@@ -298,6 +298,10 @@ class Consumer:
             self._inbox.append(message)
         return message
 
+    def kill(self) -> None:
+        """End the service at once; `close` has still to be called."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the service; waits until its processes are gone. Closing twice is no error."""
         self._stop()

@@ -35,7 +35,7 @@ from chunkdl.protocol.service_messages import (
 from chunkdl.service_addresses import lease_address
 
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
-"""Of ZeroMQ itself, as of the service."""
+"""Of ZeroMQ itself."""
 ARENA_TIMEOUT_S = 10.0
 """For memory that was announced to be passed."""
 KEPT_ARENAS = 2
@@ -160,6 +160,8 @@ class Wire:
             # A network that is gone without a word, on a connection that is only listened to.
             end.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
             end.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+            # The service does the same to a consumer that is frozen.
+            end.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
             self._monitors.append(end.get_monitor_socket())
             self._poller.register(self._monitors[-1], zmq.POLLIN)
         return end

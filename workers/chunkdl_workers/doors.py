@@ -26,8 +26,12 @@ from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
 from chunkdl.service_spec import Keys
 
-HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
-"""Of ZeroMQ itself: a connection whose other end is frozen is closed, and what it holds is free."""
+GONE_MS = 30_000
+"""A connection whose other end is frozen, or gone without a word, is closed after so long, and what
+it holds is free. The heartbeats are the consumers': libzmq 4.3.5 aborts the process where its own
+is due on a connection that is lost while its messages wait to be read."""
+KEEPALIVE_S = (10, 5, 4)
+"""Of TCP: idle, interval, and how many probes."""
 WAITING_MESSAGES = 64
 """Of one peer, that were not looked at yet."""
 SENT_MESSAGES = 2048
@@ -91,9 +95,12 @@ class Doors:
             (zmq.SNDHWM, SENT_MESSAGES),
             (zmq.RCVHWM, WAITING_MESSAGES),
             (zmq.LINGER, LINGER_MS),
-            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
-            (zmq.HANDSHAKE_IVL, HEARTBEAT_TIMEOUT_MS),
+            (zmq.HANDSHAKE_IVL, GONE_MS),
+            (zmq.TCP_MAXRT, GONE_MS),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S[0]),
+            (zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_S[1]),
+            (zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_S[2]),
         ):
             router.setsockopt(option, value)
         if not local:

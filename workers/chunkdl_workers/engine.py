@@ -73,22 +73,28 @@ class Engine:
 
     def start(self, number: int, cursor: Cursor) -> None:
         """End the one that runs and begin there; it is up when there is an `arena`."""
-        self.stop()
+        self.stop(at_once=True)
         config = dataclasses.replace(self._config, cursor=cursor.to_dict())
         self._journal = self._new_journal(config.cursor)
         self.number = number
         self._consumer = Consumer(config, self._journal, wait=False)
 
-    def stop(self) -> None:
-        """End the one that runs, if one does."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """End the one that runs, if one does.
+
+        Args:
+            at_once: kill it; one that is just coming up would take seconds to end by itself.
+        """
         if self._consumer is not None:
+            if at_once:
+                self._consumer.kill()
             self._consumer.close()
             self._consumer = None
         self._lent.clear()
 
     def died(self, now_s: float) -> bool:
         """The one that ran is dead; whether another may be started."""
-        self.stop()
+        self.stop(at_once=True)
         self._deaths.append(now_s)
         while now_s - self._deaths[0] > WINDOW_S:
             self._deaths.popleft()
