@@ -154,6 +154,7 @@ class Soak:
         self.acts += 1
         now = time.monotonic()
         if place.process is None or place.process.poll() is not None:
+            self._note_end(place)
             self._begin(place)
         elif place.thaw_s is not None:
             if now >= place.thaw_s:
@@ -190,9 +191,15 @@ class Soak:
             place.process.send_signal(signal.SIGCONT)
         place.thaw_s = None
 
+    def _note_end(self, place: Place) -> None:
+        """Of one that the service has given up, which ends with an error, as little is known."""
+        if place.process is not None:
+            place.killed[-1] |= place.process.returncode != 0
+
     def _end(self, place: Place) -> None:
         """Tell a consumer to leave, and kill it where it cannot."""
         if place.process is None or place.process.poll() is not None:
+            self._note_end(place)
             return
         place.files[-1].with_suffix(".stop").touch()
         try:
@@ -200,8 +207,7 @@ class Soak:
         except subprocess.TimeoutExpired:
             place.process.kill()
             place.process.wait()
-        # One that the service has given up ends with an error, and as little is known of it.
-        place.killed[-1] = place.killed[-1] or place.process.returncode != 0
+        self._note_end(place)
 
     # ----------------------------------------------------------------- what came out
 
