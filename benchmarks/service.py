@@ -122,10 +122,12 @@ def print_peer(slides: Sequence[str], seconds: float) -> None:
         peer = ("benchmarks.tensorsocket_peer", "--consumers", consumers, "--batches", "64")
         theirs = run_once("TensorSocket", peer, 0, 60.0)
         each = 1000 * 64 / ours.extra["slowest"]
-        other = 1000 * theirs.seconds / max(1.0, theirs.extra["delivered"])
+        delivered = theirs.extra["delivered"]
+        # Without one the time is that of whoever got any, in a burst.
+        other = f"{1000 * theirs.seconds / delivered:.1f} ms" if delivered else "no time"
         print(
-            f"{consumers} consumers: {each:.1f} ms a batch; TensorSocket {other:.1f} ms, "
-            f"{theirs.extra['delivered']:.0f} of 64 batches delivered"
+            f"{consumers} consumers: {each:.1f} ms a batch; TensorSocket {other}, "
+            f"{delivered:.0f} of 64 batches delivered to each of them"
         )
 
 
