@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,7 +42,8 @@ TURN_MESSAGES = 256
 """That are looked at before it is the turn of anything else."""
 MOST_LEASES = 512
 """Lease connections at a time."""
-LINGER_MS = 500
+LINGER_MS = 2_000
+TERM_TIMEOUT_S = LINGER_MS / 1000 + 3.0
 AWAY = (zmq.EHOSTUNREACH, zmq.EAGAIN)
 """Of a peer that is gone, or does not read."""
 
@@ -268,9 +270,16 @@ class Doors:
             router.close()
         if self._authenticator is not None:
             self._authenticator.stop()
-        for context in (self._open, self._secure):
-            if context is not None:
-                context.term()
+        # libzmq was seen never to end a context whose last peer went at that moment.
+        terms = [
+            threading.Thread(target=context.term, daemon=True)
+            for context in (self._open, self._secure)
+            if context is not None
+        ]
+        for term in terms:
+            term.start()
+        for term in terms:
+            term.join(TERM_TIMEOUT_S)
         for path in self._paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
