@@ -67,6 +67,8 @@ class CoordinatorProcess:
             raise message.failure.to_error()
         if not isinstance(message, ServiceUp):
             raise ProtocolError(f"the coordinator began with {type(message).__name__}")
+        if not descriptors:
+            raise ServiceDied("the memory of the batches could not be taken: too few descriptors")
         return message.endpoint, descriptors[0]
 
     def tell(self, message: Message) -> None:

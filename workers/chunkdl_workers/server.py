@@ -252,6 +252,8 @@ class Server:
                     engine.hear_channel()
                 except ChunkdlError as error:
                     self._engine_failed(name, error)
+                except OSError as error:
+                    self._engine_failed(name, ServiceDied(f"its memory cannot be used: {error}"))
 
     def _bury(self, now_s: float) -> None:
         """End the sessions of lease connections that are over, once they cannot say any more."""
