@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         Uniform,
         Weighted,
     )
-    from chunkdl.slides.registry import open_slide
+    from chunkdl.slides.readers.registry import open_slide
     from chunkdl.tissue.detectors import HsvRange, Otsu
     from chunkdl.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
 

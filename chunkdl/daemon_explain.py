@@ -18,7 +18,7 @@ from chunkdl.errors import SlideError
 from chunkdl.service_addresses import is_open_to_others
 from chunkdl.service_spec import GroupSpec, ServiceSpec
 from chunkdl.settings import CHECKED_SLIDES
-from chunkdl.slides.registry import open_slide
+from chunkdl.slides.readers.registry import open_slide
 
 WIDTH = 96
 NO_DEFAULT = "not given"

@@ -124,7 +124,7 @@ class BigChunkLayout:
 
     @property
     def _pixels_at(self) -> int:
-        # See `chunkdl.slides.tiled` for why rows should not begin on 32 bytes.
+        # See `chunkdl.slides.readers.tiled` for why rows should not begin on 32 bytes.
         return _end(_LINE + self.calls * RECORD.itemsize) + 16
 
     def view(self, slot: Bytes) -> BigChunkView:

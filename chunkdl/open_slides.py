@@ -18,7 +18,7 @@ from chunkdl.errors import NoTissueError
 from chunkdl.plan.grid import GridWindow, grid_windows
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.windows import Lattice
-from chunkdl.slides.registry import open_slide
+from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import TargetGrid, resolve
 from chunkdl.slides.slide import Slide
 from chunkdl.tissue.cache import MaskCache

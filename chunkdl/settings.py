@@ -25,7 +25,7 @@ from chunkdl.patients import Dataset
 from chunkdl.plan.cursor import Cursor
 from chunkdl.seeding import MAX_SEED
 from chunkdl.slide_table import identity, slide_table
-from chunkdl.slides.registry import READERS, open_slide
+from chunkdl.slides.readers.registry import READERS, open_slide
 from chunkdl.slides.resolution import Resolution, resolve, wished_resolution
 from chunkdl.tissue.detectors import TissueDetector, detector_by_name
 from chunkdl.tissue.mask import mask_from

@@ -109,11 +109,11 @@ ONLY_IN: Mapping[str, set[str]] = {
     },
     "imagecodecs": {"chunkdl/slides/"},
     "msgpack": {"chunkdl/protocol/codec.py"},
-    "openslide": {"chunkdl/slides/openslide.py"},
+    "openslide": {"chunkdl/slides/readers/openslide.py"},
     "PIL": {"chunkdl/slides/", "chunkdl/tissue/", "chunkdl/inspect.py", "chunkdl/demo.py"},
     "psutil": {"chunkdl/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
     "skimage": {"chunkdl/tissue/"},
-    "tifffile": {"chunkdl/slides/tiff.py", "chunkdl/slides/synthetic.py"},
+    "tifffile": {"chunkdl/slides/readers/tiff.py", "chunkdl/slides/synthetic.py"},
     "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py"},
     "zmq": {
         *("chunkdl/consumer.py", "chunkdl/curve_keys.py", "chunkdl/wire.py"),

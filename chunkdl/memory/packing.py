@@ -46,7 +46,7 @@ _LENGTH = struct.Struct("<I")
 _BLOCK_ROWS = 64
 _CACHE_LINE = 64
 _ROW_OFFSET = 16
-"""Where on a cache line arrays begin; see `chunkdl.slides.tiled` for what is slow at 0 or 32."""
+"""Where on a cache line arrays begin; `chunkdl.slides.readers.tiled` says what is slow at 0, 32."""
 
 
 class Packer:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ class Level:
     """One resolution of the pyramid.
 
     Attributes:
-        width, height: pixels of this level.
+        width, height: pixels of this level that show the slide, without the padding that some
+            writers add to fill the last tiles.
         downsample: level-0 pixels per pixel of this level, the mean of both axes (as OpenSlide).
         tile_width, tile_height: the file's own block, pixels of this level.
     """
@@ -34,11 +36,16 @@ class SlideInfo:
     """The facts of an open slide.
 
     Attributes:
-        path: the file, as given.
+        path: the file, as given; with "#image=K" where one of several images was chosen.
         reader: name of the reader that opened it.
         levels: finest first; level 0 is the level-0 frame that all locations refer to.
-        mpp: microns per pixel of level 0 as (x, y); None where the file does not say.
+        mpp: microns per pixel of level 0 as (x, y); None where the file does not say, or says
+            something impossible.
         background: RGB of what lies outside the scanned area.
+        mpp_source: where in the file `mpp` was found, for people; empty where it is None.
+        magnification: power of the objective that the file states, None where it states none.
+        notes: what a user has to know about this slide, each a whole sentence: sources that
+            contradict each other, pixels that are not square, a colour profile that is not used.
     """
 
     path: str
@@ -46,6 +53,63 @@ class SlideInfo:
     levels: tuple[Level, ...]
     mpp: tuple[float, float] | None
     background: tuple[int, int, int] = (255, 255, 255)
+    mpp_source: str = ""
+    magnification: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRule:
+    """How stored samples become RGB of 8 bits; part of the identity of a stream.
+
+    8-bit RGB needs no rule, and none of these changes it but `icc`.
+
+    Attributes:
+        channels: which samples (of all planes of the image, counted from 0) become red, green and
+            blue; one number makes a grey image of that sample. None: the three of an RGB image,
+            or the only one.
+        window: (low, high) of samples with more than 8 bits: low becomes 0, high becomes 255,
+            linearly, what lies outside is clipped. None: such samples are refused.
+        icc: "srgb" converts from the colour profile in the file to sRGB; None leaves the
+            numbers as they are stored.
+    """
+
+    channels: tuple[int, ...] | None = None
+    window: tuple[float, float] | None = None
+    icc: Literal["srgb"] | None = None
+
+
+AS_STORED = PixelRule()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scanned:
+    """Which parts of level 0 have pixels in the file.
+
+    Attributes:
+        cells: shape (rows, columns), bool; False is a part that was never scanned or stored.
+        cell_width, cell_height: of one cell, level-0 pixels; the last cells may reach beyond the
+            level.
+    """
+
+    cells: npt.NDArray[np.bool_]
+    cell_width: float
+    cell_height: float
+
+
+@dataclass(slots=True)
+class Gaps:
+    """What a reader has met and mended; only grows, owned by the thread that reads the slide.
+
+    Attributes:
+        counts: by a sentence that says what was met and what was done about it, how often.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def met(self, what: str) -> None:
+        """Count one more of these."""
+        self.counts[what] = self.counts.get(what, 0) + 1
 
 
 @runtime_checkable
@@ -59,6 +123,21 @@ class Slide(Protocol):
     @property
     def decoded_px(self) -> int:
         """Pixels decoded since opening, including those read for a border and thrown away."""
+
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        """What was absent or damaged and was mended since opening: sentence and count."""
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile in the file, None where there is none."""
+
+    def scanned(self) -> Scanned | None:
+        """Which parts of level 0 have pixels; None: all.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
         """Fill `out` with the pixels of `level` whose top-left corner is (x, y).

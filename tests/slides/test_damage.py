@@ -13,9 +13,9 @@ import pytest
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.registry import READERS, open_slide
+from chunkdl.slides.readers.registry import READERS, open_slide
+from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.slides.tiff import open_tiff
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
 Spoil = Callable[[bytearray, int, int], None]

@@ -11,10 +11,10 @@ import pytest
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides import openslide as reader
-from chunkdl.slides.openslide import OpenSlideSlide, composite
+from chunkdl.slides.readers import openslide as reader
+from chunkdl.slides.readers.openslide import OpenSlideSlide, composite
+from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.slides.tiff import open_tiff
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
 

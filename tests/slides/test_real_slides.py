@@ -14,9 +14,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from chunkdl.slides.registry import open_slide
+from chunkdl.slides.readers.registry import open_slide
+from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.slides.tiff import open_tiff
 
 pytestmark = pytest.mark.slides
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from chunkdl.errors import ConfigError, SlideError
-from chunkdl.slides.registry import READERS, is_slide_path, open_slide
+from chunkdl.slides.readers.registry import READERS, is_slide_path, open_slide
 from chunkdl.slides.slide import Slide
 
 

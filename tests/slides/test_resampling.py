@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.registry import open_slide
+from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resampling import read_target_into
 from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
 from chunkdl.slides.slide import Pixels, Slide

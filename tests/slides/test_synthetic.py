@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkdl.errors import ConfigError
-from chunkdl.slides.registry import READERS, open_slide
+from chunkdl.slides.readers.registry import READERS, open_slide
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.slides.synthetic import (
     CoordinateSlide,

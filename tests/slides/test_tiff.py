@@ -14,10 +14,10 @@ import pytest
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.codecs import ycbcr_to_rgb
+from chunkdl.slides.readers.codecs import ycbcr_to_rgb
+from chunkdl.slides.readers.tiff import open_tiff
+from chunkdl.slides.readers.tiled import TileCache
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.slides.tiff import open_tiff
-from chunkdl.slides.tiled import TileCache
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from chunkdl.slides.slide import Level, Pixels, SlideInfo
+from chunkdl.slides.slide import Level, Pixels, Scanned, SlideInfo
 
 
 @dataclass
@@ -38,6 +38,17 @@ class MemorySlide:
     @property
     def decoded_px(self) -> int:
         return sum(width * height for _, _, _, width, height in self.reads)
+
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        return {}
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        return None
+
+    def scanned(self) -> Scanned | None:
+        return None
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
         height, width = out.shape[:2]

@@ -272,7 +272,7 @@ def test_a_real_fluorescence_slide_has_some_tissue(slides_folder: Path) -> None:
 
 
 def mask_of_real_slide(path: Path, detector: TissueDetector) -> tuple[SlideInfo, TissueMask]:
-    from chunkdl.slides.registry import open_slide
+    from chunkdl.slides.readers.registry import open_slide
 
     slide = open_slide(path)
     try:

@@ -20,7 +20,7 @@ from chunkdl.pydmed.extensions.pdmcsv import (
 )
 from chunkdl.pydmed.lightdl import LightDL
 from chunkdl.pydmed.schedules import OverriddenSchedule
-from chunkdl.slides.registry import open_slide
+from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import Slide
 
 __all__ = [

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.patients import SLIDE_SUFFIXES
-from chunkdl.slides.openslide import OpenSlideSlide
+from chunkdl.slides.readers.openslide import OpenSlideSlide
+from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.slide import Slide
-from chunkdl.slides.tiff import open_tiff
 
 _log = logging.getLogger(__name__)
 

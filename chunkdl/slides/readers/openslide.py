@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -17,13 +18,14 @@ import numpy.typing as npt
 import openslide.lowlevel as library
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.slide import Level, Pixels, SlideInfo
+from chunkdl.slides.slide import Level, Pixels, Scanned, SlideInfo
 
 CACHE_BYTES = 32 * 2**20
 """Decoded tiles that OpenSlide holds in one process, for all its slides together."""
 BLOCK_PX = 4 * 2**20
 """Pixels read at once; bounds the memory beside the output."""
 UNKNOWN_TILE = 256
+MOST_PROFILE_BYTES = 16 * 2**20
 OPAQUE = np.uint32(0xFF000000)
 
 _OPENSLIDE_ERRORS = (library.OpenSlideError, OSError, ValueError, ctypes.ArgumentError)
@@ -65,6 +67,24 @@ class OpenSlideSlide:
     def decoded_px(self) -> int:
         """Pixels of the tiles that were touched; tiles that OpenSlide still held count again."""
         return self._decoded_px
+
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        """Nothing: OpenSlide does not tell what it mends."""
+        return {}
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile of the slide, None where it has none."""
+        size = library.get_icc_profile_size(self._open())
+        if not 0 < size <= MOST_PROFILE_BYTES:
+            return None
+        profile: bytes | None = library.read_icc_profile(self._open())
+        return profile
+
+    def scanned(self) -> Scanned | None:
+        """None: nothing is known of it."""
+        return None
 
     def close(self) -> None:
         """Give the file back; closing twice is no error."""

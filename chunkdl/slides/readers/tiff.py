@@ -14,15 +14,15 @@ import numpy.typing as npt
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.codecs import (
+from chunkdl.slides.readers.codecs import (
     ANY_JPEG2000,
     RAW,
     TileCoding,
     check_codestream,
     decoder_for,
 )
+from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide, single
 from chunkdl.slides.slide import Level, SlideInfo
-from chunkdl.slides.tiled import TiledLevel, TiledSlide
 
 MAX_TILE_PX = 64 * 2**20
 MAX_LEVELS = 64
@@ -137,10 +137,11 @@ def _tiled_level(page: tifffile.TiffPage, base: tifffile.TiffPage) -> TiledLevel
     return TiledLevel(
         level=Level(width, height, downsample, tile_w, tile_h),
         tiles_across=-(-width // tile_w),
-        offsets=offsets,
-        byte_counts=byte_counts,
+        offsets=offsets[None],
+        byte_counts=byte_counts[None],
         full_height=page.is_tiled,
-        decode=decode,
+        make=single(decode),
+        files=(page.parent.filehandle.path,),
     )
 
 

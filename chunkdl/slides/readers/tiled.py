@@ -1,19 +1,21 @@
-"""Slides that are grids of independently coded tiles in one file."""
+"""Slides that are grids of independently coded tiles in one or several files."""
 
 from __future__ import annotations
 
+import io
 import itertools
+import math
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.codecs import Decoder
-from chunkdl.slides.slide import Level, Pixels, SlideInfo
+from chunkdl.slides.slide import Gaps, Level, Pixels, Scanned, SlideInfo
 
 TILE_CACHE_BYTES = 32 * 2**20
 """Decoded tiles that a process holds, of all its slides together."""
@@ -21,20 +23,31 @@ SCRATCH_OFFSET = 16
 """Bytes past a cache line at which scratch tiles begin. libjpeg-turbo writes rows that begin on 32
 bytes past the cache (vmovntdq), and copying the tile out would fetch them from memory again: 14 to
 30 % of the decoding speed of 256 and 512 pixel tiles."""
+FILL_SIDE_PX = 2048
+"""Pixels along a region that is read at once to fill an absent tile of a coarser level."""
 
 
-@dataclass(frozen=True, slots=True)
+TileMaker = Callable[[Sequence[bytes], Pixels], object]
+"""Makes RGB of the stored streams of a tile, in a C-contiguous array of the tile's shape.
+
+Raises ValueError or RuntimeError (all imagecodecs errors are) where the bytes do not fill it.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TiledLevel:
     """Where the tiles of one level are, and how they become pixels.
 
     Attributes:
         level: size of the level and of its tiles.
-        tiles_across: tiles in a row of the grid; rows follow each other in the arrays below.
-        offsets, byte_counts: int64, one entry a tile; a byte count of 0 is a tile that the
-            scanner left out.
+        tiles_across: stored tiles in a row of the grid; rows follow each other in the arrays below.
+        offsets, byte_counts: int64, shape (streams, tiles). A tile has one stream, or one for each
+            plane or channel that is stored apart. A byte count of 0 is a tile that is absent.
         full_height: tiles of the last row are stored in full (TIFF tiles) and not cut off at the
             end of the image (TIFF strips).
-        decode: makes pixels of the bytes of a tile.
+        make: makes pixels of the streams of a tile.
+        files: paths that the tiles lie in.
+        file_of_tile: for each tile the index of its file, shape (tiles,); None: all in the first.
     """
 
     level: Level
@@ -42,7 +55,22 @@ class TiledLevel:
     offsets: npt.NDArray[np.int64]
     byte_counts: npt.NDArray[np.int64]
     full_height: bool
-    decode: Decoder
+    make: TileMaker
+    files: tuple[str, ...]
+    file_of_tile: npt.NDArray[np.int32] | None = None
+
+    def is_absent(self, index: int) -> bool:
+        """Whether the file has no data for a tile."""
+        return bool((self.byte_counts[:, index] == 0).any())
+
+
+def single(decode: Callable[[bytes, Pixels], object]) -> TileMaker:
+    """Makes the pixels of tiles that have one stream each."""
+
+    def make(streams: Sequence[bytes], tile: Pixels) -> None:
+        decode(streams[0], tile)
+
+    return make
 
 
 TileKey = tuple[int, int, int]
@@ -92,9 +120,10 @@ class TiledSlide:
         levels: where the tiles are.
         cache: holds decoded tiles of which only a part was asked for, so that the neighbouring
             read does not decode them again; whole tiles are never held.
+        icc_profile: the colour profile in the file.
 
     Raises:
-        SlideError: the file cannot be opened.
+        SlideError: a file cannot be opened.
     """
 
     def __init__(
@@ -102,18 +131,23 @@ class TiledSlide:
         info: SlideInfo,
         levels: Sequence[TiledLevel],
         cache: TileCache = _CACHE,
+        icc_profile: bytes | None = None,
     ) -> None:
         self._info = info
         self._levels = tuple(levels)
         self._cache = cache
+        self._icc_profile = icc_profile
         self._number = next(_NUMBERS)
         self._scratch: dict[tuple[int, int], Pixels] = {}
         self._decoded_px = 0
+        self._gaps = Gaps()
+        self._absent_seen: set[tuple[int, int]] = set()
+        self._files: dict[str, io.FileIO] = {}
+        self._closed = False
         try:
-            self._file = open(info.path, "rb", buffering=0)  # noqa: SIM115, close() closes it
+            self._file(self._levels[0].files[0])
         except OSError as error:
             raise SlideError(f"cannot open the file: {error}", slide=info.path) from error
-        self._size = os.fstat(self._file.fileno()).st_size
 
     @property
     def info(self) -> SlideInfo:
@@ -125,15 +159,37 @@ class TiledSlide:
         """Pixels decoded since opening: whole tiles, also where a part was asked for."""
         return self._decoded_px
 
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        """Absent tiles that were met since opening, each counted once."""
+        return self._gaps.counts
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile in the file, None where there is none."""
+        return self._icc_profile
+
+    def scanned(self) -> Scanned | None:
+        """Which tiles of level 0 are in the file; None: all."""
+        first = self._levels[0]
+        present = (first.byte_counts > 0).all(axis=0)
+        if present.all():
+            return None
+        cells = present.reshape(-1, first.tiles_across)
+        return Scanned(cells, first.level.tile_width, first.level.tile_height)
+
     def close(self) -> None:
-        """Give the file back; closing twice is no error."""
-        self._file.close()
+        """Give the files back; closing twice is no error."""
+        self._closed = True
+        while self._files:
+            self._files.popitem()[1].close()
         self._cache.forget(self._number)
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
         """Fill `out` with the pixels of `level` from (x, y) on; see `Slide.read_into`.
 
-        Tiles that the scanner left out come as the background.
+        A tile that is absent is made from the next finer level; one that is absent from level 0
+        comes as the background.
         """
         height, width = out.shape[:2]
         size = self._levels[level].level
@@ -190,14 +246,13 @@ class TiledSlide:
         if tile is None:
             level, index = key
             source = self._levels[level]
-            data = self._read_bytes(source, index)
-            if not data:
-                out[...] = self._info.background
+            if source.is_absent(index):
+                self._fill(out, key, corner)
                 return
             shape = (stored_height, source.level.tile_width, 3)
             direct = out.shape == shape and out.flags.c_contiguous
             tile = out if direct else self._buffer(shape, keep=not whole)
-            source.decode(data, tile)
+            source.make(self._streams(source, index), tile)
             self._decoded_px += shape[0] * shape[1]
             if direct:
                 return
@@ -206,17 +261,75 @@ class TiledSlide:
         x, y = corner
         out[...] = tile[y : y + out.shape[0], x : x + out.shape[1]]
 
-    def _read_bytes(self, source: TiledLevel, index: int) -> bytes:
-        offset, count = int(source.offsets[index]), int(source.byte_counts[index])
-        if offset + count > self._size:
-            raise ValueError(
-                f"tile {index} ends at byte {offset + count} of a file of {self._size}: "
-                "the file is cut short, copy it again"
+    def _streams(self, source: TiledLevel, index: int) -> list[bytes]:
+        """The stored bytes of a tile."""
+        number = 0 if source.file_of_tile is None else int(source.file_of_tile[index])
+        path = source.files[number]
+        descriptor = self._file(path).fileno()
+        size = os.fstat(descriptor).st_size
+        streams = []
+        for stream in range(len(source.offsets)):
+            offset, count = (
+                int(source.offsets[stream, index]),
+                int(source.byte_counts[stream, index]),
             )
-        data = os.pread(self._file.fileno(), count, offset)
-        if len(data) < count:
-            raise OSError(f"the file gave {len(data)} of {count} bytes of tile {index}")
-        return data
+            if offset + count > size:
+                raise ValueError(
+                    f"tile {index} ends at byte {offset + count} of a file of {size}: "
+                    "the file is cut short, copy it again"
+                )
+            data = os.pread(descriptor, count, offset)
+            if len(data) < count:
+                raise OSError(f"the file gave {len(data)} of {count} bytes of tile {index}")
+            streams.append(data)
+        return streams
+
+    def _file(self, path: str) -> io.FileIO:
+        if self._closed:
+            raise ValueError("the slide was closed")
+        file = self._files.get(path)
+        if file is None:
+            file = self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115, close() does
+        return file
+
+    # ---- Tiles that are absent
+
+    def _fill(self, out: Pixels, key: tuple[int, int], corner: tuple[int, int]) -> None:
+        """Fill `out` with a part of an absent tile: the finer level reduced, or the background."""
+        level, index = key
+        if key not in self._absent_seen:
+            self._absent_seen.add(key)
+            self._gaps.met(
+                f"tiles of level {level} are absent: made from level {level - 1}"
+                if level
+                else "tiles of level 0 are absent: background, and no tissue"
+            )
+        if level == 0:
+            out[...] = self._info.background
+            return
+        size, finer = self._levels[level].level, self._levels[level - 1].level
+        factor = size.downsample / finer.downsample
+        row, column = divmod(index, self._levels[level].tiles_across)
+        left, top = column * size.tile_width + corner[0], row * size.tile_height + corner[1]
+        step = max(1, int(FILL_SIDE_PX / factor))
+        for y in range(0, out.shape[0], step):
+            for x in range(0, out.shape[1], step):
+                part = out[y : y + step, x : x + step]
+                self._reduce(part, level - 1, left + x, top + y, factor)
+
+    def _reduce(self, out: Pixels, level: int, x: int, y: int, factor: float) -> None:
+        """Fill `out` with the means of what its pixels, from (x, y) on, cover of `level`."""
+        size = self._levels[level].level
+        x_ends = min(x * factor, size.width - 1), min((x + out.shape[1]) * factor, size.width)
+        y_ends = min(y * factor, size.height - 1), min((y + out.shape[0]) * factor, size.height)
+        left, top = int(x_ends[0]), int(y_ends[0])
+        finer = np.empty((math.ceil(y_ends[1]) - top, math.ceil(x_ends[1]) - left, 3), np.uint8)
+        self._read_tiles(finer, level, left, top)
+        box = (x_ends[0] - left, y_ends[0] - top, x_ends[1] - left, y_ends[1] - top)
+        reduced = Image.fromarray(finer).resize(
+            (out.shape[1], out.shape[0]), Image.Resampling.BOX, box=box
+        )
+        out[...] = np.asarray(reduced)
 
     def _buffer(self, shape: tuple[int, int, int], *, keep: bool) -> Pixels:
         if keep:

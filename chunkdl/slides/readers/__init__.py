@@ -1,0 +1,1 @@
+"""One file per kind of slide file, and what they share; `registry.open_slide` is the door."""
