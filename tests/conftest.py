@@ -23,8 +23,8 @@ from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
 
 # `make test` tries the same examples each time, so that it says the same of the same tree; `make
 # fuzz` looks for new ones.
-settings.register_profile("repeatable", derandomize=True, database=None)
-settings.register_profile("searching", print_blob=True)
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("searching", print_blob=True, deadline=None)
 
 MARK = "CHUNKDL_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
