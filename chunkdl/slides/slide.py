@@ -45,7 +45,8 @@ class SlideInfo:
         mpp_source: where in the file `mpp` was found, for people; empty where it is None.
         magnification: power of the objective that the file states, None where it states none.
         notes: what a user has to know about this slide, each a whole sentence: sources that
-            contradict each other, pixels that are not square, a colour profile that is not used.
+            contradict each other, pixels that are not square, tiles that are missing.
+        icc: what became of a colour profile.
     """
 
     path: str
@@ -56,6 +57,7 @@ class SlideInfo:
     mpp_source: str = ""
     magnification: float | None = None
     notes: tuple[str, ...] = ()
+    icc: Literal["", "in the file, not used", "converted to sRGB"] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ Role = Literal["level", "label", "macro", "thumbnail", "focal plane", "channel",
 """The part that a picture plays. "level" is a resolution of a slide; "macro" shows the whole glass;
 "map" is a mask or probability map of the scanner. Only levels are ever read."""
 
-ASPECT_TOLERANCE = 0.02
-"""Relative difference of the aspect ratios of two levels of one slide, beside their rounding."""
+ROUNDING_PX = 2
+"""Pixels of a reduced level by which its sides may be off: each halving rounds one way or the
+other. More would put patches far from their place, because one downsample holds for both axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +128,13 @@ def _described(image: SlideImage) -> str:
 def same_aspect(size: tuple[int, int], base: tuple[int, int]) -> bool:
     """Whether a picture of `size` (width, height) can be the whole of `base`, reduced.
 
-    A reduced side is rounded to a whole pixel either way, so one pixel of each side is allowed
-    beside the tolerance.
+    The downsamples of both axes agree as well as sides of whole pixels can say.
     """
     (width, height), (base_w, base_h) = size, base
     if min(*size, *base) <= 0:
         return False
     across, down = base_w / width, base_h / height
-    slack = ASPECT_TOLERANCE + 1 / width + 1 / height
-    return abs(across / down - 1) <= slack
+    return abs(across / down - 1) <= ROUNDING_PX / width + ROUNDING_PX / height
 
 
 def downsamples(sizes: Sequence[tuple[int, int]]) -> list[float]:

@@ -302,29 +302,3 @@ def test_a_closed_slide_gives_an_error_and_closes_twice(
     slide.close()
     with pytest.raises(SlideError, match="closed"):
         read_region(slide, 0, 0, 0, 64, 64)
-
-
-@pytest.mark.parametrize(
-    ("kind", "pixels", "options"),
-    [
-        ("grey", np.zeros((300, 300), np.uint8), {"photometric": "minisblack"}),
-        ("16 bit", np.zeros((300, 300, 3), np.uint16), {"photometric": "rgb"}),
-        ("float", np.zeros((300, 300, 3), np.float32), {"photometric": "rgb"}),
-        ("alpha", np.zeros((300, 300, 4), np.uint8), {"photometric": "rgb"}),
-        ("signed", np.zeros((300, 300, 3), np.int8), {"photometric": "rgb"}),
-        (
-            "planar",
-            np.zeros((3, 300, 300), np.uint8),
-            {"photometric": "rgb", "planarconfig": "separate"},
-        ),
-        ("zstd", np.zeros((300, 300, 3), np.uint8), {"photometric": "rgb", "compression": "zstd"}),
-    ],
-)
-def test_what_is_not_8_bit_rgb_is_not_taken(
-    kind: str, pixels: Pixels, options: dict[str, Any], tmp_path: Path
-) -> None:
-    """The error says so, and another reader may take the file."""
-    path = tmp_path / f"{kind}.tif"
-    tifffile.imwrite(path, pixels, tile=(256, 256), **options)
-    with pytest.raises(SlideError, match="not taken by the reader 'tiff'"):
-        open_tiff(path)

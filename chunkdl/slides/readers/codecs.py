@@ -1,4 +1,8 @@
-"""How the bytes of one tile become pixels: a decoder per TIFF compression."""
+"""How the bytes of one stored stream become samples: a decoder per TIFF compression.
+
+A stream is a tile, or one plane of it where planes are stored apart. What the samples mean as
+colours is the business of `chunkdl.slides.readers.samples`.
+"""
 
 from __future__ import annotations
 
@@ -6,91 +10,152 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import imagecodecs
 import numpy as np
+import numpy.typing as npt
 
+from chunkdl.slides.readers.jpeg_stream import JPEG_END, check_jpeg_end, jpeg_facts
 from chunkdl.slides.slide import Pixels
 
-RAW, LZW, JPEG, DEFLATE, ADOBE_DEFLATE = 1, 5, 7, 32946, 8
+RAW, LZW, JPEG, ADOBE_DEFLATE, DEFLATE = 1, 5, 7, 8, 32946
+PACKBITS, LERC, LZMA, PNG = 32773, 34887, 34925, 34933
+ZSTD, OLD_ZSTD, WEBP, OLD_WEBP = 50000, 34926, 50001, 34927
+JPEGXL, DNG_JPEGXL, JPEGXR, NDPI_JPEGXR = 50002, 52546, 34934, 22610
 JPEG2000, APERIO_JPEG2000_YCBCR, APERIO_JPEG2000_RGB = 34712, 33003, 33005
 ANY_JPEG2000 = (JPEG2000, APERIO_JPEG2000_YCBCR, APERIO_JPEG2000_RGB)
-RGB, YCBCR = 2, 6
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 
-Decoder = Callable[[bytes, Pixels], object]
-"""Decodes a tile's bytes into a C-contiguous array of the tile's shape.
+COMPRESSION_NAMES = {
+    RAW: "uncompressed",
+    LZW: "LZW",
+    JPEG: "JPEG",
+    ADOBE_DEFLATE: "deflate",
+    DEFLATE: "deflate",
+    PACKBITS: "PackBits",
+    LERC: "LERC",
+    LZMA: "LZMA",
+    PNG: "PNG",
+    ZSTD: "zstd",
+    OLD_ZSTD: "zstd",
+    WEBP: "WebP",
+    OLD_WEBP: "WebP",
+    JPEGXL: "JPEG XL",
+    DNG_JPEGXL: "JPEG XL",
+    JPEGXR: "JPEG XR",
+    NDPI_JPEGXR: "JPEG XR",
+    JPEG2000: "JPEG 2000",
+    APERIO_JPEG2000_YCBCR: "JPEG 2000 YCbCr",
+    APERIO_JPEG2000_RGB: "JPEG 2000 RGB",
+    2: "CCITT run length",
+    3: "CCITT fax 3",
+    4: "CCITT fax 4",
+    6: "old-style JPEG",
+    34661: "JBIG",
+    34676: "SGI LogLuv",
+    33004: "lossy JPEG 2000",
+    34892: "lossy DNG JPEG",
+    48124: "Jetraw",
+    32909: "PixarLog",
+    65000: "EER",
+    65001: "EER",
+    65002: "EER",
+}
+"""What people call the values of the Compression tag."""
+
+Samples = npt.NDArray[Any]
+"""Samples of one stream, C-contiguous, shape (height, width, samples), uint8 or native uint16."""
+Decoder = Callable[[bytes, Samples], object]
+"""Decodes a stream into a given array.
 
 Raises ValueError or RuntimeError (all imagecodecs errors are) where the bytes do not fill it.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TileCoding:
-    """How all tiles of a level are coded; the numbers are those of the TIFF tags.
+    """How all streams of a level are coded; the numbers are those of the TIFF tags.
 
     Attributes:
         compression: value of the Compression tag.
         photometric: value of the PhotometricInterpretation tag.
         predictor: value of the Predictor tag; 2 is horizontal differencing.
-        jpeg_tables: the level's JPEGTables, None where every tile is a complete JPEG.
+        jpeg_tables: the level's JPEGTables, None where every stream is a complete JPEG.
+        samples: of a pixel in one stream.
+        bits: of a sample, 8 or 16.
+        big_endian: the byte order of samples of 16 bits.
+        lerc_packing: second value of the LercParameters tag: 0 none, 1 deflate, 2 zstd.
     """
 
     compression: int
     photometric: int
-    predictor: int
-    jpeg_tables: bytes | None
+    predictor: int = 1
+    jpeg_tables: bytes | None = None
+    samples: int = 3
+    bits: int = 8
+    big_endian: bool = False
+    lerc_packing: int = 0
+
+
+def compression_name(compression: int) -> str:
+    """What people call a value of the Compression tag, the number beside it where it is rare."""
+    name = COMPRESSION_NAMES.get(compression)
+    return f"{name} (compression {compression})" if name else f"compression {compression}"
 
 
 def decoder_for(coding: TileCoding) -> Decoder | None:
-    """The decoder of such tiles, None where there is none."""
-    compression, photometric = coding.compression, coding.photometric
-    if compression == JPEG and photometric in (RGB, YCBCR):
-        decode = _decode_ycbcr_jpeg if photometric == YCBCR else _decode_rgb_jpeg
-        return partial(decode, coding.jpeg_tables)
-    if compression == APERIO_JPEG2000_YCBCR:
+    """The decoder of such streams, None where there is none."""
+    compression = coding.compression
+    if compression == JPEG and coding.bits == 8 and coding.samples in (1, 3):
+        return partial(_decode_jpeg, coding.jpeg_tables, coding.photometric == YCBCR)
+    if compression == APERIO_JPEG2000_YCBCR and (coding.samples, coding.bits) == (3, 8):
         return _decode_jpeg2000_ycbcr
-    if compression == APERIO_JPEG2000_RGB or (compression == JPEG2000 and photometric == RGB):
-        return _decode_jpeg2000
-    plain = {
-        RAW: _decode_raw,
-        LZW: _decode_lzw,
-        DEFLATE: _decode_deflate,
-        ADOBE_DEFLATE: _decode_deflate,
-    }.get(compression)
-    if plain is None or photometric != RGB or coding.predictor not in (1, 2):
+    if compression in ANY_JPEG2000:
+        return partial(_decode_jpeg2000, coding.bits)
+    if compression == LERC:
+        unpack = {0: None, 1: imagecodecs.deflate_decode, 2: imagecodecs.zstd_decode}
+        if coding.lerc_packing not in unpack:
+            return None
+        return partial(_decode_lerc, unpack[coding.lerc_packing])
+    if compression in _PICTURES:
+        return partial(_decode_picture, _PICTURES[compression])
+    if compression not in _PACKED or coding.predictor not in (1, 2):
         return None
-    return partial(_decode_differences, plain) if coding.predictor == 2 else plain
+    swapped = coding.bits == 16 and coding.big_endian != (np.dtype("=u2") == np.dtype(">u2"))
+    return partial(_decode_packed, _PACKED[compression], coding.predictor == 2, swapped)
 
 
 # ---- JPEG
 
 
-def _check_end(data: bytes) -> None:
-    """Check that a JPEG or JPEG 2000 stream has its end marker, 0xFFD9 in both."""
-    # The libraries only warn when data run out, fill the rest of the tile with grey, and nobody
-    # sees the warning. Some writers pad tiles.
-    if data[-2:] != b"\xff\xd9" and not data.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
-        raise ValueError("the stream has no end marker: it is cut short or overwritten")
-
-
-def _decode_ycbcr_jpeg(tables: bytes | None, data: bytes, tile: Pixels) -> None:
-    _check_end(data)
-    imagecodecs.jpeg8_decode(data, tables=tables, colorspace="YCBCR", outcolorspace="RGB", out=tile)
-
-
-def _decode_rgb_jpeg(tables: bytes | None, data: bytes, tile: Pixels) -> None:
-    _check_end(data)
-    # Aperio stores RGB in the JPEG as the tag says. A JFIF stream is YCbCr by its own standard,
-    # whatever the tag says, and writers exist that leave the tag at RGB.
-    space = None if data[6:10] == b"JFIF" else "RGB"
-    imagecodecs.jpeg8_decode(data, tables=tables, colorspace=space, outcolorspace="RGB", out=tile)
+def _decode_jpeg(tables: bytes | None, ycbcr: bool, data: bytes, out: Samples) -> None:
+    check_jpeg_end(data)
+    facts = jpeg_facts(data)
+    # What the stream says of itself goes before the tag: writers exist that leave the tag at RGB
+    # over a JFIF stream, which is YCbCr by its own standard, and the other way round.
+    stored_ycbcr = ycbcr if facts.ycbcr is None else facts.ycbcr
+    height, width, samples = out.shape
+    if facts.components == 1 and samples == 3:
+        grey = np.empty((height, width), np.uint8)
+        imagecodecs.jpeg8_decode(data, tables=tables, out=grey)
+        out[...] = grey[..., None]
+    elif samples == 1:
+        if facts.components != 1:
+            raise ValueError(f"JPEG stream of {facts.components} components for a grey tile")
+        imagecodecs.jpeg8_decode(data, tables=tables, out=out.reshape(height, width))
+    else:
+        space = "YCBCR" if stored_ycbcr else "RGB"
+        imagecodecs.jpeg8_decode(
+            data, tables=tables, colorspace=space, outcolorspace="RGB", out=out
+        )
 
 
 # ---- JPEG 2000
 
 
-def check_codestream(data: bytes, height: int, width: int) -> None:
-    """Check that a JPEG 2000 codestream holds (height, width) pixels of three plain bytes.
+def check_codestream(data: bytes, height: int, width: int, samples: int = 3, bits: int = 8) -> None:
+    """Check that a JPEG 2000 codestream holds (height, width) pixels of plain samples.
 
     The SIZ marker (ISO/IEC 15444-1, A.5.1) is read before the decoder sees the data, because
     the decoder allocates what the marker says.
@@ -98,26 +163,43 @@ def check_codestream(data: bytes, height: int, width: int) -> None:
     Raises:
         ValueError: it holds something else.
     """
-    if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 51:
+    if data[:4] != b"\xff\x4f\xff\x51" or len(data) < 42 + 3 * samples:
         raise ValueError("no JPEG 2000 codestream")
     right, bottom, left, top = struct.unpack_from(">4I", data, 8)
     (components,) = struct.unpack_from(">H", data, 40)
     size = (bottom - top, right - left, components)
-    if size != (height, width, 3):
-        raise ValueError(f"JPEG 2000 stream of {size} pixels, the tile has {(height, width, 3)}")
-    if data[42:51] != b"\x07\x01\x01" * 3:
-        raise ValueError("JPEG 2000 stream with subsampled colour or not 8 bits a sample")
+    if size != (height, width, samples):
+        raise ValueError(
+            f"JPEG 2000 stream of {size} pixels, the tile has {(height, width, samples)}"
+        )
+    if data[42 : 42 + 3 * samples] != bytes((bits - 1, 1, 1)) * samples:
+        raise ValueError(f"JPEG 2000 stream with subsampled colour or not {bits} bits a sample")
+    tile_w, tile_h = struct.unpack_from(">2I", data, 24)
+    # A codestream may be cut into tiles of its own; a million of one pixel each takes gigabytes.
+    if not tile_w or not tile_h or (size[0] // tile_h + 1) * (size[1] // tile_w + 1) > 4096:
+        raise ValueError(f"JPEG 2000 stream cut into tiles of {tile_w}x{tile_h} pixels")
 
 
-def _decode_jpeg2000(data: bytes, tile: Pixels) -> None:
-    check_codestream(data, tile.shape[0], tile.shape[1])
-    _check_end(data)
-    imagecodecs.jpeg2k_decode(data, out=tile)
+def _decode_jpeg2000(bits: int, data: bytes, out: Samples) -> None:
+    height, width, samples = out.shape
+    check_codestream(data, height, width, samples, bits)
+    _check_codestream_end(data)
+    imagecodecs.jpeg2k_decode(data, out=out if samples > 1 else out.reshape(height, width))
 
 
-def _decode_jpeg2000_ycbcr(data: bytes, tile: Pixels) -> None:
-    _decode_jpeg2000(data, tile)
-    tile[...] = ycbcr_to_rgb(tile)
+def _decode_jpeg2000_ycbcr(data: bytes, out: Samples) -> None:
+    _decode_jpeg2000(8, data, out)
+    out[...] = ycbcr_to_rgb(out)
+
+
+def _check_codestream_end(data: bytes) -> None:
+    # In the data of a codestream no byte above 0x8F follows 0xFF (ISO/IEC 15444-1, B.10.1), so
+    # the first end marker behind the first start of data is the end. Writers pad tiles.
+    if data[-2:] == JPEG_END:
+        return
+    start = data.find(b"\xff\x93")
+    if start < 0 or data.find(JPEG_END, start) < 0:
+        raise ValueError("the stream has no end marker: it is cut short or overwritten")
 
 
 def ycbcr_to_rgb(pixels: Pixels) -> Pixels:
@@ -132,28 +214,59 @@ def ycbcr_to_rgb(pixels: Pixels) -> Pixels:
     return whole
 
 
-# ---- Lossless
+# ---- Pictures: formats that know their own size; the libraries refuse an array of another one
+# before they take memory.
+
+_PICTURES: dict[int, Callable[..., Any]] = {
+    PNG: imagecodecs.png_decode,
+    WEBP: imagecodecs.webp_decode,
+    OLD_WEBP: imagecodecs.webp_decode,
+    JPEGXL: partial(imagecodecs.jpegxl_decode, numthreads=1),
+    DNG_JPEGXL: partial(imagecodecs.jpegxl_decode, numthreads=1),
+    JPEGXR: imagecodecs.jpegxr_decode,
+    NDPI_JPEGXR: imagecodecs.jpegxr_decode,
+}
 
 
-def _decode_raw(data: bytes, tile: Pixels) -> None:
-    if len(data) < tile.nbytes:
-        raise ValueError(f"{len(data)} bytes for a tile of {tile.nbytes}")
-    tile.reshape(-1)[:] = np.frombuffer(data, np.uint8, tile.nbytes)
+def _decode_picture(decode: Callable[..., Any], data: bytes, out: Samples) -> None:
+    height, width, samples = out.shape
+    decode(data, out=out if samples > 1 else out.reshape(height, width))
 
 
-def _decode_lzw(data: bytes, tile: Pixels) -> None:
-    _check_filled(tile, imagecodecs.lzw_decode(data, out=tile.reshape(-1).data))
+def _decode_lerc(unpack: Callable[..., Any] | None, data: bytes, out: Samples) -> None:
+    if unpack is not None:
+        # LERC never needs more than the samples and a few bytes a block.
+        data = bytes(unpack(data, out=2 * out.nbytes + 65536))
+    _decode_picture(imagecodecs.lerc_decode, data, out)
 
 
-def _decode_deflate(data: bytes, tile: Pixels) -> None:
-    _check_filled(tile, imagecodecs.deflate_decode(data, out=tile.reshape(-1).data))
+# ---- Bytes that were packed without loss
+
+_PACKED: dict[int, Callable[..., Any] | None] = {
+    RAW: None,
+    LZW: imagecodecs.lzw_decode,
+    DEFLATE: imagecodecs.deflate_decode,
+    ADOBE_DEFLATE: imagecodecs.deflate_decode,
+    PACKBITS: imagecodecs.packbits_decode,
+    LZMA: imagecodecs.lzma_decode,
+    ZSTD: imagecodecs.zstd_decode,
+    OLD_ZSTD: imagecodecs.zstd_decode,
+}
 
 
-def _check_filled(tile: Pixels, decoded: Pixels | bytes | bytearray) -> None:
-    if len(decoded) != tile.nbytes:
-        raise ValueError(f"the data end after {len(decoded)} of {tile.nbytes} bytes")
-
-
-def _decode_differences(decode: Decoder, data: bytes, tile: Pixels) -> None:
-    decode(data, tile)
-    np.add.accumulate(tile, axis=1, dtype=np.uint8, out=tile)
+def _decode_packed(
+    unpack: Callable[..., Any] | None, differences: bool, swapped: bool, data: bytes, out: Samples
+) -> None:
+    flat = out.reshape(-1).view(np.uint8)
+    if unpack is None:
+        if len(data) < out.nbytes:
+            raise ValueError(f"{len(data)} bytes for a tile of {out.nbytes}")
+        flat[:] = np.frombuffer(data, np.uint8, out.nbytes)
+    else:
+        decoded = unpack(data, out=flat.data)
+        if len(decoded) != out.nbytes:
+            raise ValueError(f"the data end after {len(decoded)} of {out.nbytes} bytes")
+    if swapped:
+        out.byteswap(inplace=True)
+    if differences:
+        np.add.accumulate(out, axis=1, dtype=out.dtype, out=out)

@@ -7,6 +7,7 @@ way over Pillow images copies every pixel three times more.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,13 @@ import numpy.typing as npt
 import openslide.lowlevel as library
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.slide import Level, Pixels, Scanned, SlideInfo
+from chunkdl.slides.address import SlideAddress, parse_address
+from chunkdl.slides.microns import Claim, Microns, believed, number_in
+from chunkdl.slides.readers.refusals import NotTaken, Refused
+from chunkdl.slides.readers.tiff import describe_tiff, stored_pixels
+from chunkdl.slides.readers.tiff_header import is_tiff
+from chunkdl.slides.slide import AS_STORED, Level, PixelRule, Pixels, Scanned, SlideInfo
+from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
 
 CACHE_BYTES = 32 * 2**20
 """Decoded tiles that OpenSlide holds in one process, for all its slides together."""
@@ -26,6 +33,8 @@ BLOCK_PX = 4 * 2**20
 """Pixels read at once; bounds the memory beside the output."""
 UNKNOWN_TILE = 256
 MOST_PROFILE_BYTES = 16 * 2**20
+MOST_SCANNED_PX = 2**24
+"""Pixels of a level of which it is looked at which are transparent."""
 OPAQUE = np.uint32(0xFF000000)
 
 _OPENSLIDE_ERRORS = (library.OpenSlideError, OSError, ValueError, ctypes.ArgumentError)
@@ -39,24 +48,27 @@ class OpenSlideSlide:
 
     Args:
         path: the file; for DICOM one file of the series, or the folder of its files.
+        rule: OpenSlide gives 8-bit RGB, so it has nothing to say here.
 
     Raises:
-        SlideError: OpenSlide does not take the file, or it is damaged.
+        NotTaken: OpenSlide does not know the file.
+        Refused: OpenSlide would narrow its samples, or take the wrong picture for the slide.
+        SlideError: the file is damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> None:
         self._path = os.fspath(path)
-        self._file = _dicom_member(self._path) if os.path.isdir(self._path) else self._path
+        address = parse_address(self._path)
+        known = _known_levels(address)
+        self._file = _dicom_member(address.path) if os.path.isdir(address.path) else address.path
         self._handle: Any = None
         self._closed = False
         self._decoded_px = 0
         try:
-            self._info = _read_info(self._path, self._open())
+            self._levels, self._info = _read_info(self._path, self._open(), known)
         except _OPENSLIDE_ERRORS as error:
             self.close()
-            raise SlideError(
-                f"not taken by the reader 'openslide': {error}", slide=self._path
-            ) from error
+            raise NotTaken(f"OpenSlide does not open it: {error}") from error
 
     @property
     def info(self) -> SlideInfo:
@@ -83,8 +95,35 @@ class OpenSlideSlide:
         return profile
 
     def scanned(self) -> Scanned | None:
-        """None: nothing is known of it."""
-        return None
+        """Which parts of level 0 are opaque; None: all, or the slide has no small level.
+
+        Raises:
+            SlideError: the file is damaged.
+        """
+        small = [
+            (index, level)
+            for index, level in enumerate(self._info.levels)
+            if level.width * level.height <= MOST_SCANNED_PX
+        ]
+        if not small:
+            return None
+        index, level = small[0]
+        cells = np.empty((level.height, level.width), np.bool_)
+        rows = max(1, BLOCK_PX // level.width)
+        try:
+            for top in range(0, level.height, rows):
+                part = cells[top : top + rows]
+                argb = self._read_argb(index, 0, top, level.width, part.shape[0])
+                part[...] = _byte(argb, 24) >= 128
+        except _OPENSLIDE_ERRORS as error:
+            self._drop()
+            raise SlideError(
+                f"OpenSlide cannot read it: {error}", slide=self._path, level=index
+            ) from error
+        if cells.all():
+            return None
+        first = self._info.levels[0]
+        return Scanned(cells, first.width / level.width, first.height / level.height)
 
     def close(self) -> None:
         """Give the file back; closing twice is no error."""
@@ -117,13 +156,19 @@ class OpenSlideSlide:
 
     def _read_rows(self, out: Pixels, level: int, x: int, y: int) -> None:
         height, width = out.shape[:2]
-        size = self._info.levels[level]
+        argb = self._read_argb(level, x, y, width, height)
+        composite(argb, self._info.background, out)
+        self._decoded_px += _tiles_px(self._info.levels[level], x, y, width, height)
+
+    def _read_argb(
+        self, level: int, x: int, y: int, width: int, height: int
+    ) -> npt.NDArray[np.uint32]:
         argb = np.empty((height, width), np.uint32)
         buffer = argb.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
-        x0, y0 = round(x * size.downsample), round(y * size.downsample)
-        library._read_region(self._open(), buffer, x0, y0, level, width, height)
-        composite(argb, self._info.background, out)
-        self._decoded_px += _tiles_px(size, x, y, width, height)
+        number, downsample = self._levels[level]
+        x0, y0 = round(x * downsample), round(y * downsample)
+        library._read_region(self._open(), buffer, x0, y0, number, width, height)
+        return argb
 
     def _open(self) -> Any:
         if self._closed:
@@ -171,15 +216,85 @@ def _dicom_member(folder: str) -> str:
     """One file of the DICOM series in the folder; OpenSlide finds the others."""
     files = sorted(name for name in os.listdir(folder) if name.lower().endswith(".dcm"))
     if not files:
-        raise SlideError("a folder without .dcm files is no slide", slide=folder)
+        raise NotTaken("a folder without .dcm files is no slide")
     return os.path.join(folder, files[0])
 
 
-def _read_info(path: str, handle: Any) -> SlideInfo:
-    properties = {
+def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
+    """The levels of a file whose structure we know better; None: OpenSlide's are taken.
+
+    OpenSlide narrows 16 bits to 8, makes red of one channel of three, and calls a label a level,
+    all without a word.
+    """
+    if os.path.isdir(address.path):
+        return None
+    with open(address.path, "rb") as file:
+        if not is_tiff(file.read(8)):
+            return None
+    try:
+        file_ = describe_tiff(address.path)
+    except NotTaken:
+        return None
+    image = chosen_image(file_.structure, address.image)
+    source = file_.sources[image.number]
+    pixels = stored_pixels(source.levels[0], source.channel_names)
+    if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
+        raise Refused(
+            f"OpenSlide would narrow its {pixels.total} samples of {pixels.bits} bits without a "
+            "word: use the reader 'auto' or 'tiff', with channels= and window= as it says"
+        )
+    return image.levels
+
+
+def _read_info(
+    path: str, handle: Any, known: tuple[Level, ...] | None
+) -> tuple[list[tuple[int, float]], SlideInfo]:
+    """For each level its number and downsample at OpenSlide, and the facts."""
+    properties = _properties(handle)
+    numbers: list[tuple[int, float]] = []
+    levels: list[Level] = []
+    for index, level in enumerate(_levels(handle, properties)):
+        ours = level
+        if known is not None:
+            same = [one for one in known if _holds(level, one)]
+            if not same:
+                continue
+            ours = dataclasses.replace(
+                level, width=same[0].width, height=same[0].height, downsample=same[0].downsample
+            )
+        numbers.append((index, level.downsample))
+        levels.append(ours)
+    if not levels or min(min(level.width, level.height) for level in levels) <= 0:
+        raise ValueError("it has no level with pixels")
+    colour = properties.get("openslide.background-color", "FFFFFF")
+    microns = _microns(properties)
+    return numbers, SlideInfo(
+        path=path,
+        reader="openslide",
+        levels=tuple(levels),
+        mpp=microns.mpp,
+        background=(int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)),
+        mpp_source=microns.source,
+        magnification=_power(properties),
+        notes=microns.notes,
+        icc="in the file, not used" if library.get_icc_profile_size(handle) > 0 else "",
+    )
+
+
+def _holds(stored: Level, ours: Level) -> bool:
+    """Whether a level of OpenSlide's is one of ours, which may be without the padding."""
+    across, down = stored.width - ours.width, stored.height - ours.height
+    return 0 <= across < max(1, stored.tile_width) and 0 <= down < max(1, stored.tile_height)
+
+
+def _properties(handle: Any) -> dict[str, str]:
+    return {
         name: library.get_property_value(handle, name)
         for name in library.get_property_names(handle)
     }
+
+
+def _levels(handle: Any, properties: dict[str, str]) -> list[Level]:
     levels = []
     for index in range(library.get_level_count(handle)):
         width, height = library.get_level_dimensions(handle, index)
@@ -193,24 +308,76 @@ def _read_info(path: str, handle: Any) -> SlideInfo:
                 int(properties.get(prefix + "height", UNKNOWN_TILE)),
             )
         )
-    if not levels or min(min(level.width, level.height) for level in levels) <= 0:
-        raise ValueError("it has no level with pixels")
-    colour = properties.get("openslide.background-color", "FFFFFF")
-    return SlideInfo(
-        path=path,
-        reader="openslide",
-        levels=tuple(levels),
-        mpp=_mpp(properties),
-        background=(int(colour[0:2], 16), int(colour[2:4], 16), int(colour[4:6], 16)),
-    )
+    return levels
 
 
-def _mpp(properties: dict[str, str]) -> tuple[float, float] | None:
-    x, y = properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y")
-    if x is None or y is None:
-        return None
-    mpp = float(x), float(y)
-    return mpp if min(mpp) > 0 and max(mpp) < float("inf") else None
+def _power(properties: dict[str, str]) -> float | None:
+    return number_in(properties.get("openslide.objective-power", ""))
+
+
+def _microns(properties: dict[str, str]) -> Microns:
+    x = number_in(properties.get("openslide.mpp-x", ""))
+    y = number_in(properties.get("openslide.mpp-y", ""))
+    claims = [Claim(x, y, "OpenSlide's property openslide.mpp-x")] if x and y else []
+    return believed(claims, _power(properties))
+
+
+def openslide_structure(path: str) -> Structure:
+    """What OpenSlide says is in a file.
+
+    Raises:
+        NotTaken: OpenSlide does not know the file.
+    """
+    file = _dicom_member(path) if os.path.isdir(path) else path
+    try:
+        handle = library.open(file)
+    except _OPENSLIDE_ERRORS as error:
+        raise NotTaken(f"OpenSlide does not open it: {error}") from error
+    try:
+        properties = _properties(handle)
+        vendor = properties.get("openslide.vendor", "unknown")
+        levels = _levels(handle, properties)
+        pages = [
+            Page(
+                name=f"level {index}",
+                width=level.width,
+                height=level.height,
+                pixels=f"tiles of {level.tile_width}x{level.tile_height}",
+                role="level",
+                why="OpenSlide says so",
+                image=0,
+                level=index,
+            )
+            for index, level in enumerate(levels)
+        ]
+        for name in library.get_associated_image_names(handle):
+            width, height = library.get_associated_image_dimensions(handle, name)
+            known: dict[str, Role] = {"label": "label", "macro": "macro", "thumbnail": "thumbnail"}
+            pages.append(
+                Page(
+                    name=f"associated image {name!r}",
+                    width=width,
+                    height=height,
+                    pixels="RGB",
+                    role=known.get(name, "unknown"),
+                    why="OpenSlide says so",
+                )
+            )
+        microns = _microns(properties)
+        image = SlideImage(
+            number=0,
+            name="",
+            levels=tuple(levels),
+            mpp=microns.mpp,
+            mpp_source=microns.source,
+            magnification=_power(properties),
+            notes=microns.notes,
+        )
+    except _OPENSLIDE_ERRORS as error:
+        raise NotTaken(f"OpenSlide cannot read its properties: {error}") from error
+    finally:
+        library.close(handle)
+    return Structure(path, f"{vendor} (by OpenSlide)", tuple(pages), (image,))
 
 
 def _tiles_px(level: Level, x: int, y: int, width: int, height: int) -> int:

@@ -1,4 +1,4 @@
-"""Which reader opens a slide."""
+"""Which reader opens a slide, and what a file is that none may open."""
 
 from __future__ import annotations
 
@@ -7,57 +7,106 @@ import os
 from collections.abc import Callable, Mapping
 
 from chunkdl.errors import ConfigError, SlideError
-from chunkdl.patients import SLIDE_SUFFIXES
-from chunkdl.slides.readers.openslide import OpenSlideSlide
-from chunkdl.slides.readers.tiff import open_tiff
-from chunkdl.slides.slide import Slide
+from chunkdl.slides.address import parse_address
+from chunkdl.slides.readers.colours import in_srgb
+from chunkdl.slides.readers.foreign import what_it_is
+from chunkdl.slides.readers.openslide import OpenSlideSlide, openslide_structure
+from chunkdl.slides.readers.refusals import NotTaken, Refused
+from chunkdl.slides.readers.tiff import tiff_slide, tiff_structure
+from chunkdl.slides.readers.tiff_header import is_tiff
+from chunkdl.slides.slide import AS_STORED, PixelRule, Slide
+from chunkdl.slides.structure import Structure
 
 _log = logging.getLogger(__name__)
+HEAD_BYTES = 512
 
-
-READERS: Mapping[str, Callable[[str], Slide]] = {
-    "tiff": open_tiff,
+READERS: Mapping[str, Callable[[str, PixelRule], Slide]] = {
+    "tiff": tiff_slide,
     "openslide": OpenSlideSlide,
 }
 """Readers by name, in the order in which "auto" asks them."""
+_STRUCTURES: Mapping[str, Callable[[str], Structure]] = {
+    "tiff": tiff_structure,
+    "openslide": openslide_structure,
+}
 
 
-def open_slide(path: str | os.PathLike[str], reader: str = "auto") -> Slide:
+def open_slide(
+    path: str | os.PathLike[str], reader: str = "auto", rule: PixelRule = AS_STORED
+) -> Slide:
     """Open a slide.
 
     Args:
-        path: the slide file; for DICOM one file of the series, or the folder of its files.
-        reader: "tiff" (fast, RGB pyramids in TIFF), "openslide" (everything OpenSlide knows), or
-            "auto": the first of these that takes the file.
+        path: the slide file; for DICOM one file of the series, or the folder of its files. With
+            "#image=K" where a file has several slides.
+        reader: "tiff" (fast, slides in TIFF), "openslide" (everything OpenSlide knows), or "auto":
+            the first of these that takes the file.
+        rule: how pixels that are not 8-bit RGB become it, and the colour profile.
 
     Raises:
         ConfigError: there is no reader of that name.
-        SlideError: the file cannot be opened; with "auto", the reasons of all readers.
+        SlideError: the file cannot be opened, or would be read wrong; with "auto", the reasons of
+            all readers.
     """
     name = os.fspath(path)
     if reader != "auto" and reader not in READERS:
         raise ConfigError(f"no reader {reader!r}: choose 'auto' or one of {', '.join(READERS)}")
-    if not os.path.exists(name):
-        raise SlideError("no such file", slide=name)
-    if reader != "auto":
-        return READERS[reader](name)
-    refusals: list[SlideError] = []
-    for candidate, opener in READERS.items():
+    _check_file(name)
+    candidates = [*READERS] if reader == "auto" else [reader]
+    refusals: list[NotTaken] = []
+    for candidate in candidates:
         try:
-            slide = opener(name)
-        except SlideError as refusal:
-            refusals.append(refusal)
+            slide = READERS[candidate](name, rule)
+        except NotTaken as refusal:
+            refusals.append(NotTaken(f"{candidate}: {refusal}"))
             continue
+        except Refused as refusal:
+            raise SlideError(str(refusal), slide=name) from refusal
         why = f" ({'; '.join(map(str, refusals))})" if refusals else ""
         _log.info("slide %s: reader %s%s", name, candidate, why)
-        return slide
+        return in_srgb(slide) if rule.icc == "srgb" else slide
     reasons = "; ".join(map(str, refusals))
     raise SlideError(f"no reader takes the file: {reasons}", slide=name) from refusals[0]
 
 
-def is_slide_path(path: str | os.PathLike[str]) -> bool:
-    """Whether the path looks like a slide: a known suffix, or a folder of DICOM files."""
+def read_structure(path: str | os.PathLike[str]) -> Structure:
+    """What is in a slide file: every picture, its role and why.
+
+    Raises:
+        SlideError: the file cannot be read, or nobody knows what is in it.
+    """
     name = os.fspath(path)
-    if os.path.isdir(name):
-        return any(entry.lower().endswith(".dcm") for entry in os.listdir(name))
-    return name.lower().endswith(SLIDE_SUFFIXES)
+    _check_file(name)
+    file = parse_address(name).path
+    refusals: list[str] = []
+    for candidate, structure in _STRUCTURES.items():
+        try:
+            return structure(file)
+        except NotTaken as refusal:
+            refusals.append(f"{candidate}: {refusal}")
+        except Refused as refusal:
+            raise SlideError(str(refusal), slide=name) from refusal
+    raise SlideError(f"no reader knows the file: {'; '.join(refusals)}", slide=name)
+
+
+def _check_file(name: str) -> None:
+    """Refuse what is no slide by what it is.
+
+    Raises:
+        SlideError: there is no such file, it cannot be read, or it is something else.
+    """
+    path = parse_address(name).path
+    try:
+        if os.path.isdir(path):
+            return
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+        foreign = what_it_is(os.path.getsize(path), head)
+    except FileNotFoundError as error:
+        link = " (it is a link to a file that is gone)" if os.path.islink(path) else ""
+        raise SlideError(f"no such file{link}", slide=name) from error
+    except OSError as error:
+        raise SlideError(f"cannot read the file: {error.strerror}", slide=name) from error
+    # The file of that name of a MIRAX slide is a picture of it.
+    if foreign is not None and not is_tiff(head) and not path.lower().endswith(".mrxs"):
+        raise SlideError(foreign, slide=name)

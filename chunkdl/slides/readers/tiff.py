@@ -1,254 +1,366 @@
-"""The direct reader: TIFF slides of 8-bit RGB, without OpenSlide.
+"""The direct reader: TIFF slides of every vendor whose tiles lie on a grid, without OpenSlide.
 
-tifffile reads the structure once; no object of it is kept. What is not a plain pyramid of RGB
-tiles is refused, so that another reader gets it.
+A vendor's module says what each page of the file is; what is read follows from that alone.
+tifffile reads the structure once, and no object of it is kept.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.address import parse_address
+from chunkdl.slides.readers import aperio, generic_tiff, ome
 from chunkdl.slides.readers.codecs import (
     ANY_JPEG2000,
+    BLACK_IS_ZERO,
     RAW,
+    RGB,
     TileCoding,
     check_codestream,
+    compression_name,
     decoder_for,
 )
-from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide, single
-from chunkdl.slides.slide import Level, SlideInfo
+from chunkdl.slides.readers.described import Described, ImageSource, Streams
+from chunkdl.slides.readers.directories import Directory, directories_of, whole_tag
+from chunkdl.slides.readers.refusals import NotTaken, Refused
+from chunkdl.slides.readers.samples import Alpha, StoredPixels, tile_maker
+from chunkdl.slides.readers.tiff_header import Damaged, check_directories, is_tiff
+from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide
+from chunkdl.slides.slide import AS_STORED, Level, PixelRule, SlideInfo
+from chunkdl.slides.structure import SlideImage, Structure, chosen_image
 
 MAX_TILE_PX = 64 * 2**20
 MAX_LEVELS = 64
 RAW_BLOCK_PX = 2**18
 """An uncompressed image in one strip is read in blocks of about so many pixels."""
-
-MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
-"""Microns of the inch and the centimetre, by the value of the ResolutionUnit tag."""
-
-MICRONS_PER_OME_UNIT = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
-
-X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
-MAKE = 271
+LERC_PARAMETERS, FILL_ORDER, IMAGE_DEPTH, ARGOS = 50674, 266, 32997, 65000
+BACKGROUND = (255, 255, 255)
 
 
-class _NotTaken(Exception):
-    """The file may be sound, but it is not for this reader; the message says what is in it."""
-
-
-def open_tiff(path: str | os.PathLike[str]) -> TiledSlide:
-    """Open an Aperio SVS, a pyramidal TIFF or BigTIFF, or an OME-TIFF of 8-bit RGB pixels.
-
-    Levels are those of OpenSlide, in its order, and in addition the SubIFDs of the first page.
+def open_tiff(path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> TiledSlide:
+    """Open a slide in a TIFF.
 
     Args:
-        path: the file.
+        path: the file, with "#image=K" where one of several images is meant.
+        rule: how samples that are not 8-bit RGB become it.
 
     Raises:
-        SlideError: no such file, not a TIFF, damaged, or not taken by this reader.
+        SlideError: no such file, damaged, several images and none chosen, pixels that no rule
+            covers, or a file that this reader does not take.
     """
     name = os.fspath(path)
     try:
-        with tifffile.TiffFile(name) as tiff:
-            pages = _level_pages(tiff)
-            found = [_tiled_level(page, pages[0]) for page in pages]
-            mpp = _mpp(pages[0])
-    except _NotTaken as reason:
+        return tiff_slide(name, rule)
+    except NotTaken as reason:
         raise SlideError(f"not taken by the reader 'tiff': {reason}", slide=name) from reason
-    except Exception as error:  # tifffile raises what its parsing happens to meet
-        raise SlideError(f"cannot read the structure of the TIFF: {error}", slide=name) from error
+    except Refused as reason:
+        raise SlideError(str(reason), slide=name) from reason
+
+
+def tiff_slide(name: str, rule: PixelRule) -> TiledSlide:
+    """`open_tiff` for the registry.
+
+    Raises:
+        NotTaken: another reader has to take it.
+        Refused: no reader may take it.
+        SlideError: the file is damaged, or does not have the chosen image.
+    """
+    address = parse_address(name)
+    file = describe_tiff(address.path)
+    image = chosen_image(file.structure, address.image)
+    source = file.sources[image.number]
+    if source.unreadable:
+        raise Refused(source.unreadable)
+    levels = _levels(address.path, image, source, rule)
+    base = source.levels[0][0]
+    notes = (*file.structure.notes, *image.notes, *_missing(address.path, levels))
     info = SlideInfo(
-        path=name, reader="tiff", levels=tuple(level.level for level in found), mpp=mpp
+        path=name,
+        reader="tiff",
+        levels=tuple(level.level for level in levels),
+        mpp=image.mpp,
+        background=BACKGROUND,
+        mpp_source=image.mpp_source,
+        magnification=image.magnification,
+        notes=notes,
+        icc="in the file, not used" if base.icc_profile else "",
     )
-    return TiledSlide(info, found)
+    return TiledSlide(info, levels, icc_profile=base.icc_profile)
 
 
-def _level_pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
-    """The pages that are levels, finest first, by the rules of OpenSlide's Aperio and TIFF code."""
-    first = tiff.pages[0]
-    if not isinstance(first, tifffile.TiffPage):
-        raise _NotTaken("its first page is not complete")
-    _refuse_vendors(first)
-    if first.is_svs and not first.is_tiled:
-        raise _NotTaken("it says that it is an Aperio file, and its first page has no tiles")
-    pages = [first]
-    for page in tiff.pages[1:]:
-        if not isinstance(page, tifffile.TiffPage) or page.is_tiled != first.is_tiled:
-            continue
-        # Aperio's thumbnail, label and macro are in strips; all that is in tiles is a level.
-        if first.is_svs or page.is_reduced:
-            pages.append(page)
-    pages += [page for page in first.pages or () if isinstance(page, tifffile.TiffPage)]
-    if len(pages) > MAX_LEVELS:
-        raise _NotTaken(f"it has {len(pages)} levels; at most {MAX_LEVELS} are sensible")
-    return sorted(pages, key=lambda page: -page.imagewidth)
+def tiff_structure(path: str) -> Structure:
+    """What is in a TIFF.
+
+    Raises:
+        NotTaken: its pages are not known here; OpenSlide may know it.
+        Refused: the file contradicts itself.
+        SlideError: the file is damaged.
+    """
+    return describe_tiff(path).structure
 
 
-def _refuse_vendors(page: tifffile.TiffPage) -> None:
-    """Refuse the formats whose tiles overlap, move or lie in one stream."""
+def describe_tiff(path: str) -> Described:
+    """The pages of a TIFF and their roles; see `tiff_structure` for the errors."""
+    if os.path.isdir(path):
+        raise NotTaken("it is a folder")
+    directories = _directories(path)
+    _refuse_vendors(directories[0])
+    if aperio.is_kind(directories):
+        return aperio.describe(path, directories)
+    if ome.is_kind(directories):
+        return ome.describe(path, directories)
+    return generic_tiff.describe(path, directories)
+
+
+def _directories(path: str) -> tuple[Directory, ...]:
+    try:
+        with open(path, "rb") as file:
+            if not is_tiff(file.read(8)):
+                raise NotTaken("it is no TIFF")
+        check_directories(path)
+        with tifffile.TiffFile(path) as tiff:
+            found = directories_of(tiff)
+    except (Damaged, OSError) as error:
+        raise SlideError(f"cannot read the structure of the TIFF: {error}", slide=path) from error
+    except (SlideError, NotTaken):
+        raise
+    except Exception as error:  # tifffile raises what its parsing happens to meet
+        raise SlideError(f"cannot read the structure of the TIFF: {error}", slide=path) from error
+    whole = tuple(one for one in found if min(one.width, one.height) > 0 and len(one.offsets))
+    if not whole:
+        raise SlideError("the TIFF has no picture with pixels: it is damaged", slide=path)
+    return whole
+
+
+def _refuse_vendors(first: Directory) -> None:
+    """Refuse the formats whose tiles overlap or move."""
     vendor = {
-        "Hamamatsu NDPI": page.is_ndpi,
-        "Leica SCN": page.is_scn,
-        "Ventana BIF": page.is_bif,
-        "Philips TIFF": page.is_philips,
-        "Trestle TIFF": page.software.startswith("MedScan"),
-        "Huron TIFF": str(page.tags.valueof(MAKE, "")).startswith("Huron"),
-        "Argos AVS": page.is_avs,
+        "Trestle TIFF": first.software.startswith("MedScan"),
+        "Huron TIFF": first.make.startswith("Huron"),
+        "Argos AVS": str(first.tags.get(ARGOS, "")).startswith("<Argos"),
     }
     for name, found in vendor.items():
         if found:
-            raise _NotTaken(f"it is a {name} file")
+            raise NotTaken(f"it is a {name} file")
 
 
-def _tiled_level(page: tifffile.TiffPage, base: tifffile.TiffPage) -> TiledLevel:
-    """Check the page and make a level of it; `base` is the page of level 0."""
-    _check_pixels(page)
-    width, height = page.imagewidth, page.imagelength
-    if page.is_tiled:
-        tile_w, tile_h = page.tilewidth, page.tilelength
+# ---- Levels
+
+
+def _levels(path: str, image: SlideImage, source: ImageSource, rule: PixelRule) -> list[TiledLevel]:
+    if len(image.levels) > MAX_LEVELS:
+        raise NotTaken(f"it has {len(image.levels)} levels; at most {MAX_LEVELS} are sensible")
+    return [
+        _tiled_level(path, level, streams, source.channel_names, rule)
+        for level, streams in zip(image.levels, source.levels, strict=True)
+    ]
+
+
+def _missing(path: str, levels: Sequence[TiledLevel]) -> list[str]:
+    """What to tell of a file that ends before its tiles do."""
+    size = os.path.getsize(path)
+    tiles = sum(level.offsets.shape[1] for level in levels)
+    ends = [level.offsets + level.byte_counts for level in levels]
+    beyond = sum(int((end > size).any(axis=0).sum()) for end in ends)
+    if not beyond:
+        return []
+    last = max(int(end.max()) for end in ends)
+    return [
+        f"the file is cut short at byte {size} of {last}: {beyond} of {tiles} tiles are missing; "
+        "copy it again"
+    ]
+
+
+def _tiled_level(
+    path: str, level: Level, streams: Streams, names: tuple[str, ...], rule: PixelRule
+) -> TiledLevel:
+    """Check the pages of a level and make one of them."""
+    first = streams[0]
+    tile_w, tile_h = level.tile_width, level.tile_height
+    parts = [_grid(one) for one in streams]
+    if first.compression == RAW and not first.tile_width and len(parts) == 1:
+        tile_h, parts[0] = _cut_raw_strip(path, first, parts[0])
+        level = Level(level.width, level.height, level.downsample, tile_w, tile_h)
+    offsets = np.concatenate([part[0] for part in parts])
+    byte_counts = np.concatenate([part[1] for part in parts])
+    across = -(-first.width // tile_w)
+    tiles = across * -(-first.height // tile_h)
+    _check_grid(first, (tile_w, tile_h), tiles, offsets, byte_counts)
+    pixels = stored_pixels(streams, names)
+    codings = [_coding(one) for one in streams for _ in range(len(offsets) // len(streams))]
+    decoders = []
+    for coding in codings:
+        decoder = decoder_for(coding)
+        if decoder is None:
+            kind = (
+                f"{compression_name(coding.compression)} of {coding.samples} x {coding.bits} bit "
+                f"with predictor {coding.predictor} is not decoded"
+            )
+            if not pixels.is_plain:
+                raise Refused(f"{kind}: convert the file, for example to deflate or JPEG")
+            raise NotTaken(kind)
+        decoders.append(decoder)
+    make = tile_maker(pixels, decoders, rule, BACKGROUND)
+    found = TiledLevel(
+        level=level,
+        tiles_across=across,
+        offsets=offsets,
+        byte_counts=byte_counts,
+        full_height=bool(first.tile_width),
+        make=make,
+        files=(path,),
+    )
+    if first.compression in ANY_JPEG2000:
+        _check_first_codestream(found, codings[0])
+    return found
+
+
+def stored_pixels(streams: Streams, names: tuple[str, ...]) -> StoredPixels:
+    """How the pixels of a level are stored.
+
+    Raises:
+        Refused: they are of a kind that no rule covers.
+    """
+    first = streams[0]
+    if first.sample_format != 1:
+        kinds = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+        kind = kinds.get(first.sample_format, f"sample format {first.sample_format}")
+        raise Refused(f"its samples are {kind} numbers: convert the file to unsigned 8 or 16 bits")
+    if first.bits not in (8, 16):
+        raise Refused(f"its samples have {first.bits} bits: convert the file to 8 or 16 bits")
+    if whole_tag(first, FILL_ORDER, 1) != 1 or whole_tag(first, IMAGE_DEPTH, 1) != 1:
+        raise NotTaken("its bits are in reverse order, or it has volumes for tiles")
+    if first.planar == 2 and first.samples > 1:
+        per_stream: tuple[int, ...] = (1,) * (first.samples * len(streams))
     else:
-        tile_w, tile_h = width, min(page.rowsperstrip, height)
-    offsets = np.asarray(page.dataoffsets, np.int64)
-    byte_counts = np.asarray(page.databytecounts, np.int64)
-    if not page.is_tiled and page.compression == RAW and len(offsets) == 1:
-        tile_h, offsets, byte_counts = _cut_raw_strip(width, height, offsets, byte_counts)
-    _check_grid((width, height), (tile_w, tile_h), offsets, byte_counts)
-    coding = TileCoding(
-        compression=int(page.compression),
-        photometric=int(page.photometric),
-        predictor=int(page.predictor),
-        jpeg_tables=page.jpegtables,
-    )
-    decode = decoder_for(coding)
-    if decode is None:
-        raise _NotTaken(
-            f"compression {coding.compression} with photometric interpretation "
-            f"{coding.photometric} and predictor {coding.predictor}"
-        )
-    if coding.compression in ANY_JPEG2000:
-        _check_first_codestream(page, tile_w, tile_h)
-    downsample = (base.imagewidth / width + base.imagelength / height) / 2
-    return TiledLevel(
-        level=Level(width, height, downsample, tile_w, tile_h),
-        tiles_across=-(-width // tile_w),
-        offsets=offsets[None],
-        byte_counts=byte_counts[None],
-        full_height=page.is_tiled,
-        make=single(decode),
-        files=(page.parent.filehandle.path,),
+        per_stream = tuple(one.samples for one in streams)
+    alpha, unexplained = _extra(first, len(streams))
+    return StoredPixels(
+        photometric=first.photometric,
+        bits=first.bits,
+        per_stream=per_stream,
+        alpha=alpha,
+        unexplained=unexplained,
+        colour_map=first.colour_map,
+        names=names,
     )
 
 
-def _check_pixels(page: tifffile.TiffPage) -> None:
-    kind = (page.samplesperpixel, page.bitspersample, int(page.sampleformat), page.planarconfig)
-    if kind != (3, 8, 1, 1) or page.imagedepth != 1 or page.fillorder != 1:
-        raise _NotTaken(
-            f"its pixels are {page.samplesperpixel} samples of {page.bitspersample} bits "
-            f"(sample format {int(page.sampleformat)}, planar configuration "
-            f"{int(page.planarconfig)}), not interleaved 8-bit RGB"
-        )
+def _extra(first: Directory, pages: int) -> tuple[Alpha | None, int]:
+    """The kind of the alpha channel, and how many samples nothing explains."""
+    if pages > 1:
+        return None, 0
+    extra = first.extra_samples
+    if extra in ((1,), (2,)):
+        return ("associated" if extra == (1,) else "unassociated"), 0
+    explained = {RGB: 3, 6: 3, 5: 4}.get(first.photometric, 1)
+    if first.photometric == BLACK_IS_ZERO and not extra:
+        return None, 0
+    return None, max(0, first.samples - explained)
+
+
+def _coding(directory: Directory) -> TileCoding:
+    apart = directory.planar == 2
+    lerc = directory.tags.get(LERC_PARAMETERS)
+    return TileCoding(
+        compression=directory.compression,
+        photometric=directory.photometric,
+        predictor=directory.predictor,
+        jpeg_tables=directory.jpeg_tables,
+        samples=1 if apart else directory.samples,
+        bits=directory.bits,
+        big_endian=directory.big_endian,
+        lerc_packing=int(lerc[1]) if isinstance(lerc, tuple) and len(lerc) > 1 else 0,
+    )
+
+
+def _grid(directory: Directory) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Offsets and byte counts, shape (planes, tiles)."""
+    planes = directory.samples if directory.planar == 2 else 1
+    offsets, byte_counts = directory.offsets, directory.byte_counts
+    if len(offsets) != len(byte_counts) or len(offsets) % planes:
+        raise _contradiction(directory, f"{planes} planes of tiles")
+    counts = np.where(offsets == 0, 0, byte_counts)
+    return offsets.reshape(planes, -1), counts.reshape(planes, -1)
+
+
+def _contradiction(directory: Directory, what: str) -> Refused:
+    return Refused(
+        f"{directory.name} is damaged: an image of {directory.width}x{directory.height} pixels "
+        f"has {what}, but the header has {len(directory.offsets)} offsets and "
+        f"{len(directory.byte_counts)} byte counts"
+    )
 
 
 def _check_grid(
-    size: tuple[int, int],
+    directory: Directory,
     tile: tuple[int, int],
+    tiles: int,
     offsets: npt.NDArray[np.int64],
     byte_counts: npt.NDArray[np.int64],
 ) -> None:
     """Check a header before memory is taken for what it claims."""
-    if min(*size, *tile) <= 0:
-        raise ValueError(f"an image of {size} pixels in tiles of {tile}")
     if tile[0] * tile[1] > MAX_TILE_PX:
-        raise _NotTaken(f"tiles of {tile[0]}x{tile[1]} pixels; at most {MAX_TILE_PX} pixels")
-    tiles = -(-size[0] // tile[0]) * -(-size[1] // tile[1])
-    if len(offsets) != tiles or len(byte_counts) != tiles:
-        raise ValueError(
-            f"an image of {size} pixels in tiles of {tile} has {tiles} tiles, but the header "
-            f"has {len(offsets)} offsets and {len(byte_counts)} byte counts"
+        raise Refused(
+            f"its tiles or strips have {tile[0]}x{tile[1]} pixels, and at most {MAX_TILE_PX} "
+            "pixels are read at once: convert it to a file of small tiles"
         )
+    if offsets.shape[1] != tiles or byte_counts.shape != offsets.shape:
+        raise _contradiction(directory, f"{tiles} tiles of {tile[0]}x{tile[1]} pixels")
     # No codec makes a tile much larger than its pixels; a count beyond that is a damaged header.
-    limit = 4 * 3 * tile[0] * tile[1] + 2**20
+    limit = 8 * 4 * tile[0] * tile[1] + 2**20
     if offsets.min() < 0 or byte_counts.min() < 0 or byte_counts.max() > limit:
-        raise ValueError("offsets or byte counts of tiles that cannot be")
+        raise Refused(f"{directory.name} is damaged: a tile of {byte_counts.max()} bytes")
 
 
 def _cut_raw_strip(
-    width: int, height: int, offsets: npt.NDArray[np.int64], byte_counts: npt.NDArray[np.int64]
-) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Cut an uncompressed image in one strip, as many tools write it, into blocks of rows."""
-    if width <= 0 or height <= 0 or byte_counts[0] < 3 * width * height:
-        raise ValueError(f"{byte_counts[0]} bytes for an image of {width}x{height} pixels")
-    rows = min(height, max(1, RAW_BLOCK_PX // width))
-    tops = np.arange(0, height, rows, dtype=np.int64)
-    return rows, offsets[0] + tops * 3 * width, np.minimum(rows, height - tops) * 3 * width
+    path: str,
+    directory: Directory,
+    grid: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+) -> tuple[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Cut uncompressed strips that lie behind each other into blocks of about `RAW_BLOCK_PX`.
 
-
-def _check_first_codestream(page: tifffile.TiffPage, tile_w: int, tile_h: int) -> None:
-    file = page.parent.filehandle
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if count:
-            file.seek(offset)
-            try:
-                check_codestream(file.read(min(count, 64)), tile_h, tile_w)
-            except ValueError as reason:
-                raise _NotTaken(str(reason)) from reason
-            return
-
-
-# ---- Microns per pixel
-
-
-def _mpp(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    """Microns per pixel of level 0, as OpenSlide's properties mpp-x and mpp-y.
-
-    Aperio files say it in their description. Others say it in the resolution tags; where those
-    have no unit, an OME-TIFF says it in its XML (OME 2016-06, Pixels.PhysicalSizeX).
+    Many tools write an image in one strip, and others in strips of one row.
     """
-    if page.is_svs:
-        return _aperio_mpp(page.description)
-    return _resolution_mpp(page) or _ome_mpp(page.description)
+    offsets, byte_counts = grid
+    width, height, rows = directory.width, directory.height, directory.rows_per_strip
+    row_bytes = width * (1 if directory.planar == 2 else directory.samples) * directory.bits // 8
+    strips = offsets.shape[1]
+    expected = np.full(strips, rows * row_bytes, np.int64)
+    expected[-1] = (height - rows * (strips - 1)) * row_bytes
+    if strips != -(-height // rows) or expected[-1] <= 0:
+        return rows, grid
+    if (byte_counts < expected).any() or (np.diff(offsets) != expected[:-1]).any():
+        return rows, grid
+    if int((offsets[:, -1] + expected[-1]).max()) > os.path.getsize(path):
+        raise Refused(
+            f"its pixels end at byte {int((offsets[:, -1] + expected[-1]).max())} and the file at "
+            f"byte {os.path.getsize(path)}: it is cut short, copy it again"
+        )
+    block = min(height, max(1, RAW_BLOCK_PX // width))
+    tops = np.arange(0, height, block, dtype=np.int64)
+    starts = offsets[:, :1] + tops * row_bytes
+    counts = np.broadcast_to(np.minimum(block, height - tops) * row_bytes, starts.shape)
+    return block, (starts, counts.copy())
 
 
-def _aperio_mpp(description: str) -> tuple[float, float] | None:
-    for field in description.split("|")[1:]:
-        name, _, value = field.partition("=")
-        if name.strip() == "MPP":
-            return _positive(value, value)
-    return None
-
-
-def _resolution_mpp(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    unit = MICRONS_PER_UNIT.get(int(page.tags.valueof(RESOLUTION_UNIT, 2)))
-    x, y = page.tags.valueof(X_RESOLUTION), page.tags.valueof(Y_RESOLUTION)
-    if unit is None or x is None or y is None or 0 in (*x, *y):
-        return None
-    return _positive(str(unit * x[1] / x[0]), str(unit * y[1] / y[0]))
-
-
-def _ome_mpp(description: str) -> tuple[float, float] | None:
-    # Two attributes do not need an XML parser, and a parser can be made to expand a header.
-    found = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description)
-    if found is None:
-        return None
-    attributes = dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', found.group()))
-    sizes = []
-    for axis in "XY":
-        factor = MICRONS_PER_OME_UNIT.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"), 0)
-        size = _positive(*[attributes.get(f"PhysicalSize{axis}", "")] * 2)
-        sizes.append(size[0] * factor if size else 0.0)
-    return (sizes[0], sizes[1]) if min(sizes) > 0 else None
-
-
-def _positive(x: str, y: str) -> tuple[float, float] | None:
-    """Both numbers, None unless both are positive; a decimal comma is read as OpenSlide does."""
+def _check_first_codestream(level: TiledLevel, coding: TileCoding) -> None:
+    """Refuse JPEG 2000 of another kind than the header says, before the first read."""
+    present = np.flatnonzero(level.byte_counts[0])
+    if not len(present):
+        return
+    with open(level.files[0], "rb") as file:
+        file.seek(int(level.offsets[0, present[0]]))
+        head = file.read(min(int(level.byte_counts[0, present[0]]), 128))
     try:
-        values = float(x.replace(",", ".")), float(y.replace(",", "."))
-    except ValueError:
-        return None
-    return values if min(values) > 0 and max(values) < float("inf") else None
+        check_codestream(
+            head, level.level.tile_height, level.level.tile_width, coding.samples, coding.bits
+        )
+    except ValueError as reason:
+        raise NotTaken(str(reason)) from reason

@@ -1,0 +1,126 @@
+"""A TIFF whose pages have their roles: the model for people, and the directories to read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from chunkdl.slides.microns import Microns
+from chunkdl.slides.readers.directories import Directory, pixels_text
+from chunkdl.slides.readers.pyramids import Pyramid
+from chunkdl.slides.structure import Page, Role, SlideImage, Structure
+
+PAGE_NAME = 285
+_NAMED = re.compile(r"\s*(?:slide[ _]+)?(label|macro|overview|thumbnail)\b", re.IGNORECASE)
+_ROLES: Mapping[str, Role] = {
+    "label": "label",
+    "macro": "macro",
+    "overview": "macro",
+    "thumbnail": "thumbnail",
+}
+
+Streams = tuple[Directory, ...]
+"""The directories that together hold the tiles of a level: one, or one for each channel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSource:
+    """Where the pixels of one slide of the file are.
+
+    Attributes:
+        levels: the directories of each level, finest first, as in `SlideImage.levels`.
+        channel_names: of its samples where the file names them.
+        unreadable: why no reader may take it, empty where one may.
+    """
+
+    levels: tuple[Streams, ...]
+    channel_names: tuple[str, ...] = ()
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """A file whose pages have their roles.
+
+    Attributes:
+        structure: the model for people.
+        sources: for each image of the model where its pixels are.
+    """
+
+    structure: Structure
+    sources: tuple[ImageSource, ...]
+
+
+def role_by_name(directory: Directory) -> tuple[Role, str] | None:
+    """The role that the page's own words give it, and which words; None: they give none."""
+    texts = (directory.description, str(directory.tags.get(PAGE_NAME) or ""))
+    for text in texts:
+        if found := _NAMED.match(text):
+            return _ROLES[found[1].lower()], f"it is called {found[0].strip()!r}"
+    return None
+
+
+def page_of(
+    directory: Directory, role: Role, why: str, image: int | None = None, level: int | None = None
+) -> Page:
+    """The page of the model that a directory is."""
+    return Page(
+        name=directory.name,
+        width=directory.width,
+        height=directory.height,
+        pixels=pixels_text(directory),
+        role=role,
+        why=why,
+        image=image,
+        level=level,
+    )
+
+
+def level_pages(levels: Pyramid, image: int) -> dict[str, Page]:
+    """The pages of the levels of an image, by the names of their directories."""
+    return {
+        directory.name: page_of(directory, "level", why, image, index)
+        for index, (directory, why) in enumerate(
+            zip(levels.directories, levels.reasons, strict=True)
+        )
+    }
+
+
+def described(
+    path: str,
+    format_name: str,
+    directories: Sequence[Directory],
+    pages: Mapping[str, Page],
+    images: Sequence[tuple[SlideImage, ImageSource]],
+    notes: Sequence[str] = (),
+) -> Described:
+    """The file, its pages in the order of its directories; a page without a role is unknown."""
+    ordered = tuple(
+        pages.get(directory.name) or page_of(directory, "unknown", "nothing says what it is")
+        for directory in directories
+    )
+    structure = Structure(
+        path, format_name, ordered, tuple(image for image, _ in images), tuple(notes)
+    )
+    return Described(structure, tuple(source for _, source in images))
+
+
+def slide_image(
+    number: int,
+    name: str,
+    levels: Pyramid,
+    microns: Microns,
+    magnification: float | None,
+    notes: Sequence[str] = (),
+) -> SlideImage:
+    """An image of the model."""
+    return SlideImage(
+        number=number,
+        name=name,
+        levels=levels.levels,
+        mpp=microns.mpp,
+        mpp_source=microns.source,
+        magnification=magnification,
+        notes=(*notes, *microns.notes),
+    )

@@ -1,0 +1,94 @@
+"""What the markers of a JPEG stream say, read without decoding (ITU-T T.81, annex B)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+JPEG_END = b"\xff\xd9"
+_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_SCAN, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
+_MOST_SEGMENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFacts:
+    """What a stream says of itself.
+
+    Attributes:
+        height, width: pixels.
+        components: of a pixel.
+        bits: of a sample.
+        ycbcr: whether three components are YCbCr (True) or RGB (False); None: nothing says it.
+        scan_at: where the first scan begins, bytes.
+    """
+
+    height: int
+    width: int
+    components: int
+    bits: int
+    ycbcr: bool | None
+    scan_at: int
+
+
+def jpeg_facts(data: bytes) -> JpegFacts:
+    """The facts of a JPEG stream; its tables may be elsewhere.
+
+    The colour space is what Adobe's APP14 segment says, else YCbCr for JFIF (whose standard knows
+    nothing else), else RGB where the components are called so. This is also libjpeg's order.
+
+    Raises:
+        ValueError: it is no JPEG stream, or it has no frame and scan.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("no JPEG stream")
+    at, frame, jfif, adobe = 2, b"", False, -1
+    for _ in range(_MOST_SEGMENTS):
+        while data[at : at + 2] == b"\xff\xff":
+            at += 1
+        if len(data) < at + 4 or data[at] != 0xFF:
+            break
+        marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
+        if marker == _SCAN:
+            return _facts(frame, jfif, adobe, at)
+        body = data[at + 4 : at + 2 + length]
+        if marker in _FRAMES:
+            frame = body
+        elif marker == _APP0 and body[:4] == b"JFIF":
+            jfif = True
+        elif marker == _APP14 and body[:5] == b"Adobe" and len(body) >= 12:
+            adobe = body[11]
+        at += 2 + max(2, length)
+    raise ValueError("a JPEG stream without a scan: it is cut short or overwritten")
+
+
+def _facts(frame: bytes, jfif: bool, adobe: int, scan_at: int) -> JpegFacts:
+    if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
+        raise ValueError("a JPEG stream without a frame: it is overwritten")
+    bits, height, width, components = struct.unpack_from(">BHHB", frame)
+    ycbcr = None
+    if components == 3:
+        if adobe >= 0:
+            ycbcr = adobe != 0
+        elif jfif:
+            ycbcr = True
+        elif frame[6:15:3] == b"RGB":
+            ycbcr = False
+    return JpegFacts(height, width, components, bits, ycbcr, scan_at)
+
+
+def check_jpeg_end(data: bytes) -> None:
+    """Check that a stream has its end marker; bytes behind it are allowed.
+
+    The decoder only warns when data run out, fills the rest of the tile with grey, and nobody sees
+    the warning.
+
+    Raises:
+        ValueError: the marker is missing.
+    """
+    if data[-2:] == JPEG_END:
+        return
+    # In the data of a scan 0xFF is followed by 0 or by a restart marker, so the first end marker
+    # behind the first scan is the end. Segments before it may hold a thumbnail with its own end.
+    if data.find(JPEG_END, jpeg_facts(data).scan_at) < 0:
+        raise ValueError("the stream has no end marker: it is cut short or overwritten")

@@ -1,0 +1,158 @@
+"""A look at the directories of a TIFF before a parser takes memory for what they claim.
+
+Every directory and every value must lie inside the file, and there may not be more of them than
+any slide has. What is left cannot make a parser read, or allocate, more than the file holds.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from typing import BinaryIO
+
+MOST_DIRECTORIES = 4096
+MOST_ENTRIES = 1024
+"""Of a directory; no writer known has a hundred."""
+MOST_VALUES = 4
+"""Bytes of values of all directories together, in sizes of the file; they may share values."""
+SUB_IFDS, NDPI_FORMAT = 330, 65420
+VALUE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+"""Bytes of a value, by its type."""
+
+
+class Damaged(Exception):
+    """The file is damaged; the message says where."""
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file that begins like this says that it is a TIFF or a BigTIFF."""
+    return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def check_directories(path: str) -> None:
+    """Check that all that the directories point at lies inside the file.
+
+    Raises:
+        Damaged: it does not, or there is more of it than a slide can have.
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        _Look(file, os.fstat(file.fileno()).st_size).at_all()
+
+
+class _Look:
+    """One file being looked at."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._size = size
+        head = self._at(0, min(16, size), "its header")
+        if not is_tiff(head):
+            raise Damaged("it is no TIFF")
+        self._order = "<" if head[:2] == b"II" else ">"
+        self._big = head[2:4] in (b"+\0", b"\0+")
+        # NDPI has the layout of a small TIFF with offsets of 64 bits.
+        self._first = self._number(head[8:16] if self._big else head[4:8])
+        self._ndpi = False
+        self._values = 0
+
+    def _number(self, data: bytes) -> int:
+        kind = {2: "H", 4: "I", 8: "Q"}[len(data)]
+        number: int = struct.unpack(f"{self._order}{kind}", data)[0]
+        return number
+
+    def _at(self, offset: int, count: int, what: str) -> bytes:
+        if offset + count > self._size:
+            raise Damaged(
+                f"{what} lies at byte {offset} and the file ends at byte {self._size}: the file is "
+                "cut short, copy it again"
+            )
+        self._file.seek(offset)
+        return self._file.read(count)
+
+    def at_all(self) -> None:
+        """Look at every directory that can be reached."""
+        waiting, seen = deque([self._first]), set()
+        while waiting:
+            offset = waiting.popleft()
+            if offset == 0 or offset in seen:
+                continue
+            seen.add(offset)
+            if len(seen) > MOST_DIRECTORIES:
+                raise Damaged(f"it has more than {MOST_DIRECTORIES} directories")
+            waiting.extend(self._directory(offset, f"directory {len(seen) - 1}"))
+        if not seen:
+            raise Damaged("it has no directory")
+
+    def _directory(self, offset: int, what: str) -> list[int]:
+        """The directories that this one points at."""
+        wide = 8 if self._big else 4
+        entry_bytes, count_bytes = (20, 8) if self._big else (12, 2)
+        count = self._number(self._at(offset, count_bytes, what))
+        if not 0 < count <= MOST_ENTRIES:
+            raise Damaged(f"{what} has {count} entries")
+        start = offset + count_bytes
+        body = self._at(start, count * entry_bytes + wide, what)
+        tags = [
+            self._number(body[at : at + 2]) for at in range(0, count * entry_bytes, entry_bytes)
+        ]
+        self._ndpi = self._ndpi or (not self._big and NDPI_FORMAT in tags)
+        end = start + count * entry_bytes
+        high = bytes(4 * count)
+        if self._ndpi:
+            high = self._at(end + 8, 4 * count, f"the high words of {what}")
+        further = []
+        for place, tag in enumerate(tags):
+            entry = body[place * entry_bytes : (place + 1) * entry_bytes]
+            words = self._number(high[4 * place : 4 * place + 4])
+            value = self._value(entry, wide, words, f"tag {tag} of {what}")
+            if tag == SUB_IFDS:
+                size = 8 if len(value) % 8 == 0 and self._number(entry[2:4]) in (16, 18) else 4
+                further += [
+                    self._number(value[at : at + size])
+                    for at in range(0, len(value) // size * size, size)
+                ]
+        next_bytes = 8 if self._ndpi or self._big else 4
+        following = self._number(self._at(end, next_bytes, f"the end of {what}"))
+        return [following, *further]
+
+    def _value(self, entry: bytes, wide: int, high: int, what: str) -> bytes:
+        """The bytes of SubIFD offsets; of all others only whether they lie inside the file."""
+        kind, count = self._number(entry[2:4]), self._number(entry[4 : 4 + wide])
+        if kind not in VALUE_BYTES:
+            return b""
+        length = count * VALUE_BYTES[kind]
+        if length <= wide:
+            return entry[4 + wide : 4 + wide + length]
+        offset = self._number(entry[4 + wide :]) | (high << 32)
+        if offset + length > self._size:
+            raise Damaged(
+                f"{what} has {length} bytes at byte {offset} and the file ends at byte "
+                f"{self._size}: the file is cut short or damaged, copy it again"
+            )
+        self._values += length
+        if self._values > MOST_VALUES * self._size + 2**20:
+            raise Damaged("its directories claim more values than the file has bytes")
+        if self._number(entry[:2]) != SUB_IFDS:
+            return b""
+        if length > 8 * MOST_DIRECTORIES:
+            raise Damaged(f"{what} has {count} values")
+        return self._at(offset, length, what)
