@@ -113,7 +113,10 @@ ONLY_IN: Mapping[str, set[str]] = {
     "PIL": {"chunkdl/slides/", "chunkdl/tissue/", "chunkdl/inspect.py", "chunkdl/demo.py"},
     "psutil": {"chunkdl/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
     "skimage": {"chunkdl/tissue/"},
-    "tifffile": {"chunkdl/slides/readers/tiff.py", "chunkdl/slides/synthetic.py"},
+    "tifffile": {
+        *("chunkdl/slides/readers/tiff.py", "chunkdl/slides/readers/directories.py"),
+        "chunkdl/slides/synthetic.py",
+    },
     "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py"},
     "zmq": {
         *("chunkdl/consumer.py", "chunkdl/curve_keys.py", "chunkdl/wire.py"),
