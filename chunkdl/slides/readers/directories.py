@@ -91,6 +91,13 @@ class Directory:
         return self.width, self.height
 
     @property
+    def block(self) -> tuple[int, int]:
+        """Width and height of a tile or strip, pixels."""
+        if self.tile_width:
+            return self.tile_width, self.tile_height
+        return self.width, self.rows_per_strip
+
+    @property
     def is_rgb(self) -> bool:
         """Whether a pixel is red, green and blue, however coded."""
         return self.photometric in (2, 6) and self.samples >= 3

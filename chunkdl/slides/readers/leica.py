@@ -6,7 +6,7 @@ that was scanned, and a slide of its own here: its level 0 begins at the corner 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -27,12 +27,16 @@ def is_kind(directories: Sequence[Directory]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Dimension:
-    """One stored picture of an image: directory, resolution, channel and focal plane."""
+    """One stored picture of an image: directory, resolution, channel, focal plane, (width, height).
+
+    Its size in pixels is without the padding that the directory may have.
+    """
 
     ifd: int
     resolution: int
     channel: int
     plane: int
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def structure_of(
     collections = named(root, "collection")
     if len(collections) != 1:
         raise ValueError(f"the Leica XML has {len(collections)} collections and not one")
-    whole = (0.0, 0.0, *(_whole(collections[0], name) for name in ("sizeX", "sizeY")))
+    glass = (0.0, 0.0, _whole(collections[0], "sizeX"), _whole(collections[0], "sizeY"))
     by_number = {each.number: each for each in directories if each.sub is None}
     pages: dict[int, Page] = {}
     images: list[SlideImage] = []
@@ -81,24 +85,20 @@ def structure_of(
     notes: list[str] = []
     for element in named(collections[0], "image"):
         area = _area(element)
-        missing = [d.ifd for d in area.dimensions if d.ifd not in by_number]
-        if missing:
-            raise ValueError(f"the Leica XML names directory {missing[0]}, which the file has not")
-        is_macro = area.view == whole
+        _check_sizes(area, by_number)
+        is_macro = area.view == glass
         levels = () if is_macro else _levels(area, by_number)
         for dimension in area.dimensions:
-            directory = by_number[dimension.ifd]
-            role, why = ("macro", "its view is the whole glass") if is_macro else _role(dimension)
-            is_level = directory in levels
+            role, why = _role(dimension, is_macro=is_macro)
             pages[dimension.ifd] = _page(
-                directory,
+                by_number[dimension.ifd],
                 role,
                 f"image {area.name!r}: {why}",
-                (len(images), levels.index(directory)) if is_level else None,
+                (len(images), levels.index(dimension)) if dimension in levels else None,
             )
         if levels:
-            images.append(_image(area, len(images), levels))
-            per_image.append(levels)
+            images.append(_image(area, len(images), levels, by_number))
+            per_image.append(tuple(by_number[level.ifd] for level in levels))
         elif not is_macro:
             notes.append(_why_no_slide(area))
     named_pages = tuple(
@@ -119,7 +119,7 @@ def _area(element: Element) -> _Area:
         raise ValueError(f"an image of the Leica XML has {len(views)} views and not one")
     view = views[0]
     dimensions = [
-        _Dimension(*(_index(each, name) for name in ("ifd", "r", "c", "z")))
+        _dimension(each)
         for pixels in named(element, "pixels")
         for each in named(pixels, "dimension")
     ]
@@ -129,8 +129,10 @@ def _area(element: Element) -> _Area:
     return _Area(
         name=element.get("name", ""),
         view=(
-            *(_whole(view, name) for name in ("offsetX", "offsetY")),
-            *(_whole(view, name) for name in ("sizeX", "sizeY")),
+            _whole(view, "offsetX"),
+            _whole(view, "offsetY"),
+            _whole(view, "sizeX"),
+            _whole(view, "sizeY"),
         ),
         objective=number_in(text_at(element, "scanSettings", "objectiveSettings", "objective")),
         light=text_at(element, *settings),
@@ -138,7 +140,32 @@ def _area(element: Element) -> _Area:
     )
 
 
-def _role(dimension: _Dimension) -> tuple[Role, str]:
+def _dimension(element: Element) -> _Dimension:
+    return _Dimension(
+        ifd=_index(element, "ifd"),
+        resolution=_index(element, "r"),
+        channel=_index(element, "c"),
+        plane=_index(element, "z"),
+        size=(_index(element, "sizeX"), _index(element, "sizeY")),
+    )
+
+
+def _check_sizes(area: _Area, by_number: Mapping[int, Directory]) -> None:
+    """Check that the file has the pictures that the XML names, and all of their pixels."""
+    for each in area.dimensions:
+        directory = by_number.get(each.ifd)
+        if directory is None:
+            raise ValueError(f"the Leica XML names directory {each.ifd}, which the file has not")
+        if not (0 < each.size[0] <= directory.width and 0 < each.size[1] <= directory.height):
+            raise ValueError(
+                f"the Leica XML says {each.size[0]}x{each.size[1]} pixels of {directory.name}, "
+                f"which has {directory.width}x{directory.height}"
+            )
+
+
+def _role(dimension: _Dimension, *, is_macro: bool) -> tuple[Role, str]:
+    if is_macro:
+        return "macro", "its view is the whole glass"
     where = f"r={dimension.resolution} c={dimension.channel} z={dimension.plane}"
     if dimension.plane:
         return "focal plane", where
@@ -147,25 +174,27 @@ def _role(dimension: _Dimension) -> tuple[Role, str]:
     return "level", where
 
 
-def _levels(area: _Area, by_number: dict[int, Directory]) -> tuple[Directory, ...]:
-    """The directories of focal plane 0, finest first; none where they are no RGB."""
+def _levels(area: _Area, by_number: Mapping[int, Directory]) -> tuple[_Dimension, ...]:
+    """The pictures of focal plane 0, finest first; none where they are no RGB."""
     if any(dimension.channel for dimension in area.dimensions):
         return ()
     planes = [dimension for dimension in area.dimensions if dimension.plane == 0]
-    levels = [by_number[d.ifd] for d in sorted(planes, key=lambda d: d.resolution)]
-    if not all(level.is_rgb for level in levels):
+    levels = sorted(planes, key=lambda dimension: dimension.resolution)
+    if not levels or not all(by_number[level.ifd].is_rgb for level in levels):
         return ()
-    if [d.width for d in levels] != sorted({d.width for d in levels}, reverse=True):
+    widths = [level.size[0] for level in levels]
+    if widths != sorted(set(widths), reverse=True):
         raise ValueError(f"the resolutions of image {area.name!r} do not become coarser")
     return tuple(levels)
 
 
-def _image(area: _Area, number: int, levels: Sequence[Directory]) -> SlideImage:
-    base = levels[0]
+def _image(
+    area: _Area, number: int, levels: Sequence[_Dimension], by_number: Mapping[int, Directory]
+) -> SlideImage:
     x, y, width, height = area.view
     claim = Claim(
-        width * MICRONS_PER_NM / base.width,
-        height * MICRONS_PER_NM / base.height,
+        width * MICRONS_PER_NM / levels[0].size[0],
+        height * MICRONS_PER_NM / levels[0].size[1],
         "the view in the Leica XML",
     )
     microns = believed((claim,), area.objective)
@@ -183,7 +212,7 @@ def _image(area: _Area, number: int, levels: Sequence[Directory]) -> SlideImage:
         number=number,
         name=area.name,
         levels=tuple(
-            Level(*level.size, downsample, level.tile_width, level.tile_height)
+            Level(*level.size, downsample, *by_number[level.ifd].block)
             for level, downsample in zip(levels, downsamples(sizes), strict=True)
         ),
         mpp=microns.mpp,
@@ -202,9 +231,7 @@ def _why_no_slide(area: _Area) -> str:
     )
 
 
-def _page(
-    directory: Directory, role: Role, why: str, place: tuple[int, int] | None
-) -> Page:
+def _page(directory: Directory, role: Role, why: str, place: tuple[int, int] | None) -> Page:
     return Page(
         name=directory.name,
         width=directory.width,

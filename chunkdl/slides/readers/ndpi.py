@@ -88,7 +88,7 @@ def structure_of(
     images: tuple[SlideImage, ...] = ()
     if levels:
         images = (_image(levels, planes),)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if planes and not levels:
         notes = (
             f"The file has {planes} pictures of focal planes and none of the plane at offset 0, "
@@ -295,9 +295,7 @@ def _check_table(descriptor: int, directory: Directory) -> None:
             )
 
 
-def _joined(
-    directory: Directory, rows: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _joined(directory: Directory, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Offsets and byte counts of `rows` intervals for each tile, shape (rows, tiles).
 
     Where the last tiles have fewer, their last interval is named again; it is not decoded twice.

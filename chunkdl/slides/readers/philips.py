@@ -120,7 +120,7 @@ def _image(slide: Element, levels: Sequence[Directory], numbers: Sequence[int]) 
     lens = LENS.search(_text(slide, "DICOM_DERIVATION_DESCRIPTION"))
     magnification = float(lens.group(1)) if lens else None
     microns = believed(claims, magnification)
-    found = [Level(*base.size, 1.0, base.tile_width, base.tile_height)]
+    found = [Level(*base.size, 1.0, *base.block)]
     for directory, number in zip(levels[1:], numbers[1:], strict=True):
         own = spacings.get(number)
         if first is None or own is None:
@@ -143,16 +143,15 @@ def _image(slide: Element, levels: Sequence[Directory], numbers: Sequence[int]) 
 def _level(directory: Directory, base: Directory, ratios: tuple[float, float]) -> Level:
     """The level without its padding; `ratios` are those of the pixel spacings, as (x, y)."""
     factors = [_whole(ratio) for ratio in ratios]
-    tile = directory.tile_width, directory.tile_height
     size = int(base.width / factors[0]), int(base.height / factors[1])
-    for true, stored, side in zip(size, directory.size, tile, strict=True):
+    for true, stored, side in zip(size, directory.size, directory.block, strict=True):
         if not (0 < true <= stored < true + 2 * side):
             raise Refused(
                 f"the Philips XML says that {directory.name} is {factors[0]:g} x {factors[1]:g} "
                 f"times coarser than the slide of {base.width}x{base.height} pixels, and it has "
                 f"{directory.width}x{directory.height}; convert the file to another format"
             )
-    return Level(*size, (factors[0] + factors[1]) / 2, *tile)
+    return Level(*size, (factors[0] + factors[1]) / 2, *directory.block)
 
 
 def _whole(ratio: float) -> float:

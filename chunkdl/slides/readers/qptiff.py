@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from chunkdl.slides.structure import (
 )
 
 ROOT = "PerkinElmer-QPI-ImageDescription"
+POWER = re.compile(r"\s*([0-9.,]+)\s*x", re.IGNORECASE)
 ROLES: dict[str, Role] = {
     "FullResolution": "level",
     "ReducedResolution": "level",
@@ -119,19 +121,15 @@ def _page(each: _Described, levels: Sequence[_Described], *, coloured: bool) -> 
 
 
 def _image(base: _Described, levels: Sequence[Directory]) -> SlideImage:
-    power = number_in(base.objective.lower().removesuffix("x"))
+    found = POWER.match(base.objective)
+    power = number_in(found.group(1)) if found else None
     microns = believed(resolution_claims(base.directory), power)
     sizes = [level.size for level in levels]
     return SlideImage(
         number=0,
         name="",
         levels=tuple(
-            Level(
-                *level.size,
-                downsample,
-                level.tile_width or level.width,
-                level.tile_height or level.rows_per_strip,
-            )
+            Level(*level.size, downsample, *level.block)
             for level, downsample in zip(levels, downsamples(sizes), strict=True)
         ),
         mpp=microns.mpp,
