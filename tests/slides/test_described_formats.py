@@ -165,11 +165,11 @@ def write_philips(
     """
     base = patches(3, 8, (5 * TILE, 11 * TILE))
 
-    def tiles() -> Iterator[bytes | None]:
+    def tiles() -> Iterator[bytes]:
         for index in range(55):
             row, column = divmod(index, 11)
             part = base[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
-            yield None if index in absent else zlib.compress(part.tobytes())
+            yield b"" if index in absent else zlib.compress(part.tobytes())
 
     with tifffile.TiffWriter(path, bigtiff=True) as tiff:
         options: dict[str, Any] = {

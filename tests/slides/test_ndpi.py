@@ -245,6 +245,7 @@ def write_large_ndpi(path: Path, pixels: Pixels, at: int) -> None:
         (258, 3, 3, bits),
         (259, 3, 1, 7),
         (262, 3, 1, 6),
+        (271, 2, 10, bits + 6),
         (273, 4, 1, at),
         (277, 3, 1, 3),
         (278, 4, 1, pixels.shape[0]),
@@ -254,9 +255,10 @@ def write_large_ndpi(path: Path, pixels: Pixels, at: int) -> None:
         (65426, 4, len(level.offsets), table),
     ]
     with open(path, "r+b") as file:
-        file.write(b"II*\0" + struct.pack("<Q", bits + 6))
+        file.write(b"II*\0" + struct.pack("<Q", bits + 16))
         file.seek(table)
-        file.write(starts + struct.pack("<3H", 8, 8, 8) + struct.pack("<H", len(entries)))
+        file.write(starts + struct.pack("<3H", 8, 8, 8) + b"Hamamatsu\0")
+        file.write(struct.pack("<H", len(entries)))
         for code, kind, count, value in entries:
             file.write(struct.pack("<HHII", code, kind, count, value % 2**32))
         file.write(struct.pack("<Q", 0))
