@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -15,6 +16,7 @@ import openslide
 import pytest
 import tifffile
 
+from chunkdl.errors import SlideError
 from chunkdl.slides.readers import leica, ndpi, philips, qptiff, ventana
 from chunkdl.slides.readers.directories import Directory, directories_of, pixels_text
 from chunkdl.slides.readers.refusals import NotTaken, Refused
@@ -576,6 +578,24 @@ def test_directories_are_read_with_their_subifds(tmp_path: Path) -> None:
     assert (below.size, below.number, below.sub, below.subfile_type) == ((200, 150), 0, 0, 1)
     assert (last.block, last.is_rgb, len(last.offsets)) == ((400, 64), False, 5)
     assert pixels_text(last) == "ADOBE DEFLATE, 1 x 8 bit, strips of 64 rows"
+
+
+def test_directories_without_end_or_without_pixels_are_an_error(tmp_path: Path) -> None:
+    """A damaged chain of directories does not take memory without end."""
+    path = tmp_path / "many.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        write(tiff, patches(4, 8, (64, 64)), "first", compression=None)
+    good = path.read_bytes()
+    width = struct.pack("<HHII", 256, 4, 1, 64)
+    at = good.index(width)
+    path.write_bytes(good[: at + 8] + bytes(4) + good[at + 12 :])
+    with pytest.raises(SlideError, match="directory 0 has 0x64 pixels"):
+        directories_in(path)
+    with tifffile.TiffWriter(path) as tiff:
+        for _ in range(4097):
+            tiff.write(np.zeros((1, 1), np.uint8), photometric="minisblack", metadata=None)
+    with pytest.raises(SlideError, match="more than 4096 directories"):
+        directories_in(path)
 
 
 # ---- Real files

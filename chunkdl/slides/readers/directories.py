@@ -107,8 +107,8 @@ def directories_of(tiff: tifffile.TiffFile) -> tuple[Directory, ...]:
     """All directories of an open TIFF, each followed by its SubIFDs.
 
     Raises:
-        SlideError: there are more than 4096, a text is longer than 64 MiB, or the file is an NDPI
-            of 4 GiB or more under another name.
+        SlideError: there are more than 4096, one has no pixels, a text is longer than 64 MiB, or
+            the file is an NDPI of 4 GiB or more under another name.
     """
     path = tiff.filehandle.path
     found: list[Directory] = []
@@ -153,6 +153,12 @@ def _directory(page: tifffile.TiffPage, number: int, sub: int | None) -> Directo
                 "are read",
                 slide=page.parent.filehandle.path,
             )
+    if page.imagewidth < 1 or page.imagelength < 1:
+        raise SlideError(
+            f"{name} has {page.imagewidth}x{page.imagelength} pixels: the file is damaged, "
+            "copy it again",
+            slide=page.parent.filehandle.path,
+        )
     colour_map = tags.valueof(COLOUR_MAP)
     return Directory(
         name=name,
