@@ -98,8 +98,8 @@ def chosen_image(structure: Structure, number: int | None) -> SlideImage:
     if not images:
         parts = ", ".join(f"{page.name}: {page.role}" for page in structure.pages[:8])
         raise SlideError(
-            f"the {structure.format} file has no picture that is a slide ({parts}); see "
-            "chunkdl inspect --structure",
+            f"the {structure.format} file has no picture that is a slide ({parts})"
+            f"{''.join(f'; {note}' for note in structure.notes)}; see chunkdl inspect --structure",
             slide=structure.path,
         )
     if number is None and len(images) == 1:

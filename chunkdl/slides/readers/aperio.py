@@ -18,7 +18,7 @@ from chunkdl.slides.readers.described import (
     page_of,
     slide_image,
 )
-from chunkdl.slides.readers.directories import Directory, microns_per_pixel
+from chunkdl.slides.readers.directories import Directory, resolution_claims
 from chunkdl.slides.readers.pyramids import pyramid
 from chunkdl.slides.structure import Page, Role, same_aspect
 
@@ -125,6 +125,5 @@ def _claims(base: Directory, fields: dict[str, str]) -> list[Claim]:
     claims = []
     if value := number_in(fields.get("MPP", "")):
         claims.append(Claim(value, value, "the Aperio description"))
-    if by_tags := microns_per_pixel(base):
-        claims.append(Claim(*by_tags, "the resolution tags"))
+    claims += resolution_claims(base)
     return claims

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chunkdl.slides.microns import Microns
 from chunkdl.slides.readers.directories import Directory, pixels_text
 from chunkdl.slides.readers.pyramids import Pyramid
+from chunkdl.slides.readers.tiled import TiledLevel
+from chunkdl.slides.slide import PixelRule
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure
 
 PAGE_NAME = 285
@@ -24,6 +26,10 @@ Streams = tuple[Directory, ...]
 """The directories that together hold the tiles of a level: one, or one for each channel."""
 
 
+LevelMaker = Callable[[str, Sequence[Directory], PixelRule], list[TiledLevel]]
+"""The tiled levels of an image: path, directories of the levels, rule for its pixels."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSource:
     """Where the pixels of one slide of the file are.
@@ -31,12 +37,16 @@ class ImageSource:
     Attributes:
         levels: the directories of each level, finest first, as in `SlideImage.levels`.
         channel_names: of its samples where the file names them.
-        unreadable: why no reader may take it, empty where one may.
+        refused: why no reader may take it, empty where one may.
+        not_taken: why another reader has to take it, empty where this one does.
+        tiles: makes the levels where their tiles are not those of the directories.
     """
 
     levels: tuple[Streams, ...]
     channel_names: tuple[str, ...] = ()
-    unreadable: str = ""
+    refused: str = ""
+    not_taken: str = ""
+    tiles: LevelMaker | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.microns import Claim
 
 MAX_DIRECTORIES = 4096
 MAX_TAG_BYTES = 64 * 2**10
@@ -22,7 +23,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 SUBFILE_TYPE, DESCRIPTION, MAKE, X_RESOLUTION, Y_RESOLUTION = 254, 270, 271, 282, 283
 RESOLUTION_UNIT, COLOUR_MAP, XMP, ICC_PROFILE = 296, 320, 700, 34675
 NDPI_FORMAT = 65420
-MICRONS_PER_UNIT = {2: 25_400.0, 3: 10_000.0}
+MICRONS_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}
 """Microns of the inch and the centimetre, by the value of the ResolutionUnit tag."""
 
 
@@ -93,6 +94,13 @@ class Directory:
         return self.width, self.height
 
     @property
+    def block(self) -> tuple[int, int]:
+        """Width and height of a tile or strip, pixels."""
+        if self.tile_width:
+            return self.tile_width, self.tile_height
+        return self.width, self.rows_per_strip
+
+    @property
     def is_rgb(self) -> bool:
         """Whether a pixel is red, green and blue, however coded."""
         return self.photometric in (2, 6) and self.samples >= 3
@@ -102,8 +110,8 @@ def directories_of(tiff: tifffile.TiffFile) -> tuple[Directory, ...]:
     """All directories of an open TIFF, each followed by its SubIFDs.
 
     Raises:
-        SlideError: there are more than 4096, a text is longer than 64 MiB, or the file is an NDPI
-            of 4 GiB or more under another name.
+        SlideError: there are more than 4096, one has no pixels, a text is longer than 64 MiB, or
+            the file is an NDPI of 4 GiB or more under another name.
     """
     path = tiff.filehandle.path
     found: list[Directory] = []
@@ -154,6 +162,12 @@ def _directory(page: tifffile.TiffPage, number: int, sub: int | None) -> Directo
                 "are read",
                 slide=page.parent.filehandle.path,
             )
+    if page.imagewidth < 1 or page.imagelength < 1:
+        raise SlideError(
+            f"{name} has {page.imagewidth}x{page.imagelength} pixels: the file is damaged, "
+            "copy it again",
+            slide=page.parent.filehandle.path,
+        )
     colour_map = tags.valueof(COLOUR_MAP)
     return Directory(
         name=name,
@@ -206,13 +220,13 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def microns_per_pixel(directory: Directory) -> tuple[float, float] | None:
-    """Microns per pixel from the resolution tags, None where they have no unit of length."""
-    unit = MICRONS_PER_UNIT.get(directory.resolution_unit)
+def resolution_claims(directory: Directory) -> tuple[Claim, ...]:
+    """What the resolution tags say; nothing where they have no unit of length."""
+    unit = MICRONS_PER_RESOLUTION_UNIT.get(directory.resolution_unit)
     if unit is None or directory.resolution is None:
-        return None
+        return ()
     x, y = directory.resolution
-    return unit / x, unit / y
+    return (Claim(unit / x, unit / y, "the resolution tags"),)
 
 
 def pixels_text(directory: Directory) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chunkdl.slides.microns import Claim, believed
+from chunkdl.slides.microns import believed
 from chunkdl.slides.readers.described import (
     Described,
     ImageSource,
@@ -15,7 +15,7 @@ from chunkdl.slides.readers.described import (
     role_by_name,
     slide_image,
 )
-from chunkdl.slides.readers.directories import Directory, microns_per_pixel
+from chunkdl.slides.readers.directories import Directory, resolution_claims
 from chunkdl.slides.readers.pyramids import Pyramid, pyramid
 from chunkdl.slides.structure import Page, same_aspect
 
@@ -70,9 +70,8 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             pages.setdefault(
                 one.name, page_of(one, "unknown", levels.rejected.get(one.name, "of a channel"))
             )
-        by_tags = microns_per_pixel(base)
-        claims = [Claim(*by_tags, "the resolution tags")] if by_tags else []
-        image = slide_image(number, "", levels, believed(claims, None), None)
+        microns = believed(resolution_claims(base), None)
+        image = slide_image(number, "", levels, microns, None)
         images.append((image, ImageSource(sources)))
     for one, marked in reduced:
         why = "it fits several slides" if marked else "it is not marked as a reduced picture"

@@ -21,7 +21,7 @@ from chunkdl.slides.readers.described import (
     page_of,
     slide_image,
 )
-from chunkdl.slides.readers.directories import Directory, microns_per_pixel
+from chunkdl.slides.readers.directories import Directory, resolution_claims
 from chunkdl.slides.readers.pyramids import pyramid
 from chunkdl.slides.readers.refusals import Refused
 from chunkdl.slides.readers.xml_text import named, parse_xml
@@ -155,18 +155,17 @@ def _slide(
             pages[chain[key].name] = page_of(
                 chain[key], "focal plane", f"the XML says plane {z} at time {t}"
             )
-    unreadable = ""
+    refused = ""
     if depth > 1 or times > 1:
-        unreadable = (
+        refused = (
             f"it has {depth} focal planes and {times} time points: write one of them into a file "
             "of its own"
         )
     claims = [Claim(*image.mpp, "the OME-XML")] if image.mpp else []
-    if by_tags := microns_per_pixel(base):
-        claims.append(Claim(*by_tags, "the resolution tags"))
+    claims += resolution_claims(base)
     microns = believed(claims, image.magnification)
     slide = slide_image(number, image.name, levels, microns, image.magnification)
-    return slide, ImageSource(tuple(sources), image.channel_names, unreadable)
+    return slide, ImageSource(tuple(sources), image.channel_names, refused)
 
 
 def _at_same_place(

@@ -33,6 +33,8 @@ BLOCK_PX = 4 * 2**20
 """Pixels read at once; bounds the memory beside the output."""
 UNKNOWN_TILE = 256
 MOST_PROFILE_BYTES = 16 * 2**20
+MISREAD_FORMATS = ("Aperio SVS", "OME-TIFF", "TIFF")
+"""Of which OpenSlide takes every tiled, or every reduced, page for a level."""
 MOST_SCANNED_PX = 2**24
 """Pixels of a level of which it is looked at which are transparent."""
 OPAQUE = np.uint32(0xFF000000)
@@ -232,18 +234,19 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
         if not is_tiff(file.read(8)):
             return None
     try:
-        file_ = describe_tiff(address.path)
+        described = describe_tiff(address.path)
     except NotTaken:
         return None
-    image = chosen_image(file_.structure, address.image)
-    source = file_.sources[image.number]
+    image = chosen_image(described.structure, address.image)
+    source = described.sources[image.number]
     pixels = stored_pixels(source.levels[0], source.channel_names)
     if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
         raise Refused(
             f"OpenSlide would narrow its {pixels.total} samples of {pixels.bits} bits without a "
             "word: use the reader 'auto' or 'tiff', with channels= and window= as it says"
         )
-    return image.levels
+    # Of the formats of other vendors OpenSlide knows what is what.
+    return image.levels if described.structure.format in MISREAD_FORMATS else None
 
 
 def _read_info(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,16 @@ import tifffile
 
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers import aperio, generic_tiff, ome
+from chunkdl.slides.readers import (
+    aperio,
+    generic_tiff,
+    leica,
+    ndpi,
+    ome,
+    philips,
+    qptiff,
+    ventana,
+)
 from chunkdl.slides.readers.codecs import (
     ANY_JPEG2000,
     BLACK_IS_ZERO,
@@ -75,11 +85,13 @@ def tiff_slide(name: str, rule: PixelRule) -> TiledSlide:
     file = describe_tiff(address.path)
     image = chosen_image(file.structure, address.image)
     source = file.sources[image.number]
-    if source.unreadable:
-        raise Refused(source.unreadable)
+    if source.refused:
+        raise Refused(source.refused)
+    if source.not_taken:
+        raise NotTaken(source.not_taken)
     levels = _levels(address.path, image, source, rule)
     base = source.levels[0][0]
-    notes = (*file.structure.notes, *image.notes, *_missing(address.path, levels))
+    notes = (*image.notes, *_missing(address.path, levels))
     info = SlideInfo(
         path=name,
         reader="tiff",
@@ -113,9 +125,34 @@ def describe_tiff(path: str) -> Described:
     _refuse_vendors(directories[0])
     if aperio.is_kind(directories):
         return aperio.describe(path, directories)
+    for vendor in (ndpi, leica, philips, ventana, qptiff):
+        if vendor.is_kind(directories):
+            return _by_vendor(path, directories, vendor)
     if ome.is_kind(directories):
         return ome.describe(path, directories)
     return generic_tiff.describe(path, directories)
+
+
+def _by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType) -> Described:
+    try:
+        structure, images = vendor.structure_of(path, directories)
+    except ValueError as error:
+        raise Refused(f"its description is damaged: {error}") from error
+    not_taken = ""
+    if vendor is ventana:
+        try:
+            ventana.check_readable(directories)
+        except NotTaken as reason:
+            not_taken = str(reason)
+    sources = tuple(
+        ImageSource(
+            levels=tuple((directory,) for directory in levels),
+            not_taken=not_taken,
+            tiles=ndpi.ndpi_levels if vendor is ndpi else None,
+        )
+        for levels in images
+    )
+    return Described(structure, sources)
 
 
 def _directories(path: str) -> tuple[Directory, ...]:
@@ -156,6 +193,8 @@ def _refuse_vendors(first: Directory) -> None:
 def _levels(path: str, image: SlideImage, source: ImageSource, rule: PixelRule) -> list[TiledLevel]:
     if len(image.levels) > MAX_LEVELS:
         raise NotTaken(f"it has {len(image.levels)} levels; at most {MAX_LEVELS} are sensible")
+    if source.tiles is not None:
+        return source.tiles(path, [streams[0] for streams in source.levels], rule)
     return [
         _tiled_level(path, level, streams, source.channel_names, rule)
         for level, streams in zip(image.levels, source.levels, strict=True)

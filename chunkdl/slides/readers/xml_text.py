@@ -49,12 +49,3 @@ def text_at(element: ElementTree.Element, *names: str) -> str:
             return ""
         element = below[0]
     return (element.text or "").strip()
-
-
-def positive_number(text: str | None) -> float | None:
-    """The number that the text is, None where it is none, not positive or not finite."""
-    try:
-        value = float((text or "").replace(",", "."))
-    except ValueError:
-        return None
-    return value if 0 < value < float("inf") else None
