@@ -112,6 +112,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "openslide": {"chunkdl/slides/readers/openslide.py"},
     "PIL": {"chunkdl/slides/", "chunkdl/tissue/", "chunkdl/inspect.py", "chunkdl/demo.py"},
     "psutil": {"chunkdl/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
+    "pydicom": {"chunkdl/slides/readers/"},
     "skimage": {"chunkdl/tissue/"},
     "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic.py"},
     "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py"},

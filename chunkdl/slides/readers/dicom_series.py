@@ -1,0 +1,69 @@
+"""Which files of a folder belong together: one slide is one DICOM series of several files."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+from chunkdl.slides.readers.dicom_header import NotTaken, is_dicom, series_of
+
+
+def series_in(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
+    """The DICOM slides in a folder: paths of the files, sorted, by SeriesInstanceUID.
+
+    Only headers are read; folders below it are not looked at. A file that is no whole-slide image
+    is left aside; so is one that cannot be read, see `unreadable_in`.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The series in the order of their first files.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    name = os.fspath(folder)
+    return dict(_read_folder(name, os.stat(name).st_mtime_ns)[0])
+
+
+def unreadable_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The DICOM files of a folder that `series_in` left aside because they cannot be read.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        A sentence for each.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    name = os.fspath(folder)
+    return _read_folder(name, os.stat(name).st_mtime_ns)[1]
+
+
+@lru_cache(maxsize=16)
+def _read_folder(
+    folder: str, _changed_ns: int
+) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], tuple[str, ...]]:
+    """The series of a folder, and a sentence for each file that cannot be read.
+
+    Every slide of a folder with the files of a thousand slides asks for all of its headers, so
+    they are kept while no file comes or goes.
+    """
+    found: dict[str, list[str]] = {}
+    unreadable = []
+    for file in sorted(os.listdir(folder)):
+        path = os.path.join(folder, file)
+        # A file that was cut off at once has not even the mark of the format.
+        if not os.path.isfile(path) or not (is_dicom(path) or file.lower().endswith(".dcm")):
+            continue
+        try:
+            series = series_of(path)
+        except (NotTaken, ValueError, OSError) as error:
+            unreadable.append(f"The file {file} cannot be read and is left aside: {error}.")
+            continue
+        if series is not None:
+            found.setdefault(series, []).append(path)
+    return tuple((series, tuple(paths)) for series, paths in found.items()), tuple(unreadable)
