@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -127,8 +126,8 @@ class Slide(Protocol):
         """Pixels decoded since opening, including those read for a border and thrown away."""
 
     @property
-    def gaps(self) -> Mapping[str, int]:
-        """What was absent or damaged and was mended since opening: sentence and count."""
+    def gaps(self) -> Gaps:
+        """What was absent or damaged and was mended since opening."""
 
     @property
     def icc_profile(self) -> bytes | None:

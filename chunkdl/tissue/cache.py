@@ -25,7 +25,7 @@ from chunkdl.tissue.mask import TissueMask
 _LOG = logging.getLogger(__name__)
 
 # Part of every key: a change of the file format or of compute_mask raises it.
-_VERSION = b"chunkdl mask 1"
+_VERSION = b"chunkdl mask 2"
 _HEADER = struct.Struct("<14s32s32sIIQQ")
 """Version, key, sha256 of what follows it, rows, columns, width0, height0; then zlib bits."""
 _CHECKED_FROM = len(_VERSION) + 64

@@ -1,29 +1,24 @@
-"""The tissue mask of a slide: made from a thumbnail or by the user, asked for box fractions."""
+"""The tissue mask of a slide: found on a thumbnail or given, asked for the share in boxes."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import ConfigError, SlideError
-from chunkdl.slides.slide import Level, Pixels, Slide, SlideInfo
+from chunkdl.slides.slide import AS_STORED, PixelRule, Scanned, Slide, SlideInfo
 from chunkdl.tissue.detectors import Cells, TissueDetector
+from chunkdl.tissue.thumbnail import (
+    MOST_CELLS_A_SIDE,
+    cells_under,
+    read_thumbnail,
+    thumbnail_plan,
+)
 
-_CELL_MICRONS = 8.0
-_CELL_PX = 16.0
-# Levels come in powers of two: at 0.5044 mpp the one of downsample 16 has 8.07 microns per pixel,
-# and reading the next finer one instead would cost 4 or 16 times as much.
-_TOLERANCE = 1.25
-_MOST_CELLS_A_SIDE = 4096
-# A wrong mpp in the file must not make a mask of three cells.
-_COARSEST_CELL_PX = 256.0
-_BLOCK_PX = 2**23
 _FRACTION_BLOCK = 2**20
 _ASPECT_TOLERANCE = 0.05
 
@@ -105,7 +100,12 @@ def compute_mask(
     The thumbnail is read from the coarsest level that is at least that fine, and area-averaged
     from it where that level is finer; 16 level-0 pixels stand for 8 microns where the resolution
     is unknown. It has at most 4096 pixels on the longer side. Levels of any size are read in
-    blocks along the file's tiles, so that memory stays at the thumbnail and some 100 MB.
+    blocks along the file's tiles, so that memory stays at the thumbnail and some 100 MB. Of a
+    level of more than `MOST_READ_PX` pixels one tile in k x k is read and stands for its
+    neighbours.
+
+    What was never scanned is no tissue. A tile that cannot be read is made from a finer level;
+    where none can be read its cells are no tissue either. Both are counted in `slide.gaps`.
 
     Args:
         slide: an open slide.
@@ -113,17 +113,12 @@ def compute_mask(
         mpp: microns per level-0 pixel, instead of what the slide says.
 
     Raises:
-        SlideError: the slide cannot be read.
+        SlideError: nothing of the slide can be read.
         ConfigError: the detector gave no bool array of the thumbnail's shape.
     """
     info = slide.info
-    wanted = _cell_size(info, info.mpp if mpp is None else mpp)
-    fitting = [level for level in info.levels if level.downsample <= wanted * _TOLERANCE]
-    index = info.levels.index(max(fitting, key=lambda level: level.downsample))
-    level = info.levels[index]
-    side = max(1, math.floor(wanted / level.downsample))
-    side = max(side, math.ceil(max(level.width, level.height) / _MOST_CELLS_A_SIDE))
-    thumbnail = _read_reduced(slide, index, side)
+    plan = thumbnail_plan(info, mpp)
+    thumbnail, unknown = read_thumbnail(slide, plan)
     tissue = detector(thumbnail)
     if not isinstance(tissue, np.ndarray) or tissue.dtype != np.bool_:
         raise ConfigError(f"tissue detector {detector.name!r} must return a bool array")
@@ -132,7 +127,50 @@ def compute_mask(
             f"tissue detector {detector.name!r} returned shape {tissue.shape} for a thumbnail of "
             f"shape {thumbnail.shape}; it must be {thumbnail.shape[:2]}"
         )
-    return TissueMask(tissue, info.levels[0].width, info.levels[0].height)
+    for box in unknown:
+        tissue[cells_under(box, info.levels[plan.level], tissue.shape)] = False
+    mask = TissueMask(tissue, info.levels[0].width, info.levels[0].height)
+    return within(mask, slide.scanned())
+
+
+def mask_settings(
+    info: SlideInfo, mpp: float | tuple[float, float] | None, rule: PixelRule = AS_STORED
+) -> str:
+    """All that the mask of a slide depends on beside its file and the detector, for a cache key."""
+    plan = thumbnail_plan(info, mpp)
+    how = f"level {plan.level} side {plan.side} stride {plan.stride}"
+    return f"{info.reader} {mpp} {how} {rule}"
+
+
+def within(mask: TissueMask, scanned: Scanned | None) -> TissueMask:
+    """The mask without what was never scanned; its cells become smaller where that needs it.
+
+    A cell is scanned where its centre is.
+    """
+    if scanned is None:
+        return mask
+    rows, columns = (
+        _divided(cells, mask_length / side)
+        for cells, mask_length, side in (
+            (mask.cells.shape[0], mask.height0, scanned.cell_height),
+            (mask.cells.shape[1], mask.width0, scanned.cell_width),
+        )
+    )
+    down = ((np.arange(rows) + 0.5) * (mask.height0 / rows) / scanned.cell_height).astype(np.intp)
+    across = ((np.arange(columns) + 0.5) * (mask.width0 / columns) / scanned.cell_width).astype(
+        np.intp
+    )
+    down = np.minimum(down, scanned.cells.shape[0] - 1)
+    across = np.minimum(across, scanned.cells.shape[1] - 1)
+    cells = mask.cells.repeat(rows // mask.cells.shape[0], axis=0)
+    cells = cells.repeat(columns // mask.cells.shape[1], axis=1)
+    return TissueMask(cells & scanned.cells[down[:, None], across], mask.width0, mask.height0)
+
+
+def _divided(cells: int, wanted: float) -> int:
+    """A multiple of `cells` of about `wanted`, so that each cell is cut into equal parts."""
+    most = max(1, MOST_CELLS_A_SIDE // cells)
+    return cells * min(most, max(1, math.ceil(wanted / cells)))
 
 
 def mask_from(
@@ -196,83 +234,6 @@ def _at(table: npt.NDArray[np.generic], places: Floats, axis: int) -> Floats:
         share = share[:, None]
     below, above = np.take(table, low, axis=axis), np.take(table, low + 1, axis=axis)
     return np.asarray(below * (1 - share) + above * share)
-
-
-def _cell_size(info: SlideInfo, mpp: float | tuple[float, float] | None) -> float:
-    """The wished side of a cell in level-0 pixels."""
-    if mpp is None:
-        return _CELL_PX
-    both = (mpp, mpp) if isinstance(mpp, int | float) else tuple(mpp)
-    mean = sum(both) / 2
-    if not (math.isfinite(mean) and min(both) > 0):
-        raise ConfigError(f"mpp must be microns per pixel above 0, not {mpp} ({info.path})")
-    return min(max(_CELL_MICRONS / mean, 1.0), _COARSEST_CELL_PX)
-
-
-def _read_reduced(slide: Slide, index: int, side: int) -> Pixels:
-    """A level averaged over cells of about `side` x `side` of its pixels.
-
-    The cells are as equal as whole pixels allow: their borders are the rounded multiples of
-    width / w and height / h, so that together they cover the level exactly.
-    """
-    level = slide.info.levels[index]
-    columns, rows = math.ceil(level.width / side), math.ceil(level.height / side)
-    thumbnail = np.empty((rows, columns, 3), dtype=np.uint8)
-    if side == 1:
-        slide.read_into(thumbnail, index, 0, 0)
-        return thumbnail
-    x_borders, y_borders = _borders(level.width, columns), _borders(level.height, rows)
-    # The last row of cells of a band is finished by the next band.
-    unfinished = np.zeros((columns, 3), dtype=np.uint32)
-    for top, bottom in _spans(level.height, level.tile_height, _most_rows(level)):
-        first, last = _cells_of(y_borders, top, bottom)
-        sums = np.zeros((last - first + 1, columns, 3), dtype=np.uint32)
-        sums[0] = unfinished
-        for left, right in _spans(level.width, level.tile_width, _BLOCK_PX // (bottom - top)):
-            block = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
-            slide.read_into(block, index, left, top)
-            begin, end = _cells_of(x_borders, left, right)
-            by_row = _summed_rows(block, y_borders[first : last + 2] - top)
-            starts = np.maximum(x_borders[begin : end + 1] - left, 0)
-            sums[:, begin : end + 1] += np.add.reduceat(by_row, starts, axis=1)
-        done = last + 1 if bottom == y_borders[last + 1] else last
-        areas = np.diff(y_borders)[first:done, None] * np.diff(x_borders)[None, :]
-        thumbnail[first:done] = (sums[: done - first] + areas[..., None] / 2) // areas[..., None]
-        unfinished = sums[-1] if done == last else np.zeros_like(unfinished)
-    return thumbnail
-
-
-def _most_rows(level: Level) -> int:
-    """Rows of a band: whole tile rows where they fit, else what a block of one tile's width has."""
-    if level.width * level.tile_height <= _BLOCK_PX:
-        return _BLOCK_PX // level.width
-    return min(level.tile_height, max(1, _BLOCK_PX // min(level.tile_width, level.width)))
-
-
-def _spans(length: int, tile: int, most: int) -> Iterator[tuple[int, int]]:
-    """`length` cut into spans of at most `most`, at tile borders where a tile fits into `most`."""
-    step = max(1, most // tile * tile or most)
-    for begin in range(0, length, step):
-        yield begin, min(begin + step, length)
-
-
-def _borders(length: int, cells: int) -> npt.NDArray[np.int64]:
-    """Where cells begin and end, shape (cells + 1,): `length` shared out as evenly as it goes."""
-    return (np.arange(cells + 1, dtype=np.int64) * length + cells // 2) // cells
-
-
-def _cells_of(borders: npt.NDArray[np.int64], begin: int, end: int) -> tuple[int, int]:
-    """The first and the last cell that have a part of [begin, end)."""
-    first = int(np.searchsorted(borders, begin, side="right")) - 1
-    return first, int(np.searchsorted(borders, end, side="left")) - 1
-
-
-def _summed_rows(block: Pixels, borders: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-    """Sums over the rows between borders; those that lie outside the block count as its ends."""
-    # Not np.add.reduceat: along the first axis it is some twenty times slower than summing, and
-    # slower than the tiles are decoded.
-    ends = np.clip(borders, 0, len(block))
-    return np.stack([block[a:b].sum(axis=0, dtype=np.uint32) for a, b in itertools.pairwise(ends)])
 
 
 def _read_image(path: str, info: SlideInfo) -> npt.NDArray[np.bool_]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from chunkdl.slides.slide import Level, Pixels, Scanned, SlideInfo
+from chunkdl.slides.slide import Gaps, Level, Pixels, Scanned, SlideInfo
 
 
 @dataclass
@@ -19,6 +19,7 @@ class MemorySlide:
     tile: int = 256
     reads: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     """(level, x, y, width, height) of every read."""
+    met: Gaps = field(default_factory=Gaps)
 
     @property
     def info(self) -> SlideInfo:
@@ -40,8 +41,8 @@ class MemorySlide:
         return sum(width * height for _, _, _, width, height in self.reads)
 
     @property
-    def gaps(self) -> Mapping[str, int]:
-        return {}
+    def gaps(self) -> Gaps:
+        return self.met
 
     @property
     def icc_profile(self) -> bytes | None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.slide import Level, Pixels, SlideInfo
-from chunkdl.tissue import mask as mask_module
+from chunkdl.tissue import thumbnail as thumbnail_module
 from chunkdl.tissue.mask import TissueMask, compute_mask, mask_from, whole_slide_mask
 from tests.tissue.memory_slide import MemorySlide, virtual_level
 
@@ -125,7 +125,7 @@ def test_the_thumbnail_is_the_average_over_each_cell_and_reads_no_tile_twice(
     block = data.draw(st.sampled_from([10, 400, 2_000, 2**23]))
     detector = Keeps()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mask_module, "_BLOCK_PX", block)
+        patch.setattr(thumbnail_module, "_BLOCK_PX", block)
         mask = compute_mask(slide, detector, mpp=8.0 / cell)
     rows, columns = mask.cells.shape
     y_ends = np.floor(np.arange(rows + 1) * height / rows + 0.5).astype(int)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.slide import Pixels, Scanned, Slide, SlideInfo
+from chunkdl.slides.slide import Gaps, Pixels, Scanned, Slide, SlideInfo
 
 MOST_PROFILE_BYTES = 16 * 2**20
 BLOCK_PX = 4 * 2**20
@@ -69,7 +68,7 @@ class _Converted:
         return self._slide.decoded_px
 
     @property
-    def gaps(self) -> Mapping[str, int]:
+    def gaps(self) -> Gaps:
         """See `Slide.gaps`."""
         return self._slide.gaps
 

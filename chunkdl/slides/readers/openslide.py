@@ -10,7 +10,6 @@ import ctypes
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -24,7 +23,7 @@ from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.refusals import NotTaken, Refused
 from chunkdl.slides.readers.tiff import describe_tiff, stored_pixels
 from chunkdl.slides.readers.tiff_header import is_tiff
-from chunkdl.slides.slide import AS_STORED, Level, PixelRule, Pixels, Scanned, SlideInfo
+from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
 
 CACHE_BYTES = 32 * 2**20
@@ -66,6 +65,7 @@ class OpenSlideSlide:
         self._handle: Any = None
         self._closed = False
         self._decoded_px = 0
+        self._gaps = Gaps()
         try:
             self._levels, self._info = _read_info(self._path, self._open(), known)
         except _OPENSLIDE_ERRORS as error:
@@ -83,9 +83,9 @@ class OpenSlideSlide:
         return self._decoded_px
 
     @property
-    def gaps(self) -> Mapping[str, int]:
-        """Nothing: OpenSlide does not tell what it mends."""
-        return {}
+    def gaps(self) -> Gaps:
+        """What was met from outside; OpenSlide does not tell what it mends."""
+        return self._gaps
 
     @property
     def icc_profile(self) -> bytes | None:

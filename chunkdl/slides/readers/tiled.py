@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,9 +160,9 @@ class TiledSlide:
         return self._decoded_px
 
     @property
-    def gaps(self) -> Mapping[str, int]:
+    def gaps(self) -> Gaps:
         """Absent tiles that were met since opening, each counted once."""
-        return self._gaps.counts
+        return self._gaps
 
     @property
     def icc_profile(self) -> bytes | None:
