@@ -11,7 +11,8 @@ import math
 import os
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,7 +188,8 @@ def series_of(path: str) -> str | None:
             return None
         if syntax == DEFLATED:
             raise NotTaken("it is deflated as a whole")
-        return _text(_parsed(file, lambda tag: tag > SERIES, (SERIES,)), "SeriesInstanceUID")
+        with _errors_of_pydicom():
+            return _text(_parsed(file, lambda tag: tag > SERIES, (SERIES,)), "SeriesInstanceUID")
 
 
 def read_instance(path: str) -> Instance:
@@ -204,13 +206,9 @@ def read_instance(path: str) -> Instance:
         if syntax not in TRANSFER_SYNTAXES:
             name = OTHER_SYNTAXES.get(syntax, "unknown")
             raise NotTaken(f"its transfer syntax is {name} ({syntax or 'not stated'})")
-        data = _parsed(file, lambda tag: tag >= PER_FRAME_GROUPS, _WANTED)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = _instance(path, syntax, file, data)
-        except (TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"its header has a value that cannot be: {error}") from error
+        with _errors_of_pydicom():
+            data = _parsed(file, lambda tag: tag >= PER_FRAME_GROUPS, _WANTED)
+            found = _instance(path, syntax, file, data)
     _check(found)
     return found
 
@@ -238,16 +236,22 @@ def _meta(file: _Header) -> tuple[str, str]:
 
 def _parsed(file: _Header, stop: Callable[[int], bool], wanted: tuple[int, ...]) -> Any:
     file.seek(0)
+    return read_partial(file, lambda tag, _vr, _size: stop(tag), specific_tags=list(wanted))
+
+
+@contextmanager
+def _errors_of_pydicom() -> Iterator[None]:
+    """Makes a ValueError of what parsing or converting a damaged header raises."""
     try:
         # pydicom warns of every value that is not in the form of the standard; what matters of
         # them is checked here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return read_partial(file, lambda tag, _vr, _size: stop(tag), specific_tags=list(wanted))
+            yield
     except (ValueError, OSError):
         raise
     except Exception as error:  # pydicom raises what its parsing happens to meet
-        raise ValueError(f"its header cannot be parsed: {error or type(error).__name__}") from error
+        raise ValueError(f"its header cannot be parsed ({error!r}): it is damaged") from error
 
 
 def _instance(path: str, syntax: str, file: _Header, data: Any) -> Instance:
