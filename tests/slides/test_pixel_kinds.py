@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.readers.registry import READERS, open_slide
+from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, Pixels, Slide
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
@@ -50,7 +50,7 @@ def test_a_window_scales_16_bits_to_8_linearly_and_clips(
     np.testing.assert_array_equal(got, np.repeat(expected[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize("reader", ["auto", *READERS])
+@pytest.mark.parametrize("reader", ["auto", "tiff", "openslide"])
 @pytest.mark.parametrize(
     ("kind", "pixels", "options", "remedy"),
     [

@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.address import SlideAddress
+from chunkdl.slides.address import parse_address
+from chunkdl.slides.microns import Claim, believed
 from chunkdl.slides.readers.dicom_frames import Frames, frames_of
-from chunkdl.slides.readers.dicom_header import Instance, NotTaken, is_dicom, read_instance
+from chunkdl.slides.readers.dicom_header import Instance, is_dicom, read_instance
 from chunkdl.slides.readers.dicom_pixels import check_first, maker_of, reason_against
 from chunkdl.slides.readers.dicom_pyramid import Picture, Pyramid, pictures_of, pyramids_of
 from chunkdl.slides.readers.dicom_series import series_in, unreadable_in
 from chunkdl.slides.readers.dicom_tags import TRANSFER_SYNTAXES
+from chunkdl.slides.readers.refusals import NotTaken
 from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide
 from chunkdl.slides.slide import AS_STORED, Level, PixelRule, SlideInfo
 from chunkdl.slides.structure import Page, SlideImage, Structure, chosen_image, downsamples
 
 FORMAT = "DICOM whole-slide image"
-POSSIBLE_MPP = (0.02, 200.0)
-"""Microns per pixel of level 0 that a microscope can have."""
 
 
 def structure_of(path: str | os.PathLike[str]) -> Structure:
@@ -33,19 +33,17 @@ def structure_of(path: str | os.PathLike[str]) -> Structure:
             SeriesInstanceUID; or the folder, then the slides of all series in it.
 
     Raises:
-        SlideError: no such file, no DICOM slide, damaged, or a part of a concatenation is missing.
+        NotTaken: it is no DICOM slide.
+        SlideError: no such file, damaged, or a part of a concatenation is missing.
     """
     return _model(os.fspath(path)).structure
 
 
-def open_dicom(
-    path: str | os.PathLike[str], image: int | None = None, rule: PixelRule = AS_STORED
-) -> TiledSlide:
+def open_dicom(path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> TiledSlide:
     """Open a DICOM whole-slide image of 8-bit colour.
 
     Args:
-        path: one file of the series, or its folder.
-        image: which slide, where there are several.
+        path: one file of the series, or its folder, with "#image=K" where it has several series.
         rule: how samples become RGB; 8-bit colour needs none.
 
     Raises:
@@ -53,36 +51,46 @@ def open_dicom(
             are several slides and none was chosen.
     """
     name = os.fspath(path)
-    if rule.icc is not None:
-        raise _refusal("it does not convert colour profiles", name)
-    model = _model(name)
-    chosen = chosen_image(model.structure, image)
+    try:
+        return dicom_slide(name, rule)
+    except NotTaken as reason:
+        raise SlideError(f"not taken by the reader 'dicom': {reason}", slide=name) from reason
+
+
+def dicom_slide(name: str, rule: PixelRule) -> TiledSlide:
+    """`open_dicom` for the registry.
+
+    Raises:
+        NotTaken: another reader has to take it.
+        SlideError: the slide is damaged, or several are there and none was chosen.
+    """
+    del rule
+    address = parse_address(name)
+    model = _model(address.path)
+    chosen = chosen_image(model.structure, address.image)
     levels = model.pyramids[chosen.number].levels
-    reason = reason_against(levels[0].head)
-    if reason:
-        raise _refusal(reason, name)
+    if reason := reason_against(levels[0].head):
+        raise NotTaken(reason)
     found = []
     for level, picture in zip(chosen.levels, levels, strict=True):
         try:
             found.append(_tiled_level(level, picture))
         except NotTaken as refused:
-            raise _refusal(f"{picture.name}: {refused}", name) from refused
+            raise NotTaken(f"{picture.name}: {refused}") from refused
         except (OSError, ValueError) as error:
             raise SlideError(f"cannot read {picture.name}: {error}", slide=name) from error
+    profile = levels[0].head.icc_profile
     info = SlideInfo(
-        path=str(SlideAddress(name, image)),
+        path=name,
         reader="dicom",
         levels=chosen.levels,
         mpp=chosen.mpp,
         mpp_source=chosen.mpp_source,
         magnification=chosen.magnification,
         notes=(*model.structure.notes, *chosen.notes),
+        icc="in the file, not used" if profile else "",
     )
-    return TiledSlide(info, found, icc_profile=levels[0].head.icc_profile)
-
-
-def _refusal(reason: str, path: str) -> SlideError:
-    return SlideError(f"not taken by the reader 'dicom': {reason}", slide=path)
+    return TiledSlide(info, found, icc_profile=profile)
 
 
 # ---- Structure
@@ -106,7 +114,7 @@ def _model(path: str) -> _Model:
             try:
                 instances.append(read_instance(file))
             except NotTaken as refused:
-                raise _refusal(f"{os.path.basename(file)}: {refused}", path) from refused
+                raise NotTaken(f"{os.path.basename(file)}: {refused}") from refused
             except (ValueError, OSError) as error:
                 raise SlideError(
                     f"cannot read the header of {os.path.basename(file)}: {error}", slide=path
@@ -135,12 +143,12 @@ def _series(path: str) -> list[tuple[str, ...]]:
         if os.path.isdir(path):
             found = list(series_in(path).values())
             if not found:
-                raise _refusal("the folder has no file of a DICOM whole-slide image", path)
+                raise NotTaken("the folder has no file of a DICOM whole-slide image")
             return found
         if not os.path.exists(path):
             raise SlideError("no such file", slide=path)
         if not is_dicom(path):
-            raise _refusal("it is no DICOM file", path)
+            raise NotTaken("it is no DICOM file")
         folder, own = os.path.split(path)
         for files in series_in(folder or ".").values():
             if own in map(os.path.basename, files):
@@ -182,48 +190,28 @@ def _image(number: int, pyramid: Pyramid) -> SlideImage:
         Level(*size, downsample, level.head.frame_width, level.head.frame_height)
         for size, downsample, level in zip(sizes, downsamples(sizes), pyramid.levels, strict=True)
     )
-    mpp, source, notes = _mpp(head)
+    microns = believed(_claims(head), head.magnification)
     return SlideImage(
         number=number,
         name=head.series_name,
         levels=levels,
-        mpp=mpp,
-        mpp_source=source,
+        mpp=microns.mpp,
+        mpp_source=microns.source,
         magnification=head.magnification,
-        notes=(*notes, *pyramid.notes),
+        notes=(*microns.notes, *pyramid.notes),
     )
 
 
-def _mpp(head: Instance) -> tuple[tuple[float, float] | None, str, list[str]]:
-    """Microns per pixel as (x, y), where they are from, and what a user has to know of them."""
-    found: list[tuple[tuple[float, float], str]] = []
+def _claims(head: Instance) -> list[Claim]:
+    """What the header says of microns per pixel."""
+    claims = []
     if head.spacing is not None:
-        found.append(((head.spacing[0] * 1000, head.spacing[1] * 1000), "PixelSpacing"))
+        x, y = head.spacing
+        claims.append(Claim(x * 1000, y * 1000, f"the PixelSpacing of {head.file}"))
     if head.extent is not None:
-        by_extent = head.extent[0] * 1000 / head.width, head.extent[1] * 1000 / head.height
-        found.append((by_extent, "ImagedVolumeWidth and TotalPixelMatrixColumns"))
-    notes = []
-    possible = []
-    for mpp, source in found:
-        if POSSIBLE_MPP[0] <= min(mpp) and max(mpp) <= POSSIBLE_MPP[1]:
-            possible.append((mpp, source))
-        else:
-            notes.append(
-                f"The {source} of {head.file} says {mpp[0]:g} x {mpp[1]:g} microns per "
-                "pixel, which cannot be; it is not used."
-            )
-    if not possible:
-        return None, "", notes
-    mpp, source = possible[0]
-    for other, name in possible[1:]:
-        if max(abs(mpp[0] / other[0] - 1), abs(mpp[1] / other[1] - 1)) > 0.02:
-            notes.append(
-                f"The {name} of {head.file} says {other[0]:g} x {other[1]:g} microns per "
-                f"pixel; {mpp[0]:g} x {mpp[1]:g} of {source} is used."
-            )
-    if abs(mpp[0] / mpp[1] - 1) > 0.01:
-        notes.append(f"The pixels are not square: {mpp[0]:g} x {mpp[1]:g} microns.")
-    return mpp, f"{source} of {head.file}", notes
+        x, y = head.extent[0] * 1000 / head.width, head.extent[1] * 1000 / head.height
+        claims.append(Claim(x, y, f"the ImagedVolumeWidth of {head.file}"))
+    return claims
 
 
 # ---- Levels

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.slides.readers.dicom_frame_cache import keep_frames, kept_frames
-from chunkdl.slides.readers.dicom_header import PER_FRAME_GROUPS, Instance, NotTaken
+from chunkdl.slides.readers.dicom_header import PER_FRAME_GROUPS, Instance
 from chunkdl.slides.readers.dicom_tags import EXPLICIT_LITTLE_ENDIAN, LONG_VRS
+from chunkdl.slides.readers.refusals import NotTaken
 
 Numbers = npt.NDArray[np.int64]
 

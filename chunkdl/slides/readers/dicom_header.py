@@ -25,6 +25,7 @@ from chunkdl.slides.readers.dicom_tags import (
     SOP_CLASS_WSM,
     TRANSFER_SYNTAXES,
 )
+from chunkdl.slides.readers.refusals import NotTaken
 
 MOST_HEADER_BYTES = 64 * 2**20
 """Read of a header in all, without the groups of single frames; real ones have some kilobytes."""
@@ -140,10 +141,6 @@ class Instance:
     def tiles(self) -> int:
         """Frames that cover the picture once."""
         return self.tiles_across * -(-self.height // self.frame_height)
-
-
-class NotTaken(Exception):
-    """The file may be sound, but it is not for this reader; the message says what is in it."""
 
 
 class _Header(io.BufferedReader):

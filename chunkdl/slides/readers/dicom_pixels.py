@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import imagecodecs
@@ -26,7 +25,6 @@ from chunkdl.slides.readers.dicom_header import Instance
 from chunkdl.slides.readers.tiled import TileMaker, single
 from chunkdl.slides.slide import Pixels
 
-START_OF_SCAN = 0xDA
 CODING_STYLE = 0x52
 
 
@@ -89,7 +87,7 @@ def _decoder(instance: Instance) -> Decoder | None:
 
 def _tile_decoder(compression: int, photometric: int) -> Decoder:
     """The decoder of complete streams of that kind."""
-    decode = decoder_for(TileCoding(compression, photometric, 1, None))
+    decode = decoder_for(TileCoding(compression=compression, photometric=photometric))
     assert decode is not None, "TIFF files have such tiles too"
     return decode
 
@@ -98,41 +96,8 @@ def _tile_decoder(compression: int, photometric: int) -> Decoder:
 
 
 def _jpeg(says_rgb: bool) -> Decoder:
-    as_ycbcr, as_rgb = _tile_decoder(JPEG, YCBCR), _tile_decoder(JPEG, RGB)
-
-    def decode(data: bytes, tile: Pixels) -> None:
-        stated = stated_rgb(data)
-        (as_rgb if (says_rgb if stated is None else stated) else as_ycbcr)(data, tile)
-
-    return decode
-
-
-def stated_rgb(data: bytes) -> bool | None:
-    """Whether a JPEG stream says itself that its samples are RGB; None where it is silent.
-
-    Writers copy streams into DICOM files and state another colour in the header, so the stream
-    comes first: the mark of JFIF, whose samples are YCbCr, then that of Adobe, then components
-    that are called R, G and B. That is the order of the usual JPEG libraries.
-    """
-    stated: bool | None = None
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == START_OF_SCAN:
-            break
-        if marker == 0xFF:
-            at += 1
-            continue
-        (size,) = struct.unpack_from(">H", data, at + 2)
-        body = data[at + 4 : at + 2 + size]
-        if marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-            stated = body[11] == 0
-        elif marker == 0xE0 and body[:5] == b"JFIF\0":
-            return False
-        elif marker in (0xC0, 0xC1, 0xC2) and stated is None and body[6:15:3] == b"RGB":
-            stated = True
-        at += 2 + size
-    return stated
+    """What the stream says of its colours goes before the header; see `jpeg_stream`."""
+    return _tile_decoder(JPEG, RGB if says_rgb else YCBCR)
 
 
 # ---- JPEG 2000

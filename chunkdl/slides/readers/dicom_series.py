@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from chunkdl.slides.readers.dicom_header import NotTaken, is_dicom, series_of
+from chunkdl.slides.readers.dicom_header import is_dicom, series_of
+from chunkdl.slides.readers.refusals import NotTaken
 
 
 def series_in(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:

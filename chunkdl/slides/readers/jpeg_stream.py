@@ -34,8 +34,8 @@ class JpegFacts:
 def jpeg_facts(data: bytes) -> JpegFacts:
     """The facts of a JPEG stream; its tables may be elsewhere.
 
-    The colour space is what Adobe's APP14 segment says, else YCbCr for JFIF (whose standard knows
-    nothing else), else RGB where the components are called so. This is also libjpeg's order.
+    The colour space is YCbCr for JFIF (whose standard knows nothing else), else what Adobe's APP14
+    segment says, else RGB where the components are called so. This is libjpeg's order.
 
     Raises:
         ValueError: it is no JPEG stream, or it has no frame and scan.
@@ -68,10 +68,10 @@ def _facts(frame: bytes, jfif: bool, adobe: int, scan_at: int) -> JpegFacts:
     bits, height, width, components = struct.unpack_from(">BHHB", frame)
     ycbcr = None
     if components == 3:
-        if adobe >= 0:
-            ycbcr = adobe != 0
-        elif jfif:
+        if jfif:
             ycbcr = True
+        elif adobe >= 0:
+            ycbcr = adobe != 0
         elif frame[6:15:3] == b"RGB":
             ycbcr = False
     return JpegFacts(height, width, components, bits, ycbcr, scan_at)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.colours import in_srgb
+from chunkdl.slides.readers.dicom import dicom_slide
+from chunkdl.slides.readers.dicom import structure_of as dicom_structure
 from chunkdl.slides.readers.foreign import what_it_is
 from chunkdl.slides.readers.openslide import OpenSlideSlide, openslide_structure
 from chunkdl.slides.readers.refusals import NotTaken, Refused
@@ -22,11 +24,13 @@ HEAD_BYTES = 512
 
 READERS: Mapping[str, Callable[[str, PixelRule], Slide]] = {
     "tiff": tiff_slide,
+    "dicom": dicom_slide,
     "openslide": OpenSlideSlide,
 }
 """Readers by name, in the order in which "auto" asks them."""
 _STRUCTURES: Mapping[str, Callable[[str], Structure]] = {
     "tiff": tiff_structure,
+    "dicom": dicom_structure,
     "openslide": openslide_structure,
 }
 
@@ -39,8 +43,8 @@ def open_slide(
     Args:
         path: the slide file; for DICOM one file of the series, or the folder of its files. With
             "#image=K" where a file has several slides.
-        reader: "tiff" (fast, slides in TIFF), "openslide" (everything OpenSlide knows), or "auto":
-            the first of these that takes the file.
+        reader: "tiff" and "dicom" (fast, these formats), "openslide" (everything OpenSlide knows),
+            or "auto": the first of these that takes the file.
         rule: how pixels that are not 8-bit RGB become it, and the colour profile.
 
     Raises:
