@@ -21,8 +21,9 @@ from chunkdl.errors import SlideError
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.refusals import NotTaken, Refused
-from chunkdl.slides.readers.tiff import describe_tiff, stored_pixels
+from chunkdl.slides.readers.tiff import describe_tiff
 from chunkdl.slides.readers.tiff_header import is_tiff
+from chunkdl.slides.readers.tiff_levels import stored_pixels
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
 
