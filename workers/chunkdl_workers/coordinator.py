@@ -162,12 +162,13 @@ class Coordinator:
             if not worker.busy or worker.stalled or now < worker.look:
                 continue
             recorded = read_recorder(worker.recorder)
-            if recorded.steps != worker.steps:
-                worker.steps = recorded.steps
-                self._gets_on(worker)
-            elif not recorded.hook and now - worker.since < self._stall_timeout_s:
-                # It reads or copies for itself: the deadline of the user's code is not its own.
-                worker.look = worker.since + self._stall_timeout_s
+            worker.sees(recorded, now)
+            due = worker.since + self._stall_timeout_s
+            if recorded.hook and self._config.run.hook_timeout_s is not None:
+                # Reading on and on inside one call of the user's code does not prolong it.
+                due = min(due, worker.called + self._config.run.hook_timeout_s)
+            if now < due:
+                worker.look, worker.asked = due, False
             elif worker.ready and not worker.asked:
                 worker.ask_where(now + STACK_S)
             else:
@@ -231,7 +232,8 @@ class Coordinator:
 
     def _too_late(self, recorded: Recorded) -> Failure:
         hook_s, stall_s = self._config.run.hook_timeout_s, self._stall_timeout_s
-        limit = f"stall_timeout={stall_s:g}" if hook_s is None else f"hook_timeout={hook_s:g}"
+        own = hook_s is not None and hook_s <= stall_s
+        limit = f"hook_timeout={hook_s:g}" if own else f"stall_timeout={stall_s:g}"
         error = HookTimeout(
             f"it did not come back within {limit} s; it was at\n{recorded.stack[:6_000]}",
             hook=HOOKS[recorded.hook],
