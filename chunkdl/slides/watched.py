@@ -59,7 +59,8 @@ class WatchedSlide:
         """Fill `out` with the pixels of `level` from (x, y) on; see `Slide.read_into`.
 
         What is longer than `PIECE_PX` is read in pieces along the tiles, so that no tile is decoded
-        twice. Where a level's downsample is no integer, OpenSlide interpolates each piece by itself.
+        twice. Where the downsample of a level is no integer, OpenSlide interpolates each piece by
+        itself.
         """
         height, width = out.shape[:2]
         if height * width <= PIECE_PX:

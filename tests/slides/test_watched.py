@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -97,7 +98,7 @@ def test_spans_cover_all_once(begin: int, length: int, tile: int, most: int) -> 
     spans = list(_spans(begin, begin + length, tile, most))
     assert spans[0][0] == begin
     assert spans[-1][1] == begin + length
-    for (_, end), (following, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (following, _) in itertools.pairwise(spans):
         assert end == following
         assert end % tile == 0
     assert all(0 < end - start <= max(tile, most) for start, end in spans)

@@ -42,6 +42,7 @@ from chunkdl.protocol.messages import (
     MessageToPatient,
     NothingLeft,
     PatientChosen,
+    Recall,
     Refuse,
     RowsFilled,
     RowsShaped,
@@ -85,6 +86,7 @@ def core_config(config: ServiceConfig) -> CoreConfig:
         on_hook_error=config.run.on_hook_error,
         has_scheduler=config.has_scheduler,
         patients=config.patients,
+        max_restarts=config.run.max_restarts,
     )
 
 
@@ -245,12 +247,12 @@ class Coordinator:
     def _replace(self, worker: Worker) -> None:
         # Closing the descriptors, which happens when the worker is reaped, unregisters them.
         death, replaced = self._supervisor.restart(worker.number, time.monotonic())
-        lost = self._lost(worker, death)
-        self._handle(lost)
+        self._handle(self._lost(worker, death))
         if replaced:
             self._watch(self._supervisor.workers[worker.number])
             return
-        error = WorkerDied(f"workers die faster than they can be replaced; the last: {lost.reason}")
+        last = self._core.last_loss
+        error = WorkerDied(f"workers die faster than they can be replaced; the last: {last}")
         self._carry_out(self._core.fail(Failure.of(error)))
 
     def _watch_writing(self, worker: Worker) -> None:
@@ -290,7 +292,7 @@ class Coordinator:
         for action in actions:
             if isinstance(action, ToWorker):
                 worker = self._supervisor.workers[action.worker]
-                if not isinstance(action.message, RowsShaped):
+                if not isinstance(action.message, RowsShaped | Recall):
                     if worker.in_hand == 0:
                         self._gets_on(worker)
                     worker.in_hand += 1
