@@ -80,6 +80,7 @@ class PlannedSlide:
         self.entry = entry
         self._config = config
         self._cache = cache
+        self._on_progress = on_progress
         self._file = parse_address(entry.path).path
         _check_readable(self._file, entry.path)
         self.slide: Slide = WatchedSlide(open_slide(entry.path, config.reader), on_progress)
@@ -142,10 +143,16 @@ class PlannedSlide:
         if detector is None:
             return whole_slide_mask(info)
         chosen = "" if image is None else f" image {image}"
+
+        def compute() -> TissueMask:
+            mask = compute_mask(self.slide, detector, self.entry.mpp)
+            self._on_progress()
+            return mask
+
         return self._cache.get_or_compute(
             self._file,
             detector,
-            lambda: compute_mask(self.slide, detector, self.entry.mpp),
+            compute,
             settings=f"{info.reader} {self.entry.mpp}{chosen}",
         )
 

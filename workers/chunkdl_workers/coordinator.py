@@ -63,8 +63,9 @@ ANSWERS = (
 """Messages with which a worker gives a ticket back."""
 STACK_S = 0.3
 """What a silent worker gets to write its stack before it is ended."""
-START_S = 10.0
-"""What a worker may take to begin, at least: it imports, and none of it is work."""
+START_S = 60.0
+"""What a worker may take to begin, at least: it imports what the user's code imports, and none of
+it is work."""
 
 log = logging.getLogger(__name__)
 
@@ -165,12 +166,13 @@ class Coordinator:
                 continue
             recorded = read_recorder(worker.recorder)
             worker.sees(recorded, now)
-            due = worker.since + self._stall_timeout_s
-            if recorded.hook and self._config.run.hook_timeout_s is not None:
+            due, hook_s = worker.since + self._stall_timeout_s, self._config.run.hook_timeout_s
+            if recorded.hook and hook_s is not None:
                 # Reading on and on inside one call of the user's code does not prolong it.
-                due = min(due, worker.called + self._config.run.hook_timeout_s)
+                due = min(due, worker.called + hook_s)
             if now < due:
-                worker.look, worker.asked = due, False
+                worker.look = due if hook_s is None else min(due, now + hook_s)
+                worker.asked = False
             elif worker.ready and not worker.asked:
                 worker.ask_where(now + STACK_S)
             else:

@@ -45,6 +45,10 @@ class Link:
         """Send a message; blocks while the coordinator's queue is full."""
         send(self._end, encode(message))
 
+    def ready(self) -> None:
+        """Say that tickets can come."""
+        self.send(WorkerReady())
+
     def messages(self) -> Iterator[AnyMessage]:
         """What the coordinator says, until it is gone."""
         while True:
@@ -121,11 +125,12 @@ def batch_arena(descriptor: int, config: ServiceConfig) -> Arena:
 
 
 def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> None:
-    """Run a worker program: set up, say that it is ready, work until the coordinator is gone.
+    """Run a worker program: set up, work until the coordinator is gone.
 
     Args:
         name: of the kind of worker.
-        work: the loop; gets the link, the configuration and the descriptors of the arenas.
+        work: gets the link, the configuration and the descriptors of the arenas; says that it is
+            ready when the user's code is loaded, so that no ticket is blamed for what that takes.
     """
     number, parent, channel, specification, recorder = arguments()
     process.begin(f"chunkdl-{name}-{number}", recorder)
@@ -135,7 +140,6 @@ def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> 
         config = read_config(specification)
         process.pin(config.run.cpu_affinity)
         arenas = [int(argument) for argument in sys.argv[6:]]
-        link.send(WorkerReady())
         work(link, config, arenas)
     except (BrokenPipeError, ConnectionResetError):
         # The coordinator ended while we worked; there is nobody left to tell.

@@ -74,6 +74,7 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
             answer = partial(
                 _extracted, extractor=extractor, arena=arena, link=link, progress=progress
             )
+        link.ready()
         for ticket in link.messages():
             if not isinstance(ticket, SurveyWindow | SurveyGrid | LoadBigChunk):
                 raise TypeError(f"a loader cannot do {type(ticket).__name__}")
