@@ -6,21 +6,26 @@ region, so the slides used last stay open, up to a bound on handles and on memor
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from chunkdl.config import SlideEntry, StreamConfig
-from chunkdl.errors import NoTissueError
+from chunkdl.errors import NoTissueError, SlideError
 from chunkdl.plan.grid import GridWindow, grid_windows
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.windows import Lattice
+from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import TargetGrid, resolve
 from chunkdl.slides.slide import Slide
+from chunkdl.slides.watched import WatchedSlide
 from chunkdl.tissue.cache import MaskCache
 from chunkdl.tissue.mask import TissueMask, compute_mask, mask_from, whole_slide_mask
 
@@ -28,6 +33,28 @@ MOST_OPEN = 32
 """Handles that one loader keeps; each holds a file descriptor and a few MB."""
 MOST_BYTES = 48 * 2**20
 """Memory for the positions of the slides that one loader keeps."""
+PAUSES_S = (0.2, 0.8, 3.2)
+"""Before a slide that the system would not give is tried again, seconds."""
+BEAT_S = 0.05
+
+_LOG = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+def _nothing() -> None:
+    """For those whose silence nobody counts."""
+
+
+def may_pass(error: SlideError) -> bool:
+    """Whether the system said that a file cannot be used now, and not the file that it is wrong."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # Libraries raise OSError without a number for what they do not understand.
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 class PlannedSlide:
@@ -37,16 +64,26 @@ class PlannedSlide:
         entry: which slide.
         config: of the stream.
         cache: of tissue masks.
+        on_progress: called again and again while the slide is read.
 
     Raises:
         SlideError: the slide cannot be opened or cannot give the wished resolution.
     """
 
-    def __init__(self, entry: SlideEntry, config: StreamConfig, cache: MaskCache) -> None:
+    def __init__(
+        self,
+        entry: SlideEntry,
+        config: StreamConfig,
+        cache: MaskCache,
+        on_progress: Callable[[], None],
+    ) -> None:
         self.entry = entry
         self._config = config
         self._cache = cache
-        self.slide: Slide = open_slide(entry.path, config.reader)
+        self._on_progress = on_progress
+        self._file = parse_address(entry.path).path
+        _check_readable(self._file, entry.path)
+        self.slide: Slide = WatchedSlide(open_slide(entry.path, config.reader), on_progress)
         try:
             self.grid: TargetGrid = resolve(self.slide.info, config.resolution, entry.mpp)
         except BaseException:
@@ -99,17 +136,24 @@ class PlannedSlide:
     @cached_property
     def mask(self) -> TissueMask:
         """The tissue of the slide, in the level-0 frame."""
-        info = self.slide.info
+        info, image = self.slide.info, parse_address(self.entry.path).image
         if self.entry.tissue_mask is not None:
             return mask_from(self.entry.tissue_mask, info)
         detector = self._config.tissue
         if detector is None:
             return whole_slide_mask(info)
+        chosen = "" if image is None else f" image {image}"
+
+        def compute() -> TissueMask:
+            mask = compute_mask(self.slide, detector, self.entry.mpp)
+            self._on_progress()
+            return mask
+
         return self._cache.get_or_compute(
-            self.entry.path,
+            self._file,
             detector,
-            lambda: compute_mask(self.slide, detector, self.entry.mpp),
-            settings=f"{info.reader} {self.entry.mpp}",
+            compute,
+            settings=f"{info.reader} {self.entry.mpp}{chosen}",
         )
 
     def _no_tissue(self) -> NoTissueError:
@@ -130,29 +174,83 @@ class OpenSlides:
         entries: all slides of the dataset.
         config: of the stream.
         mask_cache: folder of the tissue mask cache; None: the user's cache folder.
+        on_progress: called again and again while a slide is read or waited for; what it raises
+            ends that.
     """
 
     def __init__(
-        self, entries: Sequence[SlideEntry], config: StreamConfig, mask_cache: Path | None
+        self,
+        entries: Sequence[SlideEntry],
+        config: StreamConfig,
+        mask_cache: Path | None,
+        on_progress: Callable[[], None] = _nothing,
     ) -> None:
         self._entries = entries
         self._config = config
-        self._cache = MaskCache(mask_cache)
+        self._on_progress = on_progress
+        self._cache = MaskCache(mask_cache, on_progress)
         self._open: OrderedDict[int, PlannedSlide] = OrderedDict()
+        self._told: set[tuple[int, str]] = set()
 
     def get(self, index: int) -> PlannedSlide:
-        """The slide with that index, opened where it is not; borrowed until the next `get`.
+        """The slide with that index, opened where it is not; borrowed until the next call.
 
         Raises:
-            SlideError: it cannot be opened or cannot give the wished resolution.
+            SlideError: it cannot be opened, now or after `PAUSES_S`, or cannot give the wished
+                resolution.
         """
+        return self.use(index, lambda planned: planned)
+
+    def use(self, index: int, work: Callable[[PlannedSlide], Result]) -> Result:
+        """What `work` makes of a slide; it is borrowed until the next call.
+
+        Where the system does not give the file (it is not there, the file server is away, there are
+        no descriptors), it is opened anew and the work done again after growing pauses.
+
+        Raises:
+            SlideError: the work cannot be done, at last.
+        """
+        for pause_s in PAUSES_S:
+            try:
+                return work(self._borrow(index))
+            except SlideError as error:
+                if not may_pass(error):
+                    raise
+                _LOG.warning("%s; it is tried again in %g s", error, pause_s)
+            # A descriptor of a file server that was away stays of no use.
+            self._forget(index)
+            self._pause(pause_s)
+        return work(self._borrow(index))
+
+    def news(self) -> Iterator[tuple[int, str, int]]:
+        """What was met and mended in the open slides and not told yet: slide, sentence, count."""
+        for index, planned in self._open.items():
+            for what, count in planned.slide.gaps.items():
+                if (index, what) not in self._told:
+                    self._told.add((index, what))
+                    yield index, what, count
+
+    def _borrow(self, index: int) -> PlannedSlide:
         if index in self._open:
             self._open.move_to_end(index)
             return self._open[index]
         self._make_room()
-        planned = PlannedSlide(self._entries[index], self._config, self._cache)
+        entry = self._entries[index]
+        planned = PlannedSlide(entry, self._config, self._cache, self._on_progress)
         self._open[index] = planned
+        self._on_progress()
         return planned
+
+    def _forget(self, index: int) -> None:
+        planned = self._open.pop(index, None)
+        if planned is not None:
+            planned.slide.close()
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._on_progress()
+            time.sleep(min(left, BEAT_S))
 
     def _make_room(self) -> None:
         held = sum(planned.nbytes for planned in self._open.values())
@@ -176,3 +274,15 @@ class OpenSlides:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check_readable(file: str, slide: str) -> None:
+    """Have the system say why where it does not give a file; the readers may say other things."""
+    try:
+        if os.path.isdir(file):
+            os.listdir(file)
+        else:
+            with open(file, "rb", buffering=0) as opened:
+                opened.read(1)
+    except OSError as error:
+        raise SlideError(f"the file cannot be read: {error.strerror}", slide=slide) from error

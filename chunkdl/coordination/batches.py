@@ -178,8 +178,9 @@ class Batches:
         for number in self._waiting.pop(ordinal, ()):
             self._place(number, ordinal)
 
-    def drop_rest(self) -> None:
-        """The policy has ended the stream: leave out the rows that nobody will serve."""
+    def drop_rows(self) -> None:
+        """Leave out the rows that nobody will serve: of windows that were dropped, or after the
+        policy has ended the stream."""
         for ordinal in [number for number in self._waiting if self._loads.is_dropped(number)]:
             self.bigchunk_ready(ordinal)
 

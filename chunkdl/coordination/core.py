@@ -18,9 +18,10 @@ import logging
 import numpy as np
 
 from chunkdl.coordination.batches import Batches
+from chunkdl.coordination.blame import BarrenDeaths
 from chunkdl.coordination.core_config import CoreConfig
 from chunkdl.coordination.events import Action, Event, FromConsumer, FromWorker, WorkerLost
-from chunkdl.coordination.failures import nothing_changes
+from chunkdl.coordination.failures import crash_loop, nothing_changes
 from chunkdl.coordination.loads import Loads
 from chunkdl.coordination.outgoing import Outgoing
 from chunkdl.coordination.places import Places
@@ -51,6 +52,7 @@ from chunkdl.protocol.messages import (
     RowsFilled,
     RowsShaped,
     ScheduleFailed,
+    SlideNote,
     Statistics,
     StatusSet,
     Welcome,
@@ -80,6 +82,10 @@ class Core:
         self._shape: RowsShaped | None = None
         self._ready = [False] * config.workers
         self._restarts = 0
+        self._barren_deaths = BarrenDeaths(config.max_restarts)
+        self._told: set[tuple[int, str]] = set()
+        self.last_loss = ""
+        """How the last worker ended, and over what."""
         self._stream: RandomStream | GridStream | None = None
         stream, calls = config.stream, cursor.smallchunks_per_bigchunk
         if stream.grid:
@@ -131,8 +137,7 @@ class Core:
             self._begin(RandomStream(self.config.stream, self._cursor, calls))
         if self.failure is None:
             self._loads.assign(self._ready, self._batches.next_batch)
-            if self._places is not None and self._places.halted:
-                self._batches.drop_rest()
+            self._batches.drop_rows()
             self._batches.plan()
             self._batches.flush(self._ready)
             self._batches.deliver()
@@ -167,10 +172,9 @@ class Core:
                 self._loads.grid_surveyed(message.slide, counts)
             case LoadFailed():
                 ticket = self._loads.take_back(worker, message)
-                dropped = self._loads.unreadable(
-                    ticket, message.failure, whole_slide=message.whole_slide
-                )
-                self._drop(dropped)
+                self._loads.unreadable(ticket, message.failure, whole_slide=message.whole_slide)
+            case SlideNote():
+                self._mended(worker, message)
             case NothingLeft():
                 ticket = self._loads.take_back(worker, message)
                 if isinstance(ticket, LoadBigChunk):
@@ -226,7 +230,8 @@ class Core:
     def _worker_lost(self, loss: WorkerLost) -> None:
         self._ready[loss.worker] = False
         self._restarts += 1
-        self._outgoing.note(logging.WARNING, f"a worker was replaced: {loss.reason}")
+        self.last_loss = f"{self._loads.over(loss.worker)}{loss.reason}"
+        self._outgoing.note(logging.WARNING, f"a worker was replaced: {self.last_loss}")
         if loss.worker == self.config.scheduler:
             if loss.failure is not None:
                 self._outgoing.fail(loss.failure)
@@ -235,10 +240,11 @@ class Core:
         elif loss.worker >= self.config.loaders:
             self._collector_lost(loss)
         else:
-            dropped = self._loads.loader_lost(
+            self._loads.loader_lost(
                 loss.worker, loss.reason, by_itself=loss.by_itself, late=loss.failure
             )
-            self._drop(dropped)
+        if self._barren_deaths.died(self._batches.sent, by_itself=loss.by_itself):
+            self._outgoing.fail(crash_loop(self.config.max_restarts, self.last_loss))
 
     def _collector_lost(self, loss: WorkerLost) -> None:
         call = self._batches.first_call(loss.ordinal)
@@ -246,10 +252,15 @@ class Core:
             self._loads.blame(loss.ordinal, call, loss.reason, loss.failure)
         self._batches.collector_lost(loss.worker - self.config.loaders)
 
-    def _drop(self, ordinal: int | None) -> None:
-        """Leave out the rows of a grid window that turned out to be unreadable."""
-        if ordinal is not None:
-            self._batches.bigchunk_ready(ordinal)
+    def _mended(self, worker: int, note: SlideNote) -> None:
+        """Something was mended in a slide; several loaders may meet it."""
+        if worker >= self.config.loaders or not 0 <= note.slide < len(self.config.slides):
+            raise ProtocolError(f"worker {worker} cannot tell of slide {note.slide}")
+        if (note.slide, note.what) not in self._told:
+            self._told.add((note.slide, note.what))
+            slide = self.config.slides[note.slide]
+            times = f"{note.count} times so far"
+            self._outgoing.note(logging.WARNING, f"slide {slide}: {note.what} ({times})")
 
     # ------------------------------------------------------------------ consumer
 

@@ -24,6 +24,7 @@ class CoreConfig:
         on_error: what an unreadable region does.
         on_hook_error: what an exception in the user's code does.
         plan_hash, token: what a consumer must show.
+        max_restarts: workers that may end between two batches before the stream fails.
     """
 
     stream: StreamConfig
@@ -40,6 +41,7 @@ class CoreConfig:
     on_hook_error: OnError = "raise"
     has_scheduler: bool = False
     patients: tuple[str, ...] = ()
+    max_restarts: int = 20
 
     @property
     def scheduler(self) -> int:

@@ -7,11 +7,21 @@ from chunkdl.errors import Failure, HookError, SlideError, WorkerDied
 MAX_SUBSTITUTES = 100
 """Substitutes in a row for one BigChunk before the dataset counts as unreadable."""
 MAX_DEATHS = 2
-"""Workers that one BigChunk may kill before it is quarantined and substituted."""
+"""Workers that a slide, or a BigChunk without a slide, may end before it is in quarantine."""
 
 
-def quarantine(ordinal: int, name: str, reason: str) -> Failure:
-    died = WorkerDied(f"BigChunk {ordinal} of {name} ended {MAX_DEATHS} workers ({reason})")
+def quarantine(what: str, reason: str) -> Failure:
+    died = WorkerDied(
+        f"{what} has ended {MAX_DEATHS} workers and is not tried again; the last: {reason}"
+    )
+    return Failure.of(died)
+
+
+def crash_loop(most: int, reason: str) -> Failure:
+    died = WorkerDied(
+        f"workers end again and again, more than max_restarts={most} of them since the last batch; "
+        f"the last: {reason}"
+    )
     return Failure.of(died)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
+from chunkdl.coordination.blame import BLAME_OF_OUTSIDER, SlideBlame
 from chunkdl.coordination.core_config import CoreConfig
 from chunkdl.coordination.failures import (
     MAX_DEATHS,
@@ -29,13 +30,10 @@ from chunkdl.coordination.stream import (
 from chunkdl.coordination.tickets import Answer, BigChunkState, Ticket, answers, lease_of
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.memory.slots import Lease, SlotLedger
-from chunkdl.protocol.messages import BigChunkLoaded, LoadBigChunk, SurveyGrid, SurveyWindow
+from chunkdl.protocol.messages import BigChunkLoaded, LoadBigChunk, Recall, SurveyGrid, SurveyWindow
 
 TICKETS_PER_LOADER = 2
 """One being read and one waiting, so that a loader never idles over a message's way."""
-BLAME_OF_OUTSIDER = 0.25
-"""What a death by a kill from outside counts: it may be the kernel that ran out of memory over this
-very BigChunk, but most often the BigChunk has nothing to do with it."""
 
 
 class Loads:
@@ -52,6 +50,7 @@ class Loads:
         self.sources = sources
         """What each BigChunk is read from."""
         self._places = sources.places
+        self._blame = SlideBlame()
         self._reopen: list[int] = []
         self._outgoing = outgoing
         self._stream: RandomStream | GridStream | None = None
@@ -94,6 +93,7 @@ class Loads:
         tickets = self._tickets[worker] if worker < self._config.loaders else ()
         if not tickets or not answers(answer, tickets[0]):
             raise ProtocolError(f"worker {worker} answered a ticket that it does not have")
+        self._blame.answered(tickets[0])
         return self._tickets[worker].popleft()
 
     def window_surveyed(self, ordinal: int, decoded_px: float) -> None:
@@ -157,10 +157,15 @@ class Loads:
 
     # -------------------------------------------------------------------- faults
 
+    def over(self, worker: int) -> str:
+        """What a loader has in hand, for people; empty: nothing, or it is no loader."""
+        tickets = self._tickets[worker] if worker < self._config.loaders else ()
+        return f"over {self.sources.name(tickets[0])}, " if tickets else ""
+
     def loader_lost(
         self, worker: int, reason: str, *, by_itself: bool, late: Failure | None = None
-    ) -> int | None:
-        """Its tickets are given to others; the ordinal of a grid window that this ruled out.
+    ) -> None:
+        """Its tickets are given to others; what it had in hand may be to blame.
 
         Args:
             worker: number of the loader.
@@ -169,45 +174,71 @@ class Loads:
             late: the user's code that it ran missed its deadline, so there is no second try.
         """
         tickets, self._tickets[worker] = self._tickets[worker], deque()
-        out = None
-        if tickets and isinstance(first := tickets[0], LoadBigChunk):
-            bigchunk = self.bigchunks.get(first.ordinal)
-            if bigchunk is not None and bigchunk.lease == lease_of(first):
-                bigchunk.deaths += 1 if by_itself else BLAME_OF_OUTSIDER
-                if late is not None or bigchunk.deaths >= MAX_DEATHS:
-                    tickets.popleft()
-                    why = quarantine(first.ordinal, self.sources.name(first), reason)
-                    out = self.unreadable(first, late or why)
+        if tickets:
+            first = tickets[0]
+            if late is not None and isinstance(first, LoadBigChunk) and self._is_live(first):
+                tickets.popleft()
+                self.unreadable(first, late)
+            elif self._is_guilty(first, by_itself=by_itself):
+                tickets.popleft()
+                why = quarantine(self._named(first), reason)
+                self.unreadable(first, why, whole_slide=first.slide >= 0)
         self._again.extend(tickets)
-        return out
 
-    def unreadable(
-        self, ticket: Ticket, failure: Failure, *, whole_slide: bool = False
-    ) -> int | None:
-        """Replace what a ticket asked for, or end the stream.
+    def _is_live(self, ticket: LoadBigChunk) -> bool:
+        """Whether somebody still needs what a ticket asks for."""
+        bigchunk = self.bigchunks.get(ticket.ordinal)
+        return bigchunk is not None and bigchunk.lease == lease_of(ticket)
 
-        Returns:
-            The ordinal of a grid window whose rows have to be left out, None otherwise.
-        """
+    def _is_guilty(self, ticket: Ticket, *, by_itself: bool) -> bool:
+        """Whether the loaders that died over a ticket, with this one, are too many."""
+        if ticket.slide >= 0:
+            # What waits of a slide that is left out already is found when it is given out.
+            died = self._blame.died(ticket, by_itself=by_itself)
+            return died and ticket.slide not in self.sources.unusable
+        if not isinstance(ticket, LoadBigChunk) or not self._is_live(ticket):
+            return False
+        bigchunk = self.bigchunks[ticket.ordinal]
+        bigchunk.deaths += 1 if by_itself else BLAME_OF_OUTSIDER
+        return bigchunk.deaths >= MAX_DEATHS
+
+    def _named(self, ticket: Ticket) -> str:
+        name = self.sources.name(ticket)
+        if ticket.slide >= 0 or not isinstance(ticket, LoadBigChunk):
+            return name
+        return f"BigChunk {ticket.ordinal} of {name}"
+
+    def unreadable(self, ticket: Ticket, failure: Failure, *, whole_slide: bool = False) -> None:
+        """Replace what a ticket asked for, or end the stream."""
         if self._raises(failure):
             self._outgoing.fail(failure)
-            return None
-        what = "slide" if whole_slide else "region"
-        if not (whole_slide and ticket.slide in self.sources.unusable):
-            self._outgoing.note(logging.WARNING, f"{what} left out: {failure.message}")
-        if whole_slide and not self.sources.rule_out(ticket):
-            self._outgoing.fail(no_slide_left(len(self._config.slides), failure))
-            return None
+            return
+        if whole_slide and ticket.slide not in self.sources.unusable:
+            self._outgoing.note(logging.WARNING, f"slide left out: {failure.message}")
+            if not self.sources.rule_out(ticket, failure):
+                self._outgoing.fail(no_slide_left(len(self._config.slides), failure))
+                return
+            self._recall(ticket.slide)
+        elif not whole_slide:
+            self._outgoing.note(logging.WARNING, f"region left out: {failure.message}")
+        self._leave_out(ticket, failure)
+
+    def _recall(self, slide: int) -> None:
+        """Others may wait for the mask of a slide, or have it next."""
+        for loader, tickets in enumerate(self._tickets):
+            if any(ticket.slide == slide for ticket in tickets):
+                self._outgoing.tell(loader, Recall(slide))
+
+    def _leave_out(self, ticket: Ticket, failure: Failure) -> None:
         match ticket:
             case SurveyGrid():
                 self._grid_counts[ticket.slide] = []
             case LoadBigChunk() if self._config.stream.grid:
-                return self._drop(ticket)
+                self._drop(ticket)
             case LoadBigChunk() if self._places is not None:
                 self._replace(ticket.ordinal, failure, self._places)
             case SurveyWindow() | LoadBigChunk():
                 self._substitute(ticket.ordinal, ticket.attempt + 1, failure)
-        return None
 
     def _raises(self, failure: Failure) -> bool:
         of_user = bool(failure.hook)
@@ -260,7 +291,8 @@ class Loads:
             return
         bigchunk.deaths += 1
         if late is not None or bigchunk.deaths >= MAX_DEATHS:
-            why = quarantine(ordinal, self.sources.patient_name(ordinal), reason)
+            name = f"BigChunk {ordinal} of {self.sources.patient_name(ordinal)}"
+            why = quarantine(name, reason)
             self.ended(ordinal, bigchunk.attempt, call, late or why)
 
     def _replace(self, ordinal: int, failure: Failure, places: Places) -> None:
@@ -280,16 +312,16 @@ class Loads:
         bigchunk.deaths = 0.0
         self._reopen.append(ordinal)
 
-    def _drop(self, ticket: LoadBigChunk) -> int | None:
+    def _drop(self, ticket: LoadBigChunk) -> None:
+        """The rows of a grid window that cannot be read are left out."""
         self.substitutions += 1
         lease = lease_of(ticket)
         self.slots.abandon(lease)
         if lease in self._orphans:
             self._orphans.remove(lease)
-            return None
+            return
         del self.bigchunks[ticket.ordinal]
         self.dropped.add(ticket.ordinal)
-        return ticket.ordinal
 
     def _substitute(self, ordinal: int, attempt: int, failure: Failure) -> None:
         """Another slide takes the place of an unreadable BigChunk, chosen by the plan."""
@@ -337,6 +369,17 @@ class Loads:
 
     def _next_ticket(self, next_batch: int) -> Ticket | None:
         """The most urgent work for a loader, None when there is nothing to do."""
+        while (ticket := self._wanted(next_batch)) is not None:
+            why = self.sources.unusable.get(ticket.slide)
+            if why is None:
+                return ticket
+            self._leave_out(ticket, why)
+            if self._outgoing.failure is not None:
+                return None
+        return None
+
+    def _wanted(self, next_batch: int) -> Ticket | None:
+        """The most urgent ticket, whether its slide can be used or not."""
         if self._again:
             return self._again.pop(0)
         if self._stream is None:

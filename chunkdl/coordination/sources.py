@@ -8,6 +8,7 @@ from chunkdl.coordination.core_config import CoreConfig
 from chunkdl.coordination.places import Places
 from chunkdl.coordination.stream import GridStream, RandomStream
 from chunkdl.coordination.tickets import BigChunkState, Ticket
+from chunkdl.errors import Failure
 from chunkdl.plan.cursor import Opening
 from chunkdl.plan.schedule import UniformSchedule, slide_of
 from chunkdl.protocol.messages import LoadBigChunk, SurveyWindow
@@ -33,24 +34,25 @@ class Sources:
         self.places = places
         self.attempts = attempts
         """With which attempt a BigChunk is read, where it is not the first and no policy chose."""
-        self.unusable: set[int] = set()
-        """Slides that are left out."""
+        self.unusable: dict[int, Failure] = {}
+        """Slides that are left out, and why."""
 
-    def name(self, ticket: LoadBigChunk) -> str:
-        """What a BigChunk is read from, for people."""
+    def name(self, ticket: Ticket) -> str:
+        """What a ticket is about, for people."""
         if ticket.slide >= 0:
             return f"slide {self._config.slides[ticket.slide]}"
-        return f"patient {self._config.patients[ticket.patient]}"
+        patient = ticket.patient if isinstance(ticket, LoadBigChunk) else 0
+        return f"patient {self._config.patients[patient]}"
 
     def patient_name(self, ordinal: int) -> str:
         """The patient of a BigChunk whose patient was chosen, for people."""
         patient = None if self.places is None else self.places.patient_of(ordinal)
         return "the plan" if patient is None else f"patient {self._config.patients[patient]}"
 
-    def rule_out(self, ticket: Ticket) -> bool:
+    def rule_out(self, ticket: Ticket, why: Failure) -> bool:
         """Leave out the slide of a ticket; False: it was the last one."""
         if ticket.slide >= 0:
-            self.unusable.add(ticket.slide)
+            self.unusable[ticket.slide] = why
         if len(self.unusable) == len(self._config.slides):
             return False
         if self.places is not None and isinstance(ticket, LoadBigChunk):

@@ -1,7 +1,8 @@
 """A flight recorder: what a worker was doing, readable after it hangs or dies.
 
 A small piece of anonymous memory that a worker and its parent share. The worker notes which hook
-it is in; `faulthandler` writes its stacks behind that, on request and at a crash.
+it is in, and beats while it works; `faulthandler` writes its stacks behind that, on request and at
+a crash.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from chunkdl.memory.arena import create_memory
 
 _NOTE = struct.Struct("<qqqq")
+_BEATS = struct.Struct("<q")
+_BEATS_AT = _NOTE.size
 _STACK_AT = 4096
 _BYTES = 64 * 1024
 
@@ -36,6 +39,7 @@ class Recorder:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, _BYTES)
         self._steps = 0
+        self._beats = 0
 
     def enter(self, hook: int, patient: int, ordinal: int) -> None:
         """Note that a call of the user's code begins."""
@@ -46,13 +50,19 @@ class Recorder:
         """Note that no code of the user is running."""
         self.enter(0, 0, 0)
 
+    def beat(self) -> None:
+        """Note that the work goes on, inside a call of the user's code or outside."""
+        self._beats += 1
+        _BEATS.pack_into(self._map, _BEATS_AT, self._beats)
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What a worker noted last.
 
     Attributes:
-        steps: how often it has noted something; it grows while the worker gets on.
+        steps: how often a call of the user's code has begun or ended.
+        beats: how often the work went on within that; both grow while the worker gets on.
         hook: number in `HOOKS`.
         patient: index; meaningless for hook 0.
         ordinal: of the BigChunk; meaningless for hook 0.
@@ -64,12 +74,14 @@ class Recorded:
     patient: int
     ordinal: int
     stack: str
+    beats: int = 0
 
 
 def read_recorder(descriptor: int) -> Recorded:
     """The parent's side."""
     content = os.pread(descriptor, _BYTES, 0)
     steps, hook, patient, ordinal = _NOTE.unpack_from(content)
+    (beats,) = _BEATS.unpack_from(content, _BEATS_AT)
     stack = content[_STACK_AT:].rstrip(b"\0").decode(errors="replace")
     hook = hook if 0 <= hook < len(HOOKS) else 0
-    return Recorded(steps, hook, patient, ordinal, stack)
+    return Recorded(steps, hook, patient, ordinal, stack, beats)

@@ -53,6 +53,12 @@ class LoadBigChunk(Message, frozen=True):
     checkpoint: bytes = b""
 
 
+class Recall(Message, frozen=True):
+    """Do no more for `slide`, which is left out: answer its tickets with LoadFailed."""
+
+    slide: int
+
+
 # Loader to coordinator.
 
 
@@ -96,6 +102,14 @@ class NothingLeft(Message, frozen=True):
 
     ordinal: int
     attempt: int
+
+
+class SlideNote(Message, frozen=True):
+    """What was absent or damaged in `slide` and was mended, `count` times so far."""
+
+    slide: int
+    what: str
+    count: int
 
 
 # Coordinator to collector, and back.
@@ -386,11 +400,13 @@ AnyMessage = (
     SurveyWindow
     | SurveyGrid
     | LoadBigChunk
+    | Recall
     | WindowSurveyed
     | GridSurveyed
     | BigChunkLoaded
     | LoadFailed
     | NothingLeft
+    | SlideNote
     | FillRows
     | RowsFilled
     | RowsEnded

@@ -1,19 +1,23 @@
 """The disk cache of computed tissue masks, shared by all processes and runs of a user.
 
 A file is named by what its mask depends on, holds its own checksum and appears whole or not at
-all, so readers need no lock: a file that cannot be trusted is made anew. Whatever goes wrong with
-the cache costs time, never a run.
+all, so readers need no lock: a file that cannot be trusted is made anew. Who makes one holds a lock
+that the kernel takes back with the process, so that the others wait instead of doing the same work.
+Whatever goes wrong with the cache costs time, never a run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import secrets
 import struct
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +35,14 @@ _HEADER = struct.Struct("<14s32s32sIIQQ")
 _CHECKED_FROM = len(_VERSION) + 64
 _MOST_CELLS = 2**28
 _MOST_FILE_BYTES = _HEADER.size + _MOST_CELLS // 8 + 2**20
+_POLL_S = 0.05
+MOST_WAIT_S = 600.0
+"""For a mask that another process computes. One that hangs is ended by its own coordinator, but it
+may run on another machine, and there nobody may look."""
+
+
+def _nothing() -> None:
+    """For those whose silence nobody counts."""
 
 
 class MaskCache:
@@ -38,10 +50,15 @@ class MaskCache:
 
     Args:
         folder: where the masks lie; made when first needed. None stands for `default_folder()`.
+        on_progress: called again and again while another process computes a mask that is waited
+            for; what it raises ends the wait.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, on_progress: Callable[[], None] = _nothing
+    ) -> None:
         self._folder = default_folder() if folder is None else folder
+        self._on_progress = on_progress
         self._complained = False
 
     def get_or_compute(
@@ -53,6 +70,9 @@ class MaskCache:
         settings: str = "",
     ) -> TissueMask:
         """The mask of a slide file, from disk if it is there and sound, else computed and kept.
+
+        Of all processes with the same folder one computes it; the others wait, and get it from
+        disk. After `MOST_WAIT_S`, or where the folder knows no locks, each computes for itself.
 
         A file counts as the same while its resolved path, size and time of change (ns) are the
         same; of a slide of several files (MIRAX, DICOM) only the given one is looked at.
@@ -69,17 +89,91 @@ class MaskCache:
         """
         key = _key(path, detector.key, settings)
         file = self._folder / f"{key.hex()}.mask"
+        kept = self._kept(file, key)
+        if isinstance(kept, TissueMask):
+            return kept
+        with self._alone(file.with_suffix(".lock")):
+            # Another process may have made it meanwhile.
+            kept = self._kept(file, key)
+            if isinstance(kept, TissueMask):
+                return kept
+            if kept:
+                _LOG.warning("tissue mask %s is not usable and is made anew: %s", file, kept)
+            mask = compute()
+            self._keep(file, _encoded(mask, key))
+        return mask
+
+    def _kept(self, file: Path, key: bytes) -> TissueMask | str:
+        """The mask on disk, or what is wrong with it; empty: there is none."""
         try:
             return _decoded(_bytes_of(file), key)
         except FileNotFoundError:
-            _LOG.debug("no tissue mask of %s in the cache", path)
+            return ""
         except OSError as error:
             self._complain(error)
+            return ""
         except ValueError as error:
-            _LOG.warning("tissue mask %s is not usable and is made anew: %s", file, error)
-        mask = compute()
-        self._keep(file, _encoded(mask, key))
-        return mask
+            return str(error)
+
+    @contextmanager
+    def _alone(self, file: Path) -> Iterator[None]:
+        """Hold the lock of a mask, if it comes in time and the folder has locks."""
+        descriptor = self._lock(file)
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                # Before it is free: who gets a lock that has lost its name asks again. A file that
+                # stays is locked by nobody.
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+                os.close(descriptor)
+
+    def _lock(self, file: Path) -> int | None:
+        """The descriptor that holds the lock; None: there is no lock to be had."""
+        until_s = time.monotonic() + MOST_WAIT_S
+        while True:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as error:
+                self._complain(error)
+                return None
+            try:
+                if self._got(descriptor, file, until_s):
+                    return descriptor
+            except OSError as error:
+                _LOG.debug("no lock in the folder of tissue masks (%s): computed without", error)
+                os.close(descriptor)
+                return None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            if time.monotonic() > until_s:
+                _LOG.warning(
+                    "another process computes the tissue mask %s for more than %.0f s; it is "
+                    "computed here too",
+                    file.with_suffix(".mask"),
+                    MOST_WAIT_S,
+                )
+                return None
+
+    def _got(self, descriptor: int, file: Path, until_s: float) -> bool:
+        """Whether the lock is held; False: it was given up under that name, or time is over."""
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until_s:
+                    return False
+            self._on_progress()
+            time.sleep(_POLL_S)
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(file))
+        except FileNotFoundError:
+            return False
 
     def _keep(self, file: Path, data: bytes) -> None:
         # Never two writers in one file; a rename within a folder replaces the old one at once.

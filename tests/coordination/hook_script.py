@@ -154,6 +154,7 @@ class HookScript:
             has_scheduler=self.policy is None,
             plan_hash=PLAN_HASH,
             token=TOKEN,
+            max_restarts=10**6,
         )
 
     def cursor(self) -> Cursor:

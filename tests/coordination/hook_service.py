@@ -10,10 +10,10 @@ from collections import deque
 from random import Random
 from typing import Any
 
+from chunkdl.coordination.blame import BLAME_OF_OUTSIDER
 from chunkdl.coordination.core import Core
 from chunkdl.coordination.events import Event, FromWorker, ToWorker, WorkerLost
 from chunkdl.coordination.failures import MAX_DEATHS
-from chunkdl.coordination.loads import BLAME_OF_OUTSIDER
 from chunkdl.coordination.places import LOOK_AHEAD
 from chunkdl.plan.cursor import Cursor
 from chunkdl.plan.policies import Quota
@@ -30,6 +30,7 @@ from chunkdl.protocol.messages import (
     Message,
     NothingLeft,
     PatientChosen,
+    Recall,
     RowsEnded,
     RowsFilled,
     RowsShaped,
@@ -85,7 +86,10 @@ class HookService:
         self._patients: dict[int, int] = {}
         self._over: set[Key] = set()
         self._handed: dict[bytes, Key] = {}
-        self._deaths: dict[Key, float] = {}
+        self._deaths: dict[Key | int, float] = {}
+        self._kills: dict[tuple[int, int], float] = {}
+        self._loading: dict[Key, int] = {}
+        self._useless: set[int] = set()
         self._left_out: dict[int, int] = {}
         self._may_fail = set[str]()
 
@@ -133,6 +137,11 @@ class HookService:
 
     def _ticket(self, worker: Worker, ticket: Message) -> None:
         match ticket:
+            case Recall():
+                assert isinstance(worker, Loader)
+                assert ticket.slide in self._useless
+                worker.recalled.add(ticket.slide)
+                return
             case RowsShaped():
                 assert isinstance(worker, Collector)
                 assert ticket == SHAPE
@@ -163,6 +172,8 @@ class HookService:
                     assert group.slot != ticket.slot or over, "written and read"
         slides = self.script.slides_of_patient[ticket.patient]
         assert ticket.slide in slides or (not slides and ticket.slide == -1)
+        assert ticket.slide not in self._useless, "a slide that is left out was asked for"
+        self._loading[ticket.ordinal, ticket.attempt] = ticket.slide
         key = ticket.ordinal, ticket.attempt
         if ticket.message:
             assert (ticket.patient, ticket.message) in self.sent
@@ -294,9 +305,31 @@ class HookService:
                 for ordinal in message.ordinals:
                     self._count(worker, ordinal, None)
         if isinstance(message, ANSWERS):
-            worker.given.popleft()
+            self._answered(worker.given.popleft(), message)
         self._tell(FromWorker(worker.number, message))
         return True
+
+    def _answered(self, ticket: Message, answer: Message) -> None:
+        if not isinstance(ticket, LoadBigChunk):
+            return
+        self._loading.pop((ticket.ordinal, ticket.attempt), None)
+        self._kills.pop((ticket.slide, ticket.ordinal), None)
+        if isinstance(answer, LoadFailed) and answer.whole_slide and ticket.slide >= 0:
+            self._useless.add(ticket.slide)
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        """What nobody has in hand of the slides that are left out is replaced without a word."""
+        in_hand = {
+            (ticket.ordinal, ticket.attempt)
+            for ticket in self._in_hand()
+            if isinstance(ticket, LoadBigChunk)
+        }
+        for key, slide in tuple(self._loading.items()):
+            if slide in self._useless and key not in in_hand:
+                del self._loading[key]
+                self._over.add(key)
+                self._live.pop(key[0], None)
 
     def _raised(self, hook: str, message: str) -> None:
         if hook and self.script.on_hook_error == "raise":
@@ -342,22 +375,39 @@ class HookService:
                 return True
         ordinal = self._blame(worker, random, by_itself=by_itself)
         self.workers[worker.number] = self._new_worker(worker.number)
+        self._leave_out()
         self._tell(WorkerLost(worker.number, "it was ended by SIGKILL", by_itself, ordinal))
         return True
 
     def _blame(self, worker: Worker, random: Random, *, by_itself: bool) -> int:
         """Of which BigChunk the user's code was running, -1 where it was none."""
         ticket = worker.given[0] if worker.given else None
-        key, blame, ordinal = None, 1.0 if by_itself else BLAME_OF_OUTSIDER, -1
-        if isinstance(ticket, LoadBigChunk):
-            key = ticket.ordinal, ticket.attempt
+        blame, ordinal = 1.0 if by_itself else BLAME_OF_OUTSIDER, -1
+        if isinstance(ticket, LoadBigChunk) and ticket.slide >= 0:
+            self._blame_slide(ticket, by_itself=by_itself)
+        elif isinstance(ticket, LoadBigChunk):
+            self._blame_bigchunk((ticket.ordinal, ticket.attempt), blame)
         elif isinstance(ticket, FillRows) and by_itself and random.random() < 0.5:
             group = random.choice(ticket.groups)
-            key, ordinal = (group.ordinal, group.attempt), group.ordinal
-        if key is not None and key not in self._over:
-            self._deaths[key] = self._deaths.get(key, 0.0) + blame
-            if self._deaths[key] >= MAX_DEATHS:
-                self.disturbed = True
-                self._over.add(key)
-                self._live.pop(key[0], None)
+            ordinal = group.ordinal
+            self._blame_bigchunk((group.ordinal, group.attempt), blame)
         return ordinal
+
+    def _blame_bigchunk(self, key: Key, blame: float) -> None:
+        if key in self._over:
+            return
+        self._deaths[key] = self._deaths.get(key, 0.0) + blame
+        if self._deaths[key] >= MAX_DEATHS:
+            self.disturbed = True
+            self._over.add(key)
+            self._live.pop(key[0], None)
+
+    def _blame_slide(self, ticket: LoadBigChunk, *, by_itself: bool) -> None:
+        slide, key = ticket.slide, (ticket.slide, ticket.ordinal)
+        if by_itself:
+            self._deaths[slide] = self._deaths.get(slide, 0.0) + 1
+        else:
+            self._kills[key] = self._kills.get(key, 0.0) + BLAME_OF_OUTSIDER
+        if self._deaths.get(slide, 0.0) + self._kills.get(key, 0.0) >= MAX_DEATHS:
+            self.disturbed = True
+            self._useless.add(slide)

@@ -68,7 +68,9 @@ class Worker:
 
 @dataclass(slots=True)
 class Loader(Worker):
-    """Runs the hook that extracts a BigChunk."""
+    """Runs the hook that extracts a BigChunk; not for slides that were recalled."""
+
+    recalled: set[int] = field(default_factory=set)
 
     def work(self) -> bool:
         """Load, or fail, or say that nothing is left."""
@@ -91,7 +93,7 @@ class Loader(Worker):
         return True
 
     def _failure(self, ticket: LoadBigChunk, content: Content) -> Failure | None:
-        if ticket.slide in self.script.bad_slides:
+        if ticket.slide in self.script.bad_slides | self.recalled:
             return Failure.of(SlideError("cannot read it", slide=f"{ticket.slide}.tif"))
         raises = self.script.loader_raises(content)
         return self.script.failure("extract_bigchunk") if raises else None

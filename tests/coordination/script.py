@@ -35,8 +35,9 @@ class Script:
     """One world, before anything has happened in it.
 
     `calls` 0 has the SmallChunks per BigChunk surveyed; `windows` are the positions of each window
-    of each slide, for a grid; `bad_percent` is the share of regions that cannot be read. Batches
-    below `first_batch`, and those in `ahead`, were delivered in an earlier life.
+    of each slide, for a grid; `bad_percent` is the share of regions that cannot be read. A loader
+    that does anything for one of the `killer_slides` dies. Batches below `first_batch`, and those
+    in `ahead`, were delivered in an earlier life.
     """
 
     seed: int = 0
@@ -52,6 +53,8 @@ class Script:
     on_error: OnError = "substitute"
     slides_of_patient: tuple[tuple[int, ...], ...] = ((0,), (1,))
     bad_slides: frozenset[int] = frozenset()
+    killer_slides: frozenset[int] = frozenset()
+    max_restarts: int = 10**6
     bad_percent: int = 0
     grid: bool = False
     windows: tuple[tuple[int, ...], ...] = ()
@@ -63,6 +66,11 @@ class Script:
     def slides(self) -> int:
         """Number of slides."""
         return sum(map(len, self.slides_of_patient))
+
+    @property
+    def useless_slides(self) -> frozenset[int]:
+        """Of which nobody ever gets anything."""
+        return self.bad_slides | self.killer_slides
 
     def config(self) -> CoreConfig:
         """The same for the core."""
@@ -93,6 +101,7 @@ class Script:
             on_error=self.on_error,
             plan_hash=PLAN_HASH,
             token=TOKEN,
+            max_restarts=self.max_restarts,
         )
 
     def cursor(self) -> Cursor:
@@ -108,7 +117,7 @@ class Script:
 
     def fault(self, slide: int, place: int, attempt: int) -> Literal["slide", "region"] | None:
         """How reading BigChunk (or grid window) `place` of `slide` fails."""
-        if slide in self.bad_slides:
+        if slide in self.useless_slides:
             return "slide"
         # A hash of ints is the same in every process.
         number = hash((self.seed, slide, place, attempt)) % 100
@@ -130,10 +139,29 @@ class Script:
         surveyed = []
         for ordinal in range(SURVEYED_WINDOWS):
             attempt = 0
-            while schedule.slide(ordinal, attempt) in self.bad_slides:
+            while schedule.slide(ordinal, attempt) in self.useless_slides:
                 attempt += 1
             surveyed.append(self.decoded_px(ordinal, attempt))
         return max(1, round(math.fsum(surveyed) / SURVEYED_WINDOWS))
+
+
+class Accidents:
+    """What a plan cannot know: which slides were left out by accident, and what came of it.
+
+    Attributes:
+        left_out: slides that have cost too many loaders.
+        loaded: (ordinal, attempt) of what was loaded all the same, before that.
+        begin: the first attempt that counts, by ordinal, after a resume.
+    """
+
+    def __init__(self) -> None:
+        self.left_out: set[int] = set()
+        self.loaded: set[tuple[int, int]] = set()
+        self.begin: dict[int, int] = {}
+
+    def spared(self, slide: int, ordinal: int, attempt: int) -> bool:
+        """Whether an attempt at a BigChunk was none of them."""
+        return slide not in self.left_out or (ordinal, attempt) in self.loaded
 
 
 class RandomPlan:
@@ -141,14 +169,13 @@ class RandomPlan:
 
     epoch = 0
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, accidents: Accidents, calls: int = 0) -> None:
         self._script = script
-        self.calls = script.settled_calls()
+        self._accidents = accidents
+        self.calls = calls or script.settled_calls()
         self._rotation = Rotation(script.seed, script.places, self.calls)
         self._schedule = UniformSchedule(script.seed, script.slides_of_patient)
         self._rows: dict[int, list[tuple[int, int]]] = {}
-        self.killers: set[tuple[int, int]] = set()
-        """(ordinal, attempt) that have ended too many workers."""
 
     def batches(self) -> None:
         """It has no end."""
@@ -170,29 +197,34 @@ class RandomPlan:
 
         Ask only where there is one.
         """
-        attempt = 0
+        attempt = self._accidents.begin.get(ordinal, 0)
         while True:
             slide, *_ = tried = self.tried(ordinal, attempt)
-            if not self._script.fault(slide, ordinal, attempt) and (
-                (ordinal, attempt) not in self.killers
-            ):
+            spared = self._accidents.spared(slide, ordinal, attempt)
+            if spared and not self._script.fault(slide, ordinal, attempt):
                 return tried
             attempt += 1
 
 
 class GridPlan:
-    """One pass over the grid of a script, row by row."""
+    """One pass over the grid of a script, row by row; `unseen` slides were never surveyed."""
 
     calls = 0
 
-    def __init__(self, script: Script, epoch: int) -> None:
+    def __init__(
+        self,
+        script: Script,
+        accidents: Accidents,
+        epoch: int,
+        unseen: frozenset[int] = frozenset(),
+    ) -> None:
         self._script = script
+        self._accidents = accidents
         self.epoch = epoch
-        self.killers: set[tuple[int, int]] = set()
         self._windows = [
             (slide, window)
             for slide in slide_order(script.seed, epoch, script.slides).tolist()
-            if slide not in script.bad_slides
+            if slide not in script.useless_slides | unseen
             for window in range(len(script.windows[slide]))
         ]
         rows = [
@@ -221,8 +253,9 @@ class GridPlan:
     def region(self, ordinal: int) -> Region | None:
         """What a BigChunk is read from; None where its rows are left out."""
         slide, window = self._windows[ordinal]
-        unreadable = self._script.fault(slide, window, 0) or (ordinal, 0) in self.killers
-        return None if unreadable else (slide, ordinal, 0, window)
+        spared = self._accidents.spared(slide, ordinal, 0)
+        readable = spared and not self._script.fault(slide, window, 0)
+        return (slide, ordinal, 0, window) if readable else None
 
 
 @st.composite
@@ -234,6 +267,8 @@ def scripts(draw: st.DrawFn) -> Script:
     places = draw(st.integers(1, 4))
     grid = draw(st.booleans())
     batch_slots = draw(st.integers(2, 4))
+    bad = draw(st.frozensets(st.integers(0, slides - 1), max_size=min(slides - 1, 2)))
+    killers = draw(st.frozensets(st.integers(0, slides - 1), max_size=slides - 1 - len(bad)))
     window_counts = st.lists(st.integers(1, 5), max_size=5).map(tuple)
     script = Script(
         seed=draw(st.integers(0, 999)),
@@ -248,13 +283,15 @@ def scripts(draw: st.DrawFn) -> Script:
         order=draw(st.sampled_from(["strict", "relaxed"])),
         on_error=draw(st.sampled_from(["substitute", "substitute", "substitute", "raise"])),
         slides_of_patient=tuple(tuple(next(numbers) for _ in range(n)) for n in patients),
-        bad_slides=draw(st.frozensets(st.integers(0, slides - 1), max_size=min(slides - 1, 2))),
+        bad_slides=bad,
+        killer_slides=killers - bad,
+        max_restarts=draw(st.sampled_from([10**6, 10**6, 10**6, 6])),
         bad_percent=draw(st.sampled_from([0, 0, 15, 50])),
         grid=grid,
         windows=tuple(draw(window_counts) for _ in range(slides)) if grid else (),
         drop_last=draw(st.booleans()),
     )
-    most = GridPlan(script, 0).batches() if grid else 1000
+    most = GridPlan(script, Accidents(), 0).batches() if grid else 1000
     first = draw(st.sampled_from([0, 0, 1, 7, 1000]).map(lambda batch: min(batch, most)))
     ahead = draw(st.frozensets(st.integers(first + 1, first + 3), max_size=2))
     past = tuple(sorted(number for number in ahead if not grid or number < most))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 
 import numpy as np
 import pytest
 
+from chunkdl.coordination.blame import BLAME_OF_OUTSIDER
 from chunkdl.coordination.core import Core
 from chunkdl.coordination.events import (
     Action,
@@ -19,7 +21,6 @@ from chunkdl.coordination.events import (
     WorkerLost,
 )
 from chunkdl.coordination.failures import MAX_DEATHS, MAX_SUBSTITUTES
-from chunkdl.coordination.loads import BLAME_OF_OUTSIDER
 from chunkdl.coordination.stream import SURVEYED_WINDOWS
 from chunkdl.errors import Failure, ProtocolError, SlideError, WorkerDied, WorkerFailed
 from chunkdl.protocol.codec import decode, encode
@@ -37,10 +38,12 @@ from chunkdl.protocol.messages import (
     LoadFailed,
     NextEpoch,
     Notice,
+    Recall,
     Refuse,
     Release,
     RowGroup,
     RowsFilled,
+    SlideNote,
     StreamFailed,
     SurveyGrid,
     SurveyWindow,
@@ -372,35 +375,170 @@ def test_an_unreadable_region_is_substituted_into_the_same_slot_and_reported() -
     assert sent == [BatchReady(0, 0, 0, 1, 2, b"", 4, {0: 1})]
 
 
-def test_a_bigchunk_that_ends_two_workers_is_substituted() -> None:
-    """The second death is its last; the ticket after it is only given to another."""
-    core = core_of(ONE_SLIDE, FromWorker(0, READY), FromConsumer(HELLO))
-    core.handle(WorkerLost(0, "SIGSEGV"))
-    again = core.handle(FromWorker(0, READY))
-    assert [a.message.attempt for a in again if isinstance(a.message, LoadBigChunk)] == [0, 0]
-    notices = said(core.handle(WorkerLost(0, "SIGSEGV")))
-    texts = [notice.text for notice in notices if isinstance(notice, Notice)]
-    assert any("BigChunk 0 of slide 0.tif ended 2 workers (SIGSEGV)" in text for text in texts)
-    third = [action.message for action in core.handle(FromWorker(0, READY))]
-    assert {(t.ordinal, t.attempt) for t in third if isinstance(t, LoadBigChunk)} == {
-        (0, 1),
-        (1, 0),
-    }
-    core.handle(WorkerLost(0, "SIGSEGV"))
-    fourth = [action.message for action in core.handle(FromWorker(0, READY))]
-    assert {t.attempt for t in fourth if isinstance(t, LoadBigChunk) and t.ordinal == 0} <= {1}
-    assert core.statistics().restarts == 3
+TWO_SLIDES = dataclasses.replace(
+    ONE_SLIDE, slides_of_patient=((0,), (1,)), loaders=2, seed=6, bigchunk_slots=4
+)
+"""Of the first four BigChunks 0 and 3 are read from slide 0, the others from slide 1."""
 
 
-def test_a_worker_that_is_killed_from_outside_counts_less_against_its_bigchunk() -> None:
-    """Somebody who kills workers does not change the stream; a BigChunk that does not fit ends."""
-    core = core_of(ONE_SLIDE, FromWorker(0, READY))
+def loads(actions: list[Action]) -> list[tuple[int, int, int]]:
+    """The tickets among actions: ordinal, attempt, slide."""
+    tickets = [action.message for action in actions]
+    return [(t.ordinal, t.attempt, t.slide) for t in tickets if isinstance(t, LoadBigChunk)]
+
+
+def test_a_slide_over_which_two_loaders_die_is_left_out_and_told_once() -> None:
+    """With all that waits of it, in the same way as a slide that cannot be opened."""
+    core = core_of(TWO_SLIDES, FromConsumer(HELLO))
+    assert loads(core.handle(FromWorker(0, READY))) == [(0, 0, 0), (1, 0, 1)]
+    assert loads(core.handle(FromWorker(1, READY))) == [(2, 0, 1), (3, 0, 0)]
+    core.handle(WorkerLost(0, "SIGSEGV"))
+    assert loads(core.handle(FromWorker(0, READY))) == [(0, 0, 0), (1, 0, 1)]
+    actions = core.handle(WorkerLost(0, "SIGSEGV"))
+    texts = [notice.text for notice in said(actions) if isinstance(notice, Notice)]
+    assert texts == [
+        "a worker was replaced: over slide 0.tif, SIGSEGV",
+        "slide left out: slide 0.tif has ended 2 workers and is not tried again; the last: SIGSEGV",
+    ]
+    assert ToWorker(1, Recall(0)) in actions
+    assert loads(core.handle(FromWorker(0, READY))) == [(0, 1, 1), (1, 0, 1)]
+    # The other loader dies over what it was given before: that is given to nobody again.
+    core.handle(FromWorker(1, loaded(LoadBigChunk(2, 0, 1, -1, 4, slot=2, generation=1))))
+    core.handle(WorkerLost(1, "SIGSEGV"))
+    more = core.handle(FromWorker(1, READY))
+    assert loads(more) == [(3, 1, 1)]
+    assert not any("left out" in notice.text for notice in said(more) if isinstance(notice, Notice))
+    assert core.statistics().unusable_slides == 1
+
+
+def test_who_gives_back_what_was_recalled_is_not_told_of() -> None:
+    """The user knows it already; the plan puts another slide in its place."""
+    core = core_of(TWO_SLIDES, FromConsumer(HELLO), FromWorker(0, READY), FromWorker(1, READY))
+    for _ in range(2):
+        core.handle(WorkerLost(0, "SIGSEGV"))
+        core.handle(FromWorker(0, READY))
+    core.handle(FromWorker(1, loaded(LoadBigChunk(2, 0, 1, -1, 4, slot=2, generation=1))))
+    actions = core.handle(FromWorker(1, LoadFailed(3, 0, 0, True, FAILURE)))
+    assert said(actions) == []
+    assert loads(actions) == [(3, 1, 1)]
+
+
+@pytest.mark.parametrize("calls", [0, 4])
+def test_a_loader_that_dies_over_a_survey_is_blamed_on_the_slide(calls: int) -> None:
+    """Of a window, or of a grid; then nothing more is asked of it."""
+    script = dataclasses.replace(
+        TWO_SLIDES, calls=calls, grid=bool(calls), windows=((1,), (1,)), loaders=1
+    )
+    core = core_of(script, FromConsumer(HELLO))
+    (ticket, *_) = [action.message for action in core.handle(FromWorker(0, READY))]
+    assert isinstance(ticket, SurveyGrid | SurveyWindow)
+    core.handle(WorkerLost(0, "SIGSEGV"))
+    core.handle(FromWorker(0, READY))
+    texts = [str(notice) for notice in said(core.handle(WorkerLost(0, "SIGSEGV")))]
+    assert sum(f"slide {ticket.slide}.tif has ended 2 workers" in text for text in texts) == 1
+    after = [action.message for action in core.handle(FromWorker(0, READY))]
+    assert after
+    assert all(t.slide != ticket.slide for t in after if isinstance(t, SurveyGrid | SurveyWindow))
+
+
+def test_the_windows_of_a_slide_that_is_left_out_are_left_out_of_the_pass() -> None:
+    """Nobody is asked for them; the rows of the others keep their places."""
+    core = core_of(
+        dataclasses.replace(GRID, slides_of_patient=((0,), (1,)), windows=((1, 1, 1), (1,))),
+        *(FromConsumer(HELLO), FromWorker(0, READY), FromWorker(1, READY)),
+    )
+    ones = np.ones(3, dtype=np.int32)
+    first = core._loads._tickets[0][0].slide
+    tickets = core.handle(FromWorker(0, GridSurveyed(first, ones.tobytes())))
+    assert [ordinal for ordinal, _, _ in loads(tickets)] == [0, 1]
+    core.handle(WorkerLost(0, "SIGSEGV"))
+    core.handle(FromWorker(0, READY))
+    core.handle(WorkerLost(0, "SIGSEGV"))
+    last = core.handle(FromWorker(0, READY))
+    assert [a.message for a in last if isinstance(a, ToWorker)] == [SurveyGrid(1 - first)]
+    (sent,) = [message for message in said(last) if isinstance(message, BatchReady)]
+    assert (sent.batch, sent.dropped) == (0, ZERO_ONE)
+    rest = core.handle(FromWorker(0, GridSurveyed(1 - first, ones[:1].tobytes())))
+    assert [(ordinal, slide) for ordinal, _, slide in loads(rest)] == [(3, 1 - first)]
+
+
+def test_a_worker_that_is_killed_from_outside_counts_less_against_its_slide() -> None:
+    """Somebody who kills workers does not change the stream; what does not fit ends."""
+    core = core_of(dataclasses.replace(TWO_SLIDES, loaders=1), FromWorker(0, READY))
     attempts = []
     for _ in range(int(MAX_DEATHS / BLAME_OF_OUTSIDER)):
         core.handle(WorkerLost(0, "SIGKILL", by_itself=False))
-        tickets = [action.message for action in core.handle(FromWorker(0, READY))]
-        attempts += [t.attempt for t in tickets if isinstance(t, LoadBigChunk) and t.ordinal == 0]
+        tickets = loads(core.handle(FromWorker(0, READY)))
+        attempts += [attempt for ordinal, attempt, _ in tickets if ordinal == 0]
     assert attempts == [0] * (len(attempts) - 1) + [1]
+
+
+def test_a_kill_from_outside_is_forgiven_when_the_work_is_done_after_all() -> None:
+    """A long training on a machine where workers are killed keeps its slides."""
+    core = core_of(ONE_SLIDE, FromWorker(0, READY), FromWorker(1, READY), FromConsumer(HELLO))
+    number = 0
+    for round_ in range(4 * int(MAX_DEATHS / BLAME_OF_OUTSIDER)):
+        core.handle(WorkerLost(0, "SIGKILL", by_itself=False))
+        tickets = [action.message for action in core.handle(FromWorker(0, READY))]
+        ticket = tickets[0]
+        assert isinstance(ticket, LoadBigChunk)
+        assert (ticket.ordinal, ticket.attempt) == (round_, 0)
+        core.handle(FromWorker(0, loaded(ticket)))
+        for _ in range(2):
+            batch = next(iter(core._batches._batches.values()))
+            lease = batch.lease
+            ordinals = tuple(batch.groups)
+            core.handle(FromWorker(1, RowsFilled(number, lease.generation, ordinals)))
+            core.handle(FromConsumer(Release(number, lease.slot, lease.generation)))
+            number += 1
+    assert core.statistics().unusable_slides == 0
+
+
+def test_workers_that_die_without_a_batch_in_between_end_the_stream() -> None:
+    """However long that takes: the core knows no clock. The error names what the last died of."""
+    script = dataclasses.replace(TWO_SLIDES, max_restarts=4)
+    core = core_of(script, FromConsumer(HELLO), FromWorker(0, READY), FromWorker(2, READY))
+    for death in range(5):
+        assert core.failure is None
+        core.handle(WorkerLost(2 if death % 2 else 0, f"exit code {death}"))
+        core.handle(FromWorker(2 if death % 2 else 0, READY))
+    assert core.failure is not None
+    error = core.failure.to_error()
+    assert isinstance(error, WorkerDied)
+    assert "max_restarts=4" in str(error)
+    assert re.search(r"the last: over slide \d\.tif, exit code 4", str(error))
+
+
+def test_a_batch_forgives_the_deaths_before_it() -> None:
+    """A stream that gets on may lose workers for ever."""
+    script = dataclasses.replace(ONE_SLIDE, max_restarts=2, credit=4, batch_slots=3)
+    core = core_of(script, FromWorker(0, READY), FromWorker(1, READY), FromConsumer(HELLO))
+    core.handle(FromWorker(0, loaded(LoadBigChunk(0, 0, 0, -1, 4, slot=0, generation=1))))
+    for batch in range(2):
+        for _ in range(2):
+            core.handle(WorkerLost(1, "SIGSEGV"))
+            core.handle(FromWorker(1, READY))
+        assert said(core.handle(FromWorker(1, RowsFilled(batch, 1, (0,)))))
+    assert core.failure is None
+
+
+def test_what_was_mended_in_a_slide_is_told_once() -> None:
+    """However many loaders meet it, and with another sentence again."""
+    core = core_of(TWO_SLIDES, FromConsumer(HELLO))
+    note = SlideNote(1, "tiles of level 2 are absent", 7)
+    assert said(core.handle(FromWorker(0, note))) == [
+        Notice(logging.WARNING, "slide 1.tif: tiles of level 2 are absent (7 times so far)")
+    ]
+    assert said(core.handle(FromWorker(1, SlideNote(1, "tiles of level 2 are absent", 9)))) == []
+    assert len(said(core.handle(FromWorker(1, SlideNote(1, "another thing", 1))))) == 1
+    assert len(said(core.handle(FromWorker(1, SlideNote(0, "another thing", 1))))) == 1
+
+
+@pytest.mark.parametrize(("worker", "slide"), [(0, 2), (0, -1), (2, 0)])
+def test_what_nobody_can_tell_of_a_slide_is_refused(worker: int, slide: int) -> None:
+    """A slide that is not there, and a worker that reads none."""
+    with pytest.raises(ProtocolError):
+        core_of(TWO_SLIDES).handle(FromWorker(worker, SlideNote(slide, "a thing", 1)))
 
 
 def test_a_killer_ends_the_stream_where_errors_are_to_be_raised() -> None:

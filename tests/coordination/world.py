@@ -8,6 +8,7 @@ work, speak and die whenever the test says so; nothing here decides by itself.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from random import Random
@@ -15,10 +16,12 @@ from random import Random
 import msgspec
 import numpy as np
 
+from chunkdl.coordination.blame import BLAME_OF_OUTSIDER
 from chunkdl.coordination.core import Core
 from chunkdl.coordination.events import Event, FromConsumer, FromWorker, ToWorker, WorkerLost
 from chunkdl.coordination.failures import MAX_DEATHS, MAX_SUBSTITUTES
-from chunkdl.coordination.loads import BLAME_OF_OUTSIDER, TICKETS_PER_LOADER
+from chunkdl.coordination.loads import TICKETS_PER_LOADER
+from chunkdl.coordination.stream import SURVEYED_WINDOWS
 from chunkdl.plan.cursor import Cursor
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import (
@@ -35,6 +38,7 @@ from chunkdl.protocol.messages import (
     LoadFailed,
     Message,
     NextEpoch,
+    Recall,
     Release,
     RowsFilled,
     Statistics,
@@ -45,7 +49,15 @@ from chunkdl.protocol.messages import (
     WindowSurveyed,
     WorkerReady,
 )
-from tests.coordination.script import PLAN_HASH, TOKEN, GridPlan, RandomPlan, Region, Script
+from tests.coordination.script import (
+    PLAN_HASH,
+    TOKEN,
+    Accidents,
+    GridPlan,
+    RandomPlan,
+    Region,
+    Script,
+)
 
 Row = tuple[int, ...]
 """A region and a call: what a row of a batch slot holds."""
@@ -70,6 +82,8 @@ class Worker:
     given: deque[Message] = field(default_factory=deque)
     inbox: deque[Message] = field(default_factory=deque)
     said: deque[AnyMessage] = field(default_factory=deque)
+    recalled: set[int] = field(default_factory=set)
+    murdered_by_slide: bool = False
 
 
 class World:
@@ -86,9 +100,15 @@ class World:
         self.script = script
         self._base = cursor
         self.core = Core(script.config(), cursor)
-        self.plan: RandomPlan | GridPlan = (
-            GridPlan(script, cursor.epoch) if script.grid else RandomPlan(script)
-        )
+        self._accidents = Accidents()
+        self._accidents.begin = dict(cursor.substitutions)
+        self._unseen: frozenset[int] = frozenset()
+        self._areas: dict[int, float] = {}
+        self.plan: RandomPlan | GridPlan
+        if script.grid:
+            self.plan = GridPlan(script, self._accidents, cursor.epoch)
+        else:
+            self.plan = RandomPlan(script, self._accidents, cursor.smallchunks_per_bigchunk)
         self.workers = [Worker(number) for number in range(script.loaders + script.collectors)]
         self.bigchunks = [TORN] * script.bigchunk_slots
         self.batches: list[dict[int, Row]] = [{} for _ in range(script.batch_slots)]
@@ -101,7 +121,9 @@ class World:
         self._server: dict[int, int] = {}
         self._open_loads: set[tuple[int, int]] = set()
         self._orphans: set[tuple[int, int]] = set()
-        self._deaths: dict[LoadBigChunk, float] = {}
+        self._deaths: dict[int, float] = {}
+        self._kills: dict[tuple[int, int], float] = {}
+        self._barren = 0.0
         self._found_bad: set[int] = set()
         self._must_fail = self._told = False
 
@@ -125,11 +147,17 @@ class World:
 
     def _ticket(self, worker: Worker, ticket: Message) -> None:
         assert worker.ready, "a worker that is not there was given a ticket"
+        if isinstance(ticket, Recall):
+            assert ticket.slide in self._found_bad
+            worker.recalled.add(ticket.slide)
+            return
         if isinstance(ticket, FillRows):
             self._check_fill(worker, ticket)
         else:
             assert worker.number < self.script.loaders
             assert len(worker.given) < TICKETS_PER_LOADER
+            assert isinstance(ticket, SurveyWindow | SurveyGrid | LoadBigChunk)
+            assert ticket.slide not in self._found_bad, "a slide that is left out was asked for"
             if isinstance(ticket, LoadBigChunk):
                 self._check_load(ticket)
         worker.given.append(ticket)
@@ -177,7 +205,10 @@ class World:
                 assert isinstance(self.plan, GridPlan)
                 assert not self.ended
                 assert (message.epoch, message.batches) == (self.plan.epoch, self.plan.batches())
-                assert self.delivered == set(range(message.batches)), "ended with batches left"
+                here = {number for number in self.delivered if number < message.batches}
+                assert here == set(range(message.batches)), "ended with batches left"
+                # A pass can be shorter than in the life before: a slide has no windows any more.
+                assert here == self.delivered or self._unseen
                 self.ended = True
                 self._orphans |= self._open_loads
             case StreamFailed():
@@ -201,6 +232,7 @@ class World:
         self.log.append(message)
         self.held.append((message, dict(self.batches[message.slot])))
         self.counted[0] += 1
+        self._barren = 0.0
         self.counted[1] += message.rows - len(int32(message.dropped))
 
     def _check_content(self, message: BatchReady) -> None:
@@ -261,9 +293,28 @@ class World:
             self._fill(ticket)
             ordinals = tuple(group.ordinal for group in ticket.groups)
             worker.said.append(RowsFilled(ticket.batch, ticket.generation, ordinals))
+        elif self._slide_of(ticket) in self.script.killer_slides - worker.recalled:
+            worker.inbox.appendleft(ticket)
+            worker.murdered_by_slide = True
+            self.die(worker, torn=True)
+        elif self._slide_of(ticket) in worker.recalled:
+            worker.said.append(self._gives_up(ticket))
         else:
             worker.said.append(self._loaders_answer(ticket))
         return True
+
+    @staticmethod
+    def _slide_of(ticket: Message) -> int:
+        assert isinstance(ticket, SurveyGrid | SurveyWindow | LoadBigChunk)
+        return ticket.slide
+
+    def _gives_up(self, ticket: Message) -> LoadFailed:
+        """What a loader answers whose ticket was recalled."""
+        assert isinstance(ticket, SurveyGrid | SurveyWindow | LoadBigChunk)
+        if isinstance(ticket, LoadBigChunk):
+            self.bigchunks[ticket.slot] = TORN
+        where = (-1, 0) if isinstance(ticket, SurveyGrid) else (ticket.ordinal, ticket.attempt)
+        return LoadFailed(*where, ticket.slide, True, self.script.failure(ticket.slide))
 
     def _fill(self, ticket: FillRows) -> None:
         for group in ticket.groups:
@@ -303,12 +354,30 @@ class World:
             return False
         message = worker.said.popleft()
         ticket = worker.given.popleft()
+        if isinstance(ticket, SurveyGrid | SurveyWindow | LoadBigChunk):
+            self._kills.pop(self._key(ticket), None)
         if isinstance(ticket, LoadBigChunk):
-            self._open_loads.discard((ticket.slot, ticket.generation))
+            lease = ticket.slot, ticket.generation
+            if isinstance(message, BigChunkLoaded) and lease not in self._orphans:
+                self._accidents.loaded.add((ticket.ordinal, ticket.attempt))
+            self._open_loads.discard(lease)
         if isinstance(message, LoadFailed):
             self._unreadable(ticket, whole_slide=message.whole_slide)
+        if isinstance(message, WindowSurveyed):
+            self._surveyed(message)
         self._tell(FromWorker(worker.number, message))
         return True
+
+    @staticmethod
+    def _key(ticket: SurveyGrid | SurveyWindow | LoadBigChunk) -> tuple[int, int]:
+        return ticket.slide, -1 if isinstance(ticket, SurveyGrid) else ticket.ordinal
+
+    def _surveyed(self, message: WindowSurveyed) -> None:
+        """Where a slide was left out by accident, what was surveyed before that still counts."""
+        self._areas[message.ordinal] = message.decoded_px
+        if self._accidents.left_out and len(self._areas) == SURVEYED_WINDOWS:
+            mean = math.fsum(self._areas.values()) / SURVEYED_WINDOWS
+            self.plan = RandomPlan(self.script, self._accidents, max(1, round(mean)))
 
     def _unreadable(self, ticket: Message, *, whole_slide: bool) -> None:
         """Whether the stream has to end over it."""
@@ -341,24 +410,39 @@ class World:
         while heard and self.hear(worker):
             if self.failed:
                 return True
+        by_itself = by_itself or worker.murdered_by_slide
         ticket = worker.given[0] if worker.given else None
-        if (
-            isinstance(ticket, LoadBigChunk)
-            and (ticket.slot, ticket.generation) not in self._orphans
-        ):
-            blame = 1 if by_itself else BLAME_OF_OUTSIDER
-            self._deaths[ticket] = self._deaths.get(ticket, 0.0) + blame
-            if self._deaths[ticket] >= MAX_DEATHS:
-                self.plan.killers.add((ticket.ordinal, ticket.attempt))
-                self._open_loads.discard((ticket.slot, ticket.generation))
-                self._unreadable(ticket, whole_slide=False)
-                # It may have been readable before a resume; then it changes, as it must.
-                for regions in self._regions.values():
-                    regions.pop(ticket.ordinal, None)
+        if isinstance(ticket, SurveyGrid | SurveyWindow | LoadBigChunk):
+            self._blame(ticket, by_itself=by_itself)
+        self._barren += 1 if by_itself else BLAME_OF_OUTSIDER
+        self._must_fail |= self._barren > self.script.max_restarts
         self.workers[worker.number] = Worker(worker.number)
         self.counted[2] += 1
         self._tell(WorkerLost(worker.number, "it was ended by SIGKILL", by_itself))
         return True
+
+    def _blame(self, ticket: SurveyGrid | SurveyWindow | LoadBigChunk, *, by_itself: bool) -> None:
+        """A loader died over a ticket: its slide may have cost too many now."""
+        slide, key = ticket.slide, self._key(ticket)
+        if by_itself:
+            self._deaths[slide] = self._deaths.get(slide, 0) + 1
+        else:
+            self._kills[key] = self._kills.get(key, 0.0) + BLAME_OF_OUTSIDER
+        blame = self._deaths.get(slide, 0) + self._kills.get(key, 0.0)
+        if blame < MAX_DEATHS or slide in self._found_bad:
+            return
+        self._unreadable(ticket, whole_slide=True)
+        self._accidents.left_out.add(slide)
+        if isinstance(ticket, LoadBigChunk):
+            self._open_loads.discard((ticket.slot, ticket.generation))
+        if isinstance(ticket, SurveyGrid):
+            self._unseen |= {slide}
+            self.plan = GridPlan(self.script, self._accidents, self.plan.epoch, self._unseen)
+        # What was delivered before a resume may be read from another slide now, as it must.
+        for regions in self._regions.values():
+            for ordinal, (of, _, attempt, _) in tuple(regions.items()):
+                if of == slide and (ordinal, attempt) not in self._accidents.loaded:
+                    del regions[ordinal]
 
     # --------------------------------------------------------------- what the consumer does
 
@@ -391,11 +475,11 @@ class World:
             return False
         epoch = self.plan.epoch + 1
         self._base = Cursor(plan_hash=PLAN_HASH, seed=self.script.seed, epoch=epoch)
-        self.plan = GridPlan(self.script, epoch)
+        self._accidents.loaded.clear()
+        self.plan = GridPlan(self.script, self._accidents, epoch, self._unseen)
         self.ended = False
         self.delivered, self.log = set(), []
         self._server.clear()
-        self._deaths.clear()
         self._tell(FromConsumer(NextEpoch(epoch)))
         return True
 
@@ -414,12 +498,9 @@ class World:
                 substitutions=message.substitutions,
             )
         cursor = Cursor.from_dict(cursor.to_dict(), PLAN_HASH)
-        killers, regions = self.plan.killers, self._regions
+        regions = self._regions
         self._begin(dataclasses.replace(self.script, **changes), cursor)  # type: ignore[arg-type]
         self._regions = {n: r for n, r in regions.items() if n in self.delivered}
-        if not self.script.grid:
-            kept = cursor.substitutions
-            self.plan.killers = {(o, a) for o, a in killers if a < kept.get(o, 0)}
 
     # ------------------------------------------------------------------------ by itself
 
@@ -430,7 +511,8 @@ class World:
             did |= self.bury(self.workers[number], heard=True)
             did |= self.start(self.workers[number])
             while not self.failed and self.work(self.workers[number]):
-                did |= self.hear(self.workers[number])
+                self.hear(self.workers[number])
+                did = True
             while not self.failed and self.hear(self.workers[number]):
                 did = True
         while not self.failed and self.release(0):

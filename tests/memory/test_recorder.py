@@ -52,6 +52,21 @@ def test_the_last_note_is_what_is_read(descriptor: int) -> None:
     assert first.steps < second.steps < third.steps
 
 
+def test_a_beat_shows_that_the_work_goes_on(descriptor: int) -> None:
+    """Inside a call and outside; it is no step, so the deadline of the call stays."""
+    recorder = Recorder(descriptor)
+    recorder.enter(EXTRACT_BIGCHUNK, 3, 5)
+    before = read_recorder(descriptor)
+    recorder.beat()
+    inside = read_recorder(descriptor)
+    recorder.leave()
+    recorder.beat()
+    after = read_recorder(descriptor)
+
+    assert before.beats < inside.beats < after.beats
+    assert (inside.steps, inside.hook, inside.ordinal) == (before.steps, EXTRACT_BIGCHUNK, 5)
+
+
 def test_every_hook_has_a_name() -> None:
     """The numbers are those of the names."""
     assert len(HOOKS) == len(set(HOOKS)) == SCHEDULE + 1

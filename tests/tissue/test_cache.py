@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -283,6 +285,144 @@ def test_processes_that_write_the_same_mask_at_once_never_see_half_a_file(
         computed += int(out)
     assert computed > 3
     assert [file.suffix for file in folder.iterdir()] == [".mask"]
+
+
+COMPUTER = """
+import pathlib, sys
+import numpy as np
+from chunkdl.tissue.cache import MaskCache
+from chunkdl.tissue.detectors import Otsu
+from chunkdl.tissue.mask import TissueMask
+
+waits = 0
+
+def on_progress():
+    global waits
+    waits += 1
+    if waits == 1:
+        print("waits", flush=True)
+
+def compute():
+    print("computes", flush=True)
+    sys.stdin.readline()
+    return TissueMask(np.ones((4, 5), bool), 50, 40)
+
+cache = MaskCache(pathlib.Path(sys.argv[1]), on_progress)
+assert cache.get_or_compute(sys.argv[2], Otsu(), compute).width0 == 50
+print("has it", flush=True)
+"""
+
+
+@pytest.fixture
+def computer(slide: Path, folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts processes that want the mask of the slide; one that computes it waits for a line."""
+    started = []
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMPUTER, str(folder), str(slide)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=ENVIRONMENT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def heard(process: subprocess.Popen[str]) -> str:
+    """The next line of a process."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def answer(process: subprocess.Popen[str]) -> None:
+    """Let a process that computes be done."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_one_process_computes_a_mask_and_the_others_wait_for_it(
+    computer: Callable[[], subprocess.Popen[str]], folder: Path
+) -> None:
+    """They say that they wait, compute nothing, and no file of a lock is left."""
+    first = computer()
+    assert heard(first) == "computes"
+    others = [computer(), computer()]
+    assert [heard(other) for other in others] == ["waits", "waits"]
+    answer(first)
+    assert [heard(process) for process in (first, *others)] == ["has it"] * 3
+    assert [file.suffix for file in folder.iterdir()] == [".mask"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_process_that_dies_over_a_mask_leaves_it_to_one_of_those_that_wait(
+    computer: Callable[[], subprocess.Popen[str]], folder: Path, how: signal.Signals
+) -> None:
+    """However it dies; the lock goes with it."""
+    first = computer()
+    assert heard(first) == "computes"
+    second = computer()
+    assert heard(second) == "waits"
+    first.send_signal(how)
+    assert heard(second) == "computes"
+    third = computer()
+    assert heard(third) == "waits"
+    answer(second)
+    assert [heard(process) for process in (second, third)] == ["has it"] * 2
+    assert [file.suffix for file in folder.iterdir()] == [".mask"]
+
+
+def test_a_process_that_computes_for_too_long_is_not_waited_for(
+    computer: Callable[[], subprocess.Popen[str]],
+    slide: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It may run on another machine, where nobody sees that it hangs."""
+    first = computer()
+    assert heard(first) == "computes"
+    monkeypatch.setattr("chunkdl.tissue.cache.MOST_WAIT_S", 0.1)
+    compute = Counting()
+    check_equal(MaskCache(folder).get_or_compute(slide, Otsu(), compute), MASK)
+    assert compute.calls == 1
+    assert "another process computes the tissue mask" in caplog.text
+
+
+def test_what_the_progress_raises_ends_the_wait(
+    computer: Callable[[], subprocess.Popen[str]], slide: Path, folder: Path
+) -> None:
+    """Who waits for the mask of a slide that is left out meanwhile need not go on."""
+    first = computer()
+    assert heard(first) == "computes"
+
+    def stop() -> None:
+        raise SlideError("left out")
+
+    compute = Counting()
+    with pytest.raises(SlideError, match="left out"):
+        MaskCache(folder, stop).get_or_compute(slide, Otsu(), compute)
+    assert compute.calls == 0
+    answer(first)
+    assert heard(first) == "has it"
+
+
+def test_a_lock_that_a_killed_process_has_left_stops_nobody(slide: Path, folder: Path) -> None:
+    """The file of it is taken over and goes."""
+    cache = MaskCache(folder)
+    cache.get_or_compute(slide, Otsu(), Counting())
+    (file,) = folder.iterdir()
+    file.unlink()
+    file.with_suffix(".lock").touch()
+    cache.get_or_compute(slide, Otsu(), Counting())
+    assert list(folder.iterdir()) == [file]
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
     """Answer tickets until the coordinator is gone."""
     bigchunks = bigchunk_arena(descriptors[0], config)
     maker, shaped = row_maker(link, config, bigchunks, batch_arena(descriptors[1], config))
+    link.ready()
     for ticket in link.messages():
         if isinstance(ticket, RowsShaped):
             shaped(ticket)

@@ -42,6 +42,7 @@ from chunkdl.protocol.messages import (
     MessageToPatient,
     NothingLeft,
     PatientChosen,
+    Recall,
     Refuse,
     RowsFilled,
     RowsShaped,
@@ -62,8 +63,9 @@ ANSWERS = (
 """Messages with which a worker gives a ticket back."""
 STACK_S = 0.3
 """What a silent worker gets to write its stack before it is ended."""
-START_S = 10.0
-"""What a worker may take to begin, at least: it imports, and none of it is work."""
+START_S = 60.0
+"""What a worker may take to begin, at least: it imports what the user's code imports, and none of
+it is work."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ def core_config(config: ServiceConfig) -> CoreConfig:
         on_hook_error=config.run.on_hook_error,
         has_scheduler=config.has_scheduler,
         patients=config.patients,
+        max_restarts=config.run.max_restarts,
     )
 
 
@@ -162,12 +165,14 @@ class Coordinator:
             if not worker.busy or worker.stalled or now < worker.look:
                 continue
             recorded = read_recorder(worker.recorder)
-            if recorded.steps != worker.steps:
-                worker.steps = recorded.steps
-                self._gets_on(worker)
-            elif not recorded.hook and now - worker.since < self._stall_timeout_s:
-                # It reads or copies for itself: the deadline of the user's code is not its own.
-                worker.look = worker.since + self._stall_timeout_s
+            worker.sees(recorded, now)
+            due, hook_s = worker.since + self._stall_timeout_s, self._config.run.hook_timeout_s
+            if recorded.hook and hook_s is not None:
+                # Reading on and on inside one call of the user's code does not prolong it.
+                due = min(due, worker.called + hook_s)
+            if now < due:
+                worker.look = due if hook_s is None else min(due, now + hook_s)
+                worker.asked = False
             elif worker.ready and not worker.asked:
                 worker.ask_where(now + STACK_S)
             else:
@@ -231,7 +236,8 @@ class Coordinator:
 
     def _too_late(self, recorded: Recorded) -> Failure:
         hook_s, stall_s = self._config.run.hook_timeout_s, self._stall_timeout_s
-        limit = f"stall_timeout={stall_s:g}" if hook_s is None else f"hook_timeout={hook_s:g}"
+        own = hook_s is not None and hook_s <= stall_s
+        limit = f"hook_timeout={hook_s:g}" if own else f"stall_timeout={stall_s:g}"
         error = HookTimeout(
             f"it did not come back within {limit} s; it was at\n{recorded.stack[:6_000]}",
             hook=HOOKS[recorded.hook],
@@ -243,12 +249,12 @@ class Coordinator:
     def _replace(self, worker: Worker) -> None:
         # Closing the descriptors, which happens when the worker is reaped, unregisters them.
         death, replaced = self._supervisor.restart(worker.number, time.monotonic())
-        lost = self._lost(worker, death)
-        self._handle(lost)
+        self._handle(self._lost(worker, death))
         if replaced:
             self._watch(self._supervisor.workers[worker.number])
             return
-        error = WorkerDied(f"workers die faster than they can be replaced; the last: {lost.reason}")
+        last = self._core.last_loss
+        error = WorkerDied(f"workers die faster than they can be replaced; the last: {last}")
         self._carry_out(self._core.fail(Failure.of(error)))
 
     def _watch_writing(self, worker: Worker) -> None:
@@ -288,7 +294,7 @@ class Coordinator:
         for action in actions:
             if isinstance(action, ToWorker):
                 worker = self._supervisor.workers[action.worker]
-                if not isinstance(action.message, RowsShaped):
+                if not isinstance(action.message, RowsShaped | Recall):
                     if worker.in_hand == 0:
                         self._gets_on(worker)
                     worker.in_hand += 1

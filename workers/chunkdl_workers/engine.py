@@ -1,7 +1,7 @@
 """The engine of a group: an embedded service that makes batches, ended and begun as it is asked.
 
 The group decides where it begins; this is only the process. It is replaced when it dies, a few
-times a minute at most.
+times a minute at most, and a few times without a batch in between, however slowly that goes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from chunkdl.protocol.messages import BatchReady, End, RowsShaped, Statistics
 WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_DEATHS = 5
-"""In that time that are made good."""
+"""In that time, and between two batches, that are made good."""
 
 log = logging.getLogger("chunkdl.service")
 
@@ -38,6 +38,7 @@ class Engine:
         self._consumer: Consumer | None = None
         self._journal = self._new_journal({})
         self._deaths = deque[float]()
+        self._barren = 0
         self._lent: dict[tuple[int, int], Received] = {}
         self.number = 0
         """Of the one that runs."""
@@ -92,13 +93,18 @@ class Engine:
             self._consumer = None
         self._lent.clear()
 
-    def died(self, now_s: float) -> bool:
-        """The one that ran is dead; whether another may be started."""
+    def died(self, now_s: float) -> str:
+        """The one that ran is dead; why no other may be started, empty: one may."""
         self.stop(at_once=True)
         self._deaths.append(now_s)
         while now_s - self._deaths[0] > WINDOW_S:
             self._deaths.popleft()
-        return len(self._deaths) <= MOST_DEATHS
+        self._barren += 1
+        if len(self._deaths) > MOST_DEATHS:
+            return f"the engine died {len(self._deaths)} times within {WINDOW_S:g} s"
+        if self._barren > MOST_DEATHS:
+            return f"the engine died {self._barren} times in a row before it made a batch"
+        return ""
 
     def poll(self) -> BatchReady | End | Statistics | None:
         """A batch, the end of a pass or the counters that were asked for, if they are there.
@@ -111,6 +117,7 @@ class Engine:
         received = self._consumer.poll()
         if isinstance(received, Received):
             self._lent[received.message.epoch, received.message.batch] = received
+            self._barren = 0
             return received.message
         return received
 

@@ -12,10 +12,17 @@ from typing import TypeVar
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import Failure
 from chunkdl.memory.arena import Arena
-from chunkdl.memory.passing import content_of, receive, send
+from chunkdl.memory.passing import MAX_MESSAGE, content_of, receive, send
 from chunkdl.memory.recorder import Recorder
 from chunkdl.protocol.codec import decode, encode
-from chunkdl.protocol.messages import AnyMessage, Message, WorkerBroke, WorkerNote, WorkerReady
+from chunkdl.protocol.messages import (
+    AnyMessage,
+    Message,
+    Recall,
+    WorkerBroke,
+    WorkerNote,
+    WorkerReady,
+)
 from chunkdl_workers import process
 
 NOTE_CHARACTERS = 8_000
@@ -32,20 +39,47 @@ class Link:
         self.recorder = recorder
         """For what the worker is doing."""
         self._kept: deque[AnyMessage] = deque()
+        self._recalled: set[int] = set()
 
     def send(self, message: Message) -> None:
         """Send a message; blocks while the coordinator's queue is full."""
         send(self._end, encode(message))
 
+    def ready(self) -> None:
+        """Say that tickets can come."""
+        self.send(WorkerReady())
+
     def messages(self) -> Iterator[AnyMessage]:
         """What the coordinator says, until it is gone."""
         while True:
             if self._kept:
-                yield self._kept.popleft()
+                message = self._kept.popleft()
             elif data := receive(self._end)[0]:
-                yield decode(data)
+                message = decode(data)
             else:
                 return
+            if isinstance(message, Recall):
+                self._recalled.add(message.slide)
+            else:
+                yield message
+
+    def is_recalled(self, slide: int) -> bool:
+        """Whether nothing more is to be done for a slide; also looks at what has come since."""
+        # The end of the channel is not for here: the kernel ends this process with its parent.
+        while data := self._waiting():
+            message = decode(data)
+            if isinstance(message, Recall):
+                self._recalled.add(message.slide)
+            else:
+                self._kept.append(message)
+        return slide in self._recalled
+
+    def _waiting(self) -> bytes:
+        """A message that is there already, empty for none."""
+        try:
+            return self._end.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
 
     def wait_for(self, kind: type[Kind]) -> Kind:
         """The next message of that kind; those before it are kept for `messages`.
@@ -91,11 +125,12 @@ def batch_arena(descriptor: int, config: ServiceConfig) -> Arena:
 
 
 def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> None:
-    """Run a worker program: set up, say that it is ready, work until the coordinator is gone.
+    """Run a worker program: set up, work until the coordinator is gone.
 
     Args:
         name: of the kind of worker.
-        work: the loop; gets the link, the configuration and the descriptors of the arenas.
+        work: gets the link, the configuration and the descriptors of the arenas; says that it is
+            ready when the user's code is loaded, so that no ticket is blamed for what that takes.
     """
     number, parent, channel, specification, recorder = arguments()
     process.begin(f"chunkdl-{name}-{number}", recorder)
@@ -105,7 +140,6 @@ def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> 
         config = read_config(specification)
         process.pin(config.run.cpu_affinity)
         arenas = [int(argument) for argument in sys.argv[6:]]
-        link.send(WorkerReady())
         work(link, config, arenas)
     except (BrokenPipeError, ConnectionResetError):
         # The coordinator ended while we worked; there is nobody left to tell.

@@ -6,26 +6,27 @@ Started as ``python -m chunkdl_workers.loader`` by the supervisor; knows one are
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from chunkdl.config import ServiceConfig
+from chunkdl.config import ServiceConfig, SlideEntry, StreamConfig
 from chunkdl.errors import Failure, HookError, NoTissueError, SlideError
 from chunkdl.extracting import Extractor
 from chunkdl.hooks import Exhausted
 from chunkdl.loading import load_bigchunk, survey_window
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.recorder import EXTRACT_BIGCHUNK
-from chunkdl.open_slides import OpenSlides
+from chunkdl.open_slides import OpenSlides, PlannedSlide
 from chunkdl.protocol.messages import (
-    AnyMessage,
     BigChunkLoaded,
     GridSurveyed,
     LoadBigChunk,
     LoadFailed,
     Message,
     NothingLeft,
+    SlideNote,
     SurveyGrid,
     SurveyWindow,
     WindowSurveyed,
@@ -35,28 +36,70 @@ from chunkdl_workers.link import Link, bigchunk_arena, serve
 from chunkdl_workers.process import one_thread_for_torch, yield_to_others
 
 
+class Progress:
+    """Says that the loader gets on, and ends a ticket whose slide was left out meanwhile.
+
+    Attributes:
+        slide: index of the slide of the ticket in hand, -1 for none.
+    """
+
+    def __init__(self, link: Link, entries: Sequence[SlideEntry]) -> None:
+        self._link = link
+        self._entries = entries
+        self.slide = -1
+
+    def __call__(self) -> None:
+        """Called again and again while the loader works.
+
+        Raises:
+            SlideError: nobody wants the ticket any more.
+        """
+        self._link.recorder.beat()
+        if self.slide >= 0 and self._link.is_recalled(self.slide):
+            raise SlideError("it was left out meanwhile", slide=self._entries[self.slide].path)
+
+
 def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
     """Answer tickets until the coordinator is gone."""
     yield_to_others()
     arena = bigchunk_arena(descriptors[0], config)
-    with OpenSlides(config.slides, config.stream, config.run.mask_cache) as slides, arena:
-        if config.stream.rows == "hooks":
+    progress = Progress(link, config.slides)
+    stream, cache = config.stream, config.run.mask_cache
+    with OpenSlides(config.slides, stream, cache, progress) as slides, arena:
+        answer = partial(_answer, stream=stream, slides=slides, arena=arena, progress=progress)
+        if stream.rows == "hooks":
             user = load_user_code(config.user["loader"])
             one_thread_for_torch()
             extractor = Extractor(config, user, slides, link.log)
-            for ticket in link.messages():
-                link.send(_extracted(ticket, extractor, arena, link))
+            answer = partial(
+                _extracted, extractor=extractor, arena=arena, link=link, progress=progress
+            )
+        link.ready()
         for ticket in link.messages():
-            link.send(_answer(ticket, config, slides, arena))
+            if not isinstance(ticket, SurveyWindow | SurveyGrid | LoadBigChunk):
+                raise TypeError(f"a loader cannot do {type(ticket).__name__}")
+            progress.slide = ticket.slide
+            answered = answer(ticket)
+            progress.slide = -1
+            for slide, what, count in slides.news():
+                link.send(SlideNote(slide, what, count))
+            link.send(answered)
 
 
-def _extracted(ticket: AnyMessage, extractor: Extractor, arena: Arena, link: Link) -> Message:
+def _extracted(
+    ticket: SurveyWindow | SurveyGrid | LoadBigChunk,
+    extractor: Extractor,
+    arena: Arena,
+    link: Link,
+    progress: Progress,
+) -> Message:
     """The answer of the user's class."""
     if not isinstance(ticket, LoadBigChunk):
         raise TypeError(f"a loader of user classes cannot do {type(ticket).__name__}")
     started = time.perf_counter()
     link.recorder.enter(EXTRACT_BIGCHUNK, ticket.patient, ticket.ordinal)
     try:
+        progress()
         decoded = extractor.extract(
             ticket, arena.slot(ticket.slot), partial(arena.reserve, ticket.slot)
         )
@@ -74,34 +117,50 @@ def _extracted(ticket: AnyMessage, extractor: Extractor, arena: Arena, link: Lin
     return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
 
 
-def _answer(ticket: AnyMessage, config: ServiceConfig, slides: OpenSlides, arena: Arena) -> Message:
-    if not isinstance(ticket, SurveyWindow | SurveyGrid | LoadBigChunk):
-        raise TypeError(f"a loader cannot do {type(ticket).__name__}")
+def _answer(
+    ticket: SurveyWindow | SurveyGrid | LoadBigChunk,
+    stream: StreamConfig,
+    slides: OpenSlides,
+    arena: Arena,
+    progress: Progress,
+) -> Message:
     usable = False
     try:
-        planned = slides.get(ticket.slide)
-        _ = planned.grid_windows if config.stream.grid else planned.positions
+        progress()
+        slides.use(ticket.slide, partial(_find_places, grid=stream.grid))
         usable = True
-        match ticket:
-            case SurveyWindow():
-                area = survey_window(planned, ticket, config.stream)
-                return WindowSurveyed(ticket.ordinal, ticket.attempt, area)
-            case SurveyGrid():
-                counts = np.array([len(w.draws.x) for w in planned.grid_windows], dtype=np.int32)
-                return GridSurveyed(ticket.slide, counts.tobytes())
-            case LoadBigChunk():
-                started = time.perf_counter()
-                view = config.stream.bigchunk_layout.view(arena.slot(ticket.slot))
-                decoded = load_bigchunk(planned, ticket, config.stream, ticket.slide, view)
-                seconds = time.perf_counter() - started
-                return BigChunkLoaded(
-                    ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds
-                )
+        return slides.use(ticket.slide, partial(_done, ticket=ticket, stream=stream, arena=arena))
     except SlideError as error:
         ordinal, attempt = (
             (-1, 0) if isinstance(ticket, SurveyGrid) else (ticket.ordinal, ticket.attempt)
         )
         return LoadFailed(ordinal, attempt, ticket.slide, not usable, Failure.of(error))
+
+
+def _find_places(planned: PlannedSlide, *, grid: bool) -> None:
+    """What makes a slide usable at all: that there is a place for a SmallChunk in it."""
+    _ = planned.grid_windows if grid else planned.positions
+
+
+def _done(
+    planned: PlannedSlide,
+    ticket: SurveyWindow | SurveyGrid | LoadBigChunk,
+    stream: StreamConfig,
+    arena: Arena,
+) -> Message:
+    match ticket:
+        case SurveyWindow():
+            area = survey_window(planned, ticket, stream)
+            return WindowSurveyed(ticket.ordinal, ticket.attempt, area)
+        case SurveyGrid():
+            counts = np.array([len(w.draws.x) for w in planned.grid_windows], dtype=np.int32)
+            return GridSurveyed(ticket.slide, counts.tobytes())
+        case LoadBigChunk():
+            started = time.perf_counter()
+            view = stream.bigchunk_layout.view(arena.slot(ticket.slot))
+            decoded = load_bigchunk(planned, ticket, stream, ticket.slide, view)
+            seconds = time.perf_counter() - started
+            return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
 
 
 if __name__ == "__main__":

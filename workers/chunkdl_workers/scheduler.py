@@ -33,6 +33,7 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
     """Answer questions until the coordinator is gone."""
     user = load_user_code(config.user["scheduler"])
     one_thread_for_torch()
+    link.ready()
     for question in link.messages():
         if not isinstance(question, ChoosePatient):
             raise TypeError(f"a scheduler cannot do {type(question).__name__}")

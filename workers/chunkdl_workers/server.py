@@ -311,7 +311,10 @@ class Server:
     def _engine_failed(self, name: str, error: ChunkdlError) -> None:
         engine = self._engines[name]
         # A coordinator that was killed is replaced; a stream that cannot go on stays where it is.
-        again = engine.died(time.monotonic()) and isinstance(error, ServiceDied)
+        enough = engine.died(time.monotonic())
+        again = not enough and isinstance(error, ServiceDied)
+        if enough and isinstance(error, ServiceDied):
+            error = ServiceDied(f"{enough}; the last: {error}")
         log.warning("the engine of group %s: %s", name, error)
         asking, self._asking[name] = self._asking[name], []
         for session in asking:

@@ -1,0 +1,86 @@
+"""A slide that says that it gets on: long reads in pieces, a sign of life after each.
+
+Whoever watches a loader counts its silence. A read of a whole level may take minutes, and nothing
+in the readers needs to know that somebody waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from chunkdl.slides.slide import Pixels, Scanned, Slide, SlideInfo
+
+PIECE_PX = 4 * 2**20
+"""Pixels of a level that are read at once, or one tile where it is larger: a fraction of a second
+even where decoding is slow."""
+
+
+class WatchedSlide:
+    """A slide whose reads say that they get on.
+
+    Args:
+        slide: the slide; closed with this one.
+        on_progress: called after every piece that was read; what it raises ends the read.
+    """
+
+    def __init__(self, slide: Slide, on_progress: Callable[[], None]) -> None:
+        self._slide = slide
+        self._on_progress = on_progress
+
+    @property
+    def info(self) -> SlideInfo:
+        """The facts of the slide."""
+        return self._slide.info
+
+    @property
+    def decoded_px(self) -> int:
+        """Pixels decoded since opening."""
+        return self._slide.decoded_px
+
+    @property
+    def gaps(self) -> Mapping[str, int]:
+        """What was mended since opening."""
+        return self._slide.gaps
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile in the file."""
+        return self._slide.icc_profile
+
+    def scanned(self) -> Scanned | None:
+        """Which parts of level 0 have pixels."""
+        return self._slide.scanned()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._slide.close()
+
+    def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
+        """Fill `out` with the pixels of `level` from (x, y) on; see `Slide.read_into`.
+
+        What is longer than `PIECE_PX` is read in pieces along the tiles, so that no tile is decoded
+        twice. Where the downsample of a level is no integer, OpenSlide interpolates each piece by
+        itself.
+        """
+        height, width = out.shape[:2]
+        if height * width <= PIECE_PX:
+            self._slide.read_into(out, level, x, y)
+            self._on_progress()
+            return
+        size = self._slide.info.levels[level]
+        across = max(size.tile_width, PIECE_PX // size.tile_height)
+        for left, right in _spans(x, x + width, size.tile_width, across):
+            down = PIECE_PX // (right - left)
+            for top, bottom in _spans(y, y + height, size.tile_height, down):
+                part = out[top - y : bottom - y, left - x : right - x]
+                self._slide.read_into(part, level, left, top)
+                self._on_progress()
+
+
+def _spans(begin: int, end: int, tile: int, most: int) -> Iterator[tuple[int, int]]:
+    """[begin, end) cut at tile borders into spans of at most `most`, or of one tile."""
+    step = max(1, most // tile) * tile
+    while begin < end:
+        stop = min(end, (begin // tile) * tile + step)
+        yield begin, stop
+        begin = stop
