@@ -34,12 +34,14 @@ from typing import Self
 
 import msgspec
 
+from chunkdl.printing import printable
+
 
 class ChunkdlError(Exception):
-    """Base of every error that chunkdl raises."""
+    """Base of every error that chunkdl raises; its text can be printed whatever names are in it."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
 
 
 class ConfigError(ChunkdlError, ValueError):
