@@ -27,8 +27,9 @@ class SlideEntry:
     """One slide of the dataset.
 
     Attributes:
-        path: the file.
-        patient: index of its patient.
+        path: the file, with "#image=K" behind it where it is one of several slides in the file
+            (see `chunkdl.slides.address`).
+        patient: index of its patient in the dataset.
         mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
         tissue_mask: array or image file that replaces the detector; None: the detector.
     """
@@ -162,9 +163,11 @@ class ServiceConfig:
     stream: StreamConfig
     run: RunConfig
     slides: tuple[SlideEntry, ...]
+    """Those of the plan; what was left out is not among them."""
     slides_of_patient: tuple[tuple[int, ...], ...]
+    """By the index of the patient in the dataset."""
     patients: tuple[str, ...]
-    """Names, for messages."""
+    """Names of all patients of the dataset, for messages."""
     user: Mapping[Program, bytes]
     """A pickled `UserCode` for each kind of worker that runs any."""
     has_scheduler: bool
