@@ -58,7 +58,7 @@ _HOMES = {
     "Uniform": "plan.policies",
     "Weighted": "plan.policies",
     "connect": "connecting",
-    "open_slide": "slides.registry",
+    "open_slide": "slides.readers.registry",
 }
 
 __all__ = [
