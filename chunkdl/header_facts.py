@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,6 +71,7 @@ class _KeptFacts:
     def __init__(self, folder: Path, reader: str) -> None:
         self._folder = folder
         self._reader = reader
+        self._lock = threading.Lock()
         self._complained = False
         # One look at a folder serves all the slides in it.
         self._states_in = functools.cache(_states_in)
@@ -131,8 +133,9 @@ class _KeptFacts:
 
     def _complain(self, error: OSError) -> None:
         """Warn of an unusable folder, once: it concerns every slide alike."""
-        if not self._complained:
-            self._complained = True
+        with self._lock:
+            first, self._complained = not self._complained, True
+        if first:
             log.warning(
                 "header facts cannot be kept in %s (%s); the headers of all slides are read again "
                 "in every run unless another cache folder is given",
