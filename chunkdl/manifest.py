@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chunkdl.errors import DatasetError
+from chunkdl.slide_search import same_slides
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.readers.dicom_series import slides_in
 
@@ -85,6 +86,11 @@ def read_manifest(manifest: str, root: str) -> list[ManifestPatient]:
             patient.slides.append(slide)
         except DatasetError as error:
             problems.append(f"row {number}: {error}")
+    problems += [
+        f"row {row_of_slide[other]}: {other} is of the same DICOM series as the file in row "
+        f"{row_of_slide[first]}: they are one slide, name it once"
+        for first, other in same_slides(row_of_slide)
+    ]
     refuse(manifest, problems)
     _turn_into_numbers([patient.labels for patient in patients.values()])
     return list(patients.values())

@@ -16,7 +16,7 @@ from typing import Self, overload
 from chunkdl.errors import DatasetError
 from chunkdl.manifest import read_manifest, refuse
 from chunkdl.slide_search import SLIDE_SUFFIXES as SLIDE_SUFFIXES
-from chunkdl.slide_search import slide_names, slides_at
+from chunkdl.slide_search import same_slides, slide_names, slides_at
 from chunkdl.slides.address import parse_address
 
 StrPath = str | os.PathLike[str]
@@ -162,6 +162,10 @@ class Dataset(Sequence[Patient]):
             except OSError as error:
                 dead = " (it is a dead link)" if os.path.islink(path) else ""
                 problems.append(f"{error.filename} cannot be used: {error.strerror}{dead}")
+        problems += [
+            f"{other} is of the same DICOM series as {first}: they are one slide, name it once"
+            for first, other in same_slides(found)
+        ]
         refuse("the given slides", problems)
         if not found:
             raise DatasetError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 def printable(text: str) -> str:
     """The text with what is no Unicode written out.
@@ -11,3 +13,14 @@ def printable(text: str) -> str:
     "M" + "\\\\udcfc" + "ller.svs". All other text stays as it is.
     """
     return text.encode(errors="backslashreplace").decode()
+
+
+def file_name_bytes(name: str) -> bytes:
+    """The name as a file system holds it; `os.fsdecode` gives it back.
+
+    What no file can be called is written out as `printable` does.
+    """
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:
+        return printable(name).encode()

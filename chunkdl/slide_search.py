@@ -7,9 +7,10 @@ import logging
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable
 
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX, slides_among
+from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX, series_among, slides_among
 
 SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".bif", ".svslide"),
@@ -93,6 +94,24 @@ def _leads_nowhere(link: str) -> bool:
             return True
         raise
     return False
+
+
+def same_slides(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of DICOM files among the paths that are of one series, and so one slide.
+
+    Only files of one folder are compared; what cannot be read is equal to nothing.
+    """
+    in_folder: dict[str, list[str]] = {}
+    for path in paths:
+        if _is_dicom(path):
+            in_folder.setdefault(os.path.dirname(path), []).append(path)
+    return [
+        (files[0], other)
+        for together in in_folder.values()
+        if len(together) > 1
+        for files in series_among(together).values()
+        for other in files[1:]
+    ]
 
 
 def slide_names(slides: list[tuple[str, str]]) -> list[str]:

@@ -206,6 +206,16 @@ def test_dicom_files_that_are_no_slide_are_left_out_by_name(
     assert len(caplog.messages) == 4
 
 
+def test_two_files_of_one_dicom_series_are_one_slide_named_twice(tmp_path: Path) -> None:
+    """As a pattern with a star in it gives them."""
+    for number in range(3):
+        write_dicom(tmp_path / f"case/{number}.dcm", "1.2" if number < 2 else "1.3")
+    with pytest.raises(DatasetError, match=r"1\.dcm is of the same DICOM series as .*0\.dcm"):
+        Dataset.from_slides(sorted((tmp_path / "case").glob("*.dcm")))
+    chosen = Dataset.from_slides([tmp_path / "case/1.dcm", tmp_path / "case/2.dcm"])
+    assert [p.name for p in chosen] == ["case/1.dcm", "case/2.dcm"]
+
+
 def test_links_to_files_and_folders_are_followed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -432,6 +442,7 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None
         ("patient,slide\nx, \n", "row 2: column 'slide' is empty"),
         ("patient,slide\nx,gone.svs\n", r"row 2: .*gone\.svs"),
         ("patient,slide\nx,empty\n", "row 2: column 'slide': .*no DICOM files"),
+        ("patient,slide\nx,d/0.dcm\ny,d/1.dcm\n", r"row 3: .*d/1\.dcm is of the same .* in row 2"),
         (
             "patient,slide\nx,two\n",
             r"row 2: .*two has 2 DICOM series; name a file of the wanted one, .*0\.dcm, 1\.dcm",

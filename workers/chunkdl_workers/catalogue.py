@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
+from chunkdl.printing import file_name_bytes
 from chunkdl.protocol.service_messages import CataloguePage
 from chunkdl.service_spec import ServiceSpec
 
@@ -20,13 +19,13 @@ def page(spec: ServiceSpec, first_patient: int, first_slide: int) -> CataloguePa
     slides: list[bytes] = []
     size = 0
     for facts in spec.patients[first_patient : first_patient + PAGE_ITEMS]:
-        entry = facts.id, os.fsencode(facts.name), facts.labels
+        entry = facts.id, file_name_bytes(facts.name), facts.labels
         size += len(msgspec.msgpack.encode(entry))
         if size > PAGE_BYTES and patients:
             break
         patients.append(entry)
     for slide in spec.config.slides[first_slide : first_slide + PAGE_ITEMS]:
-        path = os.fsencode(slide.path)
+        path = file_name_bytes(slide.path)
         size += len(path)
         if size > PAGE_BYTES and (slides or patients):
             break

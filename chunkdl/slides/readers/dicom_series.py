@@ -43,11 +43,16 @@ def series_in(folder: str) -> dict[str, tuple[str, ...]]:
         Paths, sorted; the series in the order of their first files.
 
     Raises:
-        OSError: the folder or a file cannot be read.
+        OSError: the folder cannot be read.
     """
+    return series_among(_dicom_files(folder))
+
+
+def series_among(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """`series_in` for some files."""
     return {
         series: tuple(instance.path for instance in instances)
-        for series, instances in _by_series(_dicom_files(folder)).items()
+        for series, instances in _by_series(paths).items()
     }
 
 
@@ -59,9 +64,6 @@ def slides_among(paths: Iterable[str]) -> list[str]:
 
     Args:
         paths: DICOM files of one folder.
-
-    Raises:
-        OSError: a file cannot be read.
     """
     found = []
     for series, instances in _by_series(paths).items():
@@ -105,8 +107,8 @@ def _instance(path: str) -> _Instance | None:
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
-    except FileNotFoundError:
-        log.warning("%s is a dead link and is left out", path)
+    except OSError as error:
+        log.warning("%s is no part of a slide: it cannot be read (%s)", path, error.strerror)
         return None
     try:
         said = read_partial(
@@ -116,10 +118,10 @@ def _instance(path: str) -> _Instance | None:
         )
         series, image_type = said.get("SeriesInstanceUID"), said.get("ImageType")
     except Exception as error:  # The library raises whatever its parser stumbles over.
-        log.warning("%s cannot be read as a DICOM file and is left out: %s", path, error)
+        log.warning("%s is no part of a slide: it cannot be read as DICOM (%s)", path, error)
         return None
     if not series:
-        log.warning("%s is a DICOM file without a SeriesInstanceUID and is left out", path)
+        log.warning("%s is no part of a slide: it has no SeriesInstanceUID", path)
         return None
     kinds = [image_type] if isinstance(image_type, str) else list(image_type or ())
     return _Instance(path, str(series), "VOLUME" in kinds)
