@@ -124,7 +124,8 @@ class RunConfig:
         order: "strict": batches in the order of the plan; "relaxed": as they are ready.
         on_error: "substitute" another BigChunk for one that cannot be read, or "raise".
         on_hook_error: the same for one over which the user's code raised.
-        mask_cache: folder of the tissue mask cache; None: the user's cache folder.
+        mask_cache: folder of the tissue mask cache and of what headers said; None: the user's
+            cache folder.
         cpu_affinity: cores that the processes may use; empty: all.
         stall_timeout_s: a worker that is silent for so long over one ticket is replaced, seconds.
         hook_timeout_s: one call of the user's code may take so long, seconds; None: no deadline
