@@ -29,7 +29,7 @@ LAYER_OF_MODULE = {
     "chunkdl.slides.resolution": "values",
     "chunkdl.slides.address": "values",
     # Which files are one slide: no pixels, and no other file of the readers.
-    "chunkdl.slides.readers.dicom_series": "values",
+    "chunkdl.slides.readers.dicom_files": "values",
     "chunkdl.slide_search": "values",
     "chunkdl.printing": "values",
     "chunkdl.config": "configuration",

@@ -1,4 +1,4 @@
-"""Which DICOM files of a folder belong together: one slide is one series."""
+"""Which DICOM files stand for slides, found without opening any: one slide is one series."""
 
 from __future__ import annotations
 
@@ -31,25 +31,17 @@ class _Instance:
     is_volume: bool
 
 
-def series_in(folder: str) -> dict[str, tuple[str, ...]]:
-    """The DICOM files of a folder by SeriesInstanceUID; reads the heads of the files only.
+def series_among(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """DICOM files by SeriesInstanceUID; reads their heads only.
 
-    A file that is no DICOM file, or says no series, is named in a warning and left out.
+    A file that cannot be read as DICOM, or says no series, is named in a warning and left out.
 
     Args:
-        folder: is not searched below; files are those that end with ".dcm" and are not hidden.
+        paths: DICOM files of one folder.
 
     Returns:
         Paths, sorted; the series in the order of their first files.
-
-    Raises:
-        OSError: the folder cannot be read.
     """
-    return series_among(_dicom_files(folder))
-
-
-def series_among(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """`series_in` for some files."""
     return {
         series: tuple(instance.path for instance in instances)
         for series, instances in _by_series(paths).items()
@@ -60,7 +52,7 @@ def slides_among(paths: Iterable[str]) -> list[str]:
     """The files that stand for slides: of each series the first that is an image of the slide.
 
     A series without one (labels, annotations) is named in a warning and left out; so is what
-    `series_in` leaves out.
+    `series_among` leaves out.
 
     Args:
         paths: DICOM files of one folder.
@@ -80,13 +72,13 @@ def slides_among(paths: Iterable[str]) -> list[str]:
 
 
 def slides_in(folder: str) -> list[str]:
-    """`slides_among` the DICOM files of a folder."""
-    return slides_among(_dicom_files(folder))
+    """`slides_among` the files of a folder that end with ".dcm" and are not hidden.
 
-
-def _dicom_files(folder: str) -> list[str]:
+    Raises:
+        OSError: the folder cannot be read.
+    """
     names = (name for name in os.listdir(folder) if name.lower().endswith(DICOM_SUFFIX))
-    return [os.path.join(folder, name) for name in names if not name.startswith(".")]
+    return slides_among(os.path.join(folder, name) for name in names if not name.startswith("."))
 
 
 def _by_series(paths: Iterable[str]) -> dict[str, list[_Instance]]:
