@@ -11,6 +11,7 @@ from chunkdl import __version__
 from chunkdl.errors import ChunkdlError, ConfigError, SlideError
 from chunkdl.inspect import Look, inspect_slide
 from chunkdl.patients import Dataset
+from chunkdl.printing import printable
 from chunkdl.service_cli import add_service_commands
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -182,7 +183,7 @@ def _inspect(given: argparse.Namespace) -> int:
     for patient, picture in zip(dataset, _pictures(dataset, given.out), strict=True):
         try:
             problem: SlideError | None = inspect_slide(patient, look, picture)
-            print(picture)
+            print(printable(str(picture)))
         except SlideError as error:
             # The other slides may be fine, and whoever looks at a folder wants to see them.
             problem = error

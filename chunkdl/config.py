@@ -27,8 +27,9 @@ class SlideEntry:
     """One slide of the dataset.
 
     Attributes:
-        path: the file.
-        patient: index of its patient.
+        path: the file, with "#image=K" behind it where it is one of several slides in the file
+            (see `chunkdl.slides.address`).
+        patient: index of its patient in the dataset.
         mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
         tissue_mask: array or image file that replaces the detector; None: the detector.
     """
@@ -123,7 +124,8 @@ class RunConfig:
         order: "strict": batches in the order of the plan; "relaxed": as they are ready.
         on_error: "substitute" another BigChunk for one that cannot be read, or "raise".
         on_hook_error: the same for one over which the user's code raised.
-        mask_cache: folder of the tissue mask cache; None: the user's cache folder.
+        mask_cache: folder of the tissue mask cache and of what headers said; None: the user's
+            cache folder.
         cpu_affinity: cores that the processes may use; empty: all.
         stall_timeout_s: a worker that is silent for so long over one ticket is replaced, seconds.
         hook_timeout_s: one call of the user's code may take so long, seconds; None: no deadline
@@ -162,9 +164,11 @@ class ServiceConfig:
     stream: StreamConfig
     run: RunConfig
     slides: tuple[SlideEntry, ...]
+    """Those of the plan; what was left out is not among them."""
     slides_of_patient: tuple[tuple[int, ...], ...]
+    """By the index of the patient in the dataset."""
     patients: tuple[str, ...]
-    """Names, for messages."""
+    """Names of all patients of the dataset, for messages."""
     user: Mapping[Program, bytes]
     """A pickled `UserCode` for each kind of worker that runs any."""
     has_scheduler: bool

@@ -126,8 +126,8 @@ class RunTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     on_error: Annotated[
         OnError | None,
         said(
-            "substitute or raise; by default what cannot be read is substituted and an error of "
-            "the transform is raised",
+            "substitute or raise; by default what cannot be read is substituted, and a slide that "
+            "cannot give the resolution or an error of the transform is raised",
             example="substitute",
         ),
     ] = None

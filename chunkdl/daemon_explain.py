@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -15,10 +14,9 @@ from msgspec.structs import fields
 from chunkdl.curve_keys import fingerprint
 from chunkdl.daemon_config import TABLES, GroupTable
 from chunkdl.errors import SlideError
+from chunkdl.header_facts import header_facts
 from chunkdl.service_addresses import is_open_to_others
 from chunkdl.service_spec import GroupSpec, ServiceSpec
-from chunkdl.settings import CHECKED_SLIDES
-from chunkdl.slides.readers.registry import open_slide
 
 WIDTH = 96
 NO_DEFAULT = "not given"
@@ -68,7 +66,7 @@ def _toml(value: Any) -> str:
 
 
 def summary(spec: ServiceSpec) -> list[str]:
-    """What will be served to whom, in lines for people; opens some slides."""
+    """What will be served to whom, in lines for people; looks at all headers."""
     run, keys = spec.config.run, spec.keys
     each = sum(run.memory_bytes)
     bigchunks, batches = (size / 2**20 for size in run.memory_bytes)
@@ -89,22 +87,15 @@ def summary(spec: ServiceSpec) -> list[str]:
 
 
 def _readers(spec: ServiceSpec) -> str:
-    """How many slides each reader takes, of those that are looked at."""
-    slides, reader = spec.config.slides, spec.config.stream.reader
-    count = min(len(slides), CHECKED_SLIDES)
-    looked_at = [slides[index * len(slides) // count] for index in range(count)]
+    """How many slides each reader takes."""
+    config = spec.config
+    paths = [entry.path for entry in config.slides]
     taken: Counter[str] = Counter()
-    for entry in looked_at:
-        try:
-            slide = open_slide(entry.path, reader)
-        except SlideError as error:
-            logging.getLogger("chunkdl").warning("%s", error)
-            taken["cannot be opened"] += 1
-            continue
-        taken[f"by reader {slide.info.reader}"] += 1
-        slide.close()
-    found = ", ".join(f"{number} {how}" for how, number in sorted(taken.items()))
-    return found if count == len(slides) else f"{found}, of {count} that were looked at"
+    for fact in header_facts(paths, config.stream.reader, config.run.mask_cache):
+        # Why one cannot be opened was told when the service was configured.
+        how = "cannot be opened" if isinstance(fact, SlideError) else f"by reader {fact.reader}"
+        taken[how] += 1
+    return ", ".join(f"{number} {how}" for how, number in sorted(taken.items()))
 
 
 def _group(group: GroupSpec) -> str:

@@ -150,7 +150,7 @@ def digest(batches: Iterator[Batch] | Sequence[Batch]) -> str:
     for batch in batches:
         for name in ("image", "x", "y", "level", "mpp", "tissue_fraction", "bigchunk", "call"):
             seen.update(batch[name].contiguous().numpy().tobytes())
-        seen.update("\n".join(batch["slide"] + batch["patient"]).encode())
+        seen.update(os.fsencode("\n".join(batch["slide"] + batch["patient"])))
     return seen.hexdigest()
 
 

@@ -29,17 +29,20 @@ error survives pickling; what else an error knows is a keyword and an attribute.
 
 from __future__ import annotations
 
+import os
 import traceback
 from typing import Self
 
 import msgspec
 
+from chunkdl.printing import file_name_bytes, printable
+
 
 class ChunkdlError(Exception):
-    """Base of every error that chunkdl raises."""
+    """Base of every error that chunkdl raises; its text can be printed whatever names are in it."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
 
 
 class ConfigError(ChunkdlError, ValueError):
@@ -198,7 +201,8 @@ class Failure(msgspec.Struct, frozen=True):
     """Class name; a name of this module is rebuilt as that class."""
     message: str
     traceback: str
-    slide: str = ""
+    slide: bytes = b""
+    """Path as in the file system: it may be no UTF-8."""
     level: int | None = None
     region: tuple[int, int, int, int] | None = None
     hook: str = ""
@@ -215,7 +219,7 @@ class Failure(msgspec.Struct, frozen=True):
             kind=type(error).__name__,
             message=_cut(str(error), slice(4_000)),
             traceback=_cut(text, slice(-16_000, None)),
-            slide=_cut(slide.slide, slice(4_000)),
+            slide=file_name_bytes(slide.slide)[:4_000],
             level=slide.level,
             region=slide.region,
             hook=_cut(hook.hook, slice(1_000)),
@@ -230,7 +234,8 @@ class Failure(msgspec.Struct, frozen=True):
         if isinstance(known, type) and issubclass(known, ChunkdlError):
             error = known(self.message)
             if isinstance(error, SlideError):
-                error.slide, error.level, error.region = self.slide, self.level, self.region
+                error.slide = os.fsdecode(self.slide)
+                error.level, error.region = self.level, self.region
             if isinstance(error, HookError):
                 error.hook, error.patient, error.kind = self.hook, self.patient, self.raised
         else:

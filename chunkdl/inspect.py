@@ -23,6 +23,7 @@ from chunkdl.loading import survey_window
 from chunkdl.open_slides import OpenSlides, PlannedSlide
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.windows import Draws, Window
+from chunkdl.printing import printable
 from chunkdl.protocol.messages import SurveyWindow
 from chunkdl.seeding import Purpose, generator
 from chunkdl.settings import configure
@@ -275,7 +276,7 @@ def _caption(name: str, planned: PlannedSlide, config: StreamConfig, facts: str)
     stride = f"{lattice.across.stride_px}x{lattice.down.stride_px}"
     tissue = "whole slide" if config.tissue is None else config.tissue.name
     return (
-        f"{name}  ·  reader {info.reader}  ·  "
+        f"{printable(name)}  ·  reader {info.reader}  ·  "
         f"{first.width}x{first.height} px  ·  {mpp}  ·  tiles {tiles}",
         f"levels {levels}  ·  read: level {grid.level}, downsample {grid.downsample:.4g}{target}",
         f"BigChunk {config.bigchunk_px} px on a lattice of {stride} px  ·  "

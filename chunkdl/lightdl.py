@@ -92,12 +92,13 @@ class LightDL:
         order: "strict", or "relaxed": batches as they are ready, the same set within a bounded
             window.
         on_error: "substitute" another region for one that cannot be read or over which the user's
-            code raised, within a budget, or "raise". None: substitute for slides, raise what the
-            user's code raised.
+            code raised, within a budget, and leave out slides that cannot give the resolution; or
+            "raise". None: substitute for slides that cannot be read, raise the rest.
         memory_limit: for BigChunks and batches in shared memory, bytes or a text like "4GiB".
         batch_slots: batches in shared memory.
         num_loaders, num_collectors: processes; from the number of cores by default.
-        mask_cache: folder of the tissue mask cache; the user's cache folder by default.
+        mask_cache: folder of the tissue mask cache and of what headers said; the user's cache
+            folder by default.
         cpu_affinity: cores that the processes may use.
         stall_timeout: seconds after which a worker that is silent over its work is replaced, and
             a coordinator that is silent is asked; without an answer for as long again it is dead.
@@ -107,7 +108,9 @@ class LightDL:
         log_func: takes what the user's classes log; Python's logger "chunkdl.user" without.
 
     Raises:
-        ConfigError, DatasetError, ResolutionError: an argument is wrong; nothing was started.
+        ConfigError, DatasetError: an argument is wrong; nothing was started.
+        ResolutionError: slides cannot give the resolution, all of them are named; or none is left.
+        SlideError: no slide can be opened, or a given tissue mask does not fit its slide.
     """
 
     def __init__(

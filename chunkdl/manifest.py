@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chunkdl.errors import DatasetError
+from chunkdl.slide_search import same_slides
+from chunkdl.slides.address import SlideAddress, parse_address
+from chunkdl.slides.readers.dicom_files import slides_in
 
 _MOST_BYTES = 64 * 2**20
 _MOST_PROBLEMS_SHOWN = 10
-_RESERVED_COLUMNS = ("patient", "slide", "mpp", "tissue_mask")
+_RESERVED_COLUMNS = ("patient", "slide", "image", "mpp", "tissue_mask")
+_IMAGE = re.compile(r"[0-9]{1,6}")
 # At most 18 digits, and none of them a leading zero: "007" and a 30-digit number are names, and
 # turning them into numbers would lose what they say.
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")
@@ -28,8 +32,9 @@ class ManifestSlide:
     """One row.
 
     Attributes:
-        path: the slide file, as in the row (relative to the root, or absolute); for a folder of
-            DICOM files its first file.
+        path: the slide file, as in the row (relative to the root, or absolute), with "#image=K"
+            where the row chooses an image; for a folder of DICOM files the one that stands for
+            the slide.
         infos: "mpp" (float or (x, y), microns per pixel) and "tissue_mask" (absolute path), each
             only where the row has it.
     """
@@ -81,6 +86,11 @@ def read_manifest(manifest: str, root: str) -> list[ManifestPatient]:
             patient.slides.append(slide)
         except DatasetError as error:
             problems.append(f"row {number}: {error}")
+    problems += [
+        f"row {row_of_slide[other]}: {other} is of the same DICOM series as the file in row "
+        f"{row_of_slide[first]}: they are one slide, name it once"
+        for first, other in same_slides(row_of_slide)
+    ]
     refuse(manifest, problems)
     _turn_into_numbers([patient.labels for patient in patients.values()])
     return list(patients.values())
@@ -184,10 +194,12 @@ def _slide_of(cells: Mapping[str, str], root: str) -> ManifestSlide:
         if not cells[column]:
             raise DatasetError(f"column {column!r} is empty")
     infos: dict[str, object] = {}
-    relative = cells["slide"]
+    address = _address(cells, root)
     try:
-        if stat.S_ISDIR(os.stat(os.path.join(root, relative)).st_mode):
-            relative = os.path.join(relative, _first_dicom(os.path.join(root, relative)))
+        path = os.path.join(root, address.path)
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            file = os.path.basename(_dicom_slide(path))
+            address = SlideAddress(os.path.join(address.path, file), address.image)
         mask = cells.get("tissue_mask")
         if mask:
             infos["tissue_mask"] = os.path.join(root, mask)
@@ -196,14 +208,38 @@ def _slide_of(cells: Mapping[str, str], root: str) -> ManifestSlide:
         raise DatasetError(f"a file cannot be used: {error}") from error
     if cells.get("mpp"):
         infos["mpp"] = _parse_mpp(cells["mpp"])
-    return ManifestSlide(relative, infos)
+    return ManifestSlide(str(address), infos)
 
 
-def _first_dicom(folder: str) -> str:
-    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(".dcm"))
-    if not names:
-        raise DatasetError(f"column 'slide': the folder {folder} has no DICOM files")
-    return names[0]
+def _address(cells: Mapping[str, str], root: str) -> SlideAddress:
+    """The slide of a row, relative to the root where the row says it so."""
+    relative, image = cells["slide"], cells.get("image")
+    named = parse_address(os.path.join(root, relative))
+    path = relative if named.image is None else relative.rpartition("#image=")[0]
+    if not image:
+        return SlideAddress(path, named.image)
+    if not _IMAGE.fullmatch(image):
+        raise DatasetError(
+            f"column 'image' is {image!r}; give the number of the slide in its file, counted from "
+            "0, or leave it empty"
+        )
+    if named.image not in (None, int(image)):
+        raise DatasetError(f"column 'image' is {image!r}, but the slide is {relative!r}")
+    return SlideAddress(path, int(image))
+
+
+def _dicom_slide(folder: str) -> str:
+    """The file that stands for the only slide of a folder."""
+    slides = slides_in(folder)
+    if not slides:
+        raise DatasetError(f"column 'slide': the folder {folder} has no DICOM files of a slide")
+    if len(slides) > 1:
+        names = ", ".join(os.path.basename(slide) for slide in slides[:_MOST_PROBLEMS_SHOWN])
+        raise DatasetError(
+            f"column 'slide': the folder {folder} has {len(slides)} DICOM series; name a file of "
+            f"the wanted one, such as {names}"
+        )
+    return slides[0]
 
 
 def _parse_mpp(text: str) -> float | tuple[float, float]:

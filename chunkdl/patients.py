@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
@@ -16,12 +15,9 @@ from typing import Self, overload
 
 from chunkdl.errors import DatasetError
 from chunkdl.manifest import read_manifest, refuse
-
-SLIDE_SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".bif", ".svslide"),
-    *(".vms", ".vmu", ".czi", ".dcm"),
-)
-"""How the names of slide files end, in lower case."""
+from chunkdl.slide_search import SLIDE_SUFFIXES as SLIDE_SUFFIXES
+from chunkdl.slide_search import same_slides, slide_names, slides_at
+from chunkdl.slides.address import parse_address
 
 StrPath = str | os.PathLike[str]
 
@@ -32,7 +28,8 @@ class Record:
 
     Attributes:
         rootdir: folder of the dataset; PyDmed's users end it with "/".
-        relativedir: the file, relative to `rootdir`.
+        relativedir: the file, relative to `rootdir`; one of several slides in a file is named
+            by its number behind the file's name, as in "slide.tif#image=1".
         dict_infos: free facts. chunkdl reads "slide" (bool: this record is a slide or is none,
             whatever its name), "mpp" (microns per pixel of level 0, a float or (x, y), instead of
             what the file says) and "tissue_mask" (a 2-D bool or uint8 array over the whole slide,
@@ -45,14 +42,16 @@ class Record:
 
     @property
     def path(self) -> str:
-        """The file: `rootdir` and `relativedir` as `os.path.join` joins them."""
+        """The slide: `rootdir` and `relativedir` as `os.path.join` joins them."""
         return os.path.join(self.rootdir, self.relativedir)
 
     @property
     def is_slide(self) -> bool:
         """Whether the record is a slide: what `dict_infos["slide"]` says, else the file's name."""
         said = self.dict_infos.get("slide")
-        return said if isinstance(said, bool) else self.path.lower().endswith(SLIDE_SUFFIXES)
+        if isinstance(said, bool):
+            return said
+        return parse_address(self.path).path.lower().endswith(SLIDE_SUFFIXES)
 
 
 @total_ordering
@@ -139,9 +138,12 @@ class Dataset(Sequence[Patient]):
         """One patient per slide, in the order of the paths.
 
         Args:
-            slides: a slide file, a folder, or several of them. A folder is searched with all its
-                subfolders (not through links, hidden names left out) for `SLIDE_SUFFIXES`, sorted
-                by path; a folder with DICOM files is one slide, stood for by its first file.
+            slides: a slide file, a folder, or several of them; a file that holds several slides
+                with the number of one behind it ("slide.tif#image=1"). A folder is searched with
+                all its subfolders, also through links (hidden names left out), for
+                `SLIDE_SUFFIXES`, sorted by path. Links that lead nowhere are left out with a
+                warning. The DICOM files of a folder are one slide for each SeriesInstanceUID,
+                stood for by the first file of the series that is an image of the slide.
             name: of the dataset; the folder's name when only that is given, else "slides".
 
         Raises:
@@ -153,12 +155,17 @@ class Dataset(Sequence[Patient]):
         found: dict[str, tuple[str, str]] = {}
         for path in paths:
             try:
-                for root, relative in _slides_at(path):
+                for root, relative in slides_at(path):
                     if os.path.join(root, relative) in found:
                         problems.append(f"{os.path.join(root, relative)} comes twice")
                     found[os.path.join(root, relative)] = root, relative
             except OSError as error:
-                problems.append(f"{error.filename} cannot be used: {error.strerror}")
+                dead = " (it is a dead link)" if os.path.islink(path) else ""
+                problems.append(f"{error.filename} cannot be used: {error.strerror}{dead}")
+        problems += [
+            f"{other} is of the same DICOM series as {first}: they are one slide, name it once"
+            for first, other in same_slides(found)
+        ]
         refuse("the given slides", problems)
         if not found:
             raise DatasetError(
@@ -168,23 +175,22 @@ class Dataset(Sequence[Patient]):
         if name is None:
             one_folder = len(paths) == 1 and os.path.isdir(paths[0])
             name = os.path.basename(paths[0]) if one_folder else "slides"
-        records = [Record(root, relative, {"slide": True}) for root, relative in found.values()]
-        return cls(
-            name,
-            [
-                Patient(index, {"slide": record}, name=_slide_name(record))
-                for index, record in enumerate(records)
-            ],
-        )
+        slides_found = list(found.values())
+        patients = []
+        for index, called in enumerate(slide_names(slides_found)):
+            record = Record(*slides_found[index], {"slide": True})
+            patients.append(Patient(index, {"slide": record}, name=called))
+        return cls(name, patients)
 
     @classmethod
     def from_csv(cls, path: StrPath, *, root: StrPath | None = None) -> Self:
         """The dataset of a manifest: a UTF-8 CSV file with one row per slide.
 
         Columns: `patient` (any text; equal text is one patient, ids count from 0 in the order of
-        appearance), `slide` (a file, or a folder of DICOM files), optional `mpp` ("0.25", or
-        "0.25 0.26" for x and y) and `tissue_mask` (an image file), both empty where a slide has
-        none; every other column is a label, equal in all rows of a patient. A label column whose
+        appearance), `slide` (a file, or a folder with the DICOM files of one slide), optional
+        `image` (which of several slides in the file, counted from 0), `mpp` ("0.25", or "0.25 0.26"
+        for x and y) and `tissue_mask` (an image file), all empty where a slide has none; every
+        other column is a label, equal in all rows of a patient. A label column whose
         cells are all numbers becomes int or float, else all its cells stay text; an empty cell
         is None.
 
@@ -224,35 +230,3 @@ class Dataset(Sequence[Patient]):
 
     def __repr__(self) -> str:
         return f"Dataset({self.str_dsname!r}, {len(self)} patients)"
-
-
-def _slides_at(path: str) -> list[tuple[str, str]]:
-    """The slides at a file or below a folder, sorted, as (rootdir, relativedir).
-
-    Raises:
-        OSError: the path, or a folder below it, cannot be looked at.
-    """
-    if not stat.S_ISDIR(os.stat(path).st_mode):
-        folder, name = os.path.split(path)
-        return [(os.path.join(folder, ""), name)]
-
-    def stop(error: OSError) -> None:
-        raise error
-
-    found: list[str] = []
-    for folder, subfolders, files in os.walk(path, onerror=stop):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        # Hidden files: copies made on a Mac have a "._name.svs" beside every "name.svs".
-        names = [name for name in files if not name.startswith(".")]
-        slides = [name for name in names if name.lower().endswith(SLIDE_SUFFIXES)]
-        dicom = sorted(name for name in slides if name.lower().endswith(".dcm"))
-        found += [os.path.join(folder, name) for name in slides if name not in dicom[1:]]
-    return [(os.path.join(path, ""), os.path.relpath(file, path)) for file in sorted(found)]
-
-
-def _slide_name(record: Record) -> str:
-    """What to call a slide: its relative path, for DICOM that of its folder."""
-    relative = os.fspath(record.relativedir)
-    if not relative.lower().endswith(".dcm"):
-        return relative
-    return os.path.dirname(relative) or os.path.basename(os.path.dirname(record.path))

@@ -1,6 +1,6 @@
 """From the arguments of a user to a checked configuration; refuses every mistake it can see.
 
-Nothing is started here: slides are opened and closed again, memory is only counted.
+Nothing is started here: the headers of slides are looked at, memory is only counted.
 """
 
 from __future__ import annotations
@@ -18,21 +18,19 @@ import msgspec
 
 from chunkdl.arguments import Arguments, choice, flag, folder, number, whole
 from chunkdl.config import Rows, RunConfig, ServiceConfig, SlideEntry, StreamConfig
-from chunkdl.errors import ConfigError, MemoryLimitError, ResolutionError, SlideError
+from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.machine import available_memory, cores, parse_bytes
 from chunkdl.memory.arena import ALIGNMENT, aligned
 from chunkdl.patients import Dataset
 from chunkdl.plan.cursor import Cursor
 from chunkdl.seeding import MAX_SEED
-from chunkdl.slide_table import identity, slide_table
-from chunkdl.slides.readers.registry import READERS, open_slide
-from chunkdl.slides.resolution import Resolution, resolve, wished_resolution
+from chunkdl.slide_table import grouped, identity, slide_table
+from chunkdl.slides.readers.registry import READERS
+from chunkdl.slides.resolution import Resolution, wished_resolution
 from chunkdl.tissue.detectors import TissueDetector, detector_by_name
-from chunkdl.tissue.mask import mask_from
+from chunkdl.usable_slides import usable_slides
 from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of, user_code
 
-CHECKED_SLIDES = 64
-"""Slides of a larger dataset that are opened before anything starts, evenly spread."""
 WORKER_BYTES = 150 * 2**20
 """What a process takes beside the arenas, at most; used only to see whether the machine has it."""
 SHARE_OF_BATCHES = 0.25
@@ -49,11 +47,11 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
     Raises:
         ConfigError: an argument is wrong; the message says what to change.
         DatasetError: the dataset has no slides, or a record says something impossible.
-        ResolutionError: a slide cannot give the resolution.
+        ResolutionError: slides cannot give the resolution, or none is left.
         SlideError: a given tissue mask does not fit its slide, or no slide can be opened.
     """
     rows = rows_of(arguments)
-    slides, slides_of_patient = slide_table(dataset, needs_slides=rows != "hooks")
+    slides = slide_table(dataset, needs_slides=rows != "hooks")
     policy, own_policy = policies_of(arguments, dataset, rows)
     stream = dataclasses.replace(
         _stream(arguments, rows),
@@ -65,7 +63,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
         stream = hook_stream(stream, len(dataset))
     run = _run(arguments, stream)
     if rows != "hooks":
-        _check_slides(slides, stream)
+        slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
     rows_hash = _rows_hash(dataset, slides, stream, identity_of(arguments, own_policy))
     batches = f"{rows_hash} {stream.batch_size} {stream.drop_last}"
     plan_hash = hashlib.sha256(batches.encode()).hexdigest()
@@ -74,7 +72,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
         stream=stream,
         run=run,
         slides=slides,
-        slides_of_patient=slides_of_patient,
+        slides_of_patient=grouped(slides, len(dataset)),
         patients=tuple(patient.name for patient in dataset),
         user=user_code(dataset, arguments, rows, own_policy),
         has_scheduler=own_policy is not None,
@@ -247,39 +245,6 @@ def _memory(
         needed / 2**20,
     )
     return slots, bigchunk, batch
-
-
-def _check_slides(slides: Sequence[SlideEntry], stream: StreamConfig) -> None:
-    """Open some slides and refuse what can never work on them.
-
-    A file that cannot be opened is no mistake in the arguments: it is left out, and reported,
-    when its turn comes; unless nothing can be opened.
-    """
-    step = max(1, len(slides) // CHECKED_SLIDES)
-    unreadable: SlideError | None = None
-    opened = 0
-    for entry in slides[::step]:
-        try:
-            slide = open_slide(entry.path, stream.reader)
-        except SlideError as error:
-            unreadable = error
-            continue
-        opened += 1
-        try:
-            grid = resolve(slide.info, stream.resolution, entry.mpp)
-            if entry.tissue_mask is not None:
-                mask_from(entry.tissue_mask, slide.info)
-        finally:
-            slide.close()
-        if min(grid.width, grid.height) < stream.smallchunk_px:
-            raise ResolutionError(
-                f"smallchunk_size={stream.smallchunk_px} is larger than the slide, which has "
-                f"{grid.width}x{grid.height} px at this resolution; lower it, or ask for a finer "
-                "resolution",
-                slide=entry.path,
-            )
-    if not opened and unreadable is not None:
-        raise unreadable
 
 
 def _rows_hash(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,9 +43,10 @@ class SharedAssembly:
             if not page.patients and not page.slides:
                 raise ProtocolError("the service has fewer patients or slides than it said")
             patients += [
-                Patient(number, dict(labels), name=name) for number, name, labels in page.patients
+                Patient(number, dict(labels), name=os.fsdecode(name))
+                for number, name, labels in page.patients
             ]
-            self._paths += page.slides
+            self._paths += map(os.fsdecode, page.slides)
         self._patients = patients
         self._labels = label_tables(patients)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 from chunkdl.config import SlideEntry
 from chunkdl.errors import DatasetError
 from chunkdl.patients import Dataset, Patient, Record
+from chunkdl.printing import printable
+from chunkdl.slides.address import parse_address
 
 
-def slide_table(
-    dataset: Dataset, *, needs_slides: bool = True
-) -> tuple[tuple[SlideEntry, ...], tuple[tuple[int, ...], ...]]:
-    """All slides of a dataset, and the indices of those of each patient.
+def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEntry, ...]:
+    """All slides of a dataset, those of a patient behind each other.
 
     Args:
         dataset: the patients.
@@ -35,26 +36,34 @@ def slide_table(
     if not len(dataset):
         raise DatasetError(f"dataset {dataset.str_dsname!r} has no patients")
     entries: list[SlideEntry] = []
-    of_patient: list[tuple[int, ...]] = []
     for index, patient in enumerate(dataset):
         first = len(entries)
         entries.extend(
             _entry(record, patient, index)
             for record in patient.slides
-            if needs_slides or os.path.exists(record.path)
+            if needs_slides or _is_there(record)
         )
         if needs_slides and len(entries) == first:
             raise DatasetError(
                 f"patient {patient.name} has no slide among its records; name it like a slide "
                 'file, or say Record(..., {"slide": True})'
             )
-        of_patient.append(tuple(range(first, len(entries))))
-    return tuple(entries), tuple(of_patient)
+    return tuple(entries)
+
+
+def grouped(slides: Sequence[SlideEntry], patients: int) -> tuple[tuple[int, ...], ...]:
+    """The indices of the slides of each patient; none for a patient whose slides were left out."""
+    of_patient: list[list[int]] = [[] for _ in range(patients)]
+    for index, entry in enumerate(slides):
+        of_patient[entry.patient].append(index)
+    return tuple(map(tuple, of_patient))
 
 
 def _entry(record: Record, patient: Patient, index: int) -> SlideEntry:
-    if not os.path.exists(record.path):
-        raise DatasetError(f"patient {patient.name}: there is no file {record.path}")
+    if not _is_there(record):
+        raise DatasetError(
+            f"patient {patient.name}: there is no file {parse_address(record.path).path}"
+        )
     mpp = record.dict_infos.get("mpp")
     match mpp:
         case None:
@@ -75,11 +84,16 @@ def _entry(record: Record, patient: Patient, index: int) -> SlideEntry:
     return SlideEntry(record.path, index, pair, record.dict_infos.get("tissue_mask"))
 
 
+def _is_there(record: Record) -> bool:
+    return os.path.exists(parse_address(record.path).path)
+
+
 def identity(entry: SlideEntry) -> list[Any]:
     """What makes a slide the same slide for the plan, wherever it lies."""
     return [
-        os.path.basename(entry.path),
-        os.path.getsize(entry.path),
+        # With its "#image=1": two images of a file are two slides.
+        printable(os.path.basename(entry.path)),
+        os.path.getsize(parse_address(entry.path).path),
         entry.patient,
         entry.mpp,
         _mask_identity(entry.tissue_mask),

@@ -42,6 +42,14 @@ def slides_folder() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of slides beyond a run goes to a folder of this test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def our_processes(program: str = "") -> list[psutil.Process]:
     """Processes of chunkdl that this test run has started, orphans included.
 

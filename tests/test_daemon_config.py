@@ -464,9 +464,6 @@ def test_the_summary_counts_slides_that_nobody_can_read(written: Written, folder
     """They are left out of the stream later; here they are seen."""
     (folder / "slides" / "broken.tif").write_bytes(b"II*\0")
     assert summary(served(written))[0] == "slides    4: 3 by reader tiff, 1 cannot be opened"
-    more = ", ".join(['"slides"', *(f'"more-{number}.tif"' for number in range(70))])
     for number in range(70):
-        (folder / f"more-{number}.tif").symlink_to(folder / "slides" / "slide-0.tif")
-    first = summary(served(written, dataset=f"slides = [{more}]"))[0]
-    assert first.startswith("slides    74: ")
-    assert first.endswith(", of 64 that were looked at")
+        (folder / "slides" / f"more-{number}.tif").symlink_to(folder / "slides" / "slide-0.tif")
+    assert summary(served(written))[0] == "slides    74: 73 by reader tiff, 1 cannot be opened"

@@ -143,7 +143,7 @@ def test_the_longest_error_fits_into_a_message(letter: str) -> None:
     ):
         assert decode(encode(message)) == message
     assert failure.message.startswith("first words ")
-    assert failure.slide.startswith("/data/")
+    assert failure.slide.startswith(b"/data/")
     assert type(failure.to_error()) is SlideError
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from chunkdl.errors import DatasetError
 from chunkdl.patients import Dataset, Patient, Record
@@ -21,6 +24,19 @@ def touch(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def write_dicom(path: Path, series: str = "1.2.3", kind: str = "VOLUME") -> None:
+    """A DICOM file without pixels: what says which series it is of, and what it shows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset(os.fspath(path), {}, file_meta=meta, preamble=bytes(128))
+    file.ImageType = ["ORIGINAL", "PRIMARY", kind, "NONE"]
+    if series:
+        file.SeriesInstanceUID = series
+    file.InstanceNumber = "1"
+    file.save_as(path)
 
 
 @pytest.mark.parametrize("root", ["/data/set/", "/data/set", Path("/data/set")])
@@ -39,6 +55,8 @@ def test_a_record_has_one_path_however_its_root_ends(root: str | Path) -> None:
         ("a.xml", {"slide": True}, True),
         ("a.svs", {"slide": False}, False),
         ("a.svs", {"slide": "second cut"}, True),
+        ("a.ome.tif#image=1", {}, True),
+        ("a.xml#image=1", {}, False),
     ],
 )
 def test_a_record_is_a_slide_by_its_name_or_as_it_says(
@@ -147,13 +165,113 @@ def test_a_folder_is_searched_for_slides_with_its_subfolders(tmp_path: Path) -> 
 
 
 def test_a_folder_of_dicom_files_is_one_slide(tmp_path: Path) -> None:
-    """Stood for by its first file and named by the folder, also when it is given itself."""
-    touch(*(tmp_path / f"case/level-{n}.dcm" for n in (2, 0, 1)), tmp_path / "b.svs")
+    """Stood for by its first image and named by the folder, also when it is given itself."""
+    for number in (2, 0, 1):
+        write_dicom(tmp_path / f"case/level-{number}.dcm")
+    write_dicom(tmp_path / "case/a-label.dcm", kind="LABEL")
+    touch(tmp_path / "b.svs")
     dataset = Dataset.from_slides(tmp_path)
     assert [p.name for p in dataset] == ["b.svs", "case"]
     assert dataset[1].slides[0].path == str(tmp_path / "case/level-0.dcm")
     (alone,) = Dataset.from_slides(tmp_path / "case")
     assert (alone.name, alone.slides[0].path) == ("case", str(tmp_path / "case/level-0.dcm"))
+
+
+def test_each_dicom_series_of_a_folder_is_a_slide(tmp_path: Path) -> None:
+    """Downloads put the files of several slides side by side; each is named by folder and file."""
+    for series in ("A", "B"):
+        for number in (1, 0):
+            write_dicom(tmp_path / f"case/{series}_{number}.dcm", f"1.2.{ord(series)}")
+    dataset = Dataset.from_slides(tmp_path)
+    assert [p.name for p in dataset] == ["case/A_0.dcm", "case/B_0.dcm"]
+    assert [p.slides[0].path for p in dataset] == [str(tmp_path / p.name) for p in dataset]
+    alone = Dataset.from_slides(tmp_path / "case")
+    assert [p.name for p in alone] == ["case/A_0.dcm", "case/B_0.dcm"]
+
+
+def test_dicom_files_that_are_no_slide_are_left_out_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No DICOM at all, no series, a series of labels, a dead link."""
+    write_dicom(tmp_path / "good.dcm")
+    write_dicom(tmp_path / "label.dcm", "9.9", "LABEL")
+    write_dicom(tmp_path / "no-series.dcm", "")
+    (tmp_path / "text.dcm").write_text("not a DICOM file " * 20)
+    os.symlink(tmp_path / "gone.dcm", tmp_path / "dead.dcm")
+    with caplog.at_level(logging.WARNING, "chunkdl"):
+        (patient,) = Dataset.from_slides(tmp_path)
+    assert patient.slides[0].path == str(tmp_path / "good.dcm")
+    for name in ("label.dcm", "no-series.dcm", "text.dcm", "dead.dcm"):
+        assert sum(str(tmp_path / name) in text for text in caplog.messages) == 1, name
+    assert len(caplog.messages) == 4
+
+
+def test_two_files_of_one_dicom_series_are_one_slide_named_twice(tmp_path: Path) -> None:
+    """As a pattern with a star in it gives them."""
+    for number in range(3):
+        write_dicom(tmp_path / f"case/{number}.dcm", "1.2" if number < 2 else "1.3")
+    with pytest.raises(DatasetError, match=r"1\.dcm is of the same DICOM series as .*0\.dcm"):
+        Dataset.from_slides(sorted((tmp_path / "case").glob("*.dcm")))
+    chosen = Dataset.from_slides([tmp_path / "case/1.dcm", tmp_path / "case/2.dcm"])
+    assert [p.name for p in chosen] == ["case/1.dcm", "case/2.dcm"]
+
+
+def test_links_to_files_and_folders_are_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each real folder once and under its own name where it has one here; a circle ends."""
+    touch(tmp_path / "all/z/one.svs", tmp_path / "elsewhere/two.svs", tmp_path / "three.svs")
+    os.symlink(tmp_path / "all/z", tmp_path / "all/a-link-to-z")
+    os.symlink(tmp_path / "all", tmp_path / "all/z/round")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "all/far")
+    os.symlink(tmp_path / "three.svs", tmp_path / "all/m.svs")
+    os.symlink(tmp_path / "three.svs", tmp_path / "all/n.svs")
+    os.symlink(tmp_path / "gone.svs", tmp_path / "all/dead.svs")
+    os.symlink("self", tmp_path / "all/self")
+    with caplog.at_level(logging.WARNING, "chunkdl"):
+        names = [patient.name for patient in Dataset.from_slides(tmp_path / "all")]
+    # Links to one file stay slides of their own: nobody can tell what they were made for.
+    assert names == ["far/two.svs", "m.svs", "n.svs", "z/one.svs"]
+    dead = [
+        f"{tmp_path}/all/{name} is a dead link and is left out" for name in ("dead.svs", "self")
+    ]
+    assert sorted(caplog.messages) == dead
+
+
+def test_a_dead_link_that_is_given_is_an_error(tmp_path: Path) -> None:
+    """It was asked for by name."""
+    os.symlink(tmp_path / "gone.svs", tmp_path / "dead.svs")
+    with pytest.raises(DatasetError, match=r"dead\.svs cannot be used: .* \(it is a dead link\)"):
+        Dataset.from_slides(tmp_path / "dead.svs")
+
+
+def test_a_slide_in_a_file_is_named_by_its_number(tmp_path: Path) -> None:
+    """Two of one file are two slides; one named twice, or in a file that is not there, is not."""
+    touch(tmp_path / "many.tif", tmp_path / "odd.tif#image=7")
+    both = [f"{tmp_path}/many.tif#image={number}" for number in (0, 1)]
+    dataset = Dataset.from_slides(both)
+    assert [p.slides[0].path for p in dataset] == both
+    assert [p.name for p in dataset] == ["many.tif#image=0", "many.tif#image=1"]
+    (odd,) = Dataset.from_slides(tmp_path / "odd.tif#image=7")
+    assert odd.slides[0].path == str(tmp_path / "odd.tif#image=7")
+    with pytest.raises(DatasetError, match=r"many\.tif#image=1 comes twice"):
+        Dataset.from_slides([both[1], both[1]])
+    with pytest.raises(DatasetError, match=r"gone\.tif cannot be used"):
+        Dataset.from_slides(tmp_path / "gone.tif#image=1")
+
+
+def test_a_file_name_that_is_no_utf8_is_a_slide_as_any_other(tmp_path: Path) -> None:
+    """The strings are Python's own for such names, and any error about them can be printed."""
+    raw = os.fsencode(tmp_path) + b"/M\xfcller.svs"
+    with open(raw, "wb"):
+        (patient,) = Dataset.from_slides(tmp_path)
+    assert os.fsencode(patient.slides[0].path) == raw
+    assert os.fsencode(patient.name) == b"M\xfcller.svs"
+    os.unlink(raw)
+    with pytest.raises(DatasetError) as caught:
+        Dataset.from_slides(os.fsdecode(raw))
+    assert r"M\udcfcller.svs cannot be used" in str(caught.value)
+    str(caught.value).encode()
 
 
 def test_a_list_may_hold_files_of_any_name_and_folders(
@@ -192,18 +310,23 @@ def test_paths_without_slides_missing_or_given_twice_are_refused(
 
 @pytest.mark.slides
 def test_the_folder_of_real_slides_gives_one_patient_per_slide(slides_folder: Path) -> None:
-    """Eleven slides, one of them of twelve DICOM files."""
+    """Eighteen slides, four of them folders of DICOM files with labels and overviews among them."""
     names = [patient.name for patient in Dataset.from_slides(slides_folder)]
-    assert len(names) == 11
-    assert "CMU-1-Small-Region-dicom" in names
+    assert len(names) == 18
+    assert len([name for name in names if "dicom" in name and "/" not in name]) == 4
 
 
 # ---- From a manifest.
 
 
 def manifest(folder: Path, content: str | bytes) -> Path:
-    """A manifest in a folder with the files a.svs, b.svs, c.svs, d/0.dcm, d/1.dcm and m.png."""
-    touch(*(folder / name for name in ("a.svs", "b.svs", "c.svs", "d/1.dcm", "d/0.dcm", "m.png")))
+    """A manifest in a folder with the files a.svs, b.svs, c.svs, d/0.dcm, d/1.dcm and m.png.
+
+    The folder "two" has the DICOM files of two slides.
+    """
+    touch(*(folder / name for name in ("a.svs", "b.svs", "c.svs", "m.png")))
+    for name, series in (("d/1", "1.1"), ("d/0", "1.1"), ("two/0", "1.2"), ("two/1", "1.3")):
+        write_dicom(folder / f"{name}.dcm", series)
     (folder / "empty").mkdir(exist_ok=True)
     path = folder / "train.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -236,6 +359,22 @@ def test_a_manifest_gives_patients_slides_and_labels(tmp_path: Path) -> None:
     assert (first.dict_infos["mpp"], second.dict_infos["mpp"]) == (0.25, (0.25, 0.26))
     assert first.dict_infos["tissue_mask"] == str(tmp_path / "m.png")
     assert dataset[1].slides[0].dict_infos == {"slide": True}
+
+
+def test_the_column_image_chooses_among_the_slides_of_a_file(tmp_path: Path) -> None:
+    """It is no label, may be empty, and says the same as a number behind the path."""
+    path = manifest(
+        tmp_path,
+        "patient,slide,image,grade\n"
+        f"anna,a.svs,0,1\nanna,a.svs,1,1\nbert,b.svs,,2\nbert,{tmp_path}/c.svs#image=2,,2\n"
+        "bert,c.svs#image=3,3,2\n",
+    )
+    anna, bert = Dataset.from_csv(path)
+    assert [r.path for r in anna.slides] == [f"{tmp_path}/a.svs#image={n}" for n in (0, 1)]
+    assert [r.path for r in bert.slides] == [
+        f"{tmp_path}/{name}" for name in ("b.svs", "c.svs#image=2", "c.svs#image=3")
+    ]
+    assert anna.labels == {"grade": 1}
 
 
 def test_paths_of_a_manifest_are_relative_to_the_root_or_absolute(tmp_path: Path) -> None:
@@ -303,6 +442,22 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None
         ("patient,slide\nx, \n", "row 2: column 'slide' is empty"),
         ("patient,slide\nx,gone.svs\n", r"row 2: .*gone\.svs"),
         ("patient,slide\nx,empty\n", "row 2: column 'slide': .*no DICOM files"),
+        ("patient,slide\nx,d/0.dcm\ny,d/1.dcm\n", r"row 3: .*d/1\.dcm is of the same .* in row 2"),
+        (
+            "patient,slide\nx,two\n",
+            r"row 2: .*two has 2 DICOM series; name a file of the wanted one, .*0\.dcm, 1\.dcm",
+        ),
+        ("patient,slide,image\nx,a.svs,first\n", "row 2: column 'image' is 'first'; give the num"),
+        ("patient,slide,image\nx,a.svs,-1\n", "row 2: column 'image' is '-1'"),
+        (
+            "patient,slide,image\nx,a.svs#image=1,2\n",
+            "row 2: .*'2', but the slide is 'a.svs#image=1",
+        ),
+        (
+            "patient,slide,image\nx,a.svs,1\ny,a.svs,1\n",
+            r"row 3: slide 'a\.svs' is already in row 2",
+        ),
+        ("patient,slide\nx,gone.svs#image=1\n", r"row 2: .*gone\.svs"),
         ("patient,slide\nx,a.svs\ny,./a.svs\n", r"row 3: slide './a\.svs' is already in row 2"),
         ("patient,slide\nx,d\ny,d/0.dcm\n", "row 3: .*already in row 2"),
         ("patient,slide\nx,a.svs,1\n", "row 2: 3 cells for 2 columns"),

@@ -145,7 +145,7 @@ def test_a_resolution_that_the_slides_do_not_have_is_refused_at_the_start(
         configured(dataset, level=9)
     with pytest.raises(ResolutionError, match=r"mpp=0.1 is finer"):
         configured(dataset, mpp=0.1)
-    with pytest.raises(ResolutionError, match="smallchunk_size=400 is larger than the slide"):
+    with pytest.raises(ResolutionError, match="smallchunk_size=400 is larger than 2 of 2 slides"):
         configured(dataset, smallchunk_size=400, bigchunk_size=400)
 
 
@@ -251,7 +251,7 @@ RUN: dict[str, object] = {
     "num_collectors": 2,
     "memory_limit": "32MiB",
     "batch_slots": 5,
-    "mask_cache": "/nowhere",
+    "mask_cache": "/proc/nowhere",
     "cpu_affinity": sorted(os.sched_getaffinity(0))[:1],
     "stall_timeout": 1.0,
     "max_restarts": 0,

@@ -13,7 +13,7 @@ class CoreConfig:
 
     Attributes:
         stream: the plan's configuration.
-        slides_of_patient: slide indices of each patient.
+        slides_of_patient: slide indices of each patient; none where its slides were left out.
         slides: names of the slides, for messages.
         bigchunk_slots, batch_slots: slots of the two arenas.
         loaders, collectors: workers; loaders have the numbers from 0, collectors follow, then the

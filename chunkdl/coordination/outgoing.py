@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chunkdl.coordination.events import Action, ToConsumer, ToWorker
 from chunkdl.errors import Failure
+from chunkdl.printing import printable
 from chunkdl.protocol.messages import Message, Notice, StreamFailed
 
 
@@ -28,7 +29,7 @@ class Outgoing:
 
     def note(self, level: int, text: str) -> None:
         """Put a line into the consumer's log."""
-        self.say(Notice(level, text))
+        self.say(Notice(level, printable(text)))
 
     def fail(self, failure: Failure) -> None:
         """End the stream; the first failure is the cause, later ones are not told."""

@@ -58,11 +58,12 @@ class Places:
         self._config = config
         self._outgoing = outgoing
         self._policy = config.stream.policy
-        patients = len(config.slides_of_patient)
-        self._loads = np.zeros(patients, dtype=np.int64)
+        self._loads = np.zeros(len(config.slides_of_patient), dtype=np.int64)
         for patient, count in cursor.loads.items():
             self._loads[patient] = count
         ahead = config.stream.num_bigchunks + LOOK_AHEAD
+        self._finished = _without_slides(config)
+        patients = len(self._loads) - len(self._finished)
         self._recent = deque(cursor.recent, maxlen=max(0, min(ahead, patients - 1)))
         self._resumed: dict[int, tuple[Opening, ...]] = dict(cursor.openings)
         self._resumed_next: dict[int, deque[Opening]] = {}
@@ -74,7 +75,6 @@ class Places:
         self._asked: _Asked | None = None
         self.not_now = False
         """The policy does not choose before something changes."""
-        self._finished: set[int] = set()
         self._messages: dict[int, bytes] = {}
         self._checkpoints: dict[int, bytes] = dict(cursor.checkpoints)
         self._status: dict[int, bytes] = {}
@@ -341,6 +341,13 @@ class Places:
             self._resumed_next.pop(ordinal, None)
         self._give_up(ordinal)
         self.something_changed()
+
+
+def _without_slides(config: CoreConfig) -> set[int]:
+    """Patients all of whose slides were left out; the user's classes need none."""
+    if config.stream.rows == "hooks":
+        return set()
+    return {patient for patient, slides in enumerate(config.slides_of_patient) if not slides}
 
 
 def _numbers(values: Iterable[int]) -> bytes:

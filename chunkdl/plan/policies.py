@@ -48,7 +48,8 @@ class Situation:
             may come twice.
         waiting: patients that are neither open nor finished, ascending; empty only where every
             unfinished patient is open.
-        finished: patients whose loader said that there is nothing more.
+        finished: patients whose loader said that there is nothing more, and those all of whose
+            slides were left out of the stream.
         status: the last status that each patient's collector has set; empty for the built-in
             policies.
     """

@@ -16,12 +16,13 @@ class UniformSchedule:
 
     Args:
         seed: of the stream.
-        slides_of_patient: for each patient the indices of its slides, at least one each.
+        slides_of_patient: for each patient the indices of its slides; a patient without any has
+            no turn.
     """
 
     def __init__(self, seed: int, slides_of_patient: Sequence[Sequence[int]]) -> None:
         self._seed = seed
-        self._slides = [tuple(slides) for slides in slides_of_patient]
+        self._slides = [tuple(slides) for slides in slides_of_patient if slides]
         self._round = lru_cache(maxsize=4)(self._shuffled)
 
     def slide(self, ordinal: int, attempt: int = 0) -> int:

@@ -223,12 +223,15 @@ class PassEnded(Message, frozen=True):
 
 
 class CataloguePage(Message, frozen=True):
-    """Patients and slides from these indices on; as many as fit."""
+    """Patients and slides from these indices on; as many as fit.
+
+    Names and paths are bytes as in a file system, for they may be no UTF-8.
+    """
 
     first_patient: int
-    patients: tuple[tuple[int, str, dict[str, int | float | str | bool | None]], ...]
+    patients: tuple[tuple[int, bytes, dict[str, int | float | str | bool | None]], ...]
     first_slide: int
-    slides: tuple[str, ...]
+    slides: tuple[bytes, ...]
 
 
 class WhoAreYou(Message, frozen=True):

@@ -78,6 +78,13 @@ NEAREST_LIMIT = 0.05
 coarse."""
 
 
+GIVE_MPP = (
+    "give mpp for such slides in the dataset (Record(..., {'mpp': 0.25}) or the column mpp of the "
+    "manifest)"
+)
+"""What to do about a file that does not say its microns per pixel."""
+
+
 def resolve(
     info: SlideInfo, resolution: Resolution, mpp: tuple[float, float] | None = None
 ) -> TargetGrid:
@@ -168,8 +175,7 @@ def _values(info: SlideInfo, resolution: Resolution, base_mpp: float | None) -> 
     if base_mpp is None:
         raise ResolutionError(
             f"mpp={resolution.value:g} was asked for, but the file does not say its microns per "
-            "pixel: give them for this slide as mpp in the dataset, or ask for level= or "
-            "downsample=",
+            f"pixel: {GIVE_MPP}, or ask for level= or downsample=",
             slide=info.path,
         )
     return tuple(base_mpp * level.downsample for level in info.levels)
@@ -207,7 +213,8 @@ def _reduction(info: SlideInfo, resolution: Resolution, value: float) -> float:
     if value > wish:
         raise ResolutionError(
             f"{resolution.unit}={wish:g} is finer than level 0, which is at {value:g}; chunkdl "
-            "does not invent pixels: ask for a coarser resolution, or leave this slide out",
+            "does not invent pixels: ask for a coarser resolution, or leave this slide out "
+            "(on_error='substitute' does)",
             slide=info.path,
         )
     return wish / value

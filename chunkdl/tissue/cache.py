@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.address import parse_address
 from chunkdl.tissue.detectors import TissueDetector
 from chunkdl.tissue.mask import TissueMask
 
@@ -78,7 +79,7 @@ class MaskCache:
         same; of a slide of several files (MIRAX, DICOM) only the given one is looked at.
 
         Args:
-            path: the slide file.
+            path: the slide file; of two images of one file ("slide.tif#image=1") each has a mask.
             detector: its `key` is part of the name of the mask.
             compute: makes the mask; what it raises is passed on and nothing is kept.
             settings: whatever else the mask depends on, such as the reader's name and an mpp that
@@ -176,15 +177,8 @@ class MaskCache:
             return False
 
     def _keep(self, file: Path, data: bytes) -> None:
-        # Never two writers in one file; a rename within a folder replaces the old one at once.
-        unfinished = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                unfinished.write_bytes(data)
-                os.replace(unfinished, file)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            write_whole(file, data)
         except OSError as error:
             self._complain(error)
 
@@ -200,6 +194,22 @@ class MaskCache:
             )
 
 
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file that readers see whole or not at all; makes its folder where it is not.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Never two writers in one file; a rename within a folder replaces the old one at once.
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        unfinished.write_bytes(data)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def default_folder() -> Path:
     """`$XDG_CACHE_HOME/chunkdl/masks`, or `~/.cache/chunkdl/masks` where that is not set.
 
@@ -211,18 +221,20 @@ def default_folder() -> Path:
 
 
 def _key(path: str | os.PathLike[str], detector_key: str, settings: str) -> bytes:
+    address = parse_address(path)
     try:
-        facts = os.stat(path)
+        facts = os.stat(address.path)
     except OSError as error:
         raise SlideError(
             f"the file cannot be used: {error.strerror}", slide=os.fspath(path)
         ) from error
     parts = [
         _VERSION,
-        os.fsencode(os.path.realpath(path)),
+        os.fsencode(os.path.realpath(address.path)),
         f"{facts.st_size} {facts.st_mtime_ns}".encode(),
         detector_key.encode(),
         settings.encode(),
+        b"" if address.image is None else b"image %d" % address.image,
     ]
     # The length before each part keeps different lists of parts different as bytes.
     return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()

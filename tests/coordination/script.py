@@ -125,7 +125,9 @@ class Script:
 
     def failure(self, slide: int) -> Failure:
         """What a loader says about it."""
-        return Failure("SlideError", f"cannot read [slide {slide}]", "trace", slide=str(slide))
+        return Failure(
+            "SlideError", f"cannot read [slide {slide}]", "trace", slide=str(slide).encode()
+        )
 
     def decoded_px(self, ordinal: int, attempt: int) -> float:
         """What a loader says about the window of a BigChunk."""

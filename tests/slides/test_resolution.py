@@ -104,7 +104,7 @@ def test_an_mpp_override_replaces_what_the_file_says() -> None:
 
 def test_a_slide_without_mpp_names_the_slide_and_both_remedies() -> None:
     """A wish in microns on a slide that does not know them is an error that says what to do."""
-    with pytest.raises(ResolutionError, match=r"mpp in the dataset.*downsample=") as caught:
+    with pytest.raises(ResolutionError, match=r"give mpp .* in the dataset.*downsample=") as caught:
         resolve(slide(mpp=None), Resolution("mpp", 0.5, "resample"))
     assert caught.value.slide == "case.svs"
     assert resolve(slide(mpp=None), Resolution("downsample", 2, "error")).mpp is None

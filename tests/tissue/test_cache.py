@@ -100,6 +100,17 @@ def test_another_slide_detector_or_setting_has_its_own_mask(slide: Path, folder:
     assert compute.calls == 7
 
 
+def test_each_image_of_a_file_has_its_own_mask(slide: Path, folder: Path) -> None:
+    """They are different slides that lie in one file; a link to it shares them."""
+    cache, compute = MaskCache(folder), Counting()
+    link = slide.with_name("link.svs")
+    link.symlink_to(slide)
+    for image in ("", "#image=0", "#image=1"):
+        for name in (slide, link):
+            cache.get_or_compute(f"{name}{image}", Otsu(), compute)
+    assert compute.calls == 3
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "longer", "of another slide"])
 def test_a_damaged_file_is_reported_computed_again_and_replaced(
     slide: Path, folder: Path, caplog: pytest.LogCaptureFixture, damage: str

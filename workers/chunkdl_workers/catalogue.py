@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from chunkdl.printing import file_name_bytes
 from chunkdl.protocol.service_messages import CataloguePage
 from chunkdl.service_spec import ServiceSpec
 
@@ -14,18 +15,19 @@ PAGE_ITEMS = 1000
 
 def page(spec: ServiceSpec, first_patient: int, first_slide: int) -> CataloguePage:
     """As many patients and slides from these indices on as fit."""
-    patients: list[tuple[int, str, dict[str, int | float | str | bool | None]]] = []
-    slides: list[str] = []
+    patients: list[tuple[int, bytes, dict[str, int | float | str | bool | None]]] = []
+    slides: list[bytes] = []
     size = 0
     for facts in spec.patients[first_patient : first_patient + PAGE_ITEMS]:
-        entry = facts.id, facts.name, facts.labels
+        entry = facts.id, file_name_bytes(facts.name), facts.labels
         size += len(msgspec.msgpack.encode(entry))
         if size > PAGE_BYTES and patients:
             break
         patients.append(entry)
     for slide in spec.config.slides[first_slide : first_slide + PAGE_ITEMS]:
-        size += len(slide.path.encode(errors="surrogateescape"))
+        path = file_name_bytes(slide.path)
+        size += len(path)
         if size > PAGE_BYTES and (slides or patients):
             break
-        slides.append(slide.path)
+        slides.append(path)
     return CataloguePage(first_patient, tuple(patients), first_slide, tuple(slides))

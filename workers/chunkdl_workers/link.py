@@ -14,6 +14,7 @@ from chunkdl.errors import Failure
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.passing import MAX_MESSAGE, content_of, receive, send
 from chunkdl.memory.recorder import Recorder
+from chunkdl.printing import printable
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import (
     AnyMessage,
@@ -96,6 +97,7 @@ class Link:
 
     def log(self, text: str) -> None:
         """Put lines into the log of the training process."""
+        text = printable(text)
         for start in range(0, max(1, len(text)), NOTE_CHARACTERS):
             self.send(WorkerNote(text[start : start + NOTE_CHARACTERS]))
 

@@ -1,0 +1,202 @@
+"""What the headers of many slides say: read in parallel, and kept on disk beside the masks.
+
+A file is named by everything that its content depends on, holds its own checksum and appears
+whole or not at all. Whatever goes wrong with the folder costs time, never a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+import chunkdl.slides
+from chunkdl.errors import SlideError
+from chunkdl.printing import printable
+from chunkdl.slides.address import parse_address
+from chunkdl.slides.readers.dicom_files import DICOM_SUFFIX
+from chunkdl.slides.readers.registry import open_slide
+from chunkdl.slides.slide import SlideInfo
+from chunkdl.tissue.cache import default_folder, write_whole
+
+HeaderFacts = SlideInfo | SlideError
+"""What a slide says of itself, or why it cannot be opened."""
+
+THREADS = 16
+"""Slides that are looked at together: most of the time goes in waiting for a network folder."""
+_VERSION = b"chunkdl header 1"
+_CHECKSUM_AT = len(_VERSION) + 32
+_BODY_AT = _CHECKSUM_AT + 32
+_MOST_BYTES = 2**20
+
+log = logging.getLogger(__name__)
+
+
+def header_facts(names: Sequence[str], reader: str, folder: Path | None) -> list[HeaderFacts]:
+    """The facts of slides, in the order of their names; opens those that are not known yet.
+
+    Facts count as known while the resolved path, size and time of change (ns) of the file are the
+    same, and of the other files of a DICOM or MIRAX slide, and the code of the readers. That a
+    slide cannot be opened is not kept.
+
+    Args:
+        names: paths of slides, each with "#image=K" behind it where an image is chosen.
+        reader: name of the reader, or "auto".
+        folder: of the tissue mask cache; None: the user's.
+    """
+    kept = _KeptFacts(default_folder() if folder is None else folder, reader)
+    pool = ThreadPoolExecutor(min(THREADS, max(1, len(names))), "chunkdl-headers")
+    try:
+        return list(pool.map(kept.facts, names))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _KeptFacts:
+    """The facts on disk; used by many threads at a time.
+
+    Args:
+        folder: where they lie; made when first needed.
+        reader: name of the reader, or "auto".
+    """
+
+    def __init__(self, folder: Path, reader: str) -> None:
+        self._folder = folder
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._complained = False
+        # One look at a folder serves all the slides in it.
+        self._states_in = functools.cache(_states_in)
+
+    def facts(self, name: str) -> HeaderFacts:
+        """The facts of a slide, from disk if they are there and sound, else from the slide."""
+        try:
+            key = self._key(name)
+        except OSError as error:
+            return SlideError(f"the file cannot be used: {error.strerror}", slide=name)
+        file = self._folder / f"{key.hex()}.header"
+        try:
+            return dataclasses.replace(_decoded(_bytes_of(file), key), path=name)
+        except FileNotFoundError:
+            log.debug("the header of %s is not known yet", name)
+        except OSError as error:
+            self._complain(error)
+        except ValueError as error:
+            log.warning("header facts %s are not usable and are made anew: %s", file, error)
+        try:
+            slide = open_slide(name, self._reader)
+        except SlideError as error:
+            return error
+        info = slide.info
+        slide.close()
+        info = dataclasses.replace(info, path=name)
+        self._keep(file, name, info, key)
+        return info
+
+    def _key(self, name: str) -> bytes:
+        """Names what the facts of a slide depend on.
+
+        Raises:
+            OSError: the file, or one that belongs to it, is not there.
+        """
+        address = parse_address(name)
+        real = os.path.realpath(address.path)
+        parts = [
+            _VERSION,
+            _code_of_readers(),
+            os.fsencode(real),
+            _state(real),
+            b"" if address.image is None else b"image %d" % address.image,
+            self._reader.encode(),
+        ]
+        belonging = _folder_of_parts(real)
+        if belonging is not None:
+            parts += self._states_in(belonging)
+        # The length before each part keeps different lists of parts different as bytes.
+        return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+
+    def _keep(self, file: Path, name: str, info: SlideInfo, key: bytes) -> None:
+        try:
+            # A file that was replaced while it was read is not kept as what it was before.
+            if self._key(name) == key:
+                write_whole(file, _encoded(info, key))
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        """Warn of an unusable folder, once: it concerns every slide alike."""
+        with self._lock:
+            first, self._complained = not self._complained, True
+        if first:
+            log.warning(
+                "header facts cannot be kept in %s (%s); the headers of all slides are read again "
+                "in every run unless another cache folder is given",
+                self._folder,
+                error,
+            )
+
+
+@functools.cache
+def _code_of_readers() -> bytes:
+    """Identifies the code that makes facts: what other code made is made anew."""
+    root = Path(chunkdl.slides.__path__[0])
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.digest()
+
+
+def _folder_of_parts(path: str) -> str | None:
+    """The folder with the other files of a slide of several files, None for one of one file."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() == DICOM_SUFFIX:
+        return os.path.dirname(path)
+    if suffix.lower() == ".mrxs":
+        return stem
+    return path if os.path.isdir(path) else None
+
+
+def _states_in(folder: str) -> tuple[bytes, ...]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    # A dead link beside the slide is no part of it.
+    paths = [path for name in names if os.path.exists(path := os.path.join(folder, name))]
+    return tuple(os.fsencode(path) + b" " + _state(path) for path in paths)
+
+
+def _state(path: str) -> bytes:
+    facts = os.stat(path)
+    return f"{facts.st_size} {facts.st_mtime_ns}".encode()
+
+
+def _encoded(info: SlideInfo, key: bytes) -> bytes:
+    """The content of a file; the path is left out, for links to one file share its facts."""
+    notes = tuple(printable(note) for note in info.notes)
+    body = msgspec.msgpack.encode(dataclasses.replace(info, path="", notes=notes))
+    return _VERSION + key + hashlib.sha256(body).digest() + body
+
+
+def _bytes_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"{size} bytes are too many for the facts of a header")
+        return opened.read()
+
+
+def _decoded(data: bytes, key: bytes) -> SlideInfo:
+    """The facts in a file; ValueError says what is wrong with it."""
+    body = data[_BODY_AT:]
+    if data[:_CHECKSUM_AT] != _VERSION + key:
+        raise ValueError("they are not those of this slide")
+    if hashlib.sha256(body).digest() != data[_CHECKSUM_AT:_BODY_AT]:
+        raise ValueError("they are damaged")
+    return msgspec.msgpack.decode(body, type=SlideInfo)
