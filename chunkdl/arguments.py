@@ -56,6 +56,9 @@ class Arguments:
     schedule: Policy | None = None
     checkpoints: bool = True
     hook_timeout: float | None = None
+    channels: Sequence[int] | None = None
+    window: Sequence[float] | None = None
+    icc: str | None = None
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:

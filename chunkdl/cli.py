@@ -13,6 +13,8 @@ from chunkdl.inspect import Look, inspect_slide
 from chunkdl.patients import Dataset
 from chunkdl.printing import printable
 from chunkdl.service_cli import add_service_commands
+from chunkdl.slides.readers.registry import read_structure
+from chunkdl.slides.structure import text_of
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -128,6 +130,25 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
         help="least share of tissue in a SmallChunk (default: %(default)s)",
     )
     inspect.add_argument(
+        "--channels",
+        type=_channels,
+        metavar="R,G,B",
+        help="samples that become red, green and blue, or one for grey",
+    )
+    inspect.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="of 16-bit samples, the values that become 0 and 255",
+    )
+    inspect.add_argument("--icc", help="srgb: convert colours by the profile in the file")
+    inspect.add_argument(
+        "--structure",
+        action="store_true",
+        help="print what is in the files instead: every picture, its role and why",
+    )
+    inspect.add_argument(
         "--windows", type=_count, default=look.windows, help="how many (default: %(default)s)"
     )
     inspect.add_argument(
@@ -135,6 +156,13 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     inspect.add_argument("--seed", type=int, default=look.seed, help="(default: %(default)s)")
     inspect.set_defaults(run=_inspect)
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of sample numbers such as 0,1,2")
+    return tuple(map(int, parts))
 
 
 def _count(text: str) -> int:
@@ -176,8 +204,11 @@ def _demo(given: argparse.Namespace) -> int:
 
 def _inspect(given: argparse.Namespace) -> int:
     fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "tissue")
-    more = ("tissue_threshold", "windows", "positions", "seed")
-    look = Look(**{name: getattr(given, name) for name in (*fields, *more)})
+    more = ("tissue_threshold", "windows", "positions", "seed", "channels", "icc")
+    if given.structure:
+        return _structures(given.slides)
+    window = None if given.window is None else tuple(given.window)
+    look = Look(window=window, **{name: getattr(given, name) for name in (*fields, *more)})
     dataset = Dataset.from_slides(given.slides)
     status = EXIT_OK
     for patient, picture in zip(dataset, _pictures(dataset, given.out), strict=True):
@@ -191,6 +222,26 @@ def _inspect(given: argparse.Namespace) -> int:
             _complain(problem)
             status = EXIT_ERROR
     return status
+
+
+def _structures(paths: Sequence[Path]) -> int:
+    """Print what is in each file, or in each slide of a folder."""
+    status = EXIT_OK
+    for path in paths:
+        for slide in _files_at(path):
+            try:
+                print(printable(text_of(read_structure(slide))))
+            except SlideError as error:
+                _complain(error)
+                status = EXIT_ERROR
+    return status
+
+
+def _files_at(path: Path) -> list[str]:
+    """The path itself, or the slides in a folder that is none."""
+    if not path.is_dir() or any(path.glob("*.dcm")):
+        return [str(path)]
+    return [patient.slides[0].path for patient in Dataset.from_slides(path)]
 
 
 def _pictures(dataset: Dataset, folder: Path) -> list[Path]:

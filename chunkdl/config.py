@@ -10,6 +10,7 @@ from typing import Any, Literal
 from chunkdl.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
 from chunkdl.plan.policies import Policy
 from chunkdl.slides.resolution import Resolution
+from chunkdl.slides.slide import AS_STORED, PixelRule
 from chunkdl.tissue.detectors import TissueDetector
 
 Order = Literal["strict", "relaxed"]
@@ -57,6 +58,7 @@ class StreamConfig:
         tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
         tissue: detector of tissue, or None for the whole slide.
         reader: name of the slide reader, or "auto".
+        pixels: how samples that are not 8-bit RGB become it, and the colour profile.
         grid: a finite pass over the non-overlapping grid instead of the endless random stream.
         drop_last: leave out the short batch at the end of a grid pass.
         rows: who makes a row.
@@ -83,6 +85,7 @@ class StreamConfig:
     objects: bool = False
     policy: Policy | None = None
     one_load_per_patient: bool = False
+    pixels: PixelRule = AS_STORED
 
     @property
     def most_calls(self) -> int:

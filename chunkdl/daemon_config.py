@@ -84,7 +84,18 @@ class StreamTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     tissue_threshold: Annotated[
         float, said("least share of tissue in a SmallChunk", "share, 0 to 1")
     ] = 0.5
-    reader: Annotated[str, said("of the slides: auto, tiff, or openslide")] = "auto"
+    reader: Annotated[str, said("of the slides: auto, tiff, dicom, or openslide")] = "auto"
+    channels: Annotated[
+        tuple[int, ...] | None,
+        said("samples that become red, green and blue, or one for grey", example=[0, 1, 2]),
+    ] = None
+    window: Annotated[
+        tuple[float, float] | None,
+        said("of 16-bit samples, the values that become 0 and 255", example=[0, 4095]),
+    ] = None
+    icc: Annotated[
+        str | None, said("srgb converts colours by the profile in the file", example="srgb")
+    ] = None
     grid: Annotated[bool, said("one finite pass over the grid, not an endless stream")] = False
     drop_last: Annotated[bool, said("of a grid pass, leave out the short last batch")] = False
     seed: Annotated[int, said("of all that is random", "0 to 2**64 - 1")] = 0

@@ -24,7 +24,7 @@ from chunkdl.printing import printable
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.dicom_files import DICOM_SUFFIX
 from chunkdl.slides.readers.registry import open_slide
-from chunkdl.slides.slide import SlideInfo
+from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
 from chunkdl.tissue.cache import default_folder, write_whole
 
 HeaderFacts = SlideInfo | SlideError
@@ -40,7 +40,9 @@ _MOST_BYTES = 2**20
 log = logging.getLogger(__name__)
 
 
-def header_facts(names: Sequence[str], reader: str, folder: Path | None) -> list[HeaderFacts]:
+def header_facts(
+    names: Sequence[str], reader: str, folder: Path | None, rule: PixelRule = AS_STORED
+) -> list[HeaderFacts]:
     """The facts of slides, in the order of their names; opens those that are not known yet.
 
     Facts count as known while the resolved path, size and time of change (ns) of the file are the
@@ -51,8 +53,9 @@ def header_facts(names: Sequence[str], reader: str, folder: Path | None) -> list
         names: paths of slides, each with "#image=K" behind it where an image is chosen.
         reader: name of the reader, or "auto".
         folder: of the tissue mask cache; None: the user's.
+        rule: how pixels become RGB; without the right one a slide cannot be opened.
     """
-    kept = _KeptFacts(default_folder() if folder is None else folder, reader)
+    kept = _KeptFacts(default_folder() if folder is None else folder, reader, rule)
     pool = ThreadPoolExecutor(min(THREADS, max(1, len(names))), "chunkdl-headers")
     try:
         return list(pool.map(kept.facts, names))
@@ -66,11 +69,13 @@ class _KeptFacts:
     Args:
         folder: where they lie; made when first needed.
         reader: name of the reader, or "auto".
+        rule: how pixels become RGB.
     """
 
-    def __init__(self, folder: Path, reader: str) -> None:
+    def __init__(self, folder: Path, reader: str, rule: PixelRule) -> None:
         self._folder = folder
         self._reader = reader
+        self._rule = rule
         self._lock = threading.Lock()
         self._complained = False
         # One look at a folder serves all the slides in it.
@@ -92,7 +97,7 @@ class _KeptFacts:
         except ValueError as error:
             log.warning("header facts %s are not usable and are made anew: %s", file, error)
         try:
-            slide = open_slide(name, self._reader)
+            slide = open_slide(name, self._reader, self._rule)
         except SlideError as error:
             return error
         info = slide.info
@@ -116,6 +121,7 @@ class _KeptFacts:
             _state(real),
             b"" if address.image is None else b"image %d" % address.image,
             self._reader.encode(),
+            repr(self._rule).encode(),
         ]
         belonging = _folder_of_parts(real)
         if belonging is not None:

@@ -63,6 +63,9 @@ class Look:
     downsample: float | None = None
     tissue: str = "otsu"
     tissue_threshold: float = 0.5
+    channels: tuple[int, ...] | None = None
+    window: tuple[float, float] | None = None
+    icc: str | None = None
     seed: int = 0
     windows: int = 8
     positions: int | None = None
@@ -132,6 +135,9 @@ def _arguments(look: Look) -> Arguments:
         tissue=look.tissue,
         tissue_threshold=look.tissue_threshold,
         reader="auto",
+        channels=look.channels,
+        window=look.window,
+        icc=look.icc,
         grid=False,
         drop_last=False,
         seed=look.seed,

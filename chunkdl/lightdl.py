@@ -84,7 +84,11 @@ class LightDL:
         tfms_in: "collectors", or "consumer": `tfms` runs in the training process.
         tissue: "otsu", "hsv", a detector, or "none" for the whole slide.
         tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
-        reader: "auto", "tiff" or "openslide".
+        reader: "auto", "tiff", "dicom" or "openslide".
+        channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
+            for a grey image of one; needed where the file does not say it.
+        window: (low, high): the values of samples of 16 bits that become 0 and 255.
+        icc: "srgb" converts colours by the profile in the file; None leaves them as stored.
         grid: a finite pass over the non-overlapping grid: each position with tissue exactly once.
         drop_last: of a grid pass, leave out the short batch at the end.
         batches: end the iteration after so many batches; the next iteration goes on behind them.
@@ -141,6 +145,9 @@ class LightDL:
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
         reader: str = "auto",
+        channels: Sequence[int] | None = None,
+        window: Sequence[float] | None = None,
+        icc: str | None = None,
         grid: bool = False,
         drop_last: bool = False,
         batches: int | None = None,
@@ -177,6 +184,9 @@ class LightDL:
             tissue=tissue,
             tissue_threshold=tissue_threshold,
             reader=reader,
+            channels=channels,
+            window=window,
+            icc=icc,
             grid=grid,
             drop_last=drop_last,
             seed=seed,

@@ -27,7 +27,14 @@ from chunkdl.slides.resolution import TargetGrid, resolve
 from chunkdl.slides.slide import Slide
 from chunkdl.slides.watched import WatchedSlide
 from chunkdl.tissue.cache import MaskCache
-from chunkdl.tissue.mask import TissueMask, compute_mask, mask_from, whole_slide_mask
+from chunkdl.tissue.mask import (
+    TissueMask,
+    compute_mask,
+    mask_from,
+    mask_settings,
+    whole_slide_mask,
+    within,
+)
 
 MOST_OPEN = 32
 """Handles that one loader keeps; each holds a file descriptor and a few MB."""
@@ -83,7 +90,9 @@ class PlannedSlide:
         self._on_progress = on_progress
         self._file = parse_address(entry.path).path
         _check_readable(self._file, entry.path)
-        self.slide: Slide = WatchedSlide(open_slide(entry.path, config.reader), on_progress)
+        self.slide: Slide = WatchedSlide(
+            open_slide(entry.path, config.reader, config.pixels), on_progress
+        )
         try:
             self.grid: TargetGrid = resolve(self.slide.info, config.resolution, entry.mpp)
         except BaseException:
@@ -136,13 +145,12 @@ class PlannedSlide:
     @cached_property
     def mask(self) -> TissueMask:
         """The tissue of the slide, in the level-0 frame."""
-        info, image = self.slide.info, parse_address(self.entry.path).image
+        info = self.slide.info
         if self.entry.tissue_mask is not None:
-            return mask_from(self.entry.tissue_mask, info)
+            return within(mask_from(self.entry.tissue_mask, info), self.slide.scanned())
         detector = self._config.tissue
         if detector is None:
-            return whole_slide_mask(info)
-        chosen = "" if image is None else f" image {image}"
+            return within(whole_slide_mask(info), self.slide.scanned())
 
         def compute() -> TissueMask:
             mask = compute_mask(self.slide, detector, self.entry.mpp)
@@ -150,10 +158,10 @@ class PlannedSlide:
             return mask
 
         return self._cache.get_or_compute(
-            self._file,
+            self.entry.path,
             detector,
             compute,
-            settings=f"{info.reader} {self.entry.mpp}{chosen}",
+            settings=mask_settings(info, self.entry.mpp, self._config.pixels),
         )
 
     def _no_tissue(self) -> NoTissueError:
@@ -225,7 +233,7 @@ class OpenSlides:
     def news(self) -> Iterator[tuple[int, str, int]]:
         """What was met and mended in the open slides and not told yet: slide, sentence, count."""
         for index, planned in self._open.items():
-            for what, count in planned.slide.gaps.items():
+            for what, count in planned.slide.gaps.counts.items():
                 if (index, what) not in self._told:
                     self._told.add((index, what))
                     yield index, what, count

@@ -27,6 +27,7 @@ from chunkdl.seeding import MAX_SEED
 from chunkdl.slide_table import grouped, identity, slide_table
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.resolution import Resolution, wished_resolution
+from chunkdl.slides.slide import PixelRule
 from chunkdl.tissue.detectors import TissueDetector, detector_by_name
 from chunkdl.usable_slides import usable_slides
 from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of, user_code
@@ -35,6 +36,9 @@ WORKER_BYTES = 150 * 2**20
 """What a process takes beside the arenas, at most; used only to see whether the machine has it."""
 SHARE_OF_BATCHES = 0.25
 """Of memory_limit, for batches whose rows the user's code makes."""
+READING_VERSION = 2
+"""Of the rules that say which picture of a file is which level, where tissue is looked for, and
+what pixels are made of: a state of a stream that was read by other rules is refused."""
 MOST_ROWS = 4096
 """Of a batch: its tickets have to fit into messages."""
 
@@ -115,6 +119,7 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
         tissue_threshold=threshold,
         tissue=_detector(arguments.tissue),
         reader=arguments.reader,
+        pixels=_pixel_rule(arguments),
         grid=flag("grid", arguments.grid),
         drop_last=flag("drop_last", arguments.drop_last),
         rows=rows,
@@ -125,6 +130,34 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
             or (arguments.tfms is not None and arguments.tfms_in == "consumer")
         ),
     )
+
+
+def _pixel_rule(arguments: Arguments) -> PixelRule:
+    channels, window, icc = arguments.channels, arguments.window, arguments.icc
+    if channels is not None:
+        try:
+            channels = tuple(operator.index(channel) for channel in channels)
+        except TypeError:
+            channels = ()
+        if len(channels) not in (1, 3) or not all(0 <= channel < 1000 for channel in channels):
+            raise ConfigError(
+                f"channels={arguments.channels!r} must be three sample numbers, such as (0, 1, 2) "
+                "for red, green and blue, or one for a grey image, such as (0,)"
+            )
+    if window is not None:
+        try:
+            low, high = (number("window", value) for value in window)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"window={arguments.window!r} must be two numbers (low, high), the values that "
+                "become 0 and 255"
+            ) from error
+        if not low < high:
+            raise ConfigError(f"window={arguments.window!r}: the first number must be the lower")
+        window = (low, high)
+    if icc not in (None, "srgb"):
+        raise ConfigError(f'icc={icc!r} is unknown; give "srgb", or None to leave colours alone')
+    return PixelRule(channels, window, "srgb" if icc == "srgb" else None)
 
 
 def _detector(tissue: str | TissueDetector | None) -> TissueDetector | None:
@@ -271,6 +304,8 @@ def _rows_hash(
             repr(stream.policy),
             stream.one_load_per_patient,
             user,
+            READING_VERSION,
+            [stream.pixels.channels, stream.pixels.window, stream.pixels.icc],
         ],
         [patient.int_uniqueid for patient in dataset],
         [identity(entry) for entry in slides],

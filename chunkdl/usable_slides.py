@@ -66,7 +66,7 @@ def usable_slides(
             is left.
         SlideError: no slide can be opened, or a given tissue mask does not fit its slide.
     """
-    facts = header_facts([entry.path for entry in slides], stream.reader, mask_cache)
+    facts = header_facts([entry.path for entry in slides], stream.reader, mask_cache, stream.pixels)
     _tell_notes(facts)
     found = _Findings()
     kept = [

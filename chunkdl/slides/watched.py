@@ -6,9 +6,9 @@ in the readers needs to know that somebody waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
-from chunkdl.slides.slide import Pixels, Scanned, Slide, SlideInfo
+from chunkdl.slides.slide import Gaps, Pixels, Scanned, Slide, SlideInfo
 
 PIECE_PX = 4 * 2**20
 """Pixels of a level that are read at once, or one tile where it is larger: a fraction of a second
@@ -38,7 +38,7 @@ class WatchedSlide:
         return self._slide.decoded_px
 
     @property
-    def gaps(self) -> Mapping[str, int]:
+    def gaps(self) -> Gaps:
         """What was mended since opening."""
         return self._slide.gaps
 

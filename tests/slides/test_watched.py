@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkdl.slides.slide import Level, Pixels, Scanned, Slide, SlideInfo
+from chunkdl.slides.slide import Gaps, Level, Pixels, Scanned, Slide, SlideInfo
 from chunkdl.slides.watched import PIECE_PX, WatchedSlide, _spans
 
 
@@ -23,6 +22,7 @@ class Counted:
     regions: list[tuple[int, int, int, int]] = field(default_factory=list)
     decoded_px = 7
     icc_profile = b"profile"
+    met: Gaps = field(default_factory=Gaps)
     is_closed = False
 
     @property
@@ -30,8 +30,8 @@ class Counted:
         return SlideInfo("a.tif", "none", (self.level,), None)
 
     @property
-    def gaps(self) -> Mapping[str, int]:
-        return {"it has a gap": 3}
+    def gaps(self) -> Gaps:
+        return self.met
 
     def scanned(self) -> Scanned | None:
         return None
@@ -87,7 +87,7 @@ def test_everything_else_is_the_slide_s_own() -> None:
     watched: Slide = WatchedSlide(slide, lambda: None)
     assert watched.info == slide.info
     assert (watched.decoded_px, watched.icc_profile) == (7, b"profile")
-    assert (watched.gaps, watched.scanned()) == ({"it has a gap": 3}, None)
+    assert (watched.gaps, watched.scanned()) == (slide.gaps, None)
     watched.close()
     assert slide.is_closed
 
