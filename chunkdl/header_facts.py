@@ -52,6 +52,7 @@ def header_facts(names: Sequence[str], reader: str, folder: Path | None) -> list
         reader: name of the reader, or "auto".
         folder: of the tissue mask cache; None: the user's.
     """
+    log.info("looking at the headers of %d slides", len(names))
     kept = _KeptFacts(default_folder() if folder is None else folder, reader)
     pool = ThreadPoolExecutor(min(THREADS, max(1, len(names))), "chunkdl-headers")
     try:
