@@ -55,6 +55,7 @@ def header_facts(
         folder: of the tissue mask cache; None: the user's.
         rule: how pixels become RGB; without the right one a slide cannot be opened.
     """
+    log.info("looking at the headers of %d slides", len(names))
     kept = _KeptFacts(default_folder() if folder is None else folder, reader, rule)
     pool = ThreadPoolExecutor(min(THREADS, max(1, len(names))), "chunkdl-headers")
     try:

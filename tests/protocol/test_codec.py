@@ -35,7 +35,7 @@ FAILURES = st.builds(
     kind=TEXT,
     message=TEXT,
     traceback=TEXT,
-    slide=TEXT,
+    slide=st.binary(max_size=200),
     level=st.none() | WHOLE,
     region=st.none() | st.tuples(WHOLE, WHOLE, WHOLE, WHOLE),
     hook=TEXT,

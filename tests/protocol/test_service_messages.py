@@ -42,9 +42,9 @@ FIELDS: dict[object, st.SearchStrategy[object]] = {
     Position: POSITIONS,
     Position | None: st.none() | POSITIONS,
     tuple[service_messages.Piece, ...]: st.lists(PIECES, max_size=5).map(tuple),
-    tuple[str, ...]: st.lists(TEXT, max_size=5).map(tuple),
-    tuple[tuple[int, str, dict[str, int | float | str | bool | None]], ...]: st.lists(
-        st.tuples(WHOLE, TEXT, LABELS), max_size=3
+    tuple[bytes, ...]: st.lists(st.binary(max_size=200), max_size=5).map(tuple),
+    tuple[tuple[int, bytes, dict[str, int | float | str | bool | None]], ...]: st.lists(
+        st.tuples(WHOLE, st.binary(max_size=200), LABELS), max_size=3
     ).map(tuple),
 }
 
