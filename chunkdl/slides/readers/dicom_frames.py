@@ -29,7 +29,7 @@ BLOCK = 2**16
 SMALL_ITEM = 2**11
 """Items that are larger on average are not worth reading to find the next one."""
 MOST_FRAGMENTS = 2**16
-"""Items beyond one for each frame, after which the walk ends."""
+"""Items beyond one for each frame, after which a walk ends."""
 KEPT_FROM_FRAMES = 256
 """Fewer frames are found sooner than a file of the cache."""
 MOST_GROUP_BYTES = 2**29
@@ -282,7 +282,7 @@ def _points_at_items(descriptor: int, offsets: Numbers, end: int) -> bool:
 def _counts(descriptor: int, offsets: Numbers, instance: Instance) -> Numbers:
     """Bytes of each frame of a table that has only the first."""
     at = int(offsets[-1])
-    while at + 8 <= instance.file_bytes:
+    for _ in range(MOST_FRAGMENTS):
         tag, size = _item_header(descriptor, at)
         if tag != ITEM:
             break

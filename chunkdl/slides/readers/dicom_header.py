@@ -189,7 +189,11 @@ def series_of(path: str) -> str | None:
         if syntax == DEFLATED:
             raise NotTaken("it is deflated as a whole")
         with _errors_of_pydicom():
-            return _text(_parsed(file, lambda tag: tag > SERIES, (SERIES,)), "SeriesInstanceUID")
+            data = _parsed(file, lambda tag: tag > SERIES, (SERIES,))
+            series = _text(data, "SeriesInstanceUID")
+        if not series:
+            raise ValueError("it does not say which series it belongs to: it is damaged")
+        return series
 
 
 def read_instance(path: str) -> Instance:

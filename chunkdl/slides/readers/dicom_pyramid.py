@@ -175,10 +175,10 @@ def pyramids_of(pictures: Sequence[Picture]) -> tuple[list[Pyramid], list[Pictur
     while groups:
         pyramid, left = _pyramid(groups.pop(0))
         pyramids.append(pyramid)
-        if _has_original(left):
-            groups.append([replace(picture, role="level") for picture in left])
+        if _has_original([picture for picture, _ in left]):
+            groups.append([picture for picture, _ in left])
         else:
-            aside += left
+            aside += [replace(picture, role="unknown", why=why) for picture, why in left]
     pyramids.sort(key=lambda pyramid: min(level.head.file for level in pyramid.levels))
     return pyramids, aside
 
@@ -194,11 +194,12 @@ def _groups(levels: list[Picture]) -> list[list[Picture]]:
         lambda head: head.frame_of_reference,
         lambda head: head.optical_path_ids,
     ]
-    # Some writers give every file a frame of reference of its own: then it says nothing.
+    # Some writers give every file a frame of reference of its own, others state a UID in some of
+    # the files only: neither says what belongs together.
     telling = [
         aspect
         for aspect in aspects
-        if len({aspect(level.head) for level in levels}) < max(2, len(levels))
+        if 1 < len({aspect(level.head) for level in levels} - {"", ()}) < len(levels)
     ]
     found: dict[Hashable, list[Picture]] = {}
     for level in levels:
@@ -206,11 +207,12 @@ def _groups(levels: list[Picture]) -> list[list[Picture]]:
     return list(found.values())
 
 
-def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[Picture]]:
-    """The pyramid on the largest picture of a group, and what does not fit to it."""
+def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[tuple[Picture, str]]]:
+    """The pyramid on the largest picture of a group, and what does not fit to it, and why."""
     ordered = sorted(group, key=lambda level: (-level.width, -level.height, not level.is_original))
     base = ordered[0]
-    levels, left, notes = [base], [], []
+    levels, notes = [base], []
+    left: list[tuple[Picture, str]] = []
     if not base.is_original:
         notes.append(
             f"Level 0 ({base.name}) is resampled from a finer picture that is not in the folder; "
@@ -225,7 +227,7 @@ def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[Picture]]:
         elif not why and sizes.count(size) > 1:
             why = f"another picture has its size too, and nothing says which belongs to {base.name}"
         if why:
-            left.append(replace(level, role="unknown", why=why))
+            left.append((level, why))
         else:
             levels.append(fitted)
             notes += [note] if note else []
