@@ -539,6 +539,16 @@ def test_a_level_that_is_padded_to_whole_frames_is_cut(tmp_path: Path, picture: 
         assert any("padding" in note for note in slide.info.notes)
 
 
+def test_a_pixel_spacing_of_few_digits_cuts_no_level(tmp_path: Path) -> None:
+    """A level that ends with its last frame, and whose spacing is written a little too large."""
+    picture = np.zeros((3072, 4096, 3), np.uint8)
+    write_dicom(tmp_path / "a.dcm", picture, Made(coding="rle", frame=(256, 256)))
+    made = Made(coding="rle", frame=(256, 256), image_type=RESAMPLED, mm=0.001004)
+    write_dicom(tmp_path / "b.dcm", reduced(picture, 2), made)
+    (image,) = structure_of(tmp_path).images
+    assert [(level.width, level.downsample) for level in image.levels] == [(4096, 1), (2048, 2)]
+
+
 def test_a_slide_whose_original_is_not_there_says_so(tmp_path: Path, picture: Pixels) -> None:
     """A coarse picture alone is not silently taken for the scan."""
     made = Made(image_type=RESAMPLED)

@@ -240,26 +240,34 @@ def _without_padding(level: Picture, base: Picture) -> tuple[Picture, str]:
     Some writers state sizes that are padded to whole frames; the downsample would be wrong.
     """
     spacing, finest = level.head.spacing, base.head.spacing
+    stated, whole = (level.width, level.height), (base.width, base.height)
+    if spacing is None or finest is None or _reduced_alike(stated, whole):
+        return level, ""
+    factors = [_snapped(coarse / fine) for coarse, fine in zip(spacing, finest, strict=True)]
+    true = [math.ceil(round(size / factor, 3)) for size, factor in zip(whole, factors, strict=True)]
     frame = level.head.frame_width, level.head.frame_height
-    if spacing is None or finest is None:
-        return level, ""
-    true = tuple(
-        math.ceil(round(size * fine / coarse, 3))
-        for size, fine, coarse in zip((base.width, base.height), finest, spacing, strict=True)
-    )
-    stated = level.width, level.height
-    padded = [
-        size % side == 0 and 1 < size - shown < side
-        for size, shown, side in zip(stated, true, frame, strict=True)
-    ]
-    exact = [abs(size - shown) <= 1 for size, shown in zip(stated, true, strict=True)]
-    if min(true) <= 0 or not any(padded) or not all(map(max, padded, exact)):
-        return level, ""
+    for size, shown, side in zip(stated, true, frame, strict=True):
+        is_padded = size % side == 0 and 0 < size - shown < side
+        if shown <= 0 or not (is_padded or abs(size - shown) <= 1):
+            return level, ""
     note = (
         f"The size of {level.name} is stated as {stated[0]}x{stated[1]}; by its pixel spacing "
         f"{true[0]}x{true[1]} of it show the slide, the rest is padding."
     )
     return replace(level, width=true[0], height=true[1]), note
+
+
+def _reduced_alike(size: tuple[int, int], base: tuple[int, int]) -> bool:
+    """Whether one factor explains both sides of a reduced size, each rounded to a pixel."""
+    least = max(whole / (side + 1) for side, whole in zip(size, base, strict=True))
+    most = min(whole / max(side - 1, 0.5) for side, whole in zip(size, base, strict=True))
+    return least <= most
+
+
+def _snapped(factor: float) -> float:
+    """The whole number that a factor means, because spacings are written with few digits."""
+    near = round(factor)
+    return near if abs(factor - near) < 0.002 * factor else factor
 
 
 def _misfit(level: Picture, base: Picture) -> str:

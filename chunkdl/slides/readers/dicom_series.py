@@ -66,10 +66,10 @@ def _read_folder(
     unreadable = []
     for file, _, _ in files:
         path = os.path.join(folder, file)
-        # A file that was cut off at once has not even the mark of the format.
-        if not is_dicom(path) and not file.lower().endswith(".dcm"):
-            continue
         try:
+            # A file that was cut off at once has not even the mark of the format.
+            if not is_dicom(path) and not file.lower().endswith(".dcm"):
+                continue
             series = series_of(path)
         except (NotTaken, ValueError, OSError) as error:
             unreadable.append(f"The file {file} cannot be read and is left aside: {error}.")
