@@ -240,6 +240,20 @@ def test_a_part_of_a_concatenation_that_begins_elsewhere_is_named(
         open_dicom(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "stated", [{"PhotometricInterpretation": "RGB"}, {"Rows": 300}, {"TotalPixelMatrixRows": 400}]
+)
+def test_parts_of_a_concatenation_that_differ_are_refused(
+    stated: dict[str, Any], tmp_path: Path, picture: Pixels
+) -> None:
+    """One decoder and one grid serve the level."""
+    made = Made(coding="jpeg")
+    write_dicom(tmp_path / "1.dcm", picture, replace(made, part=(1, 2, 0, 5)))
+    write_dicom(tmp_path / "2.dcm", picture, replace(made, part=(2, 2, 5, 12), stated=stated))
+    with pytest.raises(SlideError, match="parts of a concatenation differ"):
+        open_dicom(tmp_path)
+
+
 def test_the_last_parts_of_a_concatenation_are_missed_without_a_stated_total(
     tmp_path: Path, picture: Pixels
 ) -> None:

@@ -128,7 +128,7 @@ def _read_tail(descriptor: int, instance: Instance) -> _Tail:
     wanted = instance.organization != "TILED_FULL"
     depth = 0
     for tag, vr, size in scan:
-        if tag == PIXEL_DATA and depth == 0:
+        if tag == PIXEL_DATA and depth == 0 and not scan.inside:
             return _Tail(
                 columns=np.asarray(places[COLUMN_POSITION], np.int64) - 1,
                 rows=np.asarray(places[ROW_POSITION], np.int64) - 1,

@@ -144,14 +144,21 @@ def _broken(parts: tuple[Instance, ...]) -> str:
                 f"concatenation, there are {expected}"
             )
         expected += part.frames
-    if len({(part.width, part.height, part.syntax, part.photometric) for part in parts}) > 1:
-        return "the parts of a concatenation differ in size or coding"
+    if len({_stored_as(part) for part in parts}) > 1:
+        return "the parts of a concatenation differ in size, frames or coding"
     if parts[0].organization == "TILED_FULL" and expected < parts[0].tiles:
         return (
             f"the parts of a concatenation have {expected} of {parts[0].tiles} frames: the last "
             "parts are missing"
         )
     return ""
+
+
+def _stored_as(part: Instance) -> tuple[Hashable, ...]:
+    """What all parts of a concatenation have in common."""
+    frame = part.frame_width, part.frame_height, part.organization
+    pixels = part.samples, part.bits_allocated, part.bits_stored, part.photometric, part.planar
+    return (part.width, part.height, *frame, part.syntax, *pixels)
 
 
 # ---- Pyramids
