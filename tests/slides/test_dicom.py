@@ -18,6 +18,7 @@ from pydicom.sequence import Sequence as Items
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import SlideAddress
 from chunkdl.slides.readers import dicom_frames
+from chunkdl.slides.readers.codecs import ycbcr_to_rgb
 from chunkdl.slides.readers.dicom import open_dicom, structure_of
 from chunkdl.slides.readers.dicom_series import series_in
 from chunkdl.slides.slide import Pixels, Slide
@@ -135,6 +136,26 @@ def test_a_jpeg_frame_without_marks_has_the_colour_of_the_header(
     assert difference.mean() < 3
 
 
+@pytest.mark.parametrize(("coding", "stated"), [("jpeg 2000", "RGB"), ("jpeg 2000 rgb", "RGB")])
+def test_the_transform_of_a_jpeg_2000_frame_is_undone(
+    coding: str, stated: str, tmp_path: Path, picture: Pixels
+) -> None:
+    """Whether the header names it or not."""
+    made = Made(coding=coding, stated={"PhotometricInterpretation": stated})
+    np.testing.assert_array_equal(
+        pixels_of(write_dicom(tmp_path / "a.dcm", picture, made)), picture
+    )
+
+
+def test_ycbcr_in_a_jpeg_2000_frame_without_a_transform_becomes_rgb(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """As files have it that were made from Aperio's."""
+    made = Made(coding="jpeg 2000 rgb", stated={"PhotometricInterpretation": "YBR_FULL"})
+    path = write_dicom(tmp_path / "a.dcm", picture, made)
+    np.testing.assert_array_equal(pixels_of(path), ycbcr_to_rgb(picture))
+
+
 def test_planes_of_an_uncompressed_frame_are_put_together(tmp_path: Path, picture: Pixels) -> None:
     """PlanarConfiguration 1: red, green and blue of a frame follow each other."""
     planar = np.ascontiguousarray(picture.reshape(-1, 3).T).reshape(picture.shape)
@@ -208,6 +229,40 @@ def test_parts_of_a_concatenation_are_one_level(
         write_dicom(tmp_path / f"{name}.dcm", picture, replace(made, part=part))
     for path in (tmp_path, tmp_path / "m.dcm"):
         np.testing.assert_array_equal(pixels_of(path), picture)
+
+
+def test_a_part_of_a_concatenation_that_begins_elsewhere_is_named(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """Its frames would lie in the wrong places."""
+    write_dicom(tmp_path / "1.dcm", picture, Made(part=(1, 2, 0, 5)))
+    write_dicom(tmp_path / "2.dcm", picture, Made(part=(2, 2, 6, 12)))
+    with pytest.raises(SlideError, match=r"2.dcm says that 6 frames are before it.*there are 5"):
+        open_dicom(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "stated", [{"PhotometricInterpretation": "RGB"}, {"Rows": 300}, {"TotalPixelMatrixRows": 400}]
+)
+def test_parts_of_a_concatenation_that_differ_are_refused(
+    stated: dict[str, Any], tmp_path: Path, picture: Pixels
+) -> None:
+    """One decoder and one grid serve the level."""
+    made = Made(coding="jpeg")
+    write_dicom(tmp_path / "1.dcm", picture, replace(made, part=(1, 2, 0, 5)))
+    write_dicom(tmp_path / "2.dcm", picture, replace(made, part=(2, 2, 5, 12), stated=stated))
+    with pytest.raises(SlideError, match="parts of a concatenation differ"):
+        open_dicom(tmp_path)
+
+
+def test_the_last_parts_of_a_concatenation_are_missed_without_a_stated_total(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """The frames do not cover the picture."""
+    stated = {"InConcatenationTotalNumber": None}
+    write_dicom(tmp_path / "1.dcm", picture, Made(part=(1, 2, 0, 5), stated=stated))
+    with pytest.raises(SlideError, match="5 of 12 frames"):
+        open_dicom(tmp_path)
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
@@ -405,6 +460,49 @@ def test_two_original_pictures_are_two_slides(
     assert levels == ([1, 1] if element == "nothing" else [2, 2])
 
 
+def test_uids_that_say_nothing_keep_no_level_away(tmp_path: Path, picture: Pixels) -> None:
+    """A frame of reference for each file, a PyramidUID in some files only: both occur."""
+    write_dicom(tmp_path / "0.dcm", picture, Made(stated={"FrameOfReferenceUID": SERIES + ".90"}))
+    for factor in (2, 4, 8):
+        stated = {"FrameOfReferenceUID": f"{SERIES}.9{factor}", "PyramidUID": SERIES + ".5"}
+        made = Made(image_type=RESAMPLED, mm=0.0005 * factor, stated=stated)
+        write_dicom(tmp_path / f"{factor}.dcm", reduced(picture, factor), made)
+    (image,) = structure_of(tmp_path).images
+    assert [level.width for level in image.levels] == [900, 450, 225, 113]
+
+
+def test_a_coarse_picture_in_another_frame_of_reference_is_no_level(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """Where the others of the series share one."""
+    folder = write_slide(
+        tmp_path / "slide", picture, Made(stated={"FrameOfReferenceUID": SERIES + ".8"})
+    )
+    elsewhere = {"FrameOfReferenceUID": SERIES + ".9"}
+    made = Made(image_type=RESAMPLED, mm=0.001, stated=elsewhere)
+    write_dicom(folder / "c.dcm", reduced(picture, 2), made)
+    (image,) = structure_of(folder).images
+    assert [level.width for level in image.levels] == [900, 225]
+
+
+def test_a_file_that_is_a_tiff_as_well_is_read_as_dicom(tmp_path: Path, picture: Pixels) -> None:
+    """Public archives write the head of a TIFF into the preamble; it knows one level only."""
+    folder = write_slide(tmp_path / "slide", picture)
+    for file in folder.iterdir():
+        file.write_bytes(b"II*\0\x08\0\0\0" + file.read_bytes()[8:])
+    with closing(open_dicom(folder)) as slide:
+        assert len(slide.info.levels) == 2
+        np.testing.assert_array_equal(whole(slide), picture)
+
+
+def test_files_that_change_their_series_are_noticed(tmp_path: Path, picture: Pixels) -> None:
+    """What is remembered of a folder ends when a file in it changes."""
+    write_slide(tmp_path / "slide", picture)
+    assert len(structure_of(tmp_path / "slide").images) == 1
+    write_dicom(tmp_path / "slide" / "b.dcm", picture, Made(series=SERIES + ".22"))
+    assert len(structure_of(tmp_path / "slide").images) == 2
+
+
 def test_a_copy_of_a_file_is_no_second_level(tmp_path: Path, picture: Pixels) -> None:
     """The same SOPInstanceUID twice in a folder."""
     folder = write_slide(tmp_path / "slide", picture)
@@ -454,6 +552,16 @@ def test_a_level_that_is_padded_to_whole_frames_is_cut(tmp_path: Path, picture: 
         assert [round(level.downsample, 6) for level in slide.info.levels] == [1, 4]
         np.testing.assert_array_equal(whole(slide, 1), reduced(picture, 4))
         assert any("padding" in note for note in slide.info.notes)
+
+
+def test_a_pixel_spacing_of_few_digits_cuts_no_level(tmp_path: Path) -> None:
+    """A level that ends with its last frame, and whose spacing is written a little too large."""
+    picture = np.zeros((3072, 4096, 3), np.uint8)
+    write_dicom(tmp_path / "a.dcm", picture, Made(coding="rle", frame=(256, 256)))
+    made = Made(coding="rle", frame=(256, 256), image_type=RESAMPLED, mm=0.001004)
+    write_dicom(tmp_path / "b.dcm", reduced(picture, 2), made)
+    (image,) = structure_of(tmp_path).images
+    assert [(level.width, level.downsample) for level in image.levels] == [(4096, 1), (2048, 2)]
 
 
 def test_a_slide_whose_original_is_not_there_says_so(tmp_path: Path, picture: Pixels) -> None:

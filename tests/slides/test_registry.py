@@ -55,7 +55,7 @@ def test_every_reader_is_a_slide_and_says_its_name(name: str, tissue_slide: Path
 
 def test_an_unknown_reader_names_the_known_ones(tissue_slide: Path) -> None:
     """It is a mistake in the configuration."""
-    with pytest.raises(ConfigError, match="'auto' or one of tiff, dicom, openslide"):
+    with pytest.raises(ConfigError, match="'auto' or one of dicom, tiff, openslide"):
         open_slide(tissue_slide, "bioformats")
 
 

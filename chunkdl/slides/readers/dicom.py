@@ -154,7 +154,7 @@ def _series(path: str) -> list[tuple[str, ...]]:
             if own in map(os.path.basename, files):
                 return [files]
     except OSError as error:
-        raise SlideError(f"cannot read the folder: {error}", slide=path) from error
+        raise SlideError(f"it cannot be read: {error}", slide=path) from error
     # It belongs to no series; its own header says why.
     return [(path,)]
 

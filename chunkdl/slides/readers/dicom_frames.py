@@ -30,7 +30,7 @@ BLOCK = 2**16
 SMALL_ITEM = 2**11
 """Items that are larger on average are not worth reading to find the next one."""
 MOST_FRAGMENTS = 2**16
-"""Items beyond one for each frame, after which the walk ends."""
+"""Items beyond one for each frame, after which a walk ends."""
 KEPT_FROM_FRAMES = 256
 """Fewer frames are found sooner than a file of the cache."""
 MOST_GROUP_BYTES = 2**29
@@ -129,7 +129,7 @@ def _read_tail(descriptor: int, instance: Instance) -> _Tail:
     wanted = instance.organization != "TILED_FULL"
     depth = 0
     for tag, vr, size in scan:
-        if tag == PIXEL_DATA and depth == 0:
+        if tag == PIXEL_DATA and depth == 0 and not scan.inside:
             return _Tail(
                 columns=np.asarray(places[COLUMN_POSITION], np.int64) - 1,
                 rows=np.asarray(places[ROW_POSITION], np.int64) - 1,
@@ -283,7 +283,7 @@ def _points_at_items(descriptor: int, offsets: Numbers, end: int) -> bool:
 def _counts(descriptor: int, offsets: Numbers, instance: Instance) -> Numbers:
     """Bytes of each frame of a table that has only the first."""
     at = int(offsets[-1])
-    while at + 8 <= instance.file_bytes:
+    for _ in range(MOST_FRAGMENTS):
         tag, size = _item_header(descriptor, at)
         if tag != ITEM:
             break

@@ -164,12 +164,13 @@ class _Header(io.BufferedReader):
 
 
 def is_dicom(path: str) -> bool:
-    """Whether the file begins as a DICOM file; False as well where it cannot be read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return os.pread(file.fileno(), 4, MAGIC_AT) == b"DICM"
-    except OSError:
-        return False
+    """Whether the file begins as a DICOM file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", buffering=0) as file:
+        return os.pread(file.fileno(), 4, MAGIC_AT) == b"DICM"
 
 
 def series_of(path: str) -> str | None:
@@ -186,7 +187,11 @@ def series_of(path: str) -> str | None:
         if syntax == DEFLATED:
             raise NotTaken("it is deflated as a whole")
         with _errors_of_pydicom():
-            return _text(_parsed(file, lambda tag: tag > SERIES, (SERIES,)), "SeriesInstanceUID")
+            data = _parsed(file, lambda tag: tag > SERIES, (SERIES,))
+            series = _text(data, "SeriesInstanceUID")
+        if not series:
+            raise ValueError("it does not say which series it belongs to: it is damaged")
+        return series
 
 
 def read_instance(path: str) -> Instance:
@@ -296,7 +301,7 @@ def _instance(path: str, syntax: str, file: _Header, data: Any) -> Instance:
         pyramid=_text(data, "PyramidUID"),
         orientation=_numbers(data, "ImageOrientationSlide", 6) or (),
         origin=(origin[0][0], origin[1][0]) if origin[0] and origin[1] else None,
-        optical_path_ids=tuple(_text(path_, "OpticalPathIdentifier") for path_ in paths),
+        optical_path_ids=tuple(_text(item, "OpticalPathIdentifier") for item in paths),
         optical_paths=max(1, len(paths), _whole(data, "NumberOfOpticalPaths", 1) or 1),
         focal_planes=max(1, _whole(data, "TotalPixelMatrixFocalPlanes", 1) or 1),
         magnification=power[0] if power and power[0] > 0 else None,

@@ -144,14 +144,21 @@ def _broken(parts: tuple[Instance, ...]) -> str:
                 f"concatenation, there are {expected}"
             )
         expected += part.frames
-    if len({(part.width, part.height, part.syntax, part.photometric) for part in parts}) > 1:
-        return "the parts of a concatenation differ in size or coding"
+    if len({_stored_as(part) for part in parts}) > 1:
+        return "the parts of a concatenation differ in size, frames or coding"
     if parts[0].organization == "TILED_FULL" and expected < parts[0].tiles:
         return (
             f"the parts of a concatenation have {expected} of {parts[0].tiles} frames: the last "
             "parts are missing"
         )
     return ""
+
+
+def _stored_as(part: Instance) -> tuple[Hashable, ...]:
+    """What all parts of a concatenation have in common."""
+    frame = part.frame_width, part.frame_height, part.organization
+    pixels = part.samples, part.bits_allocated, part.bits_stored, part.photometric, part.planar
+    return (part.width, part.height, *frame, part.syntax, *pixels)
 
 
 # ---- Pyramids
@@ -175,10 +182,10 @@ def pyramids_of(pictures: Sequence[Picture]) -> tuple[list[Pyramid], list[Pictur
     while groups:
         pyramid, left = _pyramid(groups.pop(0))
         pyramids.append(pyramid)
-        if _has_original(left):
-            groups.append([replace(picture, role="level") for picture in left])
+        if _has_original([picture for picture, _ in left]):
+            groups.append([picture for picture, _ in left])
         else:
-            aside += left
+            aside += [replace(picture, role="unknown", why=why) for picture, why in left]
     pyramids.sort(key=lambda pyramid: min(level.head.file for level in pyramid.levels))
     return pyramids, aside
 
@@ -194,11 +201,12 @@ def _groups(levels: list[Picture]) -> list[list[Picture]]:
         lambda head: head.frame_of_reference,
         lambda head: head.optical_path_ids,
     ]
-    # Some writers give every file a frame of reference of its own: then it says nothing.
+    # Some writers give every file a frame of reference of its own, others state a UID in some of
+    # the files only: neither says what belongs together.
     telling = [
         aspect
         for aspect in aspects
-        if len({aspect(level.head) for level in levels}) < max(2, len(levels))
+        if 1 < len({aspect(level.head) for level in levels} - {"", ()}) < len(levels)
     ]
     found: dict[Hashable, list[Picture]] = {}
     for level in levels:
@@ -206,11 +214,12 @@ def _groups(levels: list[Picture]) -> list[list[Picture]]:
     return list(found.values())
 
 
-def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[Picture]]:
-    """The pyramid on the largest picture of a group, and what does not fit to it."""
+def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[tuple[Picture, str]]]:
+    """The pyramid on the largest picture of a group, and what does not fit to it, and why."""
     ordered = sorted(group, key=lambda level: (-level.width, -level.height, not level.is_original))
     base = ordered[0]
-    levels, left, notes = [base], [], []
+    levels, notes = [base], []
+    left: list[tuple[Picture, str]] = []
     if not base.is_original:
         notes.append(
             f"Level 0 ({base.name}) is resampled from a finer picture that is not in the folder; "
@@ -225,7 +234,7 @@ def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[Picture]]:
         elif not why and sizes.count(size) > 1:
             why = f"another picture has its size too, and nothing says which belongs to {base.name}"
         if why:
-            left.append(replace(level, role="unknown", why=why))
+            left.append((level, why))
         else:
             levels.append(fitted)
             notes += [note] if note else []
@@ -238,26 +247,34 @@ def _without_padding(level: Picture, base: Picture) -> tuple[Picture, str]:
     Some writers state sizes that are padded to whole frames; the downsample would be wrong.
     """
     spacing, finest = level.head.spacing, base.head.spacing
+    stated, whole = (level.width, level.height), (base.width, base.height)
+    if spacing is None or finest is None or _reduced_alike(stated, whole):
+        return level, ""
+    factors = [_snapped(coarse / fine) for coarse, fine in zip(spacing, finest, strict=True)]
+    true = [math.ceil(round(size / factor, 3)) for size, factor in zip(whole, factors, strict=True)]
     frame = level.head.frame_width, level.head.frame_height
-    if spacing is None or finest is None:
-        return level, ""
-    true = tuple(
-        math.ceil(round(size * fine / coarse, 3))
-        for size, fine, coarse in zip((base.width, base.height), finest, spacing, strict=True)
-    )
-    stated = level.width, level.height
-    padded = [
-        size % side == 0 and 1 < size - shown < side
-        for size, shown, side in zip(stated, true, frame, strict=True)
-    ]
-    exact = [abs(size - shown) <= 1 for size, shown in zip(stated, true, strict=True)]
-    if min(true) <= 0 or not any(padded) or not all(map(max, padded, exact)):
-        return level, ""
+    for size, shown, side in zip(stated, true, frame, strict=True):
+        is_padded = size % side == 0 and 0 < size - shown < side
+        if shown <= 0 or not (is_padded or abs(size - shown) <= 1):
+            return level, ""
     note = (
         f"The size of {level.name} is stated as {stated[0]}x{stated[1]}; by its pixel spacing "
         f"{true[0]}x{true[1]} of it show the slide, the rest is padding."
     )
     return replace(level, width=true[0], height=true[1]), note
+
+
+def _reduced_alike(size: tuple[int, int], base: tuple[int, int]) -> bool:
+    """Whether one factor explains both sides of a reduced size, each rounded to a pixel."""
+    least = max(whole / (side + 1) for side, whole in zip(size, base, strict=True))
+    most = min(whole / max(side - 1, 0.5) for side, whole in zip(size, base, strict=True))
+    return least <= most
+
+
+def _snapped(factor: float) -> float:
+    """The whole number that a factor means, because spacings are written with few digits."""
+    near = round(factor)
+    return near if abs(factor - near) < 0.002 * factor else factor
 
 
 def _misfit(level: Picture, base: Picture) -> str:

@@ -25,7 +25,7 @@ def series_in(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
         OSError: the folder cannot be read.
     """
     name = os.fspath(folder)
-    return dict(_read_folder(name, os.stat(name).st_mtime_ns)[0])
+    return dict(_read_folder(name, _files(name))[0])
 
 
 def unreadable_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -41,26 +41,36 @@ def unreadable_in(folder: str | os.PathLike[str]) -> tuple[str, ...]:
         OSError: the folder cannot be read.
     """
     name = os.fspath(folder)
-    return _read_folder(name, os.stat(name).st_mtime_ns)[1]
+    return _read_folder(name, _files(name))[1]
+
+
+Files = tuple[tuple[str, int, int], ...]
+"""Name, size and time of change (ns) of each file, sorted."""
+
+
+def _files(folder: str) -> Files:
+    with os.scandir(folder) as entries:
+        facts = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
+    return tuple(sorted((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts))
 
 
 @lru_cache(maxsize=16)
 def _read_folder(
-    folder: str, _changed_ns: int
+    folder: str, files: Files
 ) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], tuple[str, ...]]:
     """The series of a folder, and a sentence for each file that cannot be read.
 
     Every slide of a folder with the files of a thousand slides asks for all of its headers, so
-    they are kept while no file comes or goes.
+    they are kept while no file changes.
     """
     found: dict[str, list[str]] = {}
     unreadable = []
-    for file in sorted(os.listdir(folder)):
+    for file, _, _ in files:
         path = os.path.join(folder, file)
-        # A file that was cut off at once has not even the mark of the format.
-        if not os.path.isfile(path) or not (is_dicom(path) or file.lower().endswith(".dcm")):
-            continue
         try:
+            # A file that was cut off at once has not even the mark of the format.
+            if not is_dicom(path) and not file.lower().endswith(".dcm"):
+                continue
             series = series_of(path)
         except (NotTaken, ValueError, OSError) as error:
             unreadable.append(f"The file {file} cannot be read and is left aside: {error}.")

@@ -20,6 +20,7 @@ import openslide.lowlevel as library
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
+from chunkdl.slides.readers.dicom_header import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken, Refused
 from chunkdl.slides.readers.tiff import describe_tiff
 from chunkdl.slides.readers.tiff_header import is_tiff
@@ -232,7 +233,7 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
     if os.path.isdir(address.path):
         return None
     with open(address.path, "rb") as file:
-        if not is_tiff(file.read(8)):
+        if not is_tiff(file.read(8)) or is_dicom(address.path):
             return None
     try:
         described = describe_tiff(address.path)

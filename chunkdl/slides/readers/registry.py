@@ -23,14 +23,15 @@ _log = logging.getLogger(__name__)
 HEAD_BYTES = 512
 
 READERS: Mapping[str, Callable[[str, PixelRule], Slide]] = {
-    "tiff": tiff_slide,
+    # Files of the Imaging Data Commons are DICOM and TIFF in one, and as a TIFF have one level.
     "dicom": dicom_slide,
+    "tiff": tiff_slide,
     "openslide": OpenSlideSlide,
 }
 """Readers by name, in the order in which "auto" asks them."""
 _STRUCTURES: Mapping[str, Callable[[str], Structure]] = {
-    "tiff": tiff_structure,
     "dicom": dicom_structure,
+    "tiff": tiff_structure,
     "openslide": openslide_structure,
 }
 
@@ -43,7 +44,7 @@ def open_slide(
     Args:
         path: the slide file; for DICOM one file of the series, or the folder of its files. With
             "#image=K" where a file has several slides.
-        reader: "tiff" and "dicom" (fast, these formats), "openslide" (everything OpenSlide knows),
+        reader: "dicom" and "tiff" (fast, these formats), "openslide" (everything OpenSlide knows),
             or "auto": the first of these that takes the file.
         rule: how pixels that are not 8-bit RGB become it, and the colour profile.
 
