@@ -162,7 +162,7 @@ def test_a_setting_that_fits_no_slide_ends_at_once(
     [
         "CMU-1-Small-Region.svs",
         "CMU-1-Small-Region-dicom",
-        "hamamatsu-test3-dapi-387.ndpi",
+        "stomach-he-20x.ndpi",
         "lung-scc-biopsy-gt450-20x.svs",
     ],
 )

@@ -18,7 +18,7 @@ from chunkdl.errors import ResolutionError, SlideError
 from chunkdl.header_facts import HeaderFacts, header_facts
 from chunkdl.patients import Dataset, Patient, Record
 from chunkdl.settings import configure
-from chunkdl.slides.slide import SlideInfo
+from chunkdl.slides.slide import PixelRule, SlideInfo
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.test_settings import GOOD
 
@@ -151,8 +151,10 @@ def test_notes_on_slides_are_told_once_each_up_to_twenty(
 ) -> None:
     """What contradicts itself in a file is for its user to know."""
 
-    def noted(names: Sequence[str], reader: str, folder: Path | None) -> list[HeaderFacts]:
-        facts = header_facts(names, reader, folder)
+    def noted(
+        names: Sequence[str], reader: str, folder: Path | None, rule: PixelRule
+    ) -> list[HeaderFacts]:
+        facts = header_facts(names, reader, folder, rule)
         known = [fact for fact in facts if isinstance(fact, SlideInfo)]
         return [dataclasses.replace(fact, notes=("Its pixels are no squares.",)) for fact in known]
 
