@@ -27,9 +27,8 @@ from chunkdl.printing import printable
 from chunkdl.protocol.messages import SurveyWindow
 from chunkdl.seeding import Purpose, generator
 from chunkdl.settings import configure
-from chunkdl.slides.resampling import read_target_into
-from chunkdl.slides.resolution import Resolution, resolve
 from chunkdl.slides.slide import Pixels, Slide
+from chunkdl.tissue.thumbnail import picture_plan, read_thumbnail
 
 LONGEST_PX = 1400
 """Longer side of the thumbnail; slides that are smaller than that are shown as they are."""
@@ -208,12 +207,9 @@ def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Sample
 
 
 def _thumbnail(slide: Slide) -> Pixels:
-    """The whole slide, at most `LONGEST_PX` on a side."""
-    level = slide.info.levels[0]
-    downsample = max(1.0, max(level.width, level.height) / LONGEST_PX)
-    grid = resolve(slide.info, Resolution("downsample", downsample, "resample"))
-    pixels = np.empty((grid.height, grid.width, 3), np.uint8)
-    read_target_into(slide, grid, pixels, 0, 0)
+    """The whole slide, at most `LONGEST_PX` on a side; a tile that cannot be read is no reason
+    not to look at the rest."""
+    pixels, _ = read_thumbnail(slide, picture_plan(slide.info, LONGEST_PX))
     return pixels
 
 

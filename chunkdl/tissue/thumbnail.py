@@ -58,8 +58,20 @@ def thumbnail_plan(info: SlideInfo, mpp: float | tuple[float, float] | None) -> 
     level = info.levels[index]
     side = max(1, math.floor(wanted / level.downsample))
     side = max(side, math.ceil(max(level.width, level.height) / MOST_CELLS_A_SIDE))
-    stride = math.ceil(math.sqrt(level.width * level.height / MOST_READ_PX))
-    return ThumbnailPlan(index, side, max(1, stride))
+    return ThumbnailPlan(index, side, _stride(level))
+
+
+def picture_plan(info: SlideInfo, longest_px: int) -> ThumbnailPlan:
+    """How a picture of the whole slide is read that is at most `longest_px` on a side."""
+    large = [level for level in info.levels if max(level.width, level.height) >= longest_px]
+    index = info.levels.index(large[-1]) if large else 0
+    level = info.levels[index]
+    side = math.ceil(max(level.width, level.height) / longest_px)
+    return ThumbnailPlan(index, side, _stride(level))
+
+
+def _stride(level: Level) -> int:
+    return max(1, math.ceil(math.sqrt(level.width * level.height / MOST_READ_PX)))
 
 
 def _cell_size(info: SlideInfo, mpp: float | tuple[float, float] | None) -> float:
