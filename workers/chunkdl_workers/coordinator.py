@@ -64,7 +64,7 @@ ANSWERS = (
 """Messages with which a worker gives a ticket back."""
 STACK_S = 0.3
 """What a silent worker gets to write its stack before it is ended."""
-START_S = 60.0
+START_S = 10.0
 """What a worker may take to begin, at least: it imports what the user's code imports, and none of
 it is work."""
 
