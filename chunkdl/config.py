@@ -133,7 +133,8 @@ class RunConfig:
         stall_timeout_s: a worker that is silent for so long over one ticket is replaced, seconds.
         hook_timeout_s: one call of the user's code may take so long, seconds; None: no deadline
             but the one for stalled workers.
-        max_restarts: worker deaths within a minute that are made good before the stream fails.
+        max_restarts: worker deaths within a minute, and between two batches, that are made good
+            before the stream fails.
     """
 
     num_loaders: int

@@ -107,7 +107,7 @@ class LightDL:
         stall_timeout: seconds after which a worker that is silent over its work is replaced, and
             a coordinator that is silent is asked; without an answer for as long again it is dead.
         hook_timeout: seconds that one call of the user's code may take; none without.
-        max_restarts: worker deaths within a minute that are made good.
+        max_restarts: worker deaths within a minute, and between two batches, that are made good.
         pin_memory: copy batches into page-locked memory; by default where CUDA is there.
         log_func: takes what the user's classes log; Python's logger "chunkdl.user" without.
 

@@ -240,9 +240,7 @@ class Core:
         elif loss.worker >= self.config.loaders:
             self._collector_lost(loss)
         else:
-            self._loads.loader_lost(
-                loss.worker, loss.reason, by_itself=loss.by_itself, late=loss.failure
-            )
+            self._loads.loader_lost(loss)
         if self._barren_deaths.died(self._batches.sent, by_itself=loss.by_itself):
             self._outgoing.fail(crash_loop(self.config.max_restarts, self.last_loss))
 

@@ -17,6 +17,18 @@ class FromWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """A worker was ended because it was silent.
+
+    Attributes:
+        since_s, until_s: its last sign of life, and its end; seconds on a clock of the caller's.
+    """
+
+    since_s: float
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLost:
     """The kernel confirmed that a worker is dead; everything it had said was handled before.
 
@@ -31,6 +43,8 @@ class WorkerLost:
     """Of the BigChunk whose user code it was running, -1 where it was not."""
     failure: Failure | None = None
     """The user's code missed its deadline: no second try."""
+    silence: Silence | None = None
+    """It hung; None: it crashed, or was killed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections import deque
 
 from chunkdl.coordination.blame import BLAME_OF_OUTSIDER, SlideBlame
 from chunkdl.coordination.core_config import CoreConfig
+from chunkdl.coordination.events import WorkerLost
 from chunkdl.coordination.failures import (
     MAX_DEATHS,
     MAX_SUBSTITUTES,
@@ -162,26 +163,17 @@ class Loads:
         tickets = self._tickets[worker] if worker < self._config.loaders else ()
         return f"over {self.sources.name(tickets[0])}, " if tickets else ""
 
-    def loader_lost(
-        self, worker: int, reason: str, *, by_itself: bool, late: Failure | None = None
-    ) -> None:
-        """Its tickets are given to others; what it had in hand may be to blame.
-
-        Args:
-            worker: number of the loader.
-            reason: how it ended.
-            by_itself: nobody killed it from outside.
-            late: the user's code that it ran missed its deadline, so there is no second try.
-        """
-        tickets, self._tickets[worker] = self._tickets[worker], deque()
+    def loader_lost(self, loss: WorkerLost) -> None:
+        """Its tickets are given to others; what it had in hand may be to blame."""
+        tickets, self._tickets[loss.worker] = self._tickets[loss.worker], deque()
         if tickets:
-            first = tickets[0]
+            first, late = tickets[0], loss.failure
             if late is not None and isinstance(first, LoadBigChunk) and self._is_live(first):
                 tickets.popleft()
                 self.unreadable(first, late)
-            elif self._is_guilty(first, by_itself=by_itself):
+            elif self._is_guilty(first, loss):
                 tickets.popleft()
-                why = quarantine(self._named(first), reason)
+                why = quarantine(self._named(first), loss.reason)
                 self.unreadable(first, why, whole_slide=first.slide >= 0)
         self._again.extend(tickets)
 
@@ -190,16 +182,16 @@ class Loads:
         bigchunk = self.bigchunks.get(ticket.ordinal)
         return bigchunk is not None and bigchunk.lease == lease_of(ticket)
 
-    def _is_guilty(self, ticket: Ticket, *, by_itself: bool) -> bool:
+    def _is_guilty(self, ticket: Ticket, loss: WorkerLost) -> bool:
         """Whether the loaders that died over a ticket, with this one, are too many."""
         if ticket.slide >= 0:
             # What waits of a slide that is left out already is found when it is given out.
-            died = self._blame.died(ticket, by_itself=by_itself)
+            died = self._blame.died(ticket, loss)
             return died and ticket.slide not in self.sources.unusable
         if not isinstance(ticket, LoadBigChunk) or not self._is_live(ticket):
             return False
         bigchunk = self.bigchunks[ticket.ordinal]
-        bigchunk.deaths += 1 if by_itself else BLAME_OF_OUTSIDER
+        bigchunk.deaths += 1 if loss.by_itself else BLAME_OF_OUTSIDER
         return bigchunk.deaths >= MAX_DEATHS
 
     def _named(self, ticket: Ticket) -> str:

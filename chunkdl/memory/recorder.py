@@ -10,13 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 from dataclasses import dataclass
 
 from chunkdl.memory.arena import create_memory
 
-_NOTE = struct.Struct("<qqqq")
-_BEATS = struct.Struct("<q")
-_BEATS_AT = _NOTE.size
+_NOTE = struct.Struct("<qqqqd")
+_ALIVE = struct.Struct("<d")
+_ALIVE_AT = _NOTE.size
 _STACK_AT = 4096
 _BYTES = 64 * 1024
 
@@ -39,12 +40,14 @@ class Recorder:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, _BYTES)
         self._steps = 0
-        self._beats = 0
 
     def enter(self, hook: int, patient: int, ordinal: int) -> None:
         """Note that a call of the user's code begins."""
         self._steps += 1
-        _NOTE.pack_into(self._map, 0, self._steps, hook, patient, ordinal)
+        # Its zero is that of the machine, so that other processes can compare it.
+        now = time.monotonic()
+        _NOTE.pack_into(self._map, 0, self._steps, hook, patient, ordinal, now)
+        _ALIVE.pack_into(self._map, _ALIVE_AT, now)
 
     def leave(self) -> None:
         """Note that no code of the user is running."""
@@ -52,8 +55,7 @@ class Recorder:
 
     def beat(self) -> None:
         """Note that the work goes on, inside a call of the user's code or outside."""
-        self._beats += 1
-        _BEATS.pack_into(self._map, _BEATS_AT, self._beats)
+        _ALIVE.pack_into(self._map, _ALIVE_AT, time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,12 @@ class Recorded:
 
     Attributes:
         steps: how often a call of the user's code has begun or ended.
-        beats: how often the work went on within that; both grow while the worker gets on.
         hook: number in `HOOKS`.
         patient: index; meaningless for hook 0.
         ordinal: of the BigChunk; meaningless for hook 0.
         stack: what `faulthandler` wrote.
+        called_s: when the last of these calls began or ended, seconds (monotonic); 0 for none.
+        alive_s: when the worker last gave any sign of life, the same way.
     """
 
     steps: int
@@ -74,14 +77,15 @@ class Recorded:
     patient: int
     ordinal: int
     stack: str
-    beats: int = 0
+    called_s: float = 0.0
+    alive_s: float = 0.0
 
 
 def read_recorder(descriptor: int) -> Recorded:
     """The parent's side."""
     content = os.pread(descriptor, _BYTES, 0)
-    steps, hook, patient, ordinal = _NOTE.unpack_from(content)
-    (beats,) = _BEATS.unpack_from(content, _BEATS_AT)
+    steps, hook, patient, ordinal, called_s = _NOTE.unpack_from(content)
+    (alive_s,) = _ALIVE.unpack_from(content, _ALIVE_AT)
     stack = content[_STACK_AT:].rstrip(b"\0").decode(errors="replace")
     hook = hook if 0 <= hook < len(HOOKS) else 0
-    return Recorded(steps, hook, patient, ordinal, stack, beats)
+    return Recorded(steps, hook, patient, ordinal, stack, called_s, alive_s)

@@ -169,8 +169,9 @@ class MaskCache:
             except BlockingIOError:
                 if time.monotonic() > until_s:
                     return False
-            self._on_progress()
             time.sleep(_POLL_S)
+            # Also when it is free then: whoever computed may have died over it, as others before.
+            self._on_progress()
         try:
             return os.path.samestat(os.fstat(descriptor), os.stat(file))
         except FileNotFoundError:

@@ -16,6 +16,7 @@ from chunkdl.coordination.events import (
     Event,
     FromConsumer,
     FromWorker,
+    Silence,
     ToConsumer,
     ToWorker,
     WorkerLost,
@@ -375,6 +376,7 @@ def test_an_unreadable_region_is_substituted_into_the_same_slot_and_reported() -
     assert sent == [BatchReady(0, 0, 0, 1, 2, b"", 4, {0: 1})]
 
 
+ONE_SLIDE_TWO_LOADERS = dataclasses.replace(ONE_SLIDE, loaders=2, bigchunk_slots=4)
 TWO_SLIDES = dataclasses.replace(
     ONE_SLIDE, slides_of_patient=((0,), (1,)), loaders=2, seed=6, bigchunk_slots=4
 )
@@ -471,6 +473,37 @@ def test_a_worker_that_is_killed_from_outside_counts_less_against_its_slide() ->
         tickets = loads(core.handle(FromWorker(0, READY)))
         attempts += [attempt for ordinal, attempt, _ in tickets if ordinal == 0]
     assert attempts == [0] * (len(attempts) - 1) + [1]
+
+
+def lost_in_silence(worker: int, since_s: float, until_s: float) -> WorkerLost:
+    """A loader that hung."""
+    return WorkerLost(worker, "it was silent", silence=Silence(since_s, until_s))
+
+
+def test_loaders_that_fall_silent_together_are_one_piece_of_evidence() -> None:
+    """What froze them all was not the slide that they have in hand; a hang after that is."""
+    core = core_of(ONE_SLIDE_TWO_LOADERS, FromWorker(0, READY), FromWorker(1, READY))
+    core.handle(lost_in_silence(0, 10.0, 130.0))
+    core.handle(lost_in_silence(1, 11.0, 131.0))
+    assert core.statistics().unusable_slides == 0
+    core.handle(FromWorker(0, READY))
+    core.handle(lost_in_silence(0, 140.0, 260.0))
+    assert core.failure is not None
+    assert "0.tif has ended 2 workers" in core.failure.message
+
+
+def test_a_silence_is_forgiven_when_the_work_is_done_after_all() -> None:
+    """A file server that is away now and then costs no slide; what was never answered counts."""
+    core = core_of(ONE_SLIDE_TWO_LOADERS, FromWorker(0, READY))
+    core.handle(lost_in_silence(0, 10.0, 130.0))
+    (first, *_) = [action.message for action in core.handle(FromWorker(0, READY))]
+    assert isinstance(first, LoadBigChunk)
+    core.handle(FromWorker(0, loaded(first)))
+    core.handle(lost_in_silence(0, 1_000.0, 1_120.0))
+    assert core.statistics().unusable_slides == 0
+    core.handle(FromWorker(0, READY))
+    core.handle(lost_in_silence(0, 2_000.0, 2_120.0))
+    assert core.failure is not None
 
 
 def test_a_kill_from_outside_is_forgiven_when_the_work_is_done_after_all() -> None:

@@ -117,6 +117,21 @@ def test_a_slide_over_whose_mask_loaders_end_is_left_out(
     assert "bad.tif has ended 2 workers" in told
 
 
+def test_loaders_that_wait_for_a_mask_are_told_when_its_slide_is_left_out(
+    with_killer: Dataset, small_stream: dict[str, Any], tmp_path: Path
+) -> None:
+    """They do not hang over it as well, one after the other."""
+    arguments = {**small_stream, "stall_timeout": STALL_S, "mask_cache": tmp_path / "masks"}
+    only = Dataset("two", [patient for patient in with_killer if patient.name != "slide-2"][-2:])
+    detector = Marked(tmp_path / "marks", "hang")
+    with LightDL(only, tissue=detector, **{**arguments, "num_loaders": 5}) as loader:
+        loader.next_batch(100)
+        statistics = loader.stats()
+    assert statistics.unusable_slides == 1
+    # Two, and one that had the lock before it could be told.
+    assert 2 <= statistics.restarts <= 3
+
+
 def test_a_slide_that_kills_is_replaced_the_same_way_by_any_number_of_loaders(
     with_killer: Dataset,
     small_stream: dict[str, Any],

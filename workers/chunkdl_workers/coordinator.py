@@ -25,6 +25,7 @@ from chunkdl.coordination.events import (
     Event,
     FromConsumer,
     FromWorker,
+    Silence,
     ToWorker,
     WorkerLost,
 )
@@ -63,7 +64,7 @@ ANSWERS = (
 """Messages with which a worker gives a ticket back."""
 STACK_S = 0.3
 """What a silent worker gets to write its stack before it is ended."""
-START_S = 60.0
+START_S = 10.0
 """What a worker may take to begin, at least: it imports what the user's code imports, and none of
 it is work."""
 
@@ -165,11 +166,11 @@ class Coordinator:
             if not worker.busy or worker.stalled or now < worker.look:
                 continue
             recorded = read_recorder(worker.recorder)
-            worker.sees(recorded, now)
-            due, hook_s = worker.since + self._stall_timeout_s, self._config.run.hook_timeout_s
+            due = max(worker.since, recorded.alive_s) + self._stall_timeout_s
+            hook_s = self._config.run.hook_timeout_s
             if recorded.hook and hook_s is not None:
                 # Reading on and on inside one call of the user's code does not prolong it.
-                due = min(due, worker.called + hook_s)
+                due = min(due, max(worker.since, recorded.called_s) + hook_s)
             if now < due:
                 worker.look = due if hook_s is None else min(due, now + hook_s)
                 worker.asked = False
@@ -221,7 +222,8 @@ class Coordinator:
         if recorded.stack:
             reason = f"{reason}; it was at\n{recorded.stack}"
         ordinal = recorded.ordinal if recorded.hook else -1
-        return WorkerLost(worker.number, reason[:8_000], death.by_itself, ordinal, failure)
+        silence = Silence(death.alive_s, time.monotonic()) if death.stalled else None
+        return WorkerLost(worker.number, reason[:8_000], death.by_itself, ordinal, failure, silence)
 
     def _doing(self, recorded: Recorded) -> str:
         hook, patient = HOOKS[recorded.hook], self._patient(recorded)

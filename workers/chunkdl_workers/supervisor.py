@@ -37,12 +37,14 @@ class Death:
         by_itself: it crashed or hung; False: somebody killed it.
         stalled: it hung.
         recorded: what it was doing, and where.
+        alive_s: its last sign of life, seconds (monotonic).
     """
 
     reason: str
     by_itself: bool
     stalled: bool
     recorded: Recorded
+    alive_s: float
 
 
 @dataclass(slots=True)
@@ -58,11 +60,9 @@ class Worker:
         recorder: descriptor of its flight recorder.
         unsent: messages that did not fit into the channel yet.
         in_hand: tickets it has not answered.
-        since: when it last took up or answered a ticket, or was seen to get on in it, seconds.
-        called: the same without what goes on inside a call of the user's code, seconds.
+        since: when it last took up or answered a ticket, seconds.
         look: when to look whether it gets on, seconds.
         ready: it has said so.
-        steps, beats: what its recorder counted then.
         asked: it is silent and was asked where it is.
         stalled: it is being replaced because it was silent.
     """
@@ -76,11 +76,8 @@ class Worker:
     unsent: deque[bytes] = field(default_factory=deque)
     in_hand: int = 0
     since: float = 0.0
-    called: float = 0.0
     look: float = 0.0
     ready: bool = False
-    steps: int = 0
-    beats: int = 0
     asked: bool = False
     stalled: bool = False
 
@@ -122,15 +119,7 @@ class Worker:
 
     def gets_on(self, now: float, look: float) -> None:
         """It has shown that it works; look again then."""
-        self.since, self.called, self.look, self.asked = now, now, look, False
-
-    def sees(self, recorded: Recorded, now: float) -> None:
-        """Take in what its recorder says now."""
-        if recorded.steps != self.steps:
-            self.since = self.called = now
-        elif recorded.beats != self.beats:
-            self.since = now
-        self.steps, self.beats = recorded.steps, recorded.beats
+        self.since, self.look, self.asked = now, look, False
 
     def ask_where(self, look: float) -> None:
         """Have it write its stack into its recorder; look again then."""
@@ -149,7 +138,8 @@ class Worker:
             how = "was silent for too long and was ended"
         outside = not self.stalled and -code in (signal.SIGKILL, signal.SIGTERM)
         reason = f"{self.program} {self.number} (pid {self.process.pid}) {how}"
-        return Death(reason, not outside, self.stalled, recorded)
+        alive_s = max(self.since, recorded.alive_s)
+        return Death(reason, not outside, self.stalled, recorded, alive_s)
 
 
 class Supervisor:
