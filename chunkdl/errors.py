@@ -85,6 +85,17 @@ class SlideError(ChunkdlError):
         self.level = level
         self.region = region
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the system did not give the file now, and not the file is wrong."""
+        cause: BaseException | None = self
+        while cause is not None:
+            # Libraries raise OSError without a number for what they do not understand.
+            if isinstance(cause, OSError) and cause.errno is not None:
+                return True
+            cause = cause.__cause__
+        return False
+
 
 class NoTissueError(SlideError):
     """The slide was read and has no position with enough tissue."""

@@ -7,7 +7,6 @@ region, so the slides used last stay open, up to a bound on handles and on memor
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,6 @@ from chunkdl.errors import NoTissueError, SlideError
 from chunkdl.plan.grid import GridWindow, grid_windows
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.windows import Lattice
-from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import TargetGrid, resolve
 from chunkdl.slides.slide import Slide
@@ -53,17 +51,6 @@ def _nothing() -> None:
     """For those whose silence nobody counts."""
 
 
-def may_pass(error: SlideError) -> bool:
-    """Whether the system said that a file cannot be used now, and not the file that it is wrong."""
-    cause: BaseException | None = error
-    while cause is not None:
-        # Libraries raise OSError without a number for what they do not understand.
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return True
-        cause = cause.__cause__
-    return False
-
-
 class PlannedSlide:
     """An open slide and its part of the plan.
 
@@ -88,8 +75,6 @@ class PlannedSlide:
         self._config = config
         self._cache = cache
         self._on_progress = on_progress
-        self._file = parse_address(entry.path).path
-        _check_readable(self._file, entry.path)
         self.slide: Slide = WatchedSlide(
             open_slide(entry.path, config.reader, config.pixels), on_progress
         )
@@ -222,7 +207,7 @@ class OpenSlides:
             try:
                 return work(self._borrow(index))
             except SlideError as error:
-                if not may_pass(error):
+                if not error.may_pass:
                     raise
                 _LOG.warning("%s; it is tried again in %g s", error, pause_s)
             # A descriptor of a file server that was away stays of no use.
@@ -282,15 +267,3 @@ class OpenSlides:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _check_readable(file: str, slide: str) -> None:
-    """Have the system say why where it does not give a file; the readers may say other things."""
-    try:
-        if os.path.isdir(file):
-            os.listdir(file)
-        else:
-            with open(file, "rb", buffering=0) as opened:
-                opened.read(1)
-    except OSError as error:
-        raise SlideError(f"the file cannot be read: {error.strerror}", slide=slide) from error

@@ -15,6 +15,13 @@ PIECE_PX = 4 * 2**20
 even where decoding is slow."""
 
 
+class Recalled(BaseException):
+    """Nobody wants any more what is being worked at; it is no error of the slide or of the work.
+
+    It passes through everything that mends or reports what `Exception` says.
+    """
+
+
 class WatchedSlide:
     """A slide whose reads say that they get on.
 

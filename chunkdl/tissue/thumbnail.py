@@ -133,7 +133,10 @@ class _Reading:
         try:
             self.slide.read_into(block, self.index, left, top)
             self.tiles += 1
-        except SlideError:
+        except SlideError as error:
+            # A mask is kept on disk; what the system did not give now must not be missing for good.
+            if error.may_pass:
+                raise
             self._by_tile(block, left, top)
 
     def _by_tile(self, block: Pixels, left: int, top: int) -> None:
@@ -143,7 +146,9 @@ class _Reading:
                 part = block[y0 - top : y1 - top, x0 - left : x1 - left]
                 try:
                     self.slide.read_into(part, self.index, x0, y0)
-                except SlideError:
+                except SlideError as error:
+                    if error.may_pass:
+                        raise
                     self._mend(part, (x0, y0, x1, y1))
 
     def _mend(self, part: Pixels, box: Box) -> None:
@@ -151,7 +156,9 @@ class _Reading:
         for finer in range(self.index - 1, -1, -1):
             try:
                 self._reduce(part, box, finer)
-            except SlideError:
+            except SlideError as error:
+                if error.may_pass:
+                    raise
                 continue
             self.slide.gaps.met(
                 f"tiles of level {self.index} cannot be read: their tissue was found on a finer "

@@ -31,6 +31,7 @@ from chunkdl.protocol.messages import (
     SurveyWindow,
     WindowSurveyed,
 )
+from chunkdl.slides.watched import Recalled
 from chunkdl.user_code import load_user_code
 from chunkdl_workers.link import Link, bigchunk_arena, serve
 from chunkdl_workers.process import one_thread_for_torch, yield_to_others
@@ -52,11 +53,15 @@ class Progress:
         """Called again and again while the loader works.
 
         Raises:
-            SlideError: nobody wants the ticket any more.
+            Recalled: nobody wants the ticket any more.
         """
         self._link.recorder.beat()
         if self.slide >= 0 and self._link.is_recalled(self.slide):
-            raise SlideError("it was left out meanwhile", slide=self._entries[self.slide].path)
+            raise Recalled
+
+    def left_out(self) -> SlideError:
+        """Why a ticket that was recalled has no other answer."""
+        return SlideError("it was left out meanwhile", slide=self._entries[self.slide].path)
 
 
 def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
@@ -109,6 +114,9 @@ def _extracted(
             isinstance(error, SlideError) and error.level is None and ticket.slide >= 0
         )
         return LoadFailed(ticket.ordinal, ticket.attempt, ticket.slide, whole, Failure.of(error))
+    except Recalled:
+        left_out = Failure.of(progress.left_out())
+        return LoadFailed(ticket.ordinal, ticket.attempt, ticket.slide, True, left_out)
     finally:
         link.recorder.leave()
     if isinstance(decoded, Exhausted):
@@ -125,16 +133,18 @@ def _answer(
     progress: Progress,
 ) -> Message:
     usable = False
+    ordinal, attempt = (
+        (-1, 0) if isinstance(ticket, SurveyGrid) else (ticket.ordinal, ticket.attempt)
+    )
     try:
         progress()
         slides.use(ticket.slide, partial(_find_places, grid=stream.grid))
         usable = True
         return slides.use(ticket.slide, partial(_done, ticket=ticket, stream=stream, arena=arena))
     except SlideError as error:
-        ordinal, attempt = (
-            (-1, 0) if isinstance(ticket, SurveyGrid) else (ticket.ordinal, ticket.attempt)
-        )
         return LoadFailed(ordinal, attempt, ticket.slide, not usable, Failure.of(error))
+    except Recalled:
+        return LoadFailed(ordinal, attempt, ticket.slide, True, Failure.of(progress.left_out()))
 
 
 def _find_places(planned: PlannedSlide, *, grid: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Mapping
 
 from chunkdl.errors import ConfigError, SlideError
@@ -102,8 +103,11 @@ def _check_file(name: str) -> None:
     """
     path = parse_address(name).path
     try:
-        if os.path.isdir(path):
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
             return
+        if not stat.S_ISREG(kind):
+            raise SlideError("it is no file but a pipe, socket or device", slide=name)
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
         foreign = what_it_is(os.path.getsize(path), head)
