@@ -22,7 +22,7 @@ import chunkdl.slides
 from chunkdl.errors import SlideError
 from chunkdl.printing import printable
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers.dicom_files import DICOM_SUFFIX
+from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
 from chunkdl.tissue.cache import default_folder, write_whole

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from chunkdl.errors import DatasetError
 from chunkdl.slide_search import same_slides
 from chunkdl.slides.address import SlideAddress, parse_address
-from chunkdl.slides.readers.dicom_files import slides_in
+from chunkdl.slides.readers.dicom_series import slides_in
 
 _MOST_BYTES = 64 * 2**20
 _MOST_PROBLEMS_SHOWN = 10

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers.dicom_files import DICOM_SUFFIX, series_among, slides_among
+from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX, series_among, slides_among
 
 SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".bif", ".svslide"),

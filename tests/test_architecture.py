@@ -28,8 +28,11 @@ LAYER_OF_MODULE = {
     "chunkdl.slides.slide": "values",
     "chunkdl.slides.resolution": "values",
     "chunkdl.slides.address": "values",
-    # Which files are one slide: no pixels, and no other file of the readers.
-    "chunkdl.slides.readers.dicom_files": "values",
+    # Which files are one slide, by their headers: no pixels, and nothing else of the readers.
+    "chunkdl.slides.readers.dicom_series": "values",
+    "chunkdl.slides.readers.dicom_header": "values",
+    "chunkdl.slides.readers.dicom_tags": "values",
+    "chunkdl.slides.readers.refusals": "values",
     "chunkdl.slide_search": "values",
     "chunkdl.printing": "values",
     "chunkdl.config": "configuration",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage
 
 from chunkdl.errors import DatasetError
 from chunkdl.patients import Dataset, Patient, Record
@@ -31,6 +31,7 @@ def write_dicom(path: Path, series: str = "1.2.3", kind: str = "VOLUME") -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
     file = FileDataset(os.fspath(path), {}, file_meta=meta, preamble=bytes(128))
     file.ImageType = ["ORIGINAL", "PRIMARY", kind, "NONE"]
     if series:

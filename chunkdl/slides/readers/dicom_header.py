@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom.filereader import read_partial
-
 from chunkdl.slides.readers.dicom_tags import (
     DEFLATED,
     LONG_VRS,
@@ -32,13 +30,13 @@ MOST_HEADER_BYTES = 64 * 2**20
 PER_FRAME_GROUPS = 0x52009230
 SHARED_GROUPS = 0x52009229
 OPTICAL_PATHS = 0x00480105
-SERIES = 0x0020000E
+IMAGE_TYPE, SERIES = 0x00080008, 0x0020000E
 MAGIC_AT = 128
 MOST_FRAME_PX = 64 * 2**20
 MOST_TILES = 2**23
 
 _WANTED = (
-    *(0x00080008, 0x00080016, 0x00080018, 0x00080019, 0x0008103E),
+    *(IMAGE_TYPE, 0x00080016, 0x00080018, 0x00080019, 0x0008103E),
     *(SERIES, 0x00200052, 0x00209161, 0x00209162, 0x00209163, 0x00209228, 0x00209311),
     *(0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011),
     *(0x00280100, 0x00280101, 0x00280030, 0x00280103),
@@ -173,8 +171,23 @@ def is_dicom(path: str) -> bool:
         return os.pread(file.fileno(), 4, MAGIC_AT) == b"DICM"
 
 
-def series_of(path: str) -> str | None:
-    """SeriesInstanceUID of a whole-slide image; None for another kind of DICOM file.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a series.
+
+    Attributes:
+        path: the file.
+        series: its SeriesInstanceUID.
+        is_volume: it is a resolution of the slide, or a part of one, and no label or overview.
+    """
+
+    path: str
+    series: str
+    is_volume: bool
+
+
+def member_of(path: str) -> Member | None:
+    """Which series a whole-slide image belongs to; None for another kind of DICOM file.
 
     Raises:
         NotTaken: it is deflated, so that nobody can say how large it becomes.
@@ -187,11 +200,13 @@ def series_of(path: str) -> str | None:
         if syntax == DEFLATED:
             raise NotTaken("it is deflated as a whole")
         with _errors_of_pydicom():
-            data = _parsed(file, lambda tag: tag > SERIES, (SERIES,))
+            data = _parsed(file, lambda tag: tag > SERIES, (IMAGE_TYPE, SERIES))
             series = _text(data, "SeriesInstanceUID")
+            kinds = data.get("ImageType")
         if not series:
             raise ValueError("it does not say which series it belongs to: it is damaged")
-        return series
+        said = [kinds] if isinstance(kinds, str) else list(kinds or ())
+        return Member(path, series, "VOLUME" in said)
 
 
 def read_instance(path: str) -> Instance:
@@ -237,6 +252,9 @@ def _meta(file: _Header) -> tuple[str, str]:
 
 
 def _parsed(file: _Header, stop: Callable[[int], bool], wanted: tuple[int, ...]) -> Any:
+    # Imported here: it takes a tenth of a second, and most processes read no DICOM file.
+    from pydicom.filereader import read_partial
+
     file.seek(0)
     return read_partial(file, lambda tag, _vr, _size: stop(tag), specific_tags=list(wanted))
 

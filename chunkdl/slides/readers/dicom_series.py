@@ -1,12 +1,89 @@
-"""Which files of a folder belong together: one slide is one DICOM series of several files."""
+"""Which DICOM files belong together: one slide is one series of several files of a folder."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 
-from chunkdl.slides.readers.dicom_header import is_dicom, series_of
+from chunkdl.slides.readers.dicom_header import Member, is_dicom, member_of
 from chunkdl.slides.readers.refusals import NotTaken
+
+DICOM_SUFFIX = ".dcm"
+
+log = logging.getLogger(__name__)
+
+
+# ---- The slides of a dataset
+
+
+def series_among(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """DICOM files by SeriesInstanceUID; reads their headers only.
+
+    A file that is no whole-slide image, or cannot be read, is named in a warning and left out.
+
+    Args:
+        paths: DICOM files of one folder.
+
+    Returns:
+        Paths, sorted; the series in the order of their first files.
+    """
+    return {
+        series: tuple(member.path for member in members)
+        for series, members in _by_series(paths).items()
+    }
+
+
+def slides_among(paths: Iterable[str]) -> list[str]:
+    """The files that stand for slides: of each series the first that is an image of the slide.
+
+    A series without one (labels, annotations) is named in a warning and left out; so is what
+    `series_among` leaves out.
+
+    Args:
+        paths: DICOM files of one folder.
+    """
+    found = []
+    for series, members in _by_series(paths).items():
+        volumes = [member.path for member in members if member.is_volume]
+        if volumes:
+            found.append(volumes[0])
+        else:
+            log.warning(
+                "the DICOM series %s has no image of the type VOLUME and is left out: %s",
+                series,
+                members[0].path,
+            )
+    return found
+
+
+def slides_in(folder: str) -> list[str]:
+    """`slides_among` the files of a folder that end with ".dcm" and are not hidden.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    names = (name for name in os.listdir(folder) if name.lower().endswith(DICOM_SUFFIX))
+    return slides_among(os.path.join(folder, name) for name in names if not name.startswith("."))
+
+
+def _by_series(paths: Iterable[str]) -> dict[str, list[Member]]:
+    series: dict[str, list[Member]] = {}
+    for path in sorted(paths):
+        try:
+            member = member_of(path)
+        except (NotTaken, ValueError, OSError) as error:
+            log.warning("%s is no part of a slide: it cannot be read (%s)", path, error)
+            continue
+        if member is None:
+            log.warning("%s is no part of a slide: it is another kind of DICOM file", path)
+        else:
+            series.setdefault(member.series, []).append(member)
+    return series
+
+
+# ---- The files of a slide
 
 
 def series_in(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
@@ -69,12 +146,12 @@ def _read_folder(
         path = os.path.join(folder, file)
         try:
             # A file that was cut off at once has not even the mark of the format.
-            if not is_dicom(path) and not file.lower().endswith(".dcm"):
+            if not is_dicom(path) and not file.lower().endswith(DICOM_SUFFIX):
                 continue
-            series = series_of(path)
+            member = member_of(path)
         except (NotTaken, ValueError, OSError) as error:
             unreadable.append(f"The file {file} cannot be read and is left aside: {error}.")
             continue
-        if series is not None:
-            found.setdefault(series, []).append(path)
+        if member is not None:
+            found.setdefault(member.series, []).append(path)
     return tuple((series, tuple(paths)) for series, paths in found.items()), tuple(unreadable)
