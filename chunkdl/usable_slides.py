@@ -84,13 +84,15 @@ def usable_slides(
     for text in (unserved, too_small):
         if text:
             log.warning("left out of the stream: %s", text)
-    if found.unopened:
-        log.warning(
-            "%d of %d slides cannot be opened now and are tried again at their turn: %s",
-            len(found.unopened),
-            len(slides),
-            _listed(map(str, found.unopened)),
-        )
+    away = [error for error in found.unopened if error.may_pass]
+    wrong = [error for error in found.unopened if not error.may_pass]
+    for errors, what in (
+        (away, "cannot be opened now and are tried again at their turn"),
+        (wrong, "cannot be read, and others will take their turns"),
+    ):
+        if errors:
+            names = _listed(map(str, errors))
+            log.warning("%d of %d slides %s: %s", len(errors), len(slides), what, names)
     _check_masks(kept, dict(zip((entry.path for entry in slides), facts, strict=True)))
     return tuple(kept)
 

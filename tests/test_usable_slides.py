@@ -131,7 +131,7 @@ def test_slides_that_cannot_be_opened_stay_unless_nothing_else_is_left(
     caplog.set_level(logging.WARNING, "chunkdl")
     assert len(configured(dataset_of(files, ["broken", "good"])).slides) == 2
     (told,) = caplog.messages
-    assert told.startswith("1 of 2 slides cannot be opened now")
+    assert told.startswith("1 of 2 slides cannot be read")
     assert "broken.tif" in told
     with pytest.raises(SlideError, match=r"broken\.tif"):
         configured(dataset_of(files, ["broken", "broken"]))
