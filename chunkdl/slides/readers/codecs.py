@@ -16,7 +16,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.slides.readers.jpeg_stream import JPEG_END, check_jpeg_end, jpeg_facts
+from chunkdl.slides.readers.jpeg_stream import JPEG_END, JpegFacts, check_jpeg_end, jpeg_facts
 from chunkdl.slides.slide import Pixels
 
 RAW, LZW, JPEG, ADOBE_DEFLATE, DEFLATE = 1, 5, 7, 8, 32946
@@ -108,7 +108,7 @@ def decoder_for(coding: TileCoding) -> Decoder | None:
     """The decoder of such streams, None where there is none."""
     compression = coding.compression
     if compression == JPEG and coding.bits == 8 and coding.samples in (1, 3):
-        return partial(_decode_jpeg, coding.jpeg_tables, coding.photometric == YCBCR)
+        return _Jpeg(coding.jpeg_tables, coding.photometric == YCBCR)
     if compression == APERIO_JPEG2000_YCBCR and (coding.samples, coding.bits) == (3, 8):
         return _decode_jpeg2000_ycbcr
     if compression in ANY_JPEG2000:
@@ -129,26 +129,50 @@ def decoder_for(coding: TileCoding) -> Decoder | None:
 # ---- JPEG
 
 
-def _decode_jpeg(tables: bytes | None, ycbcr: bool, data: bytes, out: Samples) -> None:
-    check_jpeg_end(data)
-    facts = jpeg_facts(data)
-    # What the stream says of itself goes before the tag: writers exist that leave the tag at RGB
-    # over a JFIF stream, which is YCbCr by its own standard, and the other way round.
-    stored_ycbcr = ycbcr if facts.ycbcr is None else facts.ycbcr
-    height, width, samples = out.shape
-    if facts.components == 1 and samples == 3:
-        grey = np.empty((height, width), np.uint8)
-        imagecodecs.jpeg8_decode(data, tables=tables, out=grey)
-        out[...] = grey[..., None]
-    elif samples == 1:
-        if facts.components != 1:
-            raise ValueError(f"JPEG stream of {facts.components} components for a grey tile")
-        imagecodecs.jpeg8_decode(data, tables=tables, out=out.reshape(height, width))
-    else:
-        space = "YCBCR" if stored_ycbcr else "RGB"
-        imagecodecs.jpeg8_decode(
-            data, tables=tables, colorspace=space, outcolorspace="RGB", out=out
-        )
+class _Jpeg:
+    """Decodes the JPEG streams of a level.
+
+    Args:
+        tables: that all streams share.
+        ycbcr: what the tag says of three components.
+    """
+
+    def __init__(self, tables: bytes | None, ycbcr: bool) -> None:
+        self._tables = tables
+        self._ycbcr = ycbcr
+        # The streams of a level begin alike, and reading their markers takes 3 % of a tile's time.
+        self._known: tuple[bytes, JpegFacts] | None = None
+
+    def __call__(self, data: bytes, out: Samples) -> None:
+        check_jpeg_end(data)
+        facts = self._facts(data)
+        height, width, samples = out.shape
+        if facts.components == 1 and samples == 3:
+            grey = np.empty((height, width), np.uint8)
+            imagecodecs.jpeg8_decode(data, tables=self._tables, out=grey)
+            out[...] = grey[..., None]
+        elif samples == 1:
+            if facts.components != 1:
+                raise ValueError(f"JPEG stream of {facts.components} components for a grey tile")
+            imagecodecs.jpeg8_decode(data, tables=self._tables, out=out.reshape(height, width))
+        else:
+            # What the stream says of itself goes before the tag: writers exist that leave the tag
+            # at RGB over a JFIF stream, which is YCbCr by its standard, and the other way round.
+            ycbcr = self._ycbcr if facts.ycbcr is None else facts.ycbcr
+            imagecodecs.jpeg8_decode(
+                data,
+                tables=self._tables,
+                colorspace="YCBCR" if ycbcr else "RGB",
+                outcolorspace="RGB",
+                out=out,
+            )
+
+    def _facts(self, data: bytes) -> JpegFacts:
+        if self._known is not None and data.startswith(self._known[0]):
+            return self._known[1]
+        facts = jpeg_facts(data)
+        self._known = data[: facts.scan_at], facts
+        return facts
 
 
 # ---- JPEG 2000

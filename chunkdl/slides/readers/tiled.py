@@ -60,9 +60,9 @@ class TiledLevel:
     files: tuple[str, ...]
     file_of_tile: npt.NDArray[np.int32] | None = None
 
-    def is_absent(self, index: int) -> bool:
-        """Whether the file has no data for a tile."""
-        return bool((self.byte_counts[:, index] == 0).any())
+    def absent(self) -> npt.NDArray[np.bool_]:
+        """For each tile whether the file has no data for it, or not for all of its streams."""
+        return np.asarray((self.byte_counts == 0).any(axis=0))
 
 
 def single(decode: Callable[[bytes, Pixels], object]) -> TileMaker:
@@ -146,8 +146,9 @@ class TiledSlide:
         self._scratch: dict[tuple[int, int], Pixels] = {}
         self._decoded_px = 0
         self._gaps = Gaps()
+        self._absent = [level.absent() for level in self._levels]
         self._absent_seen: set[tuple[int, int]] = set()
-        self._files: dict[str, io.FileIO] = {}
+        self._files: dict[str, tuple[io.FileIO, int]] = {}
         self._closed = False
         try:
             self._file(self._levels[0].files[0])
@@ -177,17 +178,17 @@ class TiledSlide:
     def scanned(self) -> Scanned | None:
         """Which tiles of level 0 are in the file; None: all."""
         first = self._levels[0]
-        present = (first.byte_counts > 0).all(axis=0)
-        if present.all():
+        absent = self._absent[0]
+        if not absent.any():
             return None
-        cells = present.reshape(-1, first.tiles_across)
+        cells = ~absent.reshape(-1, first.tiles_across)
         return Scanned(cells, first.level.tile_width, first.level.tile_height)
 
     def close(self) -> None:
         """Give the files back; closing twice is no error."""
         self._closed = True
         while self._files:
-            self._files.popitem()[1].close()
+            self._files.popitem()[1][0].close()
         self._cache.forget(self._number)
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
@@ -251,7 +252,7 @@ class TiledSlide:
         if tile is None:
             level, index = key
             source = self._levels[level]
-            if source.is_absent(index):
+            if self._absent[level][index]:
                 self._fill(out, key, corner)
                 return
             shape = (stored_height, source.level.tile_width, 3)
@@ -270,8 +271,8 @@ class TiledSlide:
         """The stored bytes of a tile."""
         number = 0 if source.file_of_tile is None else int(source.file_of_tile[index])
         path = source.files[number]
-        descriptor = self._file(path).fileno()
-        size = os.fstat(descriptor).st_size
+        file, size = self._file(path)
+        descriptor = file.fileno()
         streams = []
         for stream in range(len(source.offsets)):
             offset, count = (
@@ -289,13 +290,15 @@ class TiledSlide:
             streams.append(data)
         return streams
 
-    def _file(self, path: str) -> io.FileIO:
+    def _file(self, path: str) -> tuple[io.FileIO, int]:
+        """A file, open, and its size."""
         if self._closed:
             raise ValueError("the slide was closed")
-        file = self._files.get(path)
-        if file is None:
-            file = self._files[path] = open(path, "rb", buffering=0)  # noqa: SIM115, close() does
-        return file
+        held = self._files.get(path)
+        if held is None:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115, close() closes it
+            held = self._files[path] = file, os.fstat(file.fileno()).st_size
+        return held
 
     # ---- Tiles that are absent
 
