@@ -31,6 +31,7 @@ bench: $(VENV)/installed-bench  ## measure throughput beside other loaders
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.formats
 
 docs: $(VENV)/installed-docs  ## build the pages into site/
 	$(BIN)/mkdocs build --strict

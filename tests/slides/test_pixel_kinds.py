@@ -12,7 +12,9 @@ import pytest
 import tifffile
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.readers.codecs import ycbcr_to_rgb
 from chunkdl.slides.readers.registry import open_slide
+from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.slide import AS_STORED, PixelRule, Pixels, Slide
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
@@ -212,6 +214,47 @@ def test_every_codec_gives_the_pixels_that_were_written(
     truth = tifffile.imread(path)
     np.testing.assert_array_equal(whole(path, read_region), truth)
     assert compression == "jpegxr" or (truth == picture).all()
+
+
+def write_ycbcr(path: Path, stored: Pixels, compression: str | None) -> None:
+    """Write samples that the tag calls YCbCr without subsampling, as they are."""
+    args = {"mct": False} if compression == "jpeg2000" else {}
+    tifffile.imwrite(
+        path,
+        stored,
+        photometric="rgb",
+        compressionargs=args,
+        extratags=[(530, 3, 2, (1, 1), True)],
+        **{**TILES, "compression": compression},
+    )
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["PhotometricInterpretation"].overwrite(6)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "png", "webp", "lerc"])
+def test_ycbcr_that_no_codec_turns_into_rgb_is_never_shown_as_rgb(
+    compression: str | None, tmp_path: Path, read_region: Read
+) -> None:
+    """It is named; what OpenSlide knows, OpenSlide converts."""
+    path = tmp_path / "ycbcr.tif"
+    write_ycbcr(path, np.full((600, 500, 3), (200, 128, 128), np.uint8), compression)
+    with pytest.raises(SlideError, match=r"3 x 8 bit YCbCr"):
+        open_tiff(path)
+    if compression in (None, "zlib", "lzw"):
+        assert np.unique(whole(path, read_region)).tolist() == [200]
+
+
+def test_ycbcr_in_jpeg_2000_without_a_transform_becomes_rgb(
+    tmp_path: Path, picture: Pixels, read_region: Read
+) -> None:
+    """With a transform the decoder has made RGB already."""
+    path = tmp_path / "ycbcr.tif"
+    write_ycbcr(path, picture, "jpeg2000")
+    np.testing.assert_array_equal(whole(path, read_region), ycbcr_to_rgb(picture))
+    tifffile.imwrite(path, picture, photometric="rgb", **{**TILES, "compression": "jpeg2000"})
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["PhotometricInterpretation"].overwrite(6)
+    np.testing.assert_array_equal(whole(path, read_region), picture)
 
 
 def test_a_codec_that_is_not_decoded_is_named(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ ZSTD, OLD_ZSTD, WEBP, OLD_WEBP = 50000, 34926, 50001, 34927
 JPEGXL, DNG_JPEGXL, JPEGXR, NDPI_JPEGXR = 50002, 52546, 34934, 22610
 JPEG2000, APERIO_JPEG2000_YCBCR, APERIO_JPEG2000_RGB = 34712, 33003, 33005
 ANY_JPEG2000 = (JPEG2000, APERIO_JPEG2000_YCBCR, APERIO_JPEG2000_RGB)
+CODING_STYLE = 0x52
+"""Second byte of the marker of JPEG 2000 behind which the transforms are named."""
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 
 COMPRESSION_NAMES = {
@@ -107,10 +109,14 @@ def compression_name(compression: int) -> str:
 def decoder_for(coding: TileCoding) -> Decoder | None:
     """The decoder of such streams, None where there is none."""
     compression = coding.compression
+    if coding.photometric == YCBCR and not _is_made_rgb(coding):
+        return None
     if compression == JPEG and coding.bits == 8 and coding.samples in (1, 3):
         return _Jpeg(coding.jpeg_tables, coding.photometric == YCBCR)
     if compression == APERIO_JPEG2000_YCBCR and (coding.samples, coding.bits) == (3, 8):
         return _decode_jpeg2000_ycbcr
+    if compression == JPEG2000 and coding.photometric == YCBCR:
+        return _decode_jpeg2000_by_stream
     if compression in ANY_JPEG2000:
         return partial(_decode_jpeg2000, coding.bits)
     if compression == LERC:
@@ -124,6 +130,12 @@ def decoder_for(coding: TileCoding) -> Decoder | None:
         return None
     swapped = coding.bits == 16 and coding.big_endian != (np.dtype("=u2") == np.dtype(">u2"))
     return partial(_decode_packed, _PACKED[compression], coding.predictor == 2, swapped)
+
+
+def _is_made_rgb(coding: TileCoding) -> bool:
+    """Whether a decoder makes RGB of such YCbCr; the others give samples as they are stored."""
+    known = coding.compression == JPEG or coding.compression in ANY_JPEG2000
+    return known and (coding.samples, coding.bits) == (3, 8)
 
 
 # ---- JPEG
@@ -214,6 +226,28 @@ def _decode_jpeg2000(bits: int, data: bytes, out: Samples) -> None:
 def _decode_jpeg2000_ycbcr(data: bytes, out: Samples) -> None:
     _decode_jpeg2000(8, data, out)
     out[...] = ycbcr_to_rgb(out)
+
+
+def _decode_jpeg2000_by_stream(data: bytes, out: Samples) -> None:
+    """YCbCr, unless the stream has a transform of its own, which is undone while decoding."""
+    if has_colour_transform(data):
+        _decode_jpeg2000(8, data, out)
+    else:
+        _decode_jpeg2000_ycbcr(data, out)
+
+
+def has_colour_transform(data: bytes) -> bool:
+    """Whether a JPEG 2000 codestream has RGB behind its own transform (ISO/IEC 15444-1, A.6.1).
+
+    Raises:
+        ValueError: it does not say.
+    """
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == CODING_STYLE:
+            return data[at + 8] == 1
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise ValueError("a JPEG 2000 stream that does not say how it is coded")
 
 
 def _check_codestream_end(data: bytes) -> None:

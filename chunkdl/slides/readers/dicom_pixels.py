@@ -19,13 +19,12 @@ from chunkdl.slides.readers.codecs import (
     TileCoding,
     check_codestream,
     decoder_for,
+    has_colour_transform,
 )
 from chunkdl.slides.readers.dicom_frames import item_data
 from chunkdl.slides.readers.dicom_header import Instance
 from chunkdl.slides.readers.tiled import TileMaker, single
 from chunkdl.slides.slide import Pixels
-
-CODING_STYLE = 0x52
 
 
 def reason_against(instance: Instance) -> str:
@@ -118,16 +117,6 @@ def _jpeg_2000(photometric: str) -> Decoder:
             )
 
     return decode
-
-
-def has_colour_transform(data: bytes) -> bool:
-    """Whether a JPEG 2000 codestream has RGB behind its own transform (ISO/IEC 15444-1, A.6.1)."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == CODING_STYLE:
-            return data[at + 8] == 1
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise ValueError("a JPEG 2000 stream that does not say how it is coded")
 
 
 def check_first(instance: Instance, stream: bytes) -> None:

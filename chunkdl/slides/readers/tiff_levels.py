@@ -12,6 +12,7 @@ from chunkdl.slides.readers.codecs import (
     BLACK_IS_ZERO,
     RAW,
     RGB,
+    YCBCR,
     TileCoding,
     check_codestream,
     compression_name,
@@ -79,9 +80,10 @@ def _tiled_level(
     for coding in codings:
         decoder = decoder_for(coding)
         if decoder is None:
+            colours = " YCbCr" if coding.photometric == YCBCR else ""
             kind = (
-                f"{compression_name(coding.compression)} of {coding.samples} x {coding.bits} bit "
-                f"with predictor {coding.predictor} is not decoded"
+                f"{compression_name(coding.compression)} of {coding.samples} x {coding.bits} bit"
+                f"{colours} with predictor {coding.predictor} is not decoded"
             )
             if not pixels.is_plain:
                 raise Refused(f"{kind}: convert the file, for example to deflate or JPEG")
