@@ -16,9 +16,11 @@ import tifffile
 from PIL import Image
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.readers import ndpi
 from chunkdl.slides.readers.directories import Directory, directories_of
 from chunkdl.slides.readers.ndpi import is_kind, ndpi_levels, structure_of
 from chunkdl.slides.readers.refusals import NotTaken, Refused
+from chunkdl.slides.readers.tiff import by_vendor
 from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide
 from chunkdl.slides.slide import AS_STORED, PixelRule, Pixels, SlideInfo
 
@@ -139,7 +141,7 @@ def test_the_source_lens_says_what_a_directory_is_and_not_its_place() -> None:
 
 
 def test_other_focal_planes_are_named_and_never_levels() -> None:
-    """A stack of three planes is the slide of the one at offset 0, and a note says so."""
+    """A stack of three planes is refused, also by OpenSlide, which would take the middle one."""
     found = []
     for number, (width, offset) in enumerate(
         [(4096, -2000), (4096, 0), (4096, 2000), (1024, -2000), (1024, 0), (1024, 2000)]
@@ -149,6 +151,8 @@ def test_other_focal_planes_are_named_and_never_levels() -> None:
     assert [level.number for level in levels[0]] == [1, 4]
     assert [page.role for page in structure.pages].count("focal plane") == 4
     assert any("4 pictures of other focal planes" in note for note in structure.images[0].notes)
+    (source,) = by_vendor("made.ndpi", tuple(found), ndpi).sources
+    assert "4 pictures of other focal planes" in source.refused
 
 
 def test_planes_without_one_at_offset_0_are_no_slide() -> None:

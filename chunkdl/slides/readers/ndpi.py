@@ -125,8 +125,7 @@ def _image(levels: Sequence[Directory], planes: int) -> SlideImage:
     notes = list(microns.notes)
     if planes:
         notes.append(
-            f"The file has {planes} pictures of other focal planes, which are not read; the slide "
-            "is the plane at offset 0."
+            f"The file has {planes} pictures of other focal planes; it is a stack, and is refused."
         )
     filters = _filter_set(base)
     if filters:

@@ -241,6 +241,8 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
         return None
     image = chosen_image(described.structure, address.image)
     source = described.sources[image.number]
+    if source.refused:
+        raise Refused(source.refused)
     pixels = stored_pixels(source.levels[0], source.channel_names)
     if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
         raise Refused(

@@ -110,13 +110,14 @@ def describe_tiff(path: str) -> Described:
         return aperio.describe(path, directories)
     for vendor in (ndpi, leica, philips, ventana, qptiff):
         if vendor.is_kind(directories):
-            return _by_vendor(path, directories, vendor)
+            return by_vendor(path, directories, vendor)
     if ome.is_kind(directories):
         return ome.describe(path, directories)
     return generic_tiff.describe(path, directories)
 
 
-def _by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType) -> Described:
+def by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType) -> Described:
+    """The pages as a vendor's module describes them, and what that means for reading them."""
     try:
         structure, images = vendor.structure_of(path, directories)
     except ValueError as error:
@@ -127,9 +128,17 @@ def _by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType
             ventana.check_readable(directories)
         except NotTaken as reason:
             not_taken = str(reason)
+    planes = sum(page.role == "focal plane" for page in structure.pages)
+    refused = ""
+    if planes and vendor is ndpi:
+        refused = (
+            f"it has {planes} pictures of other focal planes beside its levels: write the plane "
+            "that you want into a file of its own"
+        )
     sources = tuple(
         ImageSource(
             levels=tuple((directory,) for directory in levels),
+            refused=refused,
             not_taken=not_taken,
             tiles=ndpi.ndpi_levels if vendor is ndpi else None,
         )
