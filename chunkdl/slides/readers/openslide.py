@@ -239,7 +239,13 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
         described = describe_tiff(address.path)
     except NotTaken:
         return None
+    images = described.structure.images
     image = chosen_image(described.structure, address.image)
+    if len(images) > 1:
+        raise Refused(
+            f"the file has {len(images)} slides, of which OpenSlide does not show one alone: use "
+            "the reader 'auto' or 'tiff'"
+        )
     source = described.sources[image.number]
     pixels = stored_pixels(source.levels[0], source.channel_names)
     if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
