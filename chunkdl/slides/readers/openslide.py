@@ -242,7 +242,7 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
     images = described.structure.images
     image = chosen_image(described.structure, address.image)
     if len(images) > 1:
-        raise Refused(
+        raise NotTaken(
             f"the file has {len(images)} slides, of which OpenSlide does not show one alone: use "
             "the reader 'auto' or 'tiff'"
         )

@@ -11,7 +11,7 @@ from chunkdl.slides.structure import same_aspect
 
 RESOLUTION_TOLERANCE = 0.02
 """Relative difference up to which two downsamples are the same."""
-POWERS = tuple(2**power for power in range(1, 16))
+POWERS = tuple(2.0**power for power in range(1, 16))
 """The downsamples of nearly all writers."""
 
 
@@ -156,8 +156,8 @@ def _downsample_by_tags(base: Directory, directory: Directory) -> float | None:
         return None
     if base.resolution_unit != directory.resolution_unit:
         return None
-    across: float = base.resolution[0] / directory.resolution[0]
-    down: float = base.resolution[1] / directory.resolution[1]
+    across = base.resolution[0] / directory.resolution[0]
+    down = base.resolution[1] / directory.resolution[1]
     if min(across, down) <= 1 or abs(across / down - 1) > RESOLUTION_TOLERANCE:
         return None
     factor = (across + down) / 2
