@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 from PIL import Image
 
@@ -22,12 +23,12 @@ OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 class Page:
     """One page: pixels, options of tifffile beyond the usual ones, and its SubIFDs."""
 
-    pixels: Pixels
+    pixels: npt.NDArray[Any]
     options: dict[str, Any] = field(default_factory=dict)
     below: tuple[Page, ...] = ()
 
 
-def page(pixels: Pixels, *below: Page, **options: Any) -> Page:
+def page(pixels: npt.NDArray[Any], *below: Page, **options: Any) -> Page:
     """A page; `strips=True` stores it in strips."""
     return Page(pixels, options, below)
 

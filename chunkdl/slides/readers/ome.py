@@ -19,6 +19,7 @@ from chunkdl.slides.readers.described import (
     described,
     level_pages,
     page_of,
+    role_of_name,
     slide_image,
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
@@ -37,23 +38,6 @@ own is not taken for a slide."""
 LARGEST_MACRO_PX = 4096 * 4096
 SAME_MPP = 1.05
 """Factor by which two pixel sizes may differ and be the same."""
-_ROLE_OF_WORD: Mapping[str, Role] = {
-    "label": "label",
-    "barcode": "label",
-    "macro": "macro",
-    "overview": "macro",
-    "thumbnail": "thumbnail",
-    "thumb": "thumbnail",
-    "preview": "thumbnail",
-}
-_WORDS = "|".join(_ROLE_OF_WORD)
-_NAME_OF_ROLE = re.compile(
-    # "macro", "label image" and "Label 387x463", or at the end, as in "case 12.scn [macro]"; not
-    # "macrophages", "label-free" or "macro_dissected.svs".
-    rf"(?P<begins>{_WORDS})(?=\s|$)|(?:.*[\W_])?(?P<ends>{_WORDS})[\s_]*(?:image)?[\W_\d]*",
-    re.IGNORECASE | re.DOTALL,
-)
-_SUFFIX = re.compile(r"\.(?:tiff?|jpe?g|png|bmp)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +88,9 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
     slides: list[OmeImage] = []
     finest = min((image.mpp[0] for image in images if image.mpp), default=None)
     for image in images:
-        role = _role_by_name(image.name) or _role_by_size(image, finest)
+        role = _role_by_size(image, finest)
+        if called := role_of_name(image.name):
+            role = called, f"the XML calls it {image.name!r}"
         if role is None:
             slides.append(image)
         else:
@@ -145,15 +131,6 @@ def _name_pages(
     for one in directories:
         if one.sub is not None and one.number in image.planes.values():
             pages[one.name] = page_of(one, *role)
-
-
-def _role_by_name(name: str) -> tuple[Role, str] | None:
-    """The role that its name gives an image, None where it gives none."""
-    found = _NAME_OF_ROLE.match(_SUFFIX.sub("", name.strip()))
-    if found is None or not (found["begins"] or found.end() == len(found.string)):
-        return None
-    word = found["begins"] or found["ends"]
-    return _ROLE_OF_WORD[word.lower()], f"the XML calls it {name!r}"
 
 
 def _role_by_size(image: OmeImage, finest: float | None) -> tuple[Role, str] | None:
