@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,11 +124,17 @@ def true_shape(base: Directory, directory: Directory) -> TrueShape | None:
 
 
 def whole_factor(base: Directory, directory: Directory) -> int | None:
-    """The whole number that the sides of `base` were divided by, rounded either way; else None."""
-    across, down = base.width / directory.width, base.height / directory.height
-    factor = max(1, round((across * down) ** 0.5))
-    sides = zip(base.size, directory.size, strict=True)
-    return factor if all(abs(full / factor - side) <= 1 for full, side in sides) else None
+    """The whole number that the sides of `base` were divided by, rounded either way; else None.
+
+    Sides of few pixels fit several; a power of two is the likely one.
+    """
+    sides = tuple(zip(base.size, directory.size, strict=True))
+    ratios = [full / side for full, side in sides]
+    mean = (ratios[0] * ratios[1]) ** 0.5
+    for factor in (2 ** max(0, round(math.log2(mean))), *(max(1, round(one)) for one in ratios)):
+        if all(abs(full / factor - side) <= 1 for full, side in sides):
+            return factor
+    return None
 
 
 def _padded(base: Directory, factor: float, source: str) -> TrueShape:
