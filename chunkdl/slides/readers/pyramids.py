@@ -44,7 +44,8 @@ def pyramid(base: Directory, candidates: Sequence[Directory]) -> Pyramid:
     """
     found: list[tuple[Directory, Level, str]] = [(base, _level(base, base.size, 1.0), "the finest")]
     rejected: dict[str, str] = {}
-    for directory in sorted(candidates, key=lambda one: -one.width):
+    fitting: list[tuple[Directory, Level, str]] = []
+    for directory in candidates:
         if (directory.samples, directory.bits) != (base.samples, base.bits):
             rejected[directory.name] = (
                 f"{directory.samples} x {directory.bits} bit, level 0 has "
@@ -59,11 +60,14 @@ def pyramid(base: Directory, candidates: Sequence[Directory]) -> Pyramid:
             )
         else:
             level = _level(directory, shape.size, shape.downsample)
-            taken = next((n for n, other in enumerate(found) if _alike(other[1], level)), None)
-            if taken is None:
-                found.append((directory, level, shape.why))
-            else:
-                rejected[directory.name] = f"it is as large as level {taken}"
+            fitting.append((directory, level, shape.why))
+    # By the true sizes: filled up to one tile, two levels are as large as each other in the file.
+    for directory, level, why in sorted(fitting, key=lambda one: -one[1].width):
+        taken = next((n for n, other in enumerate(found) if _alike(other[1], level)), None)
+        if taken is None:
+            found.append((directory, level, why))
+        else:
+            rejected[directory.name] = f"it is as large as level {taken}"
     directories, levels, reasons = zip(*found, strict=True)
     return Pyramid(directories, levels, reasons, rejected)
 
@@ -131,7 +135,8 @@ def whole_factor(base: Directory, directory: Directory) -> int | None:
     sides = tuple(zip(base.size, directory.size, strict=True))
     ratios = [full / side for full, side in sides]
     mean = (ratios[0] * ratios[1]) ** 0.5
-    for factor in (2 ** max(0, round(math.log2(mean))), *(max(1, round(one)) for one in ratios)):
+    nearest: int = 2 ** max(0, round(math.log2(mean)))
+    for factor in (nearest, *(max(1, round(one)) for one in ratios)):
         if all(abs(full / factor - side) <= 1 for full, side in sides):
             return factor
     return None
