@@ -240,6 +240,32 @@ def test_a_macro_of_a_plain_tiff_is_known_by_its_pixel_size_or_its_name(
         np.testing.assert_array_equal(level0(path, read_region), picture)
 
 
+@pytest.mark.parametrize("kind", ["ome", "tiff"])
+def test_a_macro_of_the_shape_of_the_slide_is_no_level(
+    kind: str, tmp_path: Path, picture: Pixels
+) -> None:
+    """Both square, a quarter of its sides, and its pixels 32 times as large: not reduced by 4."""
+    slide, glass = np.ascontiguousarray(picture[:640, :640]), np.full((160, 160, 3), 99, np.uint8)
+    xml = ome(ome_image(0, "", (160, 160), 16), ome_image(1, "", (640, 640), 0.5))
+    first = {"description": xml} if kind == "ome" else {}
+    path = write_tiff(
+        tmp_path / "a.tif",
+        page(glass, resolution=(625, 625), resolutionunit="CENTIMETER", **first),
+        page(slide, resolution=(20_000, 20_000), resolutionunit="CENTIMETER"),
+    )
+    assert roles(path) == ["macro", BASE]
+
+
+def test_an_unmarked_page_at_the_resolution_of_the_slide_is_no_level_of_it(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """Half as wide and high at the same microns per pixel shows another place."""
+    tags = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    half = np.ascontiguousarray(picture[:350, :450])
+    path = write_tiff(tmp_path / "a.tif", page(half, **tags), page(picture, **tags))
+    assert roles(path) == ["unknown", BASE]
+
+
 def test_a_word_in_a_description_is_no_name(tmp_path: Path, picture: Pixels) -> None:
     """Macrophages, label-free imaging and macro-dissected tissue are slides."""
     for text in ("Macrophages, CD68", "label-free imaging", "macro-dissected tumour 12"):
@@ -386,8 +412,8 @@ def test_levels_that_were_written_as_images_of_their_own_are_levels(
     scaled: bool, tmp_path: Path, picture: Pixels, label: Pixels, read_region: Read
 ) -> None:
     """Bio-Formats flattens a pyramid so; with the pixel size of each, or with none."""
-    reduced_pixels = [np.ascontiguousarray(picture[::factor, ::factor]) for factor in (1, 2, 4)]
-    mpps = [0.5, 1.0, 2.0] if scaled else [None] * 3
+    reduced_pixels = [np.ascontiguousarray(picture[::factor, ::factor]) for factor in (1, 2, 16)]
+    mpps = [0.5, 1.0, 8.0] if scaled else [None] * 3
     images = [
         ome_image(n, f"case.svs #{n + 1}", size_of(pixels), mpp)
         for n, (pixels, mpp) in enumerate(zip(reduced_pixels, mpps, strict=True))
@@ -399,7 +425,7 @@ def test_levels_that_were_written_as_images_of_their_own_are_levels(
     )  # fmt: skip
     assert roles(path) == [BASE, "level 1 of image 0", "level 2 of image 0", "label"]
     with closing(open_slide(path)) as slide:
-        np.testing.assert_array_equal(read_region(slide, 2, 0, 0, 225, 175), reduced_pixels[2])
+        np.testing.assert_array_equal(read_region(slide, 2, 0, 0, 57, 44), reduced_pixels[2])
 
 
 def test_a_region_of_the_same_shape_and_pixel_size_is_a_slide_of_its_own(

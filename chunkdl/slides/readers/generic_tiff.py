@@ -29,6 +29,8 @@ SMALL_SHARE = 0.25
 """Share of the area of the largest page below which an unmarked page is not taken for a slide,
 unless it is larger than any picture of a label or of the whole glass."""
 LARGEST_MACRO_PX = 4096 * 4096
+MPP_TOLERANCE = 0.1
+"""Relative difference between the ratio of two pixel sizes and that of the sides."""
 
 
 def describe(path: str, directories: Sequence[Directory]) -> Described:
@@ -90,23 +92,21 @@ def _without_macros(
     directories: Sequence[Directory], pages: dict[str, Page]
 ) -> Sequence[Directory]:
     """The pages without those whose pixels are far too large for a slide; these go into `pages`."""
-    sizes = {one.name: _mpp(one) for one in directories}
-    finest = min((mpp for mpp in sizes.values() if mpp is not None), default=None)
-    far: list[Directory] = []
+    known = {one.name: mpp for one in directories if (mpp := _mpp(one)) is not None}
     near: list[Directory] = []
+    far: list[Directory] = []
     for directory in directories:
-        mpp = sizes[directory.name]
         marked = directory.sub is not None or directory.subfile_type & REDUCED
-        is_far = mpp is not None and finest is not None and is_overview(mpp, finest)
-        (far if is_far and not marked else near).append(directory)
+        mpp = None if marked else known.get(directory.name)
+        is_far = mpp is not None and is_overview(mpp, min(known.values()))
+        (far if is_far else near).append(directory)
+    reduced = [one for one in far if any(_looks_reduced(one, other) for other in near)]
     for directory in far:
-        # A reduced picture of the slide has large pixels as well.
-        if any(same_aspect(directory.size, other.size) for other in near):
-            near.append(directory)
-        else:
-            why = f"its pixels are {sizes[directory.name]:g} um, the finest of the file {finest:g}"
+        if directory not in reduced:
+            mpp, finest = known[directory.name], min(known.values())
+            why = f"its pixels are {mpp:g} um, the finest of the file {finest:g}"
             pages[directory.name] = page_of(directory, "macro", why)
-    return near
+    return [*near, *reduced]
 
 
 def _mpp(directory: Directory) -> float | None:
@@ -126,11 +126,11 @@ def _is_small(directory: Directory, largest: Directory) -> bool:
 def _looks_reduced(directory: Directory, largest: Directory) -> bool:
     """Whether a page that is not marked is a level all the same."""
     fine, own = _mpp(largest), _mpp(directory)
-    if fine is not None and own is not None and own < 1.5 * fine:
+    factor = whole_factor(largest, directory)
+    if factor not in POWERS or bool(directory.tile_width) != bool(largest.tile_width):
         return False
-    return whole_factor(largest, directory) in POWERS and (
-        bool(directory.tile_width) == bool(largest.tile_width)
-    )
+    # A place of the same size elsewhere has the shape as well, and so may the whole glass.
+    return fine is None or own is None or abs(own / fine / factor - 1) <= MPP_TOLERANCE
 
 
 def _belongs(directory: Directory, base: Directory, bases: Sequence[Directory]) -> bool:

@@ -88,7 +88,7 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
     slides: list[OmeImage] = []
     finest = min((image.mpp[0] for image in images if image.mpp), default=None)
     for image in images:
-        role = _role_by_size(image, finest)
+        role = _role_by_size(image, finest, images)
         if called := role_of_name(image.name):
             role = called, f"the XML calls it {image.name!r}"
         if role is None:
@@ -133,9 +133,13 @@ def _name_pages(
             pages[one.name] = page_of(one, *role)
 
 
-def _role_by_size(image: OmeImage, finest: float | None) -> tuple[Role, str] | None:
-    """The macro is what its pixels are far too large for."""
+def _role_by_size(
+    image: OmeImage, finest: float | None, images: Sequence[OmeImage]
+) -> tuple[Role, str] | None:
+    """Pixels that are far too large for a slide are those of the macro, or of a reduced level."""
     if image.mpp is None or finest is None or not is_overview(image.mpp[0], finest):
+        return None
+    if any(_is_reduced(image, other) for other in images):
         return None
     return "macro", f"its pixels are {image.mpp[0]:g} um, the finest of the file {finest:g} um"
 
