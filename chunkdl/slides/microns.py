@@ -16,9 +16,14 @@ POWER_TOLERANCE = 1.6
 SOURCES_TOLERANCE = 1.05
 """Factor by which two sources of one file may differ."""
 SQUARE_TOLERANCE = 1.01
+OVERVIEW_MPP, OVERVIEW_TIMES = 4.0, 8.0
+"""A picture whose pixels are at least so large, and so many times those of the finest picture of
+the file, shows the glass and is no slide to train on."""
 
 MICRONS_PER_UNIT = {
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre"), 1.0),
+    **dict.fromkeys(("µm", "μm", "um", "mcm", "µ", "micron", "micrometer", "micrometre"), 1.0),
+    # The micro sign as it looks after text went through a wrong encoding.
+    **dict.fromkeys(("\u00c2\u00b5m", "\u00ce\u00bcm", "\ufffdm", "?m"), 1.0),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
     **dict.fromkeys(("pm", "picometer", "picometre"), 1e-6),
     **dict.fromkeys(("å", "ångström", "angstrom"), 1e-4),
@@ -26,7 +31,7 @@ MICRONS_PER_UNIT = {
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
     **dict.fromkeys(("dm", "decimeter", "decimetre"), 1e5),
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
-    **dict.fromkeys(("in", "inch", '"'), 25_400.0),
+    **dict.fromkeys(("in", "inch", "inches", '"'), 25_400.0),
     **dict.fromkeys(("thou", "mil"), 25.4),
     "pt": 25_400.0 / 72,
     "ft": 304_800.0,
@@ -70,6 +75,16 @@ def microns_of_unit(unit: str) -> float | None:
     # casefold turns the micro sign into the Greek letter.
     known = {key.casefold(): value for key, value in MICRONS_PER_UNIT.items()}
     return known.get(name, known.get(name.removesuffix("s")))
+
+
+def is_overview(mpp: float, finest: float) -> bool:
+    """Whether a picture of these microns per pixel shows the whole glass.
+
+    Args:
+        mpp: of the picture.
+        finest: of all pictures of the file.
+    """
+    return mpp >= max(OVERVIEW_MPP, OVERVIEW_TIMES * finest)
 
 
 def number_in(text: str) -> float | None:

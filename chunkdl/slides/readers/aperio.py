@@ -19,7 +19,7 @@ from chunkdl.slides.readers.described import (
     slide_image,
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
-from chunkdl.slides.readers.pyramids import pyramid
+from chunkdl.slides.readers.pyramids import POWERS, pyramid, whole_factor
 from chunkdl.slides.structure import Page, Role, same_aspect
 
 LABEL, MACRO = 1, 9
@@ -30,8 +30,12 @@ _ROLES: dict[str, Role] = {"label": "label", "macro": "macro", "thumbnail": "thu
 
 
 def is_kind(directories: Sequence[Directory]) -> bool:
-    """Whether the first page calls itself Aperio's."""
-    return directories[0].description.startswith("Aperio ")
+    """Whether a page calls itself Aperio's."""
+    return any(map(_is_aperio, directories))
+
+
+def _is_aperio(directory: Directory) -> bool:
+    return directory.description.startswith("Aperio ")
 
 
 def fields_of(description: str) -> dict[str, str]:
@@ -52,7 +56,8 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             pages[directory.name] = page_of(directory, *role)
     if not rest:
         return described(path, "Aperio SVS", directories, pages, ())
-    base = max(rest, key=lambda one: one.width * one.height)
+    scanned = [directory for directory in rest if _is_aperio(directory)]
+    base = max(scanned or rest, key=lambda one: one.width * one.height)
     others, planes = [], []
     for directory in rest:
         if directory is base:
@@ -64,9 +69,13 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
         ):
             reason = "it shows the whole slide and is stored in strips, levels are in tiles"
             pages[directory.name] = page_of(directory, "thumbnail", reason)
+        elif not _is_aperio(directory) and whole_factor(base, directory) not in POWERS:
+            reason = "it has no description of Aperio's, and its size is no usual part of level 0's"
+            pages[directory.name] = page_of(directory, _shape_role(directory), reason)
         else:
             others.append(directory)
     base, notes = _focal_planes(base, planes, pages)
+    others = _of_plane(base, others, pages)
     levels = pyramid(base, others)
     pages |= level_pages(levels, 0)
     for directory in others:
@@ -113,10 +122,25 @@ def _focal_planes(
     ]
 
 
+def _of_plane(
+    base: Directory, others: Sequence[Directory], pages: dict[str, Page]
+) -> list[Directory]:
+    """The reduced pictures of the focal plane of `base`; those of others go into `pages`."""
+    same = []
+    for directory in others:
+        if "OffsetZ" not in fields_of(directory.description) or _offset(directory) == _offset(base):
+            same.append(directory)
+        else:
+            reason = f"reduced, at OffsetZ {_offset(directory):g}"
+            pages[directory.name] = page_of(directory, "focal plane", reason)
+    return same
+
+
 def _offset(directory: Directory) -> float:
     """Microns of a focal plane from the one in focus."""
+    text = fields_of(directory.description).get("OffsetZ", "0")
     try:
-        return float(fields_of(directory.description).get("OffsetZ", "0"))
+        return float(text.replace(",", "."))
     except ValueError:
         return 0.0
 

@@ -120,7 +120,7 @@ def decoder_for(coding: TileCoding) -> Decoder | None:
     if compression in ANY_JPEG2000:
         return partial(_decode_jpeg2000, coding.bits)
     if compression == LERC:
-        unpack = {0: None, 1: imagecodecs.deflate_decode, 2: imagecodecs.zstd_decode}
+        unpack = {0: None, 1: imagecodecs.deflate_decode, 2: _decode_zstd}
         if coding.lerc_packing not in unpack:
             return None
         return partial(_decode_lerc, unpack[coding.lerc_packing])
@@ -300,6 +300,25 @@ def _decode_lerc(unpack: Callable[..., Any] | None, data: bytes, out: Samples) -
 
 # ---- Bytes that were packed without loss
 
+
+def _decode_zstd(data: bytes, out: Any) -> Any:
+    # The library refuses bytes behind the frame, which every other codec here passes over.
+    return imagecodecs.zstd_decode(data[: _zstd_frame_end(data)], out=out)
+
+
+def _zstd_frame_end(data: bytes) -> int:
+    """Where the first frame ends (RFC 8878, 3.1.1), or the data where it is cut short."""
+    flags = data[4] if len(data) > 4 else 0
+    single, checksum = flags >> 5 & 1, flags >> 2 & 1
+    at = 6 - single + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]
+    last = False
+    while not last and at + 3 <= len(data):
+        block = int.from_bytes(data[at : at + 3], "little")
+        last, repeated = bool(block & 1), block >> 1 & 3 == 1
+        at += 3 + (1 if repeated else block >> 3)
+    return min(len(data), at + 4 * checksum)
+
+
 _PACKED: dict[int, Callable[..., Any] | None] = {
     RAW: None,
     LZW: imagecodecs.lzw_decode,
@@ -307,8 +326,8 @@ _PACKED: dict[int, Callable[..., Any] | None] = {
     ADOBE_DEFLATE: imagecodecs.deflate_decode,
     PACKBITS: imagecodecs.packbits_decode,
     LZMA: imagecodecs.lzma_decode,
-    ZSTD: imagecodecs.zstd_decode,
-    OLD_ZSTD: imagecodecs.zstd_decode,
+    ZSTD: _decode_zstd,
+    OLD_ZSTD: _decode_zstd,
 }
 
 

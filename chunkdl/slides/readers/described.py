@@ -14,13 +14,21 @@ from chunkdl.slides.slide import PixelRule
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure
 
 PAGE_NAME = 285
-_NAMED = re.compile(r"\s*(?:slide[ _]+)?(label|macro|overview|thumbnail)\b", re.IGNORECASE)
-_ROLES: Mapping[str, Role] = {
+_ROLE_OF_WORD: Mapping[str, Role] = {
     "label": "label",
+    "barcode": "label",
     "macro": "macro",
     "overview": "macro",
     "thumbnail": "thumbnail",
+    "thumb": "thumbnail",
+    "preview": "thumbnail",
 }
+_WORDS = "|".join(_ROLE_OF_WORD)
+_BEGINS = re.compile(rf"(?:slide[ _]+)?({_WORDS})(?=[\s:;,|=(\[]|$)", re.IGNORECASE)
+_ENDS = re.compile(rf"(?:^|[\W_])({_WORDS})[\s_]*(?:image)?[\W_\d]*$", re.IGNORECASE)
+_SUFFIX = re.compile(r"\.(?:tiff?|jpe?g|png|bmp)$", re.IGNORECASE)
+MOST_NAME_CHARACTERS = 200
+"""Longer texts are no names."""
 
 Streams = tuple[Directory, ...]
 """The directories that together hold the tiles of a level: one, or one for each channel."""
@@ -62,12 +70,26 @@ class Described:
     sources: tuple[ImageSource, ...]
 
 
+def role_of_name(name: str) -> Role | None:
+    """The role that a picture of that name has, None where the name gives none.
+
+    It gives one at its beginning, as in "Label 387x463", or at its end, as in "case 12 [macro]";
+    "macrophages", "label-free" and "macro_dissected.svs" give none.
+    """
+    text = _SUFFIX.sub("", name.strip())
+    if len(text) > MOST_NAME_CHARACTERS:
+        return None
+    found = _BEGINS.match(text) or _ENDS.search(text)
+    return _ROLE_OF_WORD[found[1].lower()] if found else None
+
+
 def role_by_name(directory: Directory) -> tuple[Role, str] | None:
     """The role that the page's own words give it, and which words; None: they give none."""
     texts = (directory.description, str(directory.tags.get(PAGE_NAME) or ""))
     for text in texts:
-        if found := _NAMED.match(text):
-            return _ROLES[found[1].lower()], f"it is called {found[0].strip()!r}"
+        name = text.strip().partition("\n")[0].strip()
+        if role := role_of_name(name):
+            return role, f"it is called {name!r}"
     return None
 
 

@@ -1,10 +1,14 @@
-"""TIFF of no vendor: levels are the pages marked as reduced that have the shape of the largest."""
+"""TIFF of no vendor: levels are reduced pages of the shape of the largest.
+
+A page is reduced where its NewSubfileType says so, or where nothing is said and it has the size of
+the largest page divided by a power of two, stored in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chunkdl.slides.microns import believed
+from chunkdl.slides.microns import COARSEST_MPP, believed, is_overview
 from chunkdl.slides.readers.described import (
     Described,
     ImageSource,
@@ -16,13 +20,17 @@ from chunkdl.slides.readers.described import (
     slide_image,
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
-from chunkdl.slides.readers.pyramids import Pyramid, pyramid
+from chunkdl.slides.readers.pyramids import POWERS, Pyramid, pyramid, whole_factor
 from chunkdl.slides.structure import Page, same_aspect
 
 REDUCED, MASK = 1, 4
 """Bits of NewSubfileType."""
 SMALL_SHARE = 0.25
-"""Share of the area of the largest page below which an unmarked page is not taken for a slide."""
+"""Share of the area of the largest page below which an unmarked page is not taken for a slide,
+unless it is larger than any picture of a label or of the whole glass."""
+LARGEST_MACRO_PX = 4096 * 4096
+MPP_TOLERANCE = 0.1
+"""Relative difference between the ratio of two pixel sizes and that of the sides."""
 
 
 def describe(path: str, directories: Sequence[Directory]) -> Described:
@@ -38,14 +46,15 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             rest.append(directory)
     if not rest:
         return described(path, "TIFF", directories, pages, ())
+    rest = [*_without_macros(rest, pages)]
     largest = max(rest, key=lambda one: one.width * one.height)
     bases, reduced = [], []
     for directory in rest:
         marked = directory.sub is not None or bool(directory.subfile_type & REDUCED)
-        if directory is not largest and (marked or _is_small(directory, largest)):
-            reduced.append((directory, marked))
-        else:
+        if directory is largest or not (marked or _is_small(directory, largest)):
             bases.append(directory)
+        else:
+            reduced.append((directory, marked or _looks_reduced(directory, largest)))
     planes = [one for one in bases if one.size == largest.size and one.samples == 1]
     if len(planes) > 1:
         # One channel or focal plane a page: they are one image, and the user says which is what.
@@ -74,15 +83,54 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
         image = slide_image(number, "", levels, microns, None)
         images.append((image, ImageSource(sources)))
     for one, marked in reduced:
-        why = "it fits several slides" if marked else "it is not marked as a reduced picture"
+        why = "it fits several slides" if marked else "it is small, and nothing says what it is"
         pages.setdefault(one.name, page_of(one, "unknown", why))
     return described(path, "TIFF", directories, pages, images)
 
 
+def _without_macros(
+    directories: Sequence[Directory], pages: dict[str, Page]
+) -> Sequence[Directory]:
+    """The pages without those whose pixels are far too large for a slide; these go into `pages`."""
+    known = {one.name: mpp for one in directories if (mpp := _mpp(one)) is not None}
+    near: list[Directory] = []
+    far: list[Directory] = []
+    for directory in directories:
+        marked = directory.sub is not None or directory.subfile_type & REDUCED
+        mpp = None if marked else known.get(directory.name)
+        is_far = mpp is not None and is_overview(mpp, min(known.values()))
+        (far if is_far else near).append(directory)
+    reduced = [one for one in far if any(_looks_reduced(one, other) for other in near)]
+    for directory in far:
+        if directory not in reduced:
+            mpp, finest = known[directory.name], min(known.values())
+            why = f"its pixels are {mpp:g} um, the finest of the file {finest:g}"
+            pages[directory.name] = page_of(directory, "macro", why)
+    return [*near, *reduced]
+
+
+def _mpp(directory: Directory) -> float | None:
+    """Microns per pixel by the tags, None where they do not say any that can be."""
+    claims = resolution_claims(directory)
+    return claims[0].x if claims and claims[0].x <= COARSEST_MPP else None
+
+
 def _is_small(directory: Directory, largest: Directory) -> bool:
-    share = directory.width * directory.height / (largest.width * largest.height)
+    area, whole = directory.width * directory.height, largest.width * largest.height
     # Two slides are of one shape, to the pixel, only where somebody cut them to one size.
-    return share < SMALL_SHARE or (share < 1 and same_aspect(directory.size, largest.size))
+    if area < whole and same_aspect(directory.size, largest.size):
+        return True
+    return area < SMALL_SHARE * whole and area <= LARGEST_MACRO_PX
+
+
+def _looks_reduced(directory: Directory, largest: Directory) -> bool:
+    """Whether a page that is not marked is a level all the same."""
+    fine, own = _mpp(largest), _mpp(directory)
+    factor = whole_factor(largest, directory)
+    if factor not in POWERS or bool(directory.tile_width) != bool(largest.tile_width):
+        return False
+    # A place of the same size elsewhere has the shape as well, and so may the whole glass.
+    return fine is None or own is None or abs(own / fine / factor - 1) <= MPP_TOLERANCE
 
 
 def _belongs(directory: Directory, base: Directory, bases: Sequence[Directory]) -> bool:

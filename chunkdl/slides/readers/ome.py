@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from chunkdl.slides.microns import Claim, believed, microns_of_unit, number_in
+from chunkdl.slides.microns import Claim, believed, is_overview, microns_of_unit, number_in
 from chunkdl.slides.readers.described import (
     Described,
     ImageSource,
@@ -19,28 +19,25 @@ from chunkdl.slides.readers.described import (
     described,
     level_pages,
     page_of,
+    role_of_name,
     slide_image,
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
-from chunkdl.slides.readers.pyramids import pyramid
+from chunkdl.slides.readers.pyramids import POWERS, pyramid
 from chunkdl.slides.readers.refusals import Refused
 from chunkdl.slides.readers.xml_text import named, parse_xml
 from chunkdl.slides.structure import Page, Role, SlideImage, same_aspect
 
 MOST_PLANES = 4096
+REDUCED = 1
+"""Bit of NewSubfileType."""
 MOST_IMAGES = 1024
-OVERVIEW_MPP = 4.0
-"""An image whose pixels are at least so large, and eight times those of the largest image, shows
-the glass and is no slide to train on."""
-OVERVIEW_TIMES = 8.0
-_ROLE_NAMES: tuple[tuple[str, Role], ...] = (
-    ("label", "label"),
-    ("barcode", "label"),
-    ("macro", "macro"),
-    ("overview", "macro"),
-    ("thumb", "thumbnail"),
-    ("preview", "thumbnail"),
-)
+SMALL_SHARE = 0.25
+"""Share of the area of the largest image below which one that has no pixel size and no name of its
+own is not taken for a slide."""
+LARGEST_MACRO_PX = 4096 * 4096
+SAME_MPP = 1.05
+"""Factor by which two pixel sizes may differ and be the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +85,95 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
     if not images:
         raise Refused("its OME-XML names no image whose planes are in this file")
     pages: dict[str, Page] = {}
-    largest = max(images, key=lambda one: one.width * one.height)
-    found: list[tuple[SlideImage, ImageSource]] = []
+    slides: list[OmeImage] = []
+    finest = min((image.mpp[0] for image in images if image.mpp), default=None)
     for image in images:
-        if role := _role(image, largest):
-            for number in image.planes.values():
-                pages[chain[number].name] = page_of(chain[number], *role)
-            continue
-        number = len(found)
-        found.append(_slide(image, number, chain, directories, pages))
+        role = _role_by_size(image, finest, images)
+        if called := role_of_name(image.name):
+            role = called, f"the XML calls it {image.name!r}"
+        if role is None:
+            slides.append(image)
+        else:
+            _name_pages(image, role, chain, directories, pages)
+    reduced: dict[int, list[OmeImage]] = {}
+    found: list[tuple[SlideImage, ImageSource]] = []
+    by_area = sorted(slides, key=lambda one: -one.width * one.height)
+    for place, image in enumerate(by_area):
+        larger = [one for one in by_area[:place] if one in slides]
+        whole = next((one for one in larger if _is_reduced(image, one)), None)
+        if whole is not None:
+            slides.remove(image)
+            reduced.setdefault(id(whole), []).append(image)
+        elif larger and (role := _role_beside(image, larger)):
+            slides.remove(image)
+            _name_pages(image, role, chain, directories, pages)
+    claimed = {number for image in images for number in image.planes.values()}
+    free = [
+        one for number, one in chain.items() if number not in claimed and one.subfile_type & REDUCED
+    ]
+    for number, image in enumerate(slides):
+        parts = [chain[part.planes[0, 0, 0]] for part in reduced.get(id(image), ())]
+        beside = [*parts, *free] if number == 0 else parts
+        found.append(_slide(image, number, chain, directories, beside, pages))
     return described(path, "OME-TIFF", directories, pages, found)
 
 
-def _role(image: OmeImage, largest: OmeImage) -> tuple[Role, str] | None:
-    """The role of an image that is no slide, None for a slide."""
-    name = image.name.lower()
-    for word, role in _ROLE_NAMES:
-        if word in name:
-            return role, f"the XML calls it {image.name!r}"
-    if image is largest:
+def _name_pages(
+    image: OmeImage,
+    role: tuple[Role, str],
+    chain: Mapping[int, Directory],
+    directories: Sequence[Directory],
+    pages: dict[str, Page],
+) -> None:
+    """Give the planes of an image, and their reduced pictures, its role."""
+    for number in image.planes.values():
+        pages[chain[number].name] = page_of(chain[number], *role)
+    for one in directories:
+        if one.sub is not None and one.number in image.planes.values():
+            pages[one.name] = page_of(one, *role)
+
+
+def _role_by_size(
+    image: OmeImage, finest: float | None, images: Sequence[OmeImage]
+) -> tuple[Role, str] | None:
+    """Pixels that are far too large for a slide are those of the macro, or of a reduced level."""
+    if image.mpp is None or finest is None or not is_overview(image.mpp[0], finest):
         return None
-    fine, coarse = largest.mpp, image.mpp
-    if fine and coarse and coarse[0] >= max(OVERVIEW_MPP, OVERVIEW_TIMES * fine[0]):
-        return "macro", (
-            f"its pixels are {coarse[0]:g} um, those of the largest image {fine[0]:g} um"
-        )
-    smaller = image.width * image.height < largest.width * largest.height
-    if smaller and same_aspect((image.width, image.height), (largest.width, largest.height)):
-        return "thumbnail", "it has the shape of the largest image and fewer pixels"
+    if any(_is_reduced(image, other) for other in images):
+        return None
+    return "macro", f"its pixels are {image.mpp[0]:g} um, the finest of the file {finest:g} um"
+
+
+def _is_reduced(image: OmeImage, whole: OmeImage) -> bool:
+    """Whether an image is a level of another one that was written as an image of its own."""
+    size, whole_size = (image.width, image.height), (whole.width, whole.height)
+    if image.sizes != (1, 1, 1) or whole.sizes != (1, 1, 1) or not same_aspect(size, whole_size):
+        return False
+    downsample = (whole.width / image.width + whole.height / image.height) / 2
+    if downsample <= 1.5:
+        return False
+    if image.mpp and whole.mpp:
+        return _about_equal(image.mpp[0] / whole.mpp[0], downsample)
+    return any(_about_equal(downsample, power) for power in POWERS)
+
+
+def _role_beside(image: OmeImage, larger: Sequence[OmeImage]) -> tuple[Role, str] | None:
+    """The role of an image that is no slide beside larger ones; None for one that is."""
+    area = image.width * image.height
+    for other in larger:
+        if image.mpp and other.mpp and _about_equal(image.mpp[0], other.mpp[0]):
+            continue
+        shapes = (image.width, image.height), (other.width, other.height)
+        if area < other.width * other.height and same_aspect(*shapes):
+            return "thumbnail", f"it has the shape of image {other.name!r} and fewer pixels"
+    largest = larger[0].width * larger[0].height
+    if image.mpp is None and area < SMALL_SHARE * largest and area <= LARGEST_MACRO_PX:
+        return "unknown", "it is small, and nothing says what it is"
     return None
+
+
+def _about_equal(one: float, other: float) -> bool:
+    return max(one / other, other / one) <= SAME_MPP
 
 
 def _slide(
@@ -124,9 +181,13 @@ def _slide(
     number: int,
     chain: Mapping[int, Directory],
     directories: Sequence[Directory],
+    beside: Sequence[Directory],
     pages: dict[str, Page],
 ) -> tuple[SlideImage, ImageSource]:
-    """An image that is a slide; the roles of its planes and of their SubIFDs go into `pages`."""
+    """An image that is a slide; the roles of its planes and of their SubIFDs go into `pages`.
+
+    `beside` are pages of the main chain that may be reduced levels of it.
+    """
     groups, depth, times = image.sizes
     streams = [chain[image.planes[group, 0, 0]] for group in range(groups)]
     base = streams[0]
@@ -135,9 +196,7 @@ def _slide(
             f"its OME-XML says {image.width}x{image.height} pixels for {base.name}, which has "
             f"{base.width}x{base.height}"
         )
-    claimed = set(chain) if number else set(image.planes.values())
     below = [one for one in directories if one.sub is not None and one.number == base.number]
-    beside = [one for key, one in chain.items() if key not in claimed and one.subfile_type & 1]
     levels = pyramid(base, [*below, *beside])
     sources: list[Streams] = [tuple(streams)]
     for one in levels.directories[1:]:

@@ -239,7 +239,13 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
         described = describe_tiff(address.path)
     except NotTaken:
         return None
+    images = described.structure.images
     image = chosen_image(described.structure, address.image)
+    if len(images) > 1:
+        raise NotTaken(
+            f"the file has {len(images)} slides, of which OpenSlide does not show one alone: use "
+            "the reader 'auto' or 'tiff'"
+        )
     source = described.sources[image.number]
     if source.refused:
         raise Refused(source.refused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ from chunkdl.slides.slide import Level
 from chunkdl.slides.structure import same_aspect
 
 RESOLUTION_TOLERANCE = 0.02
-"""Relative difference up to which a downsample by resolution tags is the same in x and y."""
+"""Relative difference up to which two downsamples are the same."""
+POWERS = tuple(2.0**power for power in range(1, 16))
+"""The downsamples of nearly all writers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +44,8 @@ def pyramid(base: Directory, candidates: Sequence[Directory]) -> Pyramid:
     """
     found: list[tuple[Directory, Level, str]] = [(base, _level(base, base.size, 1.0), "the finest")]
     rejected: dict[str, str] = {}
-    for directory in sorted(candidates, key=lambda one: -one.width):
+    fitting: list[tuple[Directory, Level, str]] = []
+    for directory in candidates:
         if (directory.samples, directory.bits) != (base.samples, base.bits):
             rejected[directory.name] = (
                 f"{directory.samples} x {directory.bits} bit, level 0 has "
@@ -56,11 +60,14 @@ def pyramid(base: Directory, candidates: Sequence[Directory]) -> Pyramid:
             )
         else:
             level = _level(directory, shape.size, shape.downsample)
-            taken = next((n for n, other in enumerate(found) if _alike(other[1], level)), None)
-            if taken is None:
-                found.append((directory, level, shape.why))
-            else:
-                rejected[directory.name] = f"it is as large as level {taken}"
+            fitting.append((directory, level, shape.why))
+    # By the true sizes: filled up to one tile, two levels are as large as each other in the file.
+    for directory, level, why in sorted(fitting, key=lambda one: -one[1].width):
+        taken = next((n for n, other in enumerate(found) if _alike(other[1], level)), None)
+        if taken is None:
+            found.append((directory, level, why))
+        else:
+            rejected[directory.name] = f"it is as large as level {taken}"
     directories, levels, reasons = zip(*found, strict=True)
     return Pyramid(directories, levels, reasons, rejected)
 
@@ -99,33 +106,45 @@ def true_shape(base: Directory, directory: Directory) -> TrueShape | None:
     own resolution tags say or a power of two.
     """
     across, down = base.width / directory.width, base.height / directory.height
-    whole = round((across * down) ** 0.5)
-    if whole >= 1 and _rounds_to(base, directory, whole):
-        return TrueShape(directory.size, (across + down) / 2, "its shape is that of level 0")
+    as_stored = TrueShape(directory.size, (across + down) / 2, "its shape is that of level 0")
     by_tags = _downsample_by_tags(base, directory)
-    if by_tags is not None and _fills_tiles(base, directory, by_tags):
+    padded = [factor for factor in POWERS if _fills_tiles(base, directory, factor)]
+    whole = whole_factor(base, directory)
+    if whole is not None:
+        if by_tags is None:
+            # A whole number that is no power of two may be a fuller level's, cut by its padding.
+            return as_stored if whole in POWERS or not padded else None
+        if whole in POWERS and by_tags not in POWERS:
+            return as_stored
+    shaped = same_aspect(directory.size, base.size)
+    if by_tags is not None:
+        if shaped and abs(by_tags / as_stored.downsample - 1) <= RESOLUTION_TOLERANCE:
+            return as_stored
         return _padded(base, by_tags, "its resolution tags say")
-    powers = [2.0**power for power in range(1, 16)]
-    padded = [factor for factor in powers if _fills_tiles(base, directory, factor)]
-    if same_aspect(directory.size, base.size):
+    if shaped:
         # A level of this size may also be filled up, and then the ratio is wrong.
-        if padded and by_tags is None:
-            return None
-        return TrueShape(directory.size, (across + down) / 2, "its shape is that of level 0")
+        return None if padded else as_stored
     return _padded(base, padded[0], "only fits") if len(padded) == 1 else None
+
+
+def whole_factor(base: Directory, directory: Directory) -> int | None:
+    """The whole number that the sides of `base` were divided by, rounded either way; else None.
+
+    Sides of few pixels fit several; a power of two is the likely one.
+    """
+    sides = tuple(zip(base.size, directory.size, strict=True))
+    ratios = [full / side for full, side in sides]
+    mean = (ratios[0] * ratios[1]) ** 0.5
+    nearest: int = 2 ** max(0, round(math.log2(mean)))
+    for factor in (nearest, *(max(1, round(one)) for one in ratios)):
+        if all(abs(full / factor - side) <= 1 for full, side in sides):
+            return factor
+    return None
 
 
 def _padded(base: Directory, factor: float, source: str) -> TrueShape:
     size = max(1, int(base.width / factor + 1e-6)), max(1, int(base.height / factor + 1e-6))
     return TrueShape(size, factor, f"filled up to whole tiles, {source} downsample {factor:.6g}")
-
-
-def _rounds_to(base: Directory, directory: Directory, factor: int) -> bool:
-    """Whether the size is that of level 0 divided by a whole number, rounded either way."""
-    return (
-        abs(base.width / factor - directory.width) <= 1
-        and abs(base.height / factor - directory.height) <= 1
-    )
 
 
 def _fills_tiles(base: Directory, directory: Directory, factor: float) -> bool:
@@ -141,7 +160,10 @@ def _fills_tiles(base: Directory, directory: Directory, factor: float) -> bool:
 
 
 def _downsample_by_tags(base: Directory, directory: Directory) -> float | None:
-    """The ratio of the resolutions, None where the tags do not say one."""
+    """The ratio of the resolutions, None where the tags do not say one that the size can have.
+
+    A ratio near a power of two is that.
+    """
     if base.resolution is None or directory.resolution is None:
         return None
     if base.resolution_unit != directory.resolution_unit:
@@ -150,4 +172,19 @@ def _downsample_by_tags(base: Directory, directory: Directory) -> float | None:
     down = base.resolution[1] / directory.resolution[1]
     if min(across, down) <= 1 or abs(across / down - 1) > RESOLUTION_TOLERANCE:
         return None
-    return (across + down) / 2
+    factor = (across + down) / 2
+    power = next((one for one in POWERS if abs(factor / one - 1) <= RESOLUTION_TOLERANCE), None)
+    if power is not None and _fills_tiles(base, directory, power):
+        return power
+    sides = tuple(zip(base.size, directory.size, strict=True))
+    # One tile holds any coarser picture, also one that only the default of a writer speaks of.
+    filled = any(full / factor > side / 2 for full, side in sides)
+    return factor if filled and _fits(base, directory, factor) else None
+
+
+def _fits(base: Directory, directory: Directory, factor: float) -> bool:
+    """Whether level 0 divided by `factor` has that size, as it is or filled up to whole tiles."""
+    sides = zip(base.size, directory.size, strict=True)
+    return _fills_tiles(base, directory, factor) or all(
+        abs(full / factor - side) <= 1 for full, side in sides
+    )

@@ -106,13 +106,13 @@ def describe_tiff(path: str) -> Described:
         raise NotTaken("it is a folder")
     directories = _directories(path)
     _refuse_vendors(directories[0])
-    if aperio.is_kind(directories):
-        return aperio.describe(path, directories)
     for vendor in (ndpi, leica, philips, ventana, qptiff):
         if vendor.is_kind(directories):
             return by_vendor(path, directories, vendor)
     if ome.is_kind(directories):
         return ome.describe(path, directories)
+    if aperio.is_kind(directories):
+        return aperio.describe(path, directories)
     return generic_tiff.describe(path, directories)
 
 

@@ -64,6 +64,12 @@ def _tiled_level(
 ) -> TiledLevel:
     """Check the pages of a level and make one of them."""
     first = streams[0]
+    for other in streams[1:]:
+        if _layout(other) != _layout(first):
+            raise Refused(
+                f"{other.name} and {first.name} are channels of one slide and are stored in "
+                "different ways: write all channels alike"
+            )
     tile_w, tile_h = level.tile_width, level.tile_height
     parts = [_grid(one) for one in streams]
     if first.compression == RAW and not first.tile_width and len(parts) == 1:
@@ -161,6 +167,12 @@ def _coding(directory: Directory) -> TileCoding:
         big_endian=directory.big_endian,
         lerc_packing=int(lerc[1]) if isinstance(lerc, tuple) and len(lerc) > 1 else 0,
     )
+
+
+def _layout(directory: Directory) -> tuple[object, ...]:
+    """What all channels of a level have to have in common."""
+    kind = directory.bits, directory.sample_format, directory.planar, directory.big_endian
+    return directory.size, directory.block, bool(directory.tile_width), *kind
 
 
 def _grid(directory: Directory) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
