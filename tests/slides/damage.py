@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 EDGES = (
     *(0, 1, 2, 3, 5, 7, 8, 9, 16, 63, 64, 127, 128, 255, 256, 257, 1000, 4095, 4096, 4097),
@@ -205,7 +206,7 @@ def _parts(data: bytes) -> _Tiff:
                     waiting += [value_at + wide * step for step in range(number)]
             links.append(end)
             waiting.append(end)
-        except struct.error:
+        except (struct.error, OverflowError):
             continue
     return _Tiff(order, big, tuple(entries), tuple(links), tuple(directories))
 
@@ -290,6 +291,47 @@ def _sizes(data: bytearray, rng: random.Random) -> str:
     return f"{said} are {new} from {first} on"
 
 
+def _scaled(data: bytearray, rng: random.Random) -> str:
+    """Pictures, tiles and streams that say that they are larger, and agree in it."""
+    times = rng.choice((2, 8, 16, 31, 32, 33, 64, 100, 256, 1024, 2**15, 2**24))
+    across, down = rng.choice(((times, times), (times, times), (1, times), (times, 1)))
+    parts = _parts(bytes(data))
+    for entry in parts.entries:
+        if entry.tag in (256, 257, 322, 323, 278) and entry.count == 1:
+            size = min(entry.unit, 4)
+            low = entry.value_at + (entry.unit - size if parts.order == ">" else 0)
+            if low + size <= len(data):
+                old = int.from_bytes(data[low : low + size], _ORDERS[parts.order])
+                factor = across if entry.tag in (256, 322) else down
+                _put(data, entry.at + 2, 2, parts.order, 4)
+                _put(data, entry.value_at, 4, parts.order, min(old * factor, 2**32 - 1))
+    return f"{across} x {down}{_scaled_streams(data, across, down, rng)}"
+
+
+_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+
+
+def _scaled_streams(data: bytearray, across: int, down: int, rng: random.Random) -> str:
+    if rng.random() < 0.2:
+        return ""
+    progressive = rng.random() < 0.3
+    for match in re.finditer(rb"\xff[\xc0-\xc2]\0[\x0b\x11]\x08", bytes(data)):
+        _grow(data, match.start() + 5, 2, down)
+        _grow(data, match.start() + 7, 2, across)
+        if progressive:
+            data[match.start() + 1] = 0xC2
+    for match in re.finditer(rb"\xff\x4f\xff\x51", bytes(data)):
+        for place, factor in ((8, across), (12, down), (24, across), (28, down)):
+            _grow(data, match.start() + place, 4, factor)
+    return ", streams too" + ", progressive" * progressive
+
+
+def _grow(data: bytearray, place: int, size: int, factor: int) -> None:
+    if place + size <= len(data):
+        old = int.from_bytes(data[place : place + size], "big")
+        _put(data, place, size, ">", min(old * factor, 256**size - 1))
+
+
 def _link(data: bytearray, rng: random.Random) -> str:
     parts = _parts(bytes(data))
     place = rng.choice(parts.links)
@@ -353,6 +395,19 @@ def _cut_at_structure(data: bytearray, rng: random.Random) -> str:
     end = max(0, min(len(data), rng.choice(places) + rng.choice((-1, 0, 1, 2, 9))))
     del data[end:]
     return f"at byte {end}"
+
+
+def _samples(data: bytearray, rng: random.Random) -> str:
+    """Another number of samples, or of their bits, that all tags agree in."""
+    parts = _parts(bytes(data))
+    samples, bits = rng.choice((1, 2, 4, 5, 100, 65535)), rng.choice((1, 8, 8, 16, 16, 32, 65535))
+    for entry in parts.entries:
+        if entry.tag == 277:
+            _put(data, entry.value_at, 2, parts.order, samples)
+        if entry.tag == 258:
+            _put(data, entry.at + 4, parts.wide, parts.order, 1)
+            _put(data, entry.at + 4 + parts.wide, 2, parts.order, bits)
+    return f"{samples} of {bits} bits"
 
 
 # ---- Streams of pixels
@@ -470,6 +525,19 @@ def _element(data: bytearray, rng: random.Random) -> str:
     return _element_value(data, (at, vr, value, length), rng)
 
 
+def _scaled_dicom(data: bytearray, rng: random.Random) -> str:
+    """Frames and streams that say that they are larger, and agree in it."""
+    times = rng.choice((2, 16, 63, 64, 100, 255, 1023))
+    tags = {0x00280010: 2, 0x00280011: 2, 0x00480006: 4, 0x00480007: 4}
+    for at, _, value, length in _elements(bytes(data)):
+        group, element = struct.unpack_from("<HH", data, at)
+        size = tags.get(group << 16 | element)
+        if size == length:
+            old = int.from_bytes(data[value : value + size], "little")
+            _put(data, value, size, "<", min(old * times, 256**size - 1))
+    return f"{times}{_scaled_streams(data, times, times, rng)}"
+
+
 def _element_value(
     data: bytearray, element: tuple[int, bytes, int, int], rng: random.Random
 ) -> str:
@@ -499,7 +567,7 @@ def _element_value(
 _ON_ANY: tuple[Act, ...] = (_truncate, _flip, _number, _append, _text, _text, _stream)
 _ON_TIFF: tuple[Act, ...] = (
     *(_truncate, _flip, _number, _append, _text, _stream, _stream),
-    *(_tag, _kind, _count, _count, _place, _value, _value, _value, _sizes, _link, _magic),
+    *(_scaled, _scaled, _samples, _tag, _kind, _count, _count, _place, _value, _value, _value, _sizes, _link, _magic),
     *(_entries, _elsewhere, _elsewhere, _cut_at_structure),
 )
-_ON_DICOM: tuple[Act, ...] = (_truncate, _flip, _number, _append, _stream, *(_element,) * 6)
+_ON_DICOM: tuple[Act, ...] = (_truncate, _flip, _number, _append, _stream, _scaled_dicom, *(_element,) * 6)

@@ -43,12 +43,14 @@ class Sound:
         file: name of the file to open.
         files: bytes of all of its files, by name.
         rule: with which it opens.
+        opens: whether a reader takes it.
     """
 
     name: str
     file: str
     files: Mapping[str, bytes]
     rule: PixelRule = AS_STORED
+    opens: bool = True
 
 
 def picture() -> Pixels:
@@ -64,7 +66,7 @@ def sound_slides(folder: Path) -> list[Sound]:
         path = folder / f"{kind.replace(' ', '-')}.tif"
         write(path)
         rule = WINDOW if "16 bits" in kind else CHANNELS if "channels" in kind else AS_STORED
-        found.append(Sound(kind, path.name, {path.name: path.read_bytes()}, rule))
+        found.append(Sound(kind, path.name, {path.name: path.read_bytes()}, rule, "overlaps" not in kind))
     for kind, series in _DICOMS.items():
         below = folder / kind.replace(" ", "-")
         below.mkdir()

@@ -117,16 +117,16 @@ def describe_tiff(path: str) -> Described:
 
 
 def _by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType) -> Described:
+    not_taken = ""
     try:
         structure, images = vendor.structure_of(path, directories)
+        if vendor is ventana:
+            try:
+                ventana.check_readable(directories)
+            except NotTaken as reason:
+                not_taken = str(reason)
     except ValueError as error:
         raise Refused(f"its description is damaged: {error}") from error
-    not_taken = ""
-    if vendor is ventana:
-        try:
-            ventana.check_readable(directories)
-        except NotTaken as reason:
-            not_taken = str(reason)
     sources = tuple(
         ImageSource(
             levels=tuple((directory,) for directory in levels),
