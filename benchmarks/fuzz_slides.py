@@ -2,8 +2,8 @@
 
 Small sound slides of every format are damaged, opened and read in child processes with a limit of
 memory and of processor time. A case is right where it ends in a `ChunkdlError`, or in pixels of
-which every byte was written. Anything else (another error, a signal, more than 2 s or 512 MiB) is
-a finding: its files are kept, and the program ends with 1.
+which every byte was written. Anything else (another error, a signal, a call of more than 2 s, more
+than 512 MiB) is a finding: its files are kept, and the program ends with 1.
 """
 
 from __future__ import annotations
@@ -98,12 +98,34 @@ def write_case(case: Case, folder: Path) -> Path:
     return folder / case.slide.file
 
 
-def try_slide(case: Case, path: Path, rng: random.Random) -> str:
+class Clock:
+    """The processor time of one call; a call that takes too long ends the process (SIGPROF)."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self._began = 0.0
+
+    def restart(self) -> None:
+        """Begin with the next call."""
+        self.stop()
+        signal.setitimer(signal.ITIMER_PROF, CPU_S)
+        self._began = time.process_time()
+
+    def stop(self) -> None:
+        """End the last call."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        if self._began:
+            self.longest_s = max(self.longest_s, time.process_time() - self._began)
+        self._began = 0.0
+
+
+def try_slide(case: Case, path: Path, rng: random.Random, clock: Clock) -> str:
     """Open and read: "read" or "refused".
 
     Raises:
         Broken: memory was asked for that was not there, or pixels were not written.
     """
+    clock.restart()
     with suppress(ChunkdlError):
         read_structure(path)
     reader = "auto" if case.untouched or rng.random() < 0.7 else rng.choice(NAMED)
@@ -112,9 +134,10 @@ def try_slide(case: Case, path: Path, rng: random.Random) -> str:
         icc = rng.choice((None, "srgb"))
         channels = rng.choice((None, (0,), (0, 1, 2), (2, 1, 5)))
         rule = PixelRule(channels=channels, window=rng.choice((None, (0, 4095))), icc=icc)
+    clock.restart()
     try:
         with closing(open_slide(path, reader, rule)) as slide:
-            whole = _read(slide, rng)
+            whole = _read(slide, rng, clock)
     except ChunkdlError as error:
         _no_memory_error(error)
         if case.untouched and case.slide.opens:
@@ -123,9 +146,10 @@ def try_slide(case: Case, path: Path, rng: random.Random) -> str:
     return "read" if whole else "refused"
 
 
-def _read(slide: Slide, rng: random.Random) -> bool:
+def _read(slide: Slide, rng: random.Random, clock: Clock) -> bool:
     """Read some of every level; whether nothing of it was refused."""
     whole = True
+    clock.restart()
     try:
         slide.scanned()
     except ChunkdlError as error:
@@ -138,6 +162,7 @@ def _read(slide: Slide, rng: random.Random) -> bool:
             got = []
             for before in (37, 200):
                 out = np.full((height, width, 3), before, np.uint8)
+                clock.restart()
                 try:
                     slide.read_into(out, number, x, y)
                 except ChunkdlError as error:
@@ -176,19 +201,17 @@ def _child(slides: Sequence[Sound], seed: int, first: int, last: int, folder: Pa
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         Path("/proc/self/clear_refs").write_text("5")
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY_BYTES, hard))
-        began, before_kib = time.process_time(), _resident_kib("VmRSS")
-        signal.setitimer(signal.ITIMER_PROF, CPU_S)
+        clock, before_kib = Clock(), _resident_kib("VmRSS")
         try:
-            outcome = try_slide(case, path, random.Random(number))
+            outcome = try_slide(case, path, random.Random(number), clock)
         except BaseException as error:
             outcome = "broken"
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            clock.stop()
             (below / "traceback.txt").write_text("".join(traceback.format_exception(error)))
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        clock.stop()
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        spent = time.process_time() - began
         grown_kib = _resident_kib("VmHWM") - before_kib
-        os.write(to, f"{outcome} {spent:.4f} {grown_kib}\n".encode())
+        os.write(to, f"{outcome} {clock.longest_s:.4f} {grown_kib}\n".encode())
         if outcome != "broken":
             shutil.rmtree(below)
     return 0
@@ -209,7 +232,7 @@ class Tally:
     Attributes:
         outcomes: how many were read, refused or broken.
         findings: for each that is broken its number and what happened.
-        longest_s: the most processor time of one case.
+        longest_s: the most processor time of one call.
         peak_mib: the most resident memory that one case added.
     """
 
