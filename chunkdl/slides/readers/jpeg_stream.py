@@ -9,6 +9,8 @@ JPEG_END = b"\xff\xd9"
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _SCAN, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
 _MOST_SEGMENTS = 64
+MOST_SCANS = 64
+"""Of a progressive stream; writers make ten. A decoder goes through all pixels for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +94,15 @@ def check_jpeg_end(data: bytes) -> None:
     # behind the first scan is the end. Segments before it may hold a thumbnail with its own end.
     if data.find(JPEG_END, jpeg_facts(data).scan_at) < 0:
         raise ValueError("the stream has no end marker: it is cut short or overwritten")
+
+
+def check_jpeg_scans(data: bytes) -> None:
+    """Check that a stream does not have so many scans that decoding it takes minutes.
+
+    Raises:
+        ValueError: it has.
+    """
+    # In the data of a scan 0xFF is followed by 0 or by a restart marker, so these are the scans.
+    scans = data.count(b"\xff\xda")
+    if scans > MOST_SCANS:
+        raise ValueError(f"a JPEG stream of {scans} scans; at most {MOST_SCANS} are read")
