@@ -147,7 +147,7 @@ def _header(
 ) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(WSM)
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[str(path)])
     meta.TransferSyntaxUID = UID(syntax)
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     data.SOPClassUID, data.SOPInstanceUID = WSM, meta.MediaStorageSOPInstanceUID

@@ -6,6 +6,7 @@ colours is the business of `chunkdl.slides.readers.samples`.
 
 from __future__ import annotations
 
+import lzma
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,14 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.slides.readers.jpeg_stream import JPEG_END, JpegFacts, check_jpeg_end, jpeg_facts
+from chunkdl.slides.readers.jpeg2000_stream import check_coding
+from chunkdl.slides.readers.jpeg_stream import (
+    JPEG_END,
+    JpegFacts,
+    check_jpeg_end,
+    check_jpeg_scans,
+    jpeg_facts,
+)
 from chunkdl.slides.slide import Pixels
 
 RAW, LZW, JPEG, ADOBE_DEFLATE, DEFLATE = 1, 5, 7, 8, 32946
@@ -27,6 +35,9 @@ JPEG2000, APERIO_JPEG2000_YCBCR, APERIO_JPEG2000_RGB = 34712, 33003, 33005
 ANY_JPEG2000 = (JPEG2000, APERIO_JPEG2000_YCBCR, APERIO_JPEG2000_RGB)
 CODING_STYLE = 0x52
 """Second byte of the marker of JPEG 2000 behind which the transforms are named."""
+YCBCR_BLOCK_PX = 2**18
+MOST_LZMA_BYTES = 128 * 2**20
+"""Of the dictionary that a stream names; the largest setting of writers takes 64 MiB."""
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 
 COMPRESSION_NAMES = {
@@ -158,6 +169,8 @@ class _Jpeg:
     def __call__(self, data: bytes, out: Samples) -> None:
         check_jpeg_end(data)
         facts = self._facts(data)
+        if not facts.one_scan:
+            check_jpeg_scans(data)
         height, width, samples = out.shape
         if facts.components == 1 and samples == 3:
             grey = np.empty((height, width), np.uint8)
@@ -220,12 +233,16 @@ def _decode_jpeg2000(bits: int, data: bytes, out: Samples) -> None:
     height, width, samples = out.shape
     check_codestream(data, height, width, samples, bits)
     _check_codestream_end(data)
+    check_coding(data)
     imagecodecs.jpeg2k_decode(data, out=out if samples > 1 else out.reshape(height, width))
 
 
 def _decode_jpeg2000_ycbcr(data: bytes, out: Samples) -> None:
     _decode_jpeg2000(8, data, out)
-    out[...] = ycbcr_to_rgb(out)
+    # In blocks, because the numbers on the way take twelve times the memory of the pixels.
+    rows = max(1, YCBCR_BLOCK_PX // out.shape[1])
+    for top in range(0, out.shape[0], rows):
+        out[top : top + rows] = ycbcr_to_rgb(out[top : top + rows])
 
 
 def _decode_jpeg2000_by_stream(data: bytes, out: Samples) -> None:
@@ -301,6 +318,16 @@ def _decode_lerc(unpack: Callable[..., Any] | None, data: bytes, out: Samples) -
 # ---- Bytes that were packed without loss
 
 
+def _unpack_lzma(data: bytes, out: memoryview) -> bytes:
+    decoder = lzma.LZMADecompressor(memlimit=MOST_LZMA_BYTES)
+    try:
+        decoded = decoder.decompress(data, len(out))
+    except lzma.LZMAError as error:
+        raise ValueError(f"the LZMA stream cannot be decoded: {error}") from error
+    out[: len(decoded)] = decoded
+    return decoded
+
+
 def _decode_zstd(data: bytes, out: Any) -> Any:
     # The library refuses bytes behind the frame, which every other codec here passes over.
     return imagecodecs.zstd_decode(data[: _zstd_frame_end(data)], out=out)
@@ -325,7 +352,7 @@ _PACKED: dict[int, Callable[..., Any] | None] = {
     DEFLATE: imagecodecs.deflate_decode,
     ADOBE_DEFLATE: imagecodecs.deflate_decode,
     PACKBITS: imagecodecs.packbits_decode,
-    LZMA: imagecodecs.lzma_decode,
+    LZMA: _unpack_lzma,
     ZSTD: _decode_zstd,
     OLD_ZSTD: _decode_zstd,
 }

@@ -17,6 +17,7 @@ from chunkdl.slides.microns import Claim
 MAX_DIRECTORIES = 4096
 MAX_TAG_BYTES = 64 * 2**10
 """Larger values are in `Directory.tags` only where they have a field of their own."""
+MOST_SIDE_PX = 2**31 - 1
 MAX_TEXT_BYTES = 64 * 2**20
 """Longest description or XMP that is read; Philips puts a few hundred kilobytes into one."""
 
@@ -162,12 +163,14 @@ def _directory(page: tifffile.TiffPage, number: int, sub: int | None) -> Directo
                 "are read",
                 slide=page.parent.filehandle.path,
             )
-    if page.imagewidth < 1 or page.imagelength < 1:
-        raise SlideError(
-            f"{name} has {page.imagewidth}x{page.imagelength} pixels: the file is damaged, "
-            "copy it again",
-            slide=page.parent.filehandle.path,
-        )
+    picture, tile = (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)
+    for what, size in (("pixels", picture), ("pixels in a tile", tile)):
+        # A picture without tiles says that they have 0x0 pixels.
+        if (size != (0, 0) or size is picture) and not 0 < min(size) <= max(size) <= MOST_SIDE_PX:
+            raise SlideError(
+                f"{name} has {size[0]}x{size[1]} {what}: the file is damaged, copy it again",
+                slide=page.parent.filehandle.path,
+            )
     colour_map = tags.valueof(COLOUR_MAP)
     return Directory(
         name=name,

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 JPEG_END = b"\xff\xd9"
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_SEQUENTIAL = {0xC0, 0xC1}
 _SCAN, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
 _MOST_SEGMENTS = 64
+MOST_SCANS = 64
+"""Of a progressive stream; writers make ten. A decoder goes through all pixels for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class JpegFacts:
         bits: of a sample.
         ycbcr: whether three components are YCbCr (True) or RGB (False); None: nothing says it.
         scan_at: where the first scan begins, bytes.
+        one_scan: whether the first scan has all components of a sequential frame, so that the
+            decoder stops behind it.
     """
 
     height: int
@@ -29,6 +34,7 @@ class JpegFacts:
     bits: int
     ycbcr: bool | None
     scan_at: int
+    one_scan: bool
 
 
 def jpeg_facts(data: bytes) -> JpegFacts:
@@ -42,18 +48,18 @@ def jpeg_facts(data: bytes) -> JpegFacts:
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no JPEG stream")
-    at, frame, jfif, adobe = 2, b"", False, -1
+    at, frame, jfif, adobe, sequential = 2, b"", False, -1, False
     for _ in range(_MOST_SEGMENTS):
         while data[at : at + 2] == b"\xff\xff":
             at += 1
-        if len(data) < at + 4 or data[at] != 0xFF:
+        if len(data) < at + 5 or data[at] != 0xFF:
             break
         marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
         if marker == _SCAN:
-            return _facts(frame, jfif, adobe, at)
+            return _facts(frame, jfif, adobe, at, data[at + 4] if sequential else 0)
         body = data[at + 4 : at + 2 + length]
         if marker in _FRAMES:
-            frame = body
+            frame, sequential = body, marker in _SEQUENTIAL
         elif marker == _APP0 and body[:4] == b"JFIF":
             jfif = True
         elif marker == _APP14 and body[:5] == b"Adobe" and len(body) >= 12:
@@ -62,7 +68,7 @@ def jpeg_facts(data: bytes) -> JpegFacts:
     raise ValueError("a JPEG stream without a scan: it is cut short or overwritten")
 
 
-def _facts(frame: bytes, jfif: bool, adobe: int, scan_at: int) -> JpegFacts:
+def _facts(frame: bytes, jfif: bool, adobe: int, scan_at: int, in_scan: int) -> JpegFacts:
     if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         raise ValueError("a JPEG stream without a frame: it is overwritten")
     bits, height, width, components = struct.unpack_from(">BHHB", frame)
@@ -74,7 +80,7 @@ def _facts(frame: bytes, jfif: bool, adobe: int, scan_at: int) -> JpegFacts:
             ycbcr = adobe != 0
         elif frame[6:15:3] == b"RGB":
             ycbcr = False
-    return JpegFacts(height, width, components, bits, ycbcr, scan_at)
+    return JpegFacts(height, width, components, bits, ycbcr, scan_at, in_scan == components)
 
 
 def check_jpeg_end(data: bytes) -> None:
@@ -92,3 +98,15 @@ def check_jpeg_end(data: bytes) -> None:
     # behind the first scan is the end. Segments before it may hold a thumbnail with its own end.
     if data.find(JPEG_END, jpeg_facts(data).scan_at) < 0:
         raise ValueError("the stream has no end marker: it is cut short or overwritten")
+
+
+def check_jpeg_scans(data: bytes) -> None:
+    """Check that a stream does not have so many scans that decoding it takes minutes.
+
+    Raises:
+        ValueError: it has.
+    """
+    # In the data of a scan 0xFF is followed by 0 or by a restart marker, so these are the scans.
+    scans = data.count(b"\xff\xda")
+    if scans > MOST_SCANS:
+        raise ValueError(f"a JPEG stream of {scans} scans; at most {MOST_SCANS} are read")

@@ -24,7 +24,7 @@ from chunkdl.slides.readers.dicom_header import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken, Refused
 from chunkdl.slides.readers.tiff import describe_tiff
 from chunkdl.slides.readers.tiff_header import is_tiff
-from chunkdl.slides.readers.tiff_levels import stored_pixels
+from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX, stored_pixels
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
 
@@ -279,6 +279,13 @@ def _read_info(
         levels.append(ours)
     if not levels or min(min(level.width, level.height) for level in levels) <= 0:
         raise ValueError("it has no level with pixels")
+    largest = max(levels, key=lambda level: level.tile_width * level.tile_height)
+    if largest.tile_width * largest.tile_height > MAX_TILE_PX:
+        # OpenSlide ends the process where it cannot have the memory for one.
+        raise Refused(
+            f"its tiles have {largest.tile_width}x{largest.tile_height} pixels, and at most "
+            f"{MAX_TILE_PX} pixels are read at once: convert it to a file of small tiles"
+        )
     colour = properties.get("openslide.background-color", "FFFFFF")
     microns = _microns(properties)
     return numbers, SlideInfo(

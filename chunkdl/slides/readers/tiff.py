@@ -118,16 +118,16 @@ def describe_tiff(path: str) -> Described:
 
 def by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType) -> Described:
     """The pages as a vendor's module describes them, and what that means for reading them."""
+    not_taken = ""
     try:
         structure, images = vendor.structure_of(path, directories)
+        if vendor is ventana:
+            try:
+                ventana.check_readable(directories)
+            except NotTaken as reason:
+                not_taken = str(reason)
     except ValueError as error:
         raise Refused(f"its description is damaged: {error}") from error
-    not_taken = ""
-    if vendor is ventana:
-        try:
-            ventana.check_readable(directories)
-        except NotTaken as reason:
-            not_taken = str(reason)
     planes = sum(page.role == "focal plane" for page in structure.pages)
     refused = ""
     if planes and vendor is ndpi:

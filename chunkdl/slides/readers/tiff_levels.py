@@ -26,7 +26,9 @@ from chunkdl.slides.readers.tiled import TiledLevel
 from chunkdl.slides.slide import Level, PixelRule
 from chunkdl.slides.structure import SlideImage
 
-MAX_TILE_PX = 64 * 2**20
+MAX_TILE_PX = 16 * 2**20
+MAX_TILE_BYTES = 128 * 2**20
+"""Of the samples of a tile: a header costs nothing, and memory is taken for what it says."""
 MAX_LEVELS = 64
 RAW_BLOCK_PX = 2**18
 """An uncompressed image in one strip is read in blocks of about so many pixels."""
@@ -72,6 +74,8 @@ def _tiled_level(
             )
     tile_w, tile_h = level.tile_width, level.tile_height
     parts = [_grid(one) for one in streams]
+    if len({part[0].shape for part in parts}) > 1:
+        raise Refused(f"the channels of {first.name} are cut into tiles in different ways")
     if first.compression == RAW and not first.tile_width and len(parts) == 1:
         tile_h, parts[0] = _cut_raw_strip(path, first, parts[0])
         level = Level(level.width, level.height, level.downsample, tile_w, tile_h)
@@ -206,6 +210,12 @@ def _check_grid(
             f"its tiles or strips have {tile[0]}x{tile[1]} pixels, and at most {MAX_TILE_PX} "
             "pixels are read at once: convert it to a file of small tiles"
         )
+    tile_bytes = tile[0] * tile[1] * directory.samples * -(-directory.bits // 8)
+    if tile_bytes > MAX_TILE_BYTES:
+        raise Refused(
+            f"its tiles or strips have {tile_bytes} bytes, and at most {MAX_TILE_BYTES} are read "
+            "at once: convert it to a file of small tiles"
+        )
     if offsets.shape[1] != tiles or byte_counts.shape != offsets.shape:
         raise _contradiction(directory, f"{tiles} tiles of {tile[0]}x{tile[1]} pixels")
     # No codec makes a tile much larger than its pixels; a count beyond that is a damaged header.
@@ -227,6 +237,8 @@ def _cut_raw_strip(
     width, height, rows = directory.width, directory.height, directory.rows_per_strip
     row_bytes = width * (1 if directory.planar == 2 else directory.samples) * directory.bits // 8
     strips = offsets.shape[1]
+    if height * row_bytes >= 2**62:
+        raise Refused(f"{directory.name} is damaged: it has {height} rows of {row_bytes} bytes")
     expected = np.full(strips, rows * row_bytes, np.int64)
     expected[-1] = (height - rows * (strips - 1)) * row_bytes
     if strips != -(-height // rows) or expected[-1] <= 0:
