@@ -28,6 +28,7 @@ from chunkdl.patients import Patient, Record
 from chunkdl.plan.windows import Draws, Window
 from chunkdl.protocol.messages import LoadBigChunk
 from chunkdl.seeding import Purpose, generator, number
+from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resampling import read_target_into
 from chunkdl.slides.resolution import resolve, wished_resolution
 from chunkdl.slides.slide import Slide
@@ -224,6 +225,15 @@ class LoaderTools:
         left, top = round(x / grid.downsample), round(y / grid.downsample)
         read_target_into(planned.slide, grid, out, left, top)
         return out
+
+    def open_file(self, path: str) -> Slide:
+        """Any slide file, opened with the reader and the rule for pixels of the stream; whoever
+        asks closes it.
+
+        Raises:
+            SlideError: it cannot be opened.
+        """
+        return open_slide(path, self._config.reader, self._config.pixels)
 
     def _of(self, record: Record) -> PlannedSlide:
         for index, entry in enumerate(self._entries):

@@ -210,8 +210,9 @@ class OpenSlides:
                 if not error.may_pass:
                     raise
                 _LOG.warning("%s; it is tried again in %g s", error, pause_s)
-            # A descriptor of a file server that was away stays of no use.
-            self._forget(index)
+            # A descriptor of a file server that was away stays of no use, and those of the other
+            # slides may be the ones that are missing.
+            self.close()
             self._pause(pause_s)
         return work(self._borrow(index))
 
@@ -233,11 +234,6 @@ class OpenSlides:
         self._open[index] = planned
         self._on_progress()
         return planned
-
-    def _forget(self, index: int) -> None:
-        planned = self._open.pop(index, None)
-        if planned is not None:
-            planned.slide.close()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

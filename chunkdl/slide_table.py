@@ -105,6 +105,11 @@ def _mask_identity(mask: Any) -> str | None:
     if mask is None:
         return None
     if isinstance(mask, str | os.PathLike):
-        return hashlib.sha256(Path(mask).read_bytes()).hexdigest()
+        try:
+            return hashlib.sha256(Path(mask).read_bytes()).hexdigest()
+        except OSError as error:
+            raise DatasetError(
+                f"tissue mask {os.fspath(mask)} cannot be read: {error.strerror}"
+            ) from error
     cells = np.ascontiguousarray(mask)
     return hashlib.sha256(repr(cells.shape).encode() + cells.tobytes()).hexdigest()

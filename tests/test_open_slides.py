@@ -192,3 +192,25 @@ def test_what_is_mended_in_a_slide_is_told_once(
         assert "level 0 are absent" in what
         pixels(slides.get(0))
         assert list(slides.news()) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_slides_that_are_open_make_way_where_their_descriptors_are_needed(
+    slide: Path, small_stream: dict[str, Any]
+) -> None:
+    """Slides of many files hold more than one descriptor each: that makes no slide unusable."""
+    paths = [slide.with_name(f"{number}.tif") for number in range(6)]
+    for path in paths:
+        path.write_bytes(slide.read_bytes())
+    given = {**small_stream, "tissue": "none", "memory_limit": "64MiB", "batch_slots": 2}
+    service = configure(Dataset.from_slides(paths), arguments(**given))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with OpenSlides(service.slides, service.stream, None) as slides:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 4, hard))
+        try:
+            for index in range(len(paths)):
+                assert slides.use(index, lambda planned: planned.grid.width) == 700
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -51,3 +51,12 @@ def test_a_patient_whose_slides_are_left_out_keeps_its_place(tmp_path: Path) -> 
         Path(path).touch()
     first, _, third = slide_table(dataset_of(*paths))
     assert grouped([first, third], 3) == ((0,), (), (1,))
+
+
+def test_a_given_mask_that_is_gone_is_named(tmp_path: Path) -> None:
+    """Masks are looked at by sample only, but each is part of the identity."""
+    (tmp_path / "a.tif").touch()
+    record = Record(f"{tmp_path}/", "a.tif", {"tissue_mask": str(tmp_path / "gone.png")})
+    (entry,) = slide_table(Dataset("d", [Patient(0, {"s": record})]))
+    with pytest.raises(DatasetError, match=r"tissue mask .*gone\.png cannot be read: No such file"):
+        identity(entry)

@@ -319,3 +319,14 @@ def test_a_subclass_of_the_loader_class_counts(
         chunks = deliver(sliding(dataset_in(folder), type_bigchunkloader=TopStrip))
     assert {place(chunk) for chunk in chunks} == {at for at in expected() if at[2] == 0}
     assert "the rest is not wanted" in caplog.text
+
+
+def test_samples_of_16_bits_are_shown_through_the_window_of_the_loader(tmp_path: Path) -> None:
+    """The rule for pixels holds for every file that the loader reads."""
+    values = np.arange(KERNEL * KERNEL, dtype=np.uint16).reshape(KERNEL, KERNEL)
+    tifffile.imwrite(tmp_path / "0.tif", values, tile=(112, 112), photometric="minisblack")
+    (chunk,) = deliver(sliding(dataset_in(tmp_path, (0,)), window=(0, 25500)))
+    shown = np.asarray(chunk.data).astype(float)
+    assert sorted(shown.shape) == [3, KERNEL, KERNEL]
+    grey = shown[..., 0] if shown.shape[-1] == 3 else shown[0]
+    assert np.abs(grey - values / 100).max() <= 1

@@ -302,3 +302,23 @@ def test_a_closed_slide_gives_an_error_and_closes_twice(
     slide.close()
     with pytest.raises(SlideError, match="closed"):
         read_region(slide, 0, 0, 0, 64, 64)
+
+
+def test_a_file_that_is_overwritten_while_it_is_open_is_no_source_of_pixels(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """The new tiles lie at other places, where raw samples look like any; opened anew, the slide
+    has the new pixels."""
+    path, other = tmp_path / "slide.tif", tmp_path / "other.tif"
+    tifffile.imwrite(path, picture, tile=(64, 64), photometric="rgb")
+    tifffile.imwrite(other, 255 - picture, tile=(128, 128), photometric="rgb")
+    out = np.empty((64, 64, 3), np.uint8)
+    with closing(open_tiff(path)) as slide:
+        slide.read_into(out, 0, 0, 0)
+        path.write_bytes(other.read_bytes())
+        with pytest.raises(SlideError, match="changed while it was read") as caught:
+            slide.read_into(out, 0, 64, 64)
+        assert caught.value.may_pass
+    with closing(open_tiff(path)) as slide:
+        slide.read_into(out, 0, 64, 64)
+    np.testing.assert_array_equal(out, 255 - picture[64:128, 64:128])

@@ -77,7 +77,12 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
             one_thread_for_torch()
             extractor = Extractor(config, user, slides, link.log)
             answer = partial(
-                _extracted, extractor=extractor, arena=arena, link=link, progress=progress
+                _extracted,
+                extractor=extractor,
+                slides=slides,
+                arena=arena,
+                link=link,
+                progress=progress,
             )
         link.ready()
         for ticket in link.messages():
@@ -94,6 +99,7 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
 def _extracted(
     ticket: SurveyWindow | SurveyGrid | LoadBigChunk,
     extractor: Extractor,
+    slides: OpenSlides,
     arena: Arena,
     link: Link,
     progress: Progress,
@@ -109,6 +115,9 @@ def _extracted(
             ticket, arena.slot(ticket.slot), partial(arena.reserve, ticket.slot)
         )
     except (SlideError, HookError) as error:
+        if isinstance(error, SlideError) and error.may_pass:
+            # Opened anew they may be read again.
+            slides.close()
         # It cannot be opened, or has nothing to give: no other region of it will do either.
         whole = isinstance(error, NoTissueError) or (
             isinstance(error, SlideError) and error.level is None and ticket.slide >= 0

@@ -20,7 +20,6 @@ from chunkdl.pydmed.extensions.pdmcsv import (
 )
 from chunkdl.pydmed.lightdl import LightDL
 from chunkdl.pydmed.schedules import OverriddenSchedule
-from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import Slide
 
 __all__ = [
@@ -88,7 +87,7 @@ class SlidingWindowBigChunkLoader(BigChunkLoader):
         settings = self.const_global_info
         path = settings["pdmreserved_func_patient_to_fnameimage"](self.patient)
         try:
-            with closing(open_slide(path, settings["pdmreserved_reader"])) as slide:
+            with closing(self._need().open_file(path)) as slide:
                 return self._next_strip(slide)
         except SlideError as error:
             self._left_out("the image", error)
@@ -261,7 +260,6 @@ class SlidingWindowDL(LightDL):
             "pdmreserved_func_patient_to_fnameimage": (
                 func_patient_to_fnameimage or default_func_patient_to_fnameimage
             ),
-            "pdmreserved_reader": more.get("reader", "auto"),
             "pdmreserved_on_error": more.get("on_error"),
         }
 

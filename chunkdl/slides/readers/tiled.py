@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import math
@@ -127,6 +128,9 @@ class TiledSlide:
             read does not decode them again; whole tiles are never held.
         icc_profile: the colour profile in the file.
 
+    A file that is written to while it is open is an error that may pass: opened anew, the slide is
+    what it is now.
+
     Raises:
         SlideError: a file cannot be opened.
     """
@@ -148,9 +152,13 @@ class TiledSlide:
         self._gaps = Gaps()
         self._absent = [level.absent() for level in self._levels]
         self._absent_seen: set[tuple[int, int]] = set()
-        self._files: dict[str, tuple[io.FileIO, int]] = {}
+        self._files: dict[str, io.FileIO] = {}
         self._closed = False
         try:
+            # Of all files now: those of other levels are opened when they are first read.
+            self._states = {
+                path: _state(os.stat(path)) for level in self._levels for path in level.files
+            }
             self._file(self._levels[0].files[0])
         except OSError as error:
             raise SlideError(f"cannot open the file: {error}", slide=info.path) from error
@@ -188,7 +196,7 @@ class TiledSlide:
         """Give the files back; closing twice is no error."""
         self._closed = True
         while self._files:
-            self._files.popitem()[1][0].close()
+            self._files.popitem()[1].close()
         self._cache.forget(self._number)
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
@@ -271,8 +279,7 @@ class TiledSlide:
         """The stored bytes of a tile."""
         number = 0 if source.file_of_tile is None else int(source.file_of_tile[index])
         path = source.files[number]
-        file, size = self._file(path)
-        descriptor = file.fileno()
+        descriptor, (size, _) = self._file(path).fileno(), self._states[path]
         streams = []
         for stream in range(len(source.offsets)):
             offset, count = (
@@ -285,19 +292,22 @@ class TiledSlide:
                     "the file is cut short, copy it again"
                 )
             data = os.pread(descriptor, count, offset)
+            # Behind the read: what was written before it may lie at other places.
+            if _state(os.fstat(descriptor)) != self._states[path]:
+                raise OSError(errno.ESTALE, "the file was changed while it was read; open it again")
             if len(data) < count:
                 raise OSError(f"the file gave {len(data)} of {count} bytes of tile {index}")
             streams.append(data)
         return streams
 
-    def _file(self, path: str) -> tuple[io.FileIO, int]:
-        """A file, open, and its size."""
+    def _file(self, path: str) -> io.FileIO:
+        """A file, open."""
         if self._closed:
             raise ValueError("the slide was closed")
         held = self._files.get(path)
         if held is None:
             file = open(path, "rb", buffering=0)  # noqa: SIM115, close() closes it
-            held = self._files[path] = file, os.fstat(file.fileno()).st_size
+            held = self._files[path] = file
         return held
 
     # ---- Tiles that are absent
@@ -347,6 +357,11 @@ class TiledSlide:
         if scratch is None:
             scratch = self._scratch[shape[:2]] = _unaligned(shape)
         return scratch
+
+
+def _state(facts: os.stat_result) -> tuple[int, int]:
+    """Size and time of change (ns) of a file: while they stay, its tiles lie where they lay."""
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _unaligned(shape: tuple[int, int, int]) -> Pixels:
