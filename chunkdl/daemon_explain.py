@@ -88,10 +88,10 @@ def summary(spec: ServiceSpec) -> list[str]:
 
 def _readers(spec: ServiceSpec) -> str:
     """How many slides each reader takes."""
-    config = spec.config
+    config, stream = spec.config, spec.config.stream
     paths = [entry.path for entry in config.slides]
     taken: Counter[str] = Counter()
-    for fact in header_facts(paths, config.stream.reader, config.run.mask_cache):
+    for fact in header_facts(paths, stream.reader, config.run.mask_cache, stream.pixels):
         # Why one cannot be opened was told when the service was configured.
         how = "cannot be opened" if isinstance(fact, SlideError) else f"by reader {fact.reader}"
         taken[how] += 1

@@ -12,9 +12,10 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import msgspec
 
@@ -32,6 +33,9 @@ HeaderFacts = SlideInfo | SlideError
 
 THREADS = 16
 """Slides that are looked at together: most of the time goes in waiting for a network folder."""
+SILENCE_S = 30.0
+"""Without an answer, after which the slides that are waited for are named, again and again."""
+_MOST_NAMED = 3
 _VERSION = b"chunkdl header 1"
 _CHECKSUM_AT = len(_VERSION) + 32
 _BODY_AT = _CHECKSUM_AT + 32
@@ -57,11 +61,66 @@ def header_facts(
     """
     log.info("looking at the headers of %d slides", len(names))
     kept = _KeptFacts(default_folder() if folder is None else folder, reader, rule)
-    pool = ThreadPoolExecutor(min(THREADS, max(1, len(names))), "chunkdl-headers")
+    return _in_threads(kept.facts, names)
+
+
+def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> list[HeaderFacts]:
+    """What `look` says of each name, in their order.
+
+    Python waits for the threads of an executor, also at its end; one that a file server keeps in
+    the kernel never comes back, and Ctrl-C must end the wait for it.
+    """
+    waiting = deque(enumerate(names))
+    in_hand: dict[int, str] = {}
+    answers: SimpleQueue[tuple[int, HeaderFacts | BaseException]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            try:
+                index, name = waiting.popleft()
+            except IndexError:
+                return
+            in_hand[index] = name
+            try:
+                answers.put((index, look(name)))
+            except BaseException as error:
+                answers.put((index, error))
+
+    threads = [
+        threading.Thread(target=work, name=f"chunkdl-headers-{number}", daemon=True)
+        for number in range(min(THREADS, len(names)))
+    ]
+    found: dict[int, HeaderFacts] = {}
     try:
-        return list(pool.map(kept.facts, names))
+        for thread in threads:
+            thread.start()
+        while len(found) < len(names):
+            try:
+                index, fact = answers.get(timeout=SILENCE_S)
+            except Empty:
+                _tell_waiting(list(in_hand.values()))
+                continue
+            del in_hand[index]
+            # An error of a slide is an answer; others are mistakes of this program.
+            if not isinstance(fact, HeaderFacts):
+                raise fact
+            found[index] = fact
     finally:
-        pool.shutdown(cancel_futures=True)
+        waiting.clear()
+    for thread in threads:
+        thread.join()
+    return [found[index] for index in range(len(names))]
+
+
+def _tell_waiting(names: Sequence[str]) -> None:
+    shown = ", ".join(map(printable, names[:_MOST_NAMED]))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    log.warning(
+        "no header has come for %g s, the file server may be away; waiting for %s%s",
+        SILENCE_S,
+        shown,
+        more,
+    )
 
 
 class _KeptFacts:

@@ -197,7 +197,8 @@ def _slide_of(cells: Mapping[str, str], root: str) -> ManifestSlide:
     address = _address(cells, root)
     try:
         path = os.path.join(root, address.path)
-        if stat.S_ISDIR(os.stat(path).st_mode):
+        # With an image chosen, the folder is the name of the slide.
+        if stat.S_ISDIR(os.stat(path).st_mode) and address.image is None:
             file = os.path.basename(_dicom_slide(path))
             address = SlideAddress(os.path.join(address.path, file), address.image)
         mask = cells.get("tissue_mask")

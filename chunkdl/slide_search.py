@@ -32,12 +32,14 @@ def slides_at(path: str) -> list[tuple[str, str]]:
     files of a folder are one slide for each series.
 
     Args:
-        path: absolute; a file may have its image behind it ("slide.tif#image=1").
+        path: absolute; a file, or the folder of DICOM slides, may have its image behind it
+            ("slide.tif#image=1").
 
     Raises:
         OSError: the path, or a folder below it, cannot be looked at.
     """
-    if not stat.S_ISDIR(os.stat(parse_address(path).path).st_mode):
+    address = parse_address(path)
+    if not stat.S_ISDIR(os.stat(address.path).st_mode) or address.image is not None:
         folder, name = os.path.split(path)
         return [(os.path.join(folder, ""), name)]
     return [(os.path.join(path, ""), os.path.relpath(file, path)) for file in sorted(_below(path))]

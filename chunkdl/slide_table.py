@@ -93,11 +93,19 @@ def identity(entry: SlideEntry) -> list[Any]:
     return [
         # With its "#image=1": two images of a file are two slides.
         printable(os.path.basename(entry.path)),
-        os.path.getsize(parse_address(entry.path).path),
+        _size(parse_address(entry.path).path),
         entry.patient,
         entry.mpp,
         _mask_identity(entry.tissue_mask),
     ]
+
+
+def _size(path: str) -> int:
+    """Of a file, or of the files in the folder of a slide: a folder has another size everywhere."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    with os.scandir(path) as entries:
+        return sum(entry.stat().st_size for entry in entries if entry.is_file())
 
 
 def _mask_identity(mask: Any) -> str | None:

@@ -12,7 +12,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+import tifffile
 from zmq.auth import load_certificate
 
 from chunkdl import LightDL
@@ -467,3 +469,12 @@ def test_the_summary_counts_slides_that_nobody_can_read(written: Written, folder
     for number in range(70):
         (folder / "slides" / f"more-{number}.tif").symlink_to(folder / "slides" / "slide-0.tif")
     assert summary(served(written))[0] == "slides    74: 73 by reader tiff, 1 cannot be opened"
+
+
+def test_the_summary_counts_slides_as_they_are_read(written: Written, folder: Path) -> None:
+    """With the rule for pixels of the stream: without it, one of 16 bits cannot be opened."""
+    values = np.zeros((512, 512), np.uint16)
+    tifffile.imwrite(folder / "slides" / "grey.tif", values, tile=(128, 128))
+    text = SMALL.replace("[stream]", "[stream]\nwindow = [0, 4095]")
+    spec = spec_of(written(f'[dataset]\nslides = ["slides"]\n{text}'))
+    assert summary(spec)[0] == "slides    4: 4 by reader tiff"

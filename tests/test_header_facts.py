@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from chunkdl import header_facts as module
 from chunkdl.errors import SlideError
 from chunkdl.header_facts import HeaderFacts, header_facts
 from chunkdl.patients import Dataset
@@ -179,3 +184,60 @@ def test_a_dicom_slide_is_looked_at_again_when_another_of_its_files_changes(
     assert len(info_of(name, folder).levels) == 3
     os.unlink(copy / "level-2.dcm")
     assert len(info_of(name, folder).levels) == 2
+
+
+HANGING = """
+import signal, sys, threading
+from chunkdl import header_facts
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+header_facts.SILENCE_S = 0.1
+
+def hangs(*arguments):
+    print("hangs", flush=True)
+    threading.Event().wait()
+
+header_facts.open_slide = hangs
+try:
+    header_facts.header_facts(sys.argv[1:-1], "auto", header_facts.Path(sys.argv[-1]))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+"""A process whose slides lie on a file server that does not answer."""
+
+
+def test_the_wait_for_a_file_server_is_told_and_ends_with_ctrl_c(slide: str, folder: Path) -> None:
+    """The process ends too, though a thread never comes back."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING, slide, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == "hangs\n"
+            assert f"waiting for {slide}" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            assert process.stdout.readline() == "interrupted\n"
+        finally:
+            process.kill()
+
+
+def test_the_threads_that_look_are_gone_and_mistakes_of_ours_are_raised(
+    slide: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer keeps its place; what is no answer is not lost in a thread."""
+    names = [f"{slide}.gone", slide] * 40
+    facts = header_facts(names, "auto", folder)
+    assert [isinstance(fact, SlideInfo) for fact in facts] == [False, True] * 40
+    assert not [thread for thread in threading.enumerate() if "chunkdl-headers" in thread.name]
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(module, "open_slide", broken)
+    with pytest.raises(ZeroDivisionError):
+        header_facts([slide], "auto", folder / "other")

@@ -531,3 +531,17 @@ def test_ten_thousand_rows_cost_one_look_at_each_file(
     dataset = Dataset.from_csv(path)
     assert len(dataset) == 5_000
     assert len(looked_at) == 10_001
+
+
+def test_a_slide_of_a_folder_of_dicom_series_is_named_by_its_image(tmp_path: Path) -> None:
+    """As the message says that tells that there are several."""
+    for series in ("0", "1"):
+        write_dicom(tmp_path / f"case/{series}.dcm", f"1.{series}")
+    (dataset,) = Dataset.from_slides(f"{tmp_path}/case#image=1")
+    assert dataset.slides[0].path == f"{tmp_path}/case#image=1"
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient,slide,image\na,case,0\na,case#image=1,\n")
+    (patient,) = Dataset.from_csv(manifest)
+    assert [record.path for record in patient.slides] == [
+        f"{tmp_path}/case#image={number}" for number in (0, 1)
+    ]

@@ -60,3 +60,17 @@ def test_a_given_mask_that_is_gone_is_named(tmp_path: Path) -> None:
     (entry,) = slide_table(Dataset("d", [Patient(0, {"s": record})]))
     with pytest.raises(DatasetError, match=r"tissue mask .*gone\.png cannot be read: No such file"):
         identity(entry)
+
+
+def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
+    """File systems give folders sizes of their own, and machines share saved states."""
+    sizes = []
+    for name in ("a", "b"):
+        (tmp_path / name / "case").mkdir(parents=True)
+        (tmp_path / name / "case" / "0.dcm").write_bytes(bytes(7))
+    (tmp_path / "b" / "case" / "more").mkdir()
+    for name in ("a", "b"):
+        record = Record(f"{tmp_path}/{name}/", "case#image=1", {"slide": True})
+        (entry,) = slide_table(Dataset("d", [Patient(0, {"s": record})]))
+        sizes.append(identity(entry)[1])
+    assert sizes == [7, 7]

@@ -63,12 +63,12 @@ class SlideInfo:
 class PixelRule:
     """How stored samples become RGB of 8 bits; part of the identity of a stream.
 
-    8-bit RGB needs no rule, and none of these changes it but `icc`.
+    8-bit RGB needs no rule, and a window does not change it.
 
     Attributes:
         channels: which samples (of all planes of the image, counted from 0) become red, green and
             blue; one number makes a grey image of that sample. None: the three of an RGB image,
-            or the only one.
+            or the only one. Readers that give red, green and blue as they are refuse others.
         window: (low, high) of samples with more than 8 bits: low becomes 0, high becomes 255,
             linearly, what lies outside is clipped. None: such samples are refused.
         icc: "srgb" converts from the colour profile in the file to sRGB; None leaves the

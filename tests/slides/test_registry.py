@@ -12,7 +12,8 @@ import tifffile
 
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.readers.registry import READERS, open_slide
-from chunkdl.slides.slide import Slide
+from chunkdl.slides.slide import PixelRule, Slide
+from tests.slides.dicom_files import write_dicom
 
 
 def test_auto_takes_the_direct_reader_where_it_can(
@@ -79,3 +80,16 @@ def test_a_folder_without_dicom_files_is_no_slide(tmp_path: Path) -> None:
     """Neither by its path nor when opened."""
     with pytest.raises(SlideError, match=r"without \.dcm files"):
         open_slide(tmp_path)
+
+
+@pytest.mark.parametrize("reader", ["auto", "dicom", "openslide"])
+def test_channels_that_a_reader_cannot_choose_are_refused(
+    tmp_path: Path, tissue_slide: Path, reader: str
+) -> None:
+    """Or one stream would have slides with the channels that were asked for and others without."""
+    picture = np.full((256, 256, 3), (10, 20, 30), np.uint8)
+    path = tissue_slide if reader == "openslide" else write_dicom(tmp_path / "a.dcm", picture)
+    for channels in ((2,), (2, 1, 0), (0, 1, 7)):
+        with pytest.raises(SlideError, match="gives red, green and blue as they are"):
+            open_slide(path, reader, PixelRule(channels=channels))
+    open_slide(path, reader, PixelRule(channels=(0, 1, 2))).close()

@@ -17,7 +17,7 @@ from chunkdl.slides.readers.dicom_pixels import check_first, maker_of, reason_ag
 from chunkdl.slides.readers.dicom_pyramid import Picture, Pyramid, pictures_of, pyramids_of
 from chunkdl.slides.readers.dicom_series import series_in, unreadable_in
 from chunkdl.slides.readers.dicom_tags import TRANSFER_SYNTAXES
-from chunkdl.slides.readers.refusals import NotTaken
+from chunkdl.slides.readers.refusals import NotTaken, Refused, refuse_other_channels
 from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide
 from chunkdl.slides.slide import AS_STORED, Level, PixelRule, SlideInfo
 from chunkdl.slides.structure import Page, SlideImage, Structure, chosen_image, downsamples
@@ -44,7 +44,7 @@ def open_dicom(path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> Til
 
     Args:
         path: one file of the series, or its folder, with "#image=K" where it has several series.
-        rule: how samples become RGB; 8-bit colour needs none.
+        rule: how samples become RGB; 8-bit colour needs none, and has no other channels.
 
     Raises:
         SlideError: no such file, no DICOM slide, damaged, or not taken by this reader; or there
@@ -53,7 +53,7 @@ def open_dicom(path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> Til
     name = os.fspath(path)
     try:
         return dicom_slide(name, rule)
-    except NotTaken as reason:
+    except (NotTaken, Refused) as reason:
         raise SlideError(f"not taken by the reader 'dicom': {reason}", slide=name) from reason
 
 
@@ -62,15 +62,16 @@ def dicom_slide(name: str, rule: PixelRule) -> TiledSlide:
 
     Raises:
         NotTaken: another reader has to take it.
+        Refused: the rule names other channels than red, green and blue.
         SlideError: the slide is damaged, or several are there and none was chosen.
     """
-    del rule
     address = parse_address(name)
     model = _model(address.path)
     chosen = chosen_image(model.structure, address.image)
     levels = model.pyramids[chosen.number].levels
     if reason := reason_against(levels[0].head):
         raise NotTaken(reason)
+    refuse_other_channels(rule, "dicom")
     found = []
     for level, picture in zip(chosen.levels, levels, strict=True):
         try:

@@ -21,7 +21,7 @@ from chunkdl.errors import SlideError
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.dicom_header import is_dicom
-from chunkdl.slides.readers.refusals import NotTaken, Refused
+from chunkdl.slides.readers.refusals import NotTaken, Refused, refuse_other_channels
 from chunkdl.slides.readers.tiff import describe_tiff
 from chunkdl.slides.readers.tiff_header import is_tiff
 from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX, stored_pixels
@@ -51,11 +51,12 @@ class OpenSlideSlide:
 
     Args:
         path: the file; for DICOM one file of the series, or the folder of its files.
-        rule: OpenSlide gives 8-bit RGB, so it has nothing to say here.
+        rule: OpenSlide gives 8-bit RGB, so it has nothing to change here.
 
     Raises:
         NotTaken: OpenSlide does not know the file.
-        Refused: OpenSlide would narrow its samples, or take the wrong picture for the slide.
+        Refused: OpenSlide would narrow its samples, or take the wrong picture for the slide; or the
+            rule names other channels than red, green and blue.
         SlideError: the file is damaged.
     """
 
@@ -73,6 +74,11 @@ class OpenSlideSlide:
         except _OPENSLIDE_ERRORS as error:
             self.close()
             raise NotTaken(f"OpenSlide does not open it: {error}") from error
+        try:
+            refuse_other_channels(rule, "openslide")
+        except Refused:
+            self.close()
+            raise
 
     @property
     def info(self) -> SlideInfo:
