@@ -64,8 +64,8 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             continue
         if directory.size == base.size:
             planes.append(directory)
-        elif bool(directory.tile_width) != bool(base.tile_width) and same_aspect(
-            directory.size, base.size
+        elif (
+            base.tile_width and not directory.tile_width and same_aspect(directory.size, base.size)
         ):
             reason = "it shows the whole slide and is stored in strips, levels are in tiles"
             pages[directory.name] = page_of(directory, "thumbnail", reason)

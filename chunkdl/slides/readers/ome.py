@@ -19,11 +19,12 @@ from chunkdl.slides.readers.described import (
     described,
     level_pages,
     page_of,
+    role_by_name,
     role_of_name,
     slide_image,
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
-from chunkdl.slides.readers.pyramids import POWERS, pyramid
+from chunkdl.slides.readers.pyramids import POWERS, pyramid, whole_factor
 from chunkdl.slides.readers.refusals import Refused
 from chunkdl.slides.readers.xml_text import named, parse_xml
 from chunkdl.slides.structure import Page, Role, SlideImage, same_aspect
@@ -108,13 +109,23 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             slides.remove(image)
             _name_pages(image, role, chain, directories, pages)
     claimed = {number for image in images for number in image.planes.values()}
-    free = [
-        one for number, one in chain.items() if number not in claimed and one.subfile_type & REDUCED
-    ]
+    free = []
+    for key, one in chain.items():
+        if key not in claimed and (says := role_by_name(one)):
+            pages[one.name] = page_of(one, *says)
+        elif key not in claimed:
+            free.append(one)
     for number, image in enumerate(slides):
         parts = [chain[part.planes[0, 0, 0]] for part in reduced.get(id(image), ())]
-        beside = [*parts, *free] if number == 0 else parts
-        found.append(_slide(image, number, chain, directories, beside, pages))
+        if number == 0:
+            # Pages that the XML does not name are levels where they are marked or halved exactly.
+            base = chain[image.planes[0, 0, 0]]
+            parts += [
+                one
+                for one in free
+                if one.subfile_type & REDUCED or whole_factor(base, one) in POWERS
+            ]
+        found.append(_slide(image, number, chain, directories, parts, pages))
     return described(path, "OME-TIFF", directories, pages, found)
 
 
