@@ -29,6 +29,8 @@ SMALL_SHARE = 0.25
 """Share of the area of the largest page below which an unmarked page is not taken for a slide,
 unless it is larger than any picture of a label or of the whole glass."""
 LARGEST_MACRO_PX = 4096 * 4096
+MOST_LARGEST = 16
+"""Pages that a coarse one is compared with; a damaged file may have thousands."""
 MPP_TOLERANCE = 0.1
 """Relative difference between the ratio of two pixel sizes and that of the sides."""
 
@@ -100,9 +102,12 @@ def _without_macros(
         mpp = None if marked else known.get(directory.name)
         is_far = mpp is not None and is_overview(mpp, min(known.values()))
         (far if is_far else near).append(directory)
-    reduced = [one for one in far if any(_looks_reduced(one, other) for other in near)]
+    largest = sorted(near, key=lambda one: -one.width * one.height)[:MOST_LARGEST]
+    reduced = []
     for directory in far:
-        if directory not in reduced:
+        if any(_looks_reduced(directory, other) for other in largest):
+            reduced.append(directory)
+        else:
             mpp, finest = known[directory.name], min(known.values())
             why = f"its pixels are {mpp:g} um, the finest of the file {finest:g}"
             pages[directory.name] = page_of(directory, "macro", why)

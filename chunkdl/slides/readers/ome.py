@@ -95,19 +95,20 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
         if role is None:
             slides.append(image)
         else:
-            _name_pages(image, role, chain, directories, pages)
+            _name_pages(image, role, directories, pages)
     reduced: dict[int, list[OmeImage]] = {}
     found: list[tuple[SlideImage, ImageSource]] = []
-    by_area = sorted(slides, key=lambda one: -one.width * one.height)
-    for place, image in enumerate(by_area):
-        larger = [one for one in by_area[:place] if one in slides]
-        whole = next((one for one in larger if _is_reduced(image, one)), None)
+    kept: list[OmeImage] = []
+    for image in sorted(slides, key=lambda one: -one.width * one.height):
+        whole = next((one for one in kept if _is_reduced(image, one)), None)
         if whole is not None:
-            slides.remove(image)
             reduced.setdefault(id(whole), []).append(image)
-        elif larger and (role := _role_beside(image, larger)):
-            slides.remove(image)
-            _name_pages(image, role, chain, directories, pages)
+        elif kept and (role := _role_beside(image, kept)):
+            _name_pages(image, role, directories, pages)
+        else:
+            kept.append(image)
+    chosen = {id(image) for image in kept}
+    slides = [image for image in slides if id(image) in chosen]
     claimed = {number for image in images for number in image.planes.values()}
     free = []
     for key, one in chain.items():
@@ -132,15 +133,13 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
 def _name_pages(
     image: OmeImage,
     role: tuple[Role, str],
-    chain: Mapping[int, Directory],
     directories: Sequence[Directory],
     pages: dict[str, Page],
 ) -> None:
     """Give the planes of an image, and their reduced pictures, its role."""
-    for number in image.planes.values():
-        pages[chain[number].name] = page_of(chain[number], *role)
+    numbers = {*image.planes.values()}
     for one in directories:
-        if one.sub is not None and one.number in image.planes.values():
+        if one.number in numbers:
             pages[one.name] = page_of(one, *role)
 
 
