@@ -93,7 +93,8 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
         if cursor.plan_hash != plan_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
-                "settings, reuse, num_bigchunks or batch_size differ from those it was saved with"
+                "settings, reuse, num_bigchunks or batch_size differ from those it was saved with, "
+                "or which slides were left out, or the rules by which this chunkdl reads slides"
             )
         return cursor
 

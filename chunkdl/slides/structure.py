@@ -149,7 +149,8 @@ def text_of(structure: Structure) -> str:
     for page in structure.pages:
         part: str = page.role
         if page.image is not None and page.level is not None:
-            part = f"level {page.level} of image {page.image}"
+            channel = "a channel of " if page.role == "channel" else ""
+            part = f"{channel}level {page.level} of image {page.image}"
         lines.append(
             f"  {page.name}: {page.width}x{page.height}, {page.pixels}: {part} ({page.why})"
         )

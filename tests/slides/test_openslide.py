@@ -12,7 +12,8 @@ import tifffile
 
 from chunkdl.errors import SlideError
 from chunkdl.slides.readers import openslide as reader
-from chunkdl.slides.readers.openslide import OpenSlideSlide, composite
+from chunkdl.slides.readers.argb import composite
+from chunkdl.slides.readers.openslide import OpenSlideSlide
 from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.slide import Pixels, Slide
 

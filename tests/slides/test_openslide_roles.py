@@ -11,10 +11,12 @@ import openslide
 import pytest
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.readers import known_to_us
 from chunkdl.slides.readers import openslide as reader
 from chunkdl.slides.readers.openslide import OpenSlideSlide
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import PixelRule, Pixels, Slide
+from tests.slides.dicom_files import SERIES, Made, write_dicom
 from tests.slides.tiff_pages import (
     TILE,
     aperio,
@@ -91,7 +93,7 @@ def test_one_of_several_slides_is_left_to_the_direct_reader(
     """OpenSlide would show the first one, whichever was chosen."""
     path = write_tiff(tmp_path / "two.tif", page(picture), page(np.rot90(picture).copy()))
     for image in (0, 1):
-        with pytest.raises(SlideError, match=r"2 slides.*the reader 'auto' or 'tiff'"):
+        with pytest.raises(SlideError, match=r"2 slides.*use the reader 'auto'"):
             open_slide(f"{path}#image={image}", "openslide")
 
 
@@ -105,6 +107,25 @@ def test_nothing_is_narrowed_or_made_grey_by_openslide(
     for rule in (PixelRule(), PixelRule(window=(0, 65535)), PixelRule(channels=(0,))):
         with pytest.raises(SlideError, match="without a word: use the reader 'auto' or 'tiff'"):
             open_slide(path, "openslide", rule)
+
+
+def test_one_of_two_dicom_series_is_left_to_the_direct_reader(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """OpenSlide would read the one whose first file comes first, whichever was chosen."""
+    write_dicom(tmp_path / "a.dcm", picture)
+    write_dicom(tmp_path / "b.dcm", picture, Made(series=SERIES + ".2"))
+    for name in (tmp_path, f"{tmp_path}#image=1"):
+        with pytest.raises(SlideError, match="slides"):
+            open_slide(name, "openslide")
+
+
+def test_an_image_that_openslide_does_not_know_of_is_not_passed_over(tmp_path: Path) -> None:
+    """A file of another format with #image=1: nobody reads its first slide instead."""
+    path = tmp_path / "a.vms"
+    path.write_text("[Virtual Microscope Specimen]\n", "ascii")
+    with pytest.raises(SlideError, match=r"OpenSlide shows one slide of a file.*#image=K"):
+        open_slide(f"{path}#image=1", "openslide")
 
 
 # ---- What was scanned
@@ -129,19 +150,34 @@ def test_a_slide_that_is_opaque_was_scanned_everywhere(tmp_path: Path, picture: 
         assert slide.scanned() is None
 
 
-def test_what_openslide_shows_transparent_was_not_scanned(
+def test_tiles_of_level_0_that_are_not_in_the_file_were_not_scanned(
     tmp_path: Path, picture: Pixels, read_region: Read
 ) -> None:
-    """Two tiles of level 0: their cells, to the pixel, and their background."""
+    """By the tables of the file, however large level 0 is and whatever a coarse level shows."""
     path = sparse(tmp_path / "a.tif", picture, [0, 25])
     with closing(OpenSlideSlide(path)) as slide:
         scanned = slide.scanned()
         assert scanned is not None
-        assert (scanned.cell_width, scanned.cell_height) == (1, 1)
-        expected = np.ones((512, 768), np.bool_)
-        expected[:TILE, :TILE] = expected[2 * TILE : 3 * TILE, TILE : 2 * TILE] = False
+        assert (scanned.cell_width, scanned.cell_height) == (TILE, TILE)
+        expected = np.ones((8, 12), np.bool_)
+        expected[0, 0] = expected[2, 1] = False
         np.testing.assert_array_equal(scanned.cells, expected)
         assert (read_region(slide, 0, 0, 0, TILE, TILE) == 255).all()
+
+
+def test_what_openslide_shows_transparent_was_not_scanned(
+    tmp_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the tables of a file are not known: the pixels that are transparent, each a cell."""
+    path = sparse(tmp_path / "a.tif", picture, [0, 25])
+    monkeypatch.setattr(known_to_us, "MISREAD_FORMATS", ())
+    with closing(OpenSlideSlide(path)) as slide:
+        scanned = slide.scanned()
+    assert scanned is not None
+    assert (scanned.cell_width, scanned.cell_height) == (1, 1)
+    expected = np.ones((512, 768), np.bool_)
+    expected[:TILE, :TILE] = expected[2 * TILE : 3 * TILE, TILE : 2 * TILE] = False
+    np.testing.assert_array_equal(scanned.cells, expected)
 
 
 def test_a_large_level_is_left_to_a_smaller_one(

@@ -146,6 +146,17 @@ def test_an_svs_may_have_its_pages_in_any_order(tmp_path: Path, picture: Pixels)
         assert sizes(path) == [(900, 700), (225, 175)]
 
 
+def test_a_description_on_a_reduced_page_alone_does_not_make_it_the_slide(
+    tmp_path: Path, picture: Pixels, macro: Pixels
+) -> None:
+    """Some converters keep the description of one page; the larger macro is no slide either."""
+    size, small = size_of(picture), np.ascontiguousarray(picture[::4, ::4])
+    described = page(small, description=aperio(size, size_of(small), "|MPP = 0.5"))
+    path = write_tiff(tmp_path / "a.svs", page(macro), page(picture), described)
+    assert roles(path) == ["unknown", BASE, "level 1 of image 0"]
+    assert read_structure(path).images[0].mpp == (0.5, 0.5)
+
+
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_focal_planes_of_an_svs_are_no_levels_and_the_one_in_focus_is_read(
     first: int, tmp_path: Path, picture: Pixels, read_region: Read
@@ -313,7 +324,7 @@ def test_each_slide_of_a_plain_tiff_can_be_named_and_none_is_guessed(
     np.testing.assert_array_equal(level0(f"{path}#image=1", read_region), second)
     with pytest.raises(SlideError, match="no slide 2"):
         open_slide(f"{path}#image=2")
-    with pytest.raises(SlideError, match="use the reader 'auto' or 'tiff'"):
+    with pytest.raises(SlideError, match="use the reader 'auto'"):
         open_slide(f"{path}#image=1", "openslide")
 
 
@@ -439,6 +450,47 @@ def test_a_region_of_the_same_shape_and_pixel_size_is_a_slide_of_its_own(
     with pytest.raises(SlideError, match=r"'A' of 900x700.*#image=1 'B' of 450x350"):
         open_slide(path)
     np.testing.assert_array_equal(level0(f"{path}#image=1", read_region), half)
+
+
+def test_the_channels_of_a_plain_tiff_have_the_levels_that_each_has_below_itself(
+    tmp_path: Path, picture: Pixels, read_region: Read
+) -> None:
+    """SubIFDs say of which channel they are; reduced pages beside them do not, and are left out."""
+    planes = [np.ascontiguousarray(picture[..., channel]) for channel in range(3)]
+    with_levels = [page(plane, reduced(plane, 2), reduced(plane, 4)) for plane in planes]
+    path = write_tiff(tmp_path / "a.tif", *with_levels)
+    assert sizes(path) == [(900, 700), (450, 350), (225, 175)]
+    with closing(open_slide(path, rule=PixelRule(channels=(0, 1, 2)))) as slide:
+        np.testing.assert_array_equal(read_region(slide, 2, 0, 0, 225, 175), picture[::4, ::4])
+    one_lacks = write_tiff(tmp_path / "b.tif", *with_levels[:2], page(planes[2]))
+    assert sizes(one_lacks) == [(900, 700)]
+    beside = write_tiff(tmp_path / "c.tif", *map(page, planes), *(reduced(p, 2) for p in planes))
+    assert sizes(beside) == [(900, 700)]
+
+
+def test_a_slide_in_strips_may_have_its_levels_in_tiles(
+    tmp_path: Path, picture: Pixels, read_region: Read
+) -> None:
+    """How a page is stored says nothing of what it is."""
+    path = write_tiff(tmp_path / "a.tif", page(picture, strips=True), reduced(picture, 2))
+    assert sizes(path) == [(900, 700), (450, 350)]
+    with closing(open_slide(path)) as slide:
+        np.testing.assert_array_equal(read_region(slide, 1, 0, 0, 450, 350), picture[::2, ::2])
+
+
+@pytest.mark.parametrize("marked", [0, 1])
+def test_pages_that_the_xml_does_not_name_may_be_levels_and_are_not_slides(
+    marked: int, tmp_path: Path, picture: Pixels, label: Pixels
+) -> None:
+    """Marked as reduced or halved exactly; a label is called one."""
+    path = write_tiff(
+        tmp_path / "a.ome.tif",
+        page(picture, description=ome(ome_image(0, "", size_of(picture), 0.5))),
+        reduced(picture, 2, subfiletype=marked),
+        page(label, description="label"),
+        page(label),
+    )
+    assert roles(path) == [BASE, "level 1 of image 0", "label", "unknown"]
 
 
 @pytest.mark.parametrize("subifds", [True, False])

@@ -56,16 +56,15 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             pages[directory.name] = page_of(directory, *role)
     if not rest:
         return described(path, "Aperio SVS", directories, pages, ())
-    scanned = [directory for directory in rest if _is_aperio(directory)]
-    base = max(scanned or rest, key=lambda one: one.width * one.height)
+    base = _base(rest)
     others, planes = [], []
     for directory in rest:
         if directory is base:
             continue
         if directory.size == base.size:
             planes.append(directory)
-        elif bool(directory.tile_width) != bool(base.tile_width) and same_aspect(
-            directory.size, base.size
+        elif (
+            base.tile_width and not directory.tile_width and same_aspect(directory.size, base.size)
         ):
             reason = "it shows the whole slide and is stored in strips, levels are in tiles"
             pages[directory.name] = page_of(directory, "thumbnail", reason)
@@ -81,11 +80,20 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
     for directory in others:
         if why := levels.rejected.get(directory.name):
             pages[directory.name] = page_of(directory, _shape_role(directory), why)
-    fields = fields_of(base.description)
+    # Every picture of the slide repeats the facts of level 0.
+    fields = fields_of(next((one.description for one in levels.directories if _is_aperio(one)), ""))
     power = number_in(fields.get("AppMag", ""))
     image = slide_image(0, "", levels, believed(_claims(base, fields), power), power, notes)
     source = ImageSource(tuple((directory,) for directory in levels.directories))
     return described(path, "Aperio SVS", directories, pages, [(image, source)])
+
+
+def _base(directories: Sequence[Directory]) -> Directory:
+    """The largest page that Aperio described, or the one without a description that it reduces."""
+    by_area = sorted(directories, key=lambda one: -one.width * one.height)
+    base = next((one for one in by_area if _is_aperio(one)), by_area[0])
+    larger = by_area[: by_area.index(base)]
+    return next((one for one in larger if whole_factor(one, base) in POWERS), base)
 
 
 def _role(directory: Directory) -> tuple[Role, str] | None:

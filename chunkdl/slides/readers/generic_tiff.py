@@ -29,6 +29,8 @@ SMALL_SHARE = 0.25
 """Share of the area of the largest page below which an unmarked page is not taken for a slide,
 unless it is larger than any picture of a label or of the whole glass."""
 LARGEST_MACRO_PX = 4096 * 4096
+MOST_LARGEST = 16
+"""Pages that a coarse one is compared with; a damaged file may have thousands."""
 MPP_TOLERANCE = 0.1
 """Relative difference between the ratio of two pixel sizes and that of the sides."""
 
@@ -64,17 +66,17 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
         streams = planes if len(planes) > 1 and base is planes[0] else [base]
         candidates = [one for one, marked in reduced if marked and _belongs(one, base, bases)]
         for one in tuple(candidates):
-            if bool(one.tile_width) != bool(base.tile_width):
+            if base.tile_width and not one.tile_width:
                 # OpenSlide leaves such a page out as well: it is a picture for people to look at.
                 why = "it is a reduced picture in strips, the slide is in tiles"
                 pages[one.name] = page_of(one, "thumbnail", why)
                 candidates.remove(one)
-        levels, sources = _with_streams(base, streams, candidates)
+        levels, sources = _with_streams(base, streams, candidates, directories)
         pages |= level_pages(levels, number)
-        for channel in streams[1:]:
-            pages[channel.name] = page_of(
-                channel, "channel", "one sample a pixel, as large as the first", number, 0
-            )
+        for index, together in enumerate(sources):
+            for channel in together[1:]:
+                why = "one sample a pixel, as large as the first"
+                pages[channel.name] = page_of(channel, "channel", why, number, index)
         for one in candidates:
             pages.setdefault(
                 one.name, page_of(one, "unknown", levels.rejected.get(one.name, "of a channel"))
@@ -100,9 +102,12 @@ def _without_macros(
         mpp = None if marked else known.get(directory.name)
         is_far = mpp is not None and is_overview(mpp, min(known.values()))
         (far if is_far else near).append(directory)
-    reduced = [one for one in far if any(_looks_reduced(one, other) for other in near)]
+    largest = sorted(near, key=lambda one: -one.width * one.height)[:MOST_LARGEST]
+    reduced = []
     for directory in far:
-        if directory not in reduced:
+        if any(_looks_reduced(directory, other) for other in largest):
+            reduced.append(directory)
+        else:
             mpp, finest = known[directory.name], min(known.values())
             why = f"its pixels are {mpp:g} um, the finest of the file {finest:g}"
             pages[directory.name] = page_of(directory, "macro", why)
@@ -127,7 +132,7 @@ def _looks_reduced(directory: Directory, largest: Directory) -> bool:
     """Whether a page that is not marked is a level all the same."""
     fine, own = _mpp(largest), _mpp(directory)
     factor = whole_factor(largest, directory)
-    if factor not in POWERS or bool(directory.tile_width) != bool(largest.tile_width):
+    if factor not in POWERS or (largest.tile_width and not directory.tile_width):
         return False
     # A place of the same size elsewhere has the shape as well, and so may the whole glass.
     return fine is None or own is None or abs(own / fine / factor - 1) <= MPP_TOLERANCE
@@ -144,11 +149,28 @@ def _belongs(directory: Directory, base: Directory, bases: Sequence[Directory]) 
 
 
 def _with_streams(
-    base: Directory, streams: Sequence[Directory], candidates: Sequence[Directory]
+    base: Directory,
+    streams: Sequence[Directory],
+    candidates: Sequence[Directory],
+    directories: Sequence[Directory],
 ) -> tuple[Pyramid, tuple[Streams, ...]]:
     """The levels of an image, and for each the directories of all its channels."""
     if len(streams) == 1:
         levels = pyramid(base, candidates)
         return levels, tuple((directory,) for directory in levels.directories)
-    # Reduced pages of one channel do not say of which they are, so only level 0 is read.
-    return pyramid(base, ()), (tuple(streams),)
+    # Reduced pages of one channel do not say of which they are; only the SubIFDs of each do.
+    below = {(one.number, one.sub): one for one in directories}
+    complete = [
+        one
+        for one in candidates
+        if one.sub is not None
+        and all(
+            (other := below.get((stream.number, one.sub))) is not None and other.size == one.size
+            for stream in streams
+        )
+    ]
+    levels = pyramid(base, complete)
+    reduced = [
+        tuple(below[stream.number, one.sub] for stream in streams) for one in levels.directories[1:]
+    ]
+    return levels, (tuple(streams), *reduced)

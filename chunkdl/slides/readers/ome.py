@@ -19,11 +19,12 @@ from chunkdl.slides.readers.described import (
     described,
     level_pages,
     page_of,
+    role_by_name,
     role_of_name,
     slide_image,
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
-from chunkdl.slides.readers.pyramids import POWERS, pyramid
+from chunkdl.slides.readers.pyramids import POWERS, pyramid, whole_factor
 from chunkdl.slides.readers.refusals import Refused
 from chunkdl.slides.readers.xml_text import named, parse_xml
 from chunkdl.slides.structure import Page, Role, SlideImage, same_aspect
@@ -94,42 +95,51 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
         if role is None:
             slides.append(image)
         else:
-            _name_pages(image, role, chain, directories, pages)
+            _name_pages(image, role, directories, pages)
     reduced: dict[int, list[OmeImage]] = {}
     found: list[tuple[SlideImage, ImageSource]] = []
-    by_area = sorted(slides, key=lambda one: -one.width * one.height)
-    for place, image in enumerate(by_area):
-        larger = [one for one in by_area[:place] if one in slides]
-        whole = next((one for one in larger if _is_reduced(image, one)), None)
+    kept: list[OmeImage] = []
+    for image in sorted(slides, key=lambda one: -one.width * one.height):
+        whole = next((one for one in kept if _is_reduced(image, one)), None)
         if whole is not None:
-            slides.remove(image)
             reduced.setdefault(id(whole), []).append(image)
-        elif larger and (role := _role_beside(image, larger)):
-            slides.remove(image)
-            _name_pages(image, role, chain, directories, pages)
+        elif kept and (role := _role_beside(image, kept)):
+            _name_pages(image, role, directories, pages)
+        else:
+            kept.append(image)
+    chosen = {id(image) for image in kept}
+    slides = [image for image in slides if id(image) in chosen]
     claimed = {number for image in images for number in image.planes.values()}
-    free = [
-        one for number, one in chain.items() if number not in claimed and one.subfile_type & REDUCED
-    ]
+    free = []
+    for key, one in chain.items():
+        if key not in claimed and (says := role_by_name(one)):
+            pages[one.name] = page_of(one, *says)
+        elif key not in claimed:
+            free.append(one)
     for number, image in enumerate(slides):
         parts = [chain[part.planes[0, 0, 0]] for part in reduced.get(id(image), ())]
-        beside = [*parts, *free] if number == 0 else parts
-        found.append(_slide(image, number, chain, directories, beside, pages))
+        if number == 0:
+            # Pages that the XML does not name are levels where they are marked or halved exactly.
+            base = chain[image.planes[0, 0, 0]]
+            parts += [
+                one
+                for one in free
+                if one.subfile_type & REDUCED or whole_factor(base, one) in POWERS
+            ]
+        found.append(_slide(image, number, chain, directories, parts, pages))
     return described(path, "OME-TIFF", directories, pages, found)
 
 
 def _name_pages(
     image: OmeImage,
     role: tuple[Role, str],
-    chain: Mapping[int, Directory],
     directories: Sequence[Directory],
     pages: dict[str, Page],
 ) -> None:
     """Give the planes of an image, and their reduced pictures, its role."""
-    for number in image.planes.values():
-        pages[chain[number].name] = page_of(chain[number], *role)
+    numbers = {*image.planes.values()}
     for one in directories:
-        if one.sub is not None and one.number in image.planes.values():
+        if one.number in numbers:
             pages[one.name] = page_of(one, *role)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
-import sys
 from functools import cache
 from typing import Any
 
@@ -18,15 +17,13 @@ import numpy.typing as npt
 import openslide.lowlevel as library
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.address import SlideAddress, parse_address
+from chunkdl.slides.address import parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
-from chunkdl.slides.readers.dicom_header import is_dicom
-from chunkdl.slides.readers.refusals import NotTaken, Refused, refuse_other_channels
-from chunkdl.slides.readers.tiff import describe_tiff
-from chunkdl.slides.readers.tiff_header import is_tiff
-from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX, stored_pixels
+from chunkdl.slides.readers.argb import byte_of, composite
+from chunkdl.slides.readers.known_to_us import known_of
+from chunkdl.slides.readers.refusals import NotTaken
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
-from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
+from chunkdl.slides.structure import Page, Role, SlideImage, Structure
 
 CACHE_BYTES = 32 * 2**20
 """Decoded tiles that OpenSlide holds in one process, for all its slides together."""
@@ -34,11 +31,10 @@ BLOCK_PX = 4 * 2**20
 """Pixels read at once; bounds the memory beside the output."""
 UNKNOWN_TILE = 256
 MOST_PROFILE_BYTES = 16 * 2**20
-MISREAD_FORMATS = ("Aperio SVS", "OME-TIFF", "TIFF")
-"""Of which OpenSlide takes every tiled, or every reduced, page for a level."""
+MOST_REGIONS = 1024
+MOST_CELLS_A_SIDE = 4096
 MOST_SCANNED_PX = 2**24
 """Pixels of a level of which it is looked at which are transparent."""
-OPAQUE = np.uint32(0xFF000000)
 
 _OPENSLIDE_ERRORS = (library.OpenSlideError, OSError, ValueError, ctypes.ArgumentError)
 
@@ -63,14 +59,15 @@ class OpenSlideSlide:
     def __init__(self, path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> None:
         self._path = os.fspath(path)
         address = parse_address(self._path)
-        known = _known_levels(address)
+        known = known_of(address, rule)
+        self._present = known.present
         self._file = _dicom_member(address.path) if os.path.isdir(address.path) else address.path
         self._handle: Any = None
         self._closed = False
         self._decoded_px = 0
         self._gaps = Gaps()
         try:
-            self._levels, self._info = _read_info(self._path, self._open(), known)
+            self._levels, self._info = _read_info(self._path, self._open(), known.levels)
         except _OPENSLIDE_ERRORS as error:
             self.close()
             raise NotTaken(f"OpenSlide does not open it: {error}") from error
@@ -105,18 +102,22 @@ class OpenSlideSlide:
         return profile
 
     def scanned(self) -> Scanned | None:
-        """Which parts of level 0 are opaque; None: all, or the slide has no small level.
+        """Which parts of level 0 are in the file or opaque; None: all, or nobody knows.
+
+        Where the tables of the file do not say it, the finest small level does.
 
         Raises:
             SlideError: the file is damaged.
         """
+        if self._present is not None:
+            return self._present
         small = [
             (index, level)
             for index, level in enumerate(self._info.levels)
             if level.width * level.height <= MOST_SCANNED_PX
         ]
         if not small:
-            return None
+            return self._regions()
         index, level = small[0]
         cells = np.empty((level.height, level.width), np.bool_)
         rows = max(1, BLOCK_PX // level.width)
@@ -124,7 +125,7 @@ class OpenSlideSlide:
             for top in range(0, level.height, rows):
                 part = cells[top : top + rows]
                 argb = self._read_argb(index, 0, top, level.width, part.shape[0])
-                part[...] = _byte(argb, 24) >= 128
+                part[...] = byte_of(argb, 24) >= 128
         except _OPENSLIDE_ERRORS as error:
             self._drop()
             raise SlideError(
@@ -134,6 +135,21 @@ class OpenSlideSlide:
             return None
         first = self._info.levels[0]
         return Scanned(cells, first.width / level.width, first.height / level.height)
+
+    def _regions(self) -> Scanned | None:
+        """The areas of level 0 that OpenSlide names, None where it names none."""
+        properties = _properties(self._open())
+        level = self._info.levels[0]
+        side = -(-max(level.width, level.height) // MOST_CELLS_A_SIDE)
+        cells = np.zeros((-(-level.height // side), -(-level.width // side)), np.bool_)
+        for number in range(MOST_REGIONS):
+            names = (f"openslide.region[{number}].{name}" for name in ("x", "y", "width", "height"))
+            texts = [properties.get(name, "") for name in names]
+            if not all(text.isdecimal() for text in texts):
+                break
+            x, y, width, height = map(int, texts)
+            cells[y // side : -(-(y + height) // side), x // side : -(-(x + width) // side)] = True
+        return Scanned(cells, side, side) if cells.any() and not cells.all() else None
 
     def close(self) -> None:
         """Give the file back; closing twice is no error."""
@@ -194,29 +210,6 @@ class OpenSlideSlide:
             self._handle = None
 
 
-def composite(argb: npt.NDArray[np.uint32], background: tuple[int, int, int], out: Pixels) -> None:
-    """Lay premultiplied pixels on a background: colour + (1 - alpha) · background.
-
-    Args:
-        argb: shape (height, width), premultiplied native-endian ARGB, as OpenSlide gives it.
-        background: RGB of the background.
-        out: shape (height, width, 3), uint8; receives the result, rounded.
-    """
-    for channel, shift in enumerate((16, 8, 0)):
-        out[..., channel] = _byte(argb, shift)
-    if argb.min(initial=OPAQUE) >= OPAQUE:
-        return
-    shown = 255 - _byte(argb, 24).astype(np.uint16)
-    for channel, value in enumerate(background):
-        out[..., channel] += ((shown * value + 127) // 255).astype(np.uint8)
-
-
-def _byte(argb: npt.NDArray[np.uint32], shift: int) -> npt.NDArray[np.uint8]:
-    """One byte of every number, as a view; `shift` counts from the lowest bit."""
-    position = shift // 8 if sys.byteorder == "little" else 3 - shift // 8
-    return argb.view(np.uint8).reshape(*argb.shape, 4)[..., position]
-
-
 @cache
 def _process_cache() -> Any:
     return library.cache_create(CACHE_BYTES)
@@ -228,41 +221,6 @@ def _dicom_member(folder: str) -> str:
     if not files:
         raise NotTaken("a folder without .dcm files is no slide")
     return os.path.join(folder, files[0])
-
-
-def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
-    """The levels of a file whose structure we know better; None: OpenSlide's are taken.
-
-    OpenSlide narrows 16 bits to 8, makes red of one channel of three, and calls a label a level,
-    all without a word.
-    """
-    if os.path.isdir(address.path):
-        return None
-    with open(address.path, "rb") as file:
-        if not is_tiff(file.read(8)) or is_dicom(address.path):
-            return None
-    try:
-        described = describe_tiff(address.path)
-    except NotTaken:
-        return None
-    images = described.structure.images
-    image = chosen_image(described.structure, address.image)
-    if len(images) > 1:
-        raise NotTaken(
-            f"the file has {len(images)} slides, of which OpenSlide does not show one alone: use "
-            "the reader 'auto' or 'tiff'"
-        )
-    source = described.sources[image.number]
-    if source.refused:
-        raise Refused(source.refused)
-    pixels = stored_pixels(source.levels[0], source.channel_names)
-    if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
-        raise Refused(
-            f"OpenSlide would narrow its {pixels.total} samples of {pixels.bits} bits without a "
-            "word: use the reader 'auto' or 'tiff', with channels= and window= as it says"
-        )
-    # Of the formats of other vendors OpenSlide knows what is what.
-    return image.levels if described.structure.format in MISREAD_FORMATS else None
 
 
 def _read_info(

@@ -23,7 +23,7 @@ from chunkdl.slides.readers.directories import Directory, whole_tag
 from chunkdl.slides.readers.refusals import NotTaken, Refused
 from chunkdl.slides.readers.samples import Alpha, StoredPixels, tile_maker
 from chunkdl.slides.readers.tiled import TiledLevel
-from chunkdl.slides.slide import Level, PixelRule
+from chunkdl.slides.slide import Level, PixelRule, Scanned
 from chunkdl.slides.structure import SlideImage
 
 MAX_TILE_PX = 16 * 2**20
@@ -143,6 +143,17 @@ def stored_pixels(streams: Streams, names: tuple[str, ...]) -> StoredPixels:
         colour_map=first.colour_map,
         names=names,
     )
+
+
+def tiles_present(directory: Directory) -> Scanned | None:
+    """Which tiles of a page are in the file; None: all, or it has none."""
+    if not directory.tile_width:
+        return None
+    present = ((directory.offsets > 0) & (directory.byte_counts > 0)).reshape(-1)
+    across = -(-directory.width // directory.tile_width)
+    if present.all() or len(present) % across:
+        return None
+    return Scanned(present.reshape(-1, across), directory.tile_width, directory.tile_height)
 
 
 def _extra(first: Directory, pages: int) -> tuple[Alpha | None, int]:

@@ -1,0 +1,80 @@
+"""What our own readers know of a file that OpenSlide is to read, so that it is read right."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from chunkdl.slides.address import SlideAddress
+from chunkdl.slides.readers.dicom import structure_of as dicom_structure
+from chunkdl.slides.readers.dicom_header import is_dicom
+from chunkdl.slides.readers.refusals import NotTaken, Refused
+from chunkdl.slides.readers.tiff import describe_tiff
+from chunkdl.slides.readers.tiff_levels import stored_pixels, tiles_present
+from chunkdl.slides.slide import Level, PixelRule, Scanned
+from chunkdl.slides.structure import chosen_image
+
+MISREAD_FORMATS = ("Aperio SVS", "OME-TIFF", "TIFF")
+"""Of which OpenSlide takes every tiled, or every reduced, page for a level."""
+SAME_FRAME = (*MISREAD_FORMATS, "Philips TIFF")
+"""Of which level 0 is that of OpenSlide, tile by tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known better of a file than OpenSlide knows it.
+
+    Attributes:
+        levels: None: those of OpenSlide are taken.
+        present: which tiles of level 0 are in the file; None: all, or nobody knows.
+    """
+
+    levels: tuple[Level, ...] | None = None
+    present: Scanned | None = None
+
+
+def known_of(address: SlideAddress, rule: PixelRule) -> Known:
+    """What our own readers know of a file.
+
+    OpenSlide narrows 16 bits to 8, makes red of one channel of three, calls a label a level, and
+    shows one slide of several, all without a word.
+
+    Raises:
+        NotTaken: it would show another slide than the one that is meant.
+        Refused: it would narrow the samples, or our own reader refuses the file as well.
+    """
+    described = None
+    try:
+        if os.path.isdir(address.path) or is_dicom(address.path):
+            structure = dicom_structure(address.path)
+        else:
+            described = describe_tiff(address.path)
+            structure = described.structure
+    except NotTaken:
+        if address.image:
+            raise NotTaken("OpenSlide shows one slide of a file: leave out #image=K") from None
+        return Known()
+    image = chosen_image(structure, address.image)
+    if len(structure.images) > 1:
+        raise NotTaken(
+            f"the file has {len(structure.images)} slides, of which OpenSlide does not show one "
+            "alone: use the reader 'auto'"
+        )
+    if described is None:
+        return Known()
+    source = described.sources[image.number]
+    if source.refused:
+        raise Refused(source.refused)
+    if source.tiles is not None:
+        with suppress(NotTaken):
+            source.tiles(address.path, [streams[0] for streams in source.levels], rule)
+    pixels = stored_pixels(source.levels[0], source.channel_names)
+    if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
+        raise Refused(
+            f"OpenSlide would narrow its {pixels.total} samples of {pixels.bits} bits without a "
+            "word: use the reader 'auto' or 'tiff', with channels= and window= as it says"
+        )
+    present = tiles_present(source.levels[0][0]) if structure.format in SAME_FRAME else None
+    # Of the formats of other vendors OpenSlide knows what is what, and where their tiles lie.
+    return Known(image.levels if structure.format in MISREAD_FORMATS else None, present)
