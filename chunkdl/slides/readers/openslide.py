@@ -21,7 +21,8 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.argb import byte_of, composite
 from chunkdl.slides.readers.known_to_us import known_of
-from chunkdl.slides.readers.refusals import NotTaken
+from chunkdl.slides.readers.refusals import NotTaken, Refused, refuse_other_channels
+from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure
 
