@@ -14,8 +14,12 @@ from typing import BinaryIO
 MOST_DIRECTORIES = 4096
 MOST_ENTRIES = 1024
 """Of a directory; no writer known has a hundred."""
-MOST_VALUES = 4
-"""Bytes of values of all directories together, in sizes of the file; they may share values."""
+MOST_ENTRIES_OF_ALL = 2**17
+MOST_NUMBERS = 2**22
+"""Of all values together, texts left aside; a parser takes 36 bytes for each. That is the tables of
+two million tiles."""
+TEXTS = (1, 2, 6, 7)
+"""Types of which a parser makes bytes."""
 SUB_IFDS, NDPI_FORMAT = 330, 65420
 VALUE_BYTES = {
     1: 1,
@@ -72,7 +76,7 @@ class _Look:
         # NDPI has the layout of a small TIFF with offsets of 64 bits.
         self._first = self._number(head[8:16] if self._big else head[4:8])
         self._ndpi = False
-        self._values = 0
+        self._entries = self._numbers = self._text_bytes = 0
 
     def _number(self, data: bytes) -> int:
         kind = {2: "H", 4: "I", 8: "Q"}[len(data)]
@@ -109,6 +113,9 @@ class _Look:
         count = self._number(self._at(offset, count_bytes, what))
         if not 0 < count <= MOST_ENTRIES:
             raise Damaged(f"{what} has {count} entries")
+        self._entries += count
+        if self._entries > MOST_ENTRIES_OF_ALL:
+            raise Damaged(f"its directories have more than {MOST_ENTRIES_OF_ALL} entries")
         start = offset + count_bytes
         body = self._at(start, count * entry_bytes + wide, what)
         tags = [
@@ -148,9 +155,13 @@ class _Look:
                 f"{what} has {length} bytes at byte {offset} and the file ends at byte "
                 f"{self._size}: the file is cut short or damaged, copy it again"
             )
-        self._values += length
-        if self._values > MOST_VALUES * self._size + 2**20:
-            raise Damaged("its directories claim more values than the file has bytes")
+        if kind in TEXTS:
+            self._text_bytes += length
+        else:
+            self._numbers += count
+        # Directories may share values, but not so often that the file becomes much larger.
+        if self._text_bytes > self._size + 2**20 or self._numbers > MOST_NUMBERS:
+            raise Damaged("its directories claim more values than a slide can have")
         if self._number(entry[:2]) != SUB_IFDS:
             return b""
         if length > 8 * MOST_DIRECTORIES:
