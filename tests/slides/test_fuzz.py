@@ -33,6 +33,7 @@ from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.readers.xml_text import parse_xml
 from chunkdl.slides.slide import PixelRule, Pixels, Slide
 from tests.slides.test_described_formats import encoding, write_bif
+from tests.slides.test_ndpi import write_large_ndpi
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
 REPOSITORY = Path(__file__).parents[2]
@@ -195,6 +196,55 @@ def test_directories_that_share_a_large_table_are_refused(tmp_path: Path) -> Non
     with pytest.raises(SlideError, match="more values than a slide can have"):
         open_slide(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("kind", ["chain", "SubIFDs"])
+def test_directories_that_come_again_are_refused(kind: str, tmp_path: Path) -> None:
+    """A parser would go through them, and their texts, thousands of times."""
+    path = tmp_path / "again.tif"
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    options: dict[str, Any] = {"tile": (16, 16), "photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(pixels, subifds=3 if kind == "SubIFDs" else 0, **options)
+        for _ in range(3):
+            tiff.write(pixels[::2, ::2], subfiletype=1, **options)
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        first, places = page.offset, page.tags.get(330)
+        last = tiff.pages[-1].offset
+        entries = len(tiff.pages[-1].aspage().tags)
+    data = bytearray(path.read_bytes())
+    if places is None:
+        struct.pack_into("<I", data, last + 2 + 12 * entries, first)
+    else:
+        data[places.valueoffset + 4 : places.valueoffset + 8] = data[
+            places.valueoffset : places.valueoffset + 4
+        ]
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match="go in a circle" if places is None else "one directory"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize("first", [2**31 - 8, -8])
+def test_an_ndpi_table_does_not_make_a_parser_read_what_is_not_there(
+    first: int, tmp_path: Path, picture: Pixels
+) -> None:
+    """The place of the first restart interval is how many bytes of a header are read."""
+    path = tmp_path / "table.ndpi"
+    write_large_ndpi(path, picture[:, :896], at=16)
+    with tifffile.TiffFile(path) as tiff:
+        table = tiff.pages.first.tags[65426].valueoffset
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<i", data, table, first)
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SlideError, match=r"table\.ndpi"):
+            open_slide(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
 
 
 def test_a_tiff_of_a_hundred_slides_is_refused_at_once(tmp_path: Path) -> None:

@@ -27,7 +27,12 @@ from chunkdl.slides.readers import (
 from chunkdl.slides.readers.described import Described, ImageSource
 from chunkdl.slides.readers.directories import Directory, directories_of
 from chunkdl.slides.readers.refusals import NotTaken, Refused
-from chunkdl.slides.readers.tiff_header import Damaged, check_directories, is_tiff
+from chunkdl.slides.readers.tiff_header import (
+    BoundedFile,
+    Damaged,
+    check_directories,
+    is_tiff,
+)
 from chunkdl.slides.readers.tiff_levels import BACKGROUND, levels_of
 from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
@@ -144,7 +149,7 @@ def _directories(path: str) -> tuple[Directory, ...]:
             if not is_tiff(file.read(8)):
                 raise NotTaken("it is no TIFF")
         check_directories(path)
-        with tifffile.TiffFile(path) as tiff:
+        with BoundedFile(path) as bounded, tifffile.TiffFile(bounded) as tiff:
             found = directories_of(tiff)
     except (Damaged, OSError) as error:
         raise SlideError(f"cannot read the structure of the TIFF: {error}", slide=path) from error

@@ -6,9 +6,9 @@ any slide has. What is left cannot make a parser read, or allocate, more than th
 
 from __future__ import annotations
 
+import io
 import os
 import struct
-from collections import deque
 from typing import BinaryIO
 
 MOST_DIRECTORIES = 4096
@@ -20,6 +20,7 @@ MOST_NUMBERS = 2**22
 two million tiles."""
 TEXTS = (1, 2, 6, 7)
 """Types of which a parser makes bytes."""
+MOST_BYTES_AT_ONCE = 64 * 2**20
 SUB_IFDS, NDPI_FORMAT = 330, 65420
 VALUE_BYTES = {
     1: 1,
@@ -62,6 +63,19 @@ def check_directories(path: str) -> None:
         _Look(file, os.fstat(file.fileno()).st_size).at_all()
 
 
+class BoundedFile(io.BufferedReader):
+    """A file that gives no more bytes at once than it has: memory is taken before it is read."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self._bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; fewer at the end of the file, and at most 64 MiB."""
+        left = max(0, min(MOST_BYTES_AT_ONCE, self._bytes - self.tell()))
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 class _Look:
     """One file being looked at."""
 
@@ -93,21 +107,33 @@ class _Look:
         return self._file.read(count)
 
     def at_all(self) -> None:
-        """Look at every directory that can be reached."""
-        waiting, seen = deque([self._first]), set()
-        while waiting:
-            offset = waiting.popleft()
-            if offset == 0 or offset in seen:
-                continue
-            seen.add(offset)
-            if len(seen) > MOST_DIRECTORIES:
-                raise Damaged(f"it has more than {MOST_DIRECTORIES} directories")
-            waiting.extend(self._directory(offset, f"directory {len(seen) - 1}"))
-        if not seen:
+        """Look at every directory of the chain and at their SubIFDs, which are what is parsed."""
+        chain: set[int] = set()
+        below: set[int] = set()
+        offset = self._first
+        while offset:
+            if offset in chain:
+                raise Damaged("its directories go in a circle")
+            chain.add(offset)
+            self._count_directories(chain, below)
+            offset, further = self._directory(offset, f"directory {len(chain) - 1}")
+            for other in further:
+                # A parser goes through a directory again for each time that it is named.
+                if other in below:
+                    raise Damaged("two of its SubIFDs are one directory")
+                below.add(other)
+                self._count_directories(chain, below)
+                if other:
+                    self._directory(other, f"a SubIFD of directory {len(chain) - 1}")
+        if not chain:
             raise Damaged("it has no directory")
 
-    def _directory(self, offset: int, what: str) -> list[int]:
-        """The directories that this one points at."""
+    def _count_directories(self, chain: set[int], below: set[int]) -> None:
+        if len(chain) + len(below) > MOST_DIRECTORIES:
+            raise Damaged(f"it has more than {MOST_DIRECTORIES} directories")
+
+    def _directory(self, offset: int, what: str) -> tuple[int, list[int]]:
+        """The directory that follows this one, and its SubIFDs."""
         wide = 8 if self._big else 4
         entry_bytes, count_bytes = (20, 8) if self._big else (12, 2)
         count = self._number(self._at(offset, count_bytes, what))
@@ -139,7 +165,7 @@ class _Look:
                 ]
         next_bytes = 8 if self._ndpi or self._big else 4
         following = self._number(self._at(end, next_bytes, f"the end of {what}"))
-        return [following, *further]
+        return following, further
 
     def _value(self, entry: bytes, wide: int, high: int, what: str) -> bytes:
         """The bytes of SubIFD offsets; of all others only whether they lie inside the file."""
