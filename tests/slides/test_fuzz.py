@@ -125,12 +125,19 @@ def test_a_tile_of_thousands_of_samples_is_refused(tmp_path: Path) -> None:
         open_slide(path, rule=PixelRule(channels=(0, 1, 2)))
 
 
-def test_openslide_is_not_given_tiles_that_it_would_die_of(tiled: bytes, tmp_path: Path) -> None:
-    """It ends the process where it cannot have the memory for a tile."""
+@pytest.mark.parametrize("mark", [b"", b"DICM"], ids=["TIFF", "DICOM as well"])
+def test_openslide_is_not_given_tiles_that_it_would_die_of(
+    mark: bytes, tiled: bytes, tmp_path: Path
+) -> None:
+    """It ends the process where it cannot have the memory for a tile, or for its bytes."""
     path = tmp_path / "huge.tif"
-    path.write_bytes(with_tag(with_tag(tiled, 322, 2**20), 323, 2**20))
-    with pytest.raises(SlideError, match="tiles have 1048576x1048576 pixels"):
-        open_slide(path, "openslide")
+    large = with_tag(with_tag(tiled, 322, 2**20, kind=4), 323, 2**20, kind=4)
+    counts = struct.pack("<16I", *[2**30] * 16)
+    long = with_tag(tiled, 325, len(tiled), kind=4) + counts
+    for data, reason in ((large, "have 1048576x1048576 pixels"), (long, "a tile of 1073741824")):
+        path.write_bytes(data[:128] + mark + data[128 + len(mark) :])
+        with pytest.raises(SlideError, match=reason):
+            open_slide(path, "openslide")
 
 
 def test_raw_strips_of_more_bytes_than_there_are_numbers_for_are_refused(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.dicom_header import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken, Refused
-from chunkdl.slides.readers.tiff import describe_tiff
+from chunkdl.slides.readers.tiff import describe_tiff, tiff_directories
 from chunkdl.slides.readers.tiff_header import is_tiff
-from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX, stored_pixels
+from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX, check_tiles, stored_pixels
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
 
@@ -233,8 +233,11 @@ def _known_levels(address: SlideAddress) -> tuple[Level, ...] | None:
     if os.path.isdir(address.path):
         return None
     with open(address.path, "rb") as file:
-        if not is_tiff(file.read(8)) or is_dicom(address.path):
+        if not is_tiff(file.read(8)):
             return None
+    check_tiles(address.path, tiff_directories(address.path))
+    if is_dicom(address.path):
+        return None
     try:
         described = describe_tiff(address.path)
     except NotTaken:
@@ -271,13 +274,13 @@ def _read_info(
         levels.append(ours)
     if not levels or min(min(level.width, level.height) for level in levels) <= 0:
         raise ValueError("it has no level with pixels")
-    largest = max(levels, key=lambda level: level.tile_width * level.tile_height)
-    if largest.tile_width * largest.tile_height > MAX_TILE_PX:
-        # OpenSlide ends the process where it cannot have the memory for one.
-        raise Refused(
-            f"its tiles have {largest.tile_width}x{largest.tile_height} pixels, and at most "
-            f"{MAX_TILE_PX} pixels are read at once: convert it to a file of small tiles"
-        )
+    for level in levels:
+        if level.tile_width * level.tile_height > MAX_TILE_PX:
+            # OpenSlide ends the process where it cannot have the memory for one.
+            raise Refused(
+                f"its tiles have {level.tile_width}x{level.tile_height} pixels, and at most "
+                f"{MAX_TILE_PX} pixels are read at once: convert it to a file of small tiles"
+            )
     colour = properties.get("openslide.background-color", "FFFFFF")
     microns = _microns(properties)
     return numbers, SlideInfo(

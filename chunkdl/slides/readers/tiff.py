@@ -109,7 +109,7 @@ def describe_tiff(path: str) -> Described:
     """The pages of a TIFF and their roles; see `tiff_structure` for the errors."""
     if os.path.isdir(path):
         raise NotTaken("it is a folder")
-    directories = _directories(path)
+    directories = tiff_directories(path)
     _refuse_vendors(directories[0])
     if aperio.is_kind(directories):
         return aperio.describe(path, directories)
@@ -143,7 +143,13 @@ def _by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType
     return Described(structure, sources)
 
 
-def _directories(path: str) -> tuple[Directory, ...]:
+def tiff_directories(path: str) -> tuple[Directory, ...]:
+    """The pages of a TIFF that have pixels.
+
+    Raises:
+        NotTaken: it is no TIFF.
+        SlideError: the file is damaged.
+    """
     try:
         with open(path, "rb") as file:
             if not is_tiff(file.read(8)):
