@@ -26,13 +26,15 @@ import tifffile
 from PIL import Image
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.microns import Claim, believed
 from chunkdl.slides.readers.codecs import TileCoding, decoder_for
 from chunkdl.slides.readers.jpeg2000_stream import check_coding
 from chunkdl.slides.readers.registry import open_slide, read_structure
 from chunkdl.slides.readers.tiff import open_tiff
 from chunkdl.slides.readers.xml_text import parse_xml
 from chunkdl.slides.slide import PixelRule, Pixels, Slide
-from tests.slides.test_described_formats import encoding, write_bif
+from tests.slides.dicom_files import RESAMPLED, Made, write_dicom
+from tests.slides.test_described_formats import encoding, write_bif, write_philips
 from tests.slides.test_ndpi import write_large_ndpi
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
@@ -252,6 +254,39 @@ def test_an_ndpi_table_does_not_make_a_parser_read_what_is_not_there(
     finally:
         tracemalloc.stop()
     assert peak < 64 * 2**20
+
+
+def test_lengths_that_no_slide_has_are_no_numbers_to_divide_by(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """The ratio of two of them is infinite: for Philips unknown places, for DICOM no spacing."""
+    path = tmp_path / "philips.tiff"
+    write_philips(path, [(0.00025, 1e-320), (0.0005, 0.0005), (0.001, 0.001)])
+    with pytest.raises(SlideError, match="no pixel spacing of level 1"):
+        open_slide(path)
+    folder = tmp_path / "dicom"
+    folder.mkdir()
+    write_dicom(folder / "0.dcm", picture, Made(mm=1e-300))
+    write_dicom(folder / "1.dcm", picture[::2, ::2], Made(mm=1e300, image_type=RESAMPLED))
+    with closing(open_slide(folder)) as slide:
+        assert slide.info.mpp is None
+        assert len(slide.info.levels) == 2
+    assert believed([Claim(0.05, 0.05, "a test")], 5e-324).mpp == (0.05, 0.05)
+
+
+def test_tables_of_another_type_are_an_error_of_ours(tmp_path: Path, read_region: Read) -> None:
+    """A text where JPEG tables belong."""
+    path = tmp_path / "tables.tif"
+    pixels = np.full((64, 64, 3), 200, np.uint8)
+    options: dict[str, Any] = {"tile": (16, 16), "compression": "jpeg", "metadata": None}
+    tifffile.imwrite(path, pixels, photometric="rgb", software="of a test", **options)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        at = tiff.pages.first.tags[305].offset
+    struct.pack_into("<H", data, at, 347)
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match="Not a JPEG file"):
+        read_corner(path, read_region)
 
 
 def test_a_tiff_of_a_hundred_slides_is_refused_at_once(tmp_path: Path) -> None:

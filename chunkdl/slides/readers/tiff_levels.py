@@ -162,7 +162,7 @@ def _coding(directory: Directory) -> TileCoding:
         samples=1 if apart else directory.samples,
         bits=directory.bits,
         big_endian=directory.big_endian,
-        lerc_packing=int(lerc[1]) if isinstance(lerc, tuple) and len(lerc) > 1 else 0,
+        lerc_packing=lerc[1] if isinstance(lerc, tuple) and len(lerc) > 1 else 0,
     )
 
 
