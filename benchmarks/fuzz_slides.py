@@ -41,6 +41,8 @@ SILENCE_S = 60.0
 """Wall-clock time after which a child that says nothing waits for something that never comes."""
 MOST_GROWN_MIB = 400
 """A library that meets the limit tells it in words of its own, or goes on."""
+NO_MEMORY = ("nable to alloc", "annot alloc", "nsufficient mem", "nough memory", "ut of memory")
+"""Parts of what libraries say."""
 CASES_A_CHILD = 1000
 REGION_PX = 96
 NAMED = (*READERS, "openslide", "openslide", "openslide")
@@ -181,7 +183,7 @@ def _no_memory_error(error: BaseException) -> None:
     """Raise `Broken` where an error stands for memory that a header claimed."""
     below: BaseException | None = error
     while below is not None:
-        if isinstance(below, MemoryError) or "llocat" in str(below) or "emory" in str(below):
+        if isinstance(below, MemoryError) or any(words in str(below) for words in NO_MEMORY):
             raise Broken(f"memory was asked for: {below}") from error
         below = below.__cause__ or below.__context__
 

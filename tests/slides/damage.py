@@ -282,16 +282,15 @@ def _value(data: bytearray, rng: random.Random) -> str:
 def _sizes(data: bytearray, rng: random.Random) -> str:
     """All of the numbers that say how large a picture and its tiles are, together."""
     parts = _parts(bytes(data))
-    said = []
+    said: list[int] = []
     wanted = rng.choice(((256, 257), (322, 323), (256, 257, 322, 323), (278,), (256, 257, 278)))
     new = rng.choice((1, 16, 4096, 8192, 2**14, 2**15, 2**16, 2**20, 2**24, 2**31 - 1, 2**32 - 1))
-    first = parts.directories[:1]
     for entry in parts.entries[:30]:
         if entry.tag in wanted and entry.count == 1 and entry.value_at + 4 <= len(data):
             _put(data, entry.at + 2, 2, parts.order, 4)
             _put(data, entry.value_at, 4, parts.order, new)
             said.append(entry.tag)
-    return f"{said} are {new} from {first} on"
+    return f"{said} are {new}"
 
 
 def _scaled(data: bytearray, rng: random.Random) -> str:

@@ -24,7 +24,7 @@ from chunkdl.slides.readers.dicom_header import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken, Refused
 from chunkdl.slides.readers.tiff import describe_tiff, tiff_directories
 from chunkdl.slides.readers.tiff_header import is_tiff
-from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX, check_tiles, stored_pixels
+from chunkdl.slides.readers.tiff_levels import check_tile_px, check_tiles, stored_pixels
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure, chosen_image
 
@@ -275,12 +275,8 @@ def _read_info(
     if not levels or min(min(level.width, level.height) for level in levels) <= 0:
         raise ValueError("it has no level with pixels")
     for level in levels:
-        if level.tile_width * level.tile_height > MAX_TILE_PX:
-            # OpenSlide ends the process where it cannot have the memory for one.
-            raise Refused(
-                f"its tiles have {level.tile_width}x{level.tile_height} pixels, and at most "
-                f"{MAX_TILE_PX} pixels are read at once: convert it to a file of small tiles"
-            )
+        # OpenSlide ends the process where it cannot have the memory for a tile.
+        check_tile_px(level.tile_width, level.tile_height)
     colour = properties.get("openslide.background-color", "FFFFFF")
     microns = _microns(properties)
     return numbers, SlideInfo(

@@ -199,12 +199,21 @@ def _check_grid(
         raise Refused(f"{directory.name} is damaged: a tile of {byte_counts.max()} bytes")
 
 
-def _check_tile(directory: Directory, tile: tuple[int, int]) -> None:
-    if tile[0] * tile[1] > MAX_TILE_PX:
+def check_tile_px(width: int, height: int) -> None:
+    """Check that a tile or strip is not too large to be decoded at once.
+
+    Raises:
+        Refused: it is.
+    """
+    if width * height > MAX_TILE_PX:
         raise Refused(
-            f"its tiles or strips have {tile[0]}x{tile[1]} pixels, and at most {MAX_TILE_PX} "
+            f"its tiles or strips have {width}x{height} pixels, and at most {MAX_TILE_PX} "
             "pixels are read at once: convert it to a file of small tiles"
         )
+
+
+def _check_tile(directory: Directory, tile: tuple[int, int]) -> None:
+    check_tile_px(*tile)
     tile_bytes = tile[0] * tile[1] * directory.samples * -(-directory.bits // 8)
     if tile_bytes > MAX_TILE_BYTES:
         raise Refused(
