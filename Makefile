@@ -19,8 +19,9 @@ demo: $(VENV)/installed  ## stream batches from synthetic slides and show what h
 test: $(VENV)/installed  ## run all tests
 	$(BIN)/python -m pytest
 
-fuzz: $(VENV)/installed  ## look for new counterexamples to the properties
+fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
 	$(BIN)/python -m pytest --hypothesis-profile=searching tests/coordination tests/plan tests/protocol tests/memory
+	$(BIN)/python -m benchmarks.fuzz_slides --seed $$(date +%s)
 
 lint: $(VENV)/installed  ## check style and types
 	$(BIN)/ruff check

@@ -34,7 +34,7 @@ import openslide.lowlevel as library
 from benchmarks.measure import REPOSITORY, rotated
 from chunkdl.errors import SlideError
 from chunkdl.slide_search import slides_at
-from chunkdl.slides.readers.openslide import composite
+from chunkdl.slides.readers.argb import composite
 from chunkdl.slides.readers.registry import open_slide, read_structure
 from chunkdl.slides.slide import Slide
 from chunkdl.tissue.detectors import Otsu

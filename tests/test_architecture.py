@@ -33,6 +33,7 @@ LAYER_OF_MODULE = {
     "chunkdl.slides.readers.dicom_header": "values",
     "chunkdl.slides.readers.dicom_tags": "values",
     "chunkdl.slides.readers.refusals": "values",
+    "chunkdl.slides.microns": "values",
     "chunkdl.slide_search": "values",
     "chunkdl.printing": "values",
     "chunkdl.config": "configuration",
@@ -145,6 +146,7 @@ IMPURE = {
 
 MAX_LINES = 400
 LONG_FILES: Mapping[str, int] = {
+    "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
     "chunkdl/protocol/messages.py": 450,  # every message, and nothing else
     "chunkdl/coordination/group.py": 460,  # who gets which rows, and what is kept for them
     "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SMALLEST = 1e-12
 FINEST_MPP, COARSEST_MPP = 0.05, 50.0
 """Beyond these no slide was scanned; 72 dots an inch, one pixel a millimetre and the other values
 that writers leave where they know nothing lie beyond them."""
@@ -88,12 +89,20 @@ def is_overview(mpp: float, finest: float) -> bool:
 
 
 def number_in(text: str) -> float | None:
-    """A number above 0 as files write it, None for anything else; a decimal comma is one."""
+    """A number above 0 as files write it, None for anything else; a decimal comma is one.
+
+    What is below 1e-12 or above 1e12 is nothing that a slide measures, and no number to divide by.
+    """
     try:
         value = float(text.strip().replace(",", "."))
     except ValueError:
         return None
-    return value if value > 0 and math.isfinite(value) else None
+    return value if is_measure(value) else None
+
+
+def is_measure(value: float) -> bool:
+    """Whether a number from a file can be a length, a power or a resolution in any unit."""
+    return SMALLEST <= value <= 1 / SMALLEST
 
 
 def believed(claims: Sequence[Claim], magnification: float | None) -> Microns:
@@ -144,5 +153,7 @@ def believed(claims: Sequence[Claim], magnification: float | None) -> Microns:
 
 
 def _apart(one: float, other: float) -> float:
-    """The factor between two positive numbers, at least 1."""
+    """The factor between two numbers, at least 1; without end where one of them is not positive."""
+    if min(one, other) <= 0:
+        return math.inf
     return max(one / other, other / one)

@@ -26,8 +26,10 @@ TAGS = (
     *(50674, 50838, 50839, 51123, 65000, 65420, 65421, 65424, 65426, 65427, 65432, 65439, 65459),
 )
 """Of which readers, or the libraries below them, make something."""
-COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 34933)
-COMPRESSIONS += (50000, 50001, 50002, 22610, 34661, 34676, 34892, 48124, 65000, 0)
+COMPRESSIONS = (
+    *(0, 1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 34933),
+    *(50000, 50001, 50002, 22610, 34661, 34676, 34892, 48124, 65000),
+)
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
 
@@ -186,7 +188,8 @@ def _parts(data: bytes) -> _Tiff:
     wide, entry_bytes = (8, 20) if big else (4, 12)
     wide_kind = "Q" if big else "I"
     entries: list[_Entry] = []
-    links, directories, waiting = [8 if big else 4], [], [8 if big else 4]
+    directories: list[int] = []
+    links, waiting = [8 if big else 4], [8 if big else 4]
     while waiting and len(directories) < 20:
         try:
             (offset,) = struct.unpack_from(order + wide_kind, data, waiting.pop(0))
@@ -279,16 +282,15 @@ def _value(data: bytearray, rng: random.Random) -> str:
 def _sizes(data: bytearray, rng: random.Random) -> str:
     """All of the numbers that say how large a picture and its tiles are, together."""
     parts = _parts(bytes(data))
-    said = []
+    said: list[int] = []
     wanted = rng.choice(((256, 257), (322, 323), (256, 257, 322, 323), (278,), (256, 257, 278)))
     new = rng.choice((1, 16, 4096, 8192, 2**14, 2**15, 2**16, 2**20, 2**24, 2**31 - 1, 2**32 - 1))
-    first = parts.directories[:1]
     for entry in parts.entries[:30]:
         if entry.tag in wanted and entry.count == 1 and entry.value_at + 4 <= len(data):
             _put(data, entry.at + 2, 2, parts.order, 4)
             _put(data, entry.value_at, 4, parts.order, new)
             said.append(entry.tag)
-    return f"{said} are {new} from {first} on"
+    return f"{said} are {new}"
 
 
 def _scaled(data: bytearray, rng: random.Random) -> str:
@@ -473,7 +475,8 @@ def _jpeg(data: bytearray, start: int, rng: random.Random) -> str:
 def _elements(data: bytes) -> list[tuple[int, bytes, int, int]]:
     """(place of the header, kind, place of the value, length) of what can be found."""
     long = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
-    found, at = [], 132
+    found: list[tuple[int, bytes, int, int]] = []
+    at = 132
     while at + 12 <= len(data) and len(found) < 400:
         vr = data[at + 4 : at + 6]
         if data[at : at + 2] == b"\xfe\xff":
@@ -510,16 +513,9 @@ def _element(data: bytearray, rng: random.Random) -> str:
         data[at + 4 : at + 6] = new_vr
         return f"kind of {name} is {new_vr!r}"
     if kind == 2:
-        groups = (
-            0x7FE00010,
-            0x52009229,
-            0x52009230,
-            0xFFFEE000,
-            0xFFFEE00D,
-            0xFFFEE0DD,
-            0x00480006,
-        )
-        tag = rng.choice((*groups, 0x00280008, 0x00280010, rng.randrange(2**32)))
+        delimiters = (0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD)
+        tags = (0x7FE00010, 0x52009229, 0x52009230, 0x00480006, 0x00280008, 0x00280010)
+        tag = rng.choice((*delimiters, *tags, rng.randrange(2**32)))
         data[at : at + 4] = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
         return f"tag {name} is {tag:08x}"
     if kind == 3:
@@ -575,30 +571,10 @@ def _element_value(
 _ON_ANY: tuple[Act, ...] = (_truncate, _flip, _number, _append, _text, _text, _stream)
 _ON_TIFF: tuple[Act, ...] = (
     *(_truncate, _flip, _number, _append, _text, _stream, _stream),
-    *(
-        _scaled,
-        _scaled,
-        _samples,
-        _tag,
-        _kind,
-        _count,
-        _count,
-        _place,
-        _value,
-        _value,
-        _value,
-        _sizes,
-        _link,
-        _magic,
-    ),
-    *(_entries, _elsewhere, _elsewhere, _cut_at_structure),
+    *(_scaled, _scaled, _samples, _tag, _kind, _count, _count, _place, _value, _value, _value),
+    *(_sizes, _link, _magic, _entries, _elsewhere, _elsewhere, _cut_at_structure),
 )
 _ON_DICOM: tuple[Act, ...] = (
-    _truncate,
-    _flip,
-    _number,
-    _append,
-    _stream,
-    _scaled_dicom,
+    *(_truncate, _flip, _number, _append, _stream, _scaled_dicom),
     *(_element,) * 6,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from chunkdl.slides.readers.codecs import Samples
 from chunkdl.slides.slide import AS_STORED, PixelRule, Pixels
 from tests.slides.dicom_files import CODINGS, RESAMPLED, Made, tiles_of, write_dicom
 from tests.slides.test_described_formats import (
@@ -28,7 +30,7 @@ from tests.slides.test_ndpi import write_large_ndpi
 
 WIDTH, HEIGHT, TILE = 320, 256, 64
 COMPRESSIONS = (
-    *("none", "lzw", "zlib", "packbits", "lzma", "zstd", "png", "webp", "jpegxl"),
+    *("lzw", "zlib", "packbits", "lzma", "zstd", "png", "webp", "jpegxl"),
     *("jpeg", "jpeg2000", "lerc", "jpegxr"),
 )
 WINDOW, CHANNELS = PixelRule(window=(0, 65535)), PixelRule(channels=(0, 1, 2))
@@ -56,7 +58,8 @@ class Sound:
 def picture() -> Pixels:
     """A picture of squares with a little noise."""
     noise = np.random.default_rng(2).integers(0, 8, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    return (patches(7, 16, (HEIGHT, WIDTH)) & 0xF8) | noise
+    pixels: Pixels = (patches(7, 16, (HEIGHT, WIDTH)) & np.uint8(0xF8)) | noise
+    return pixels
 
 
 def sound_slides(folder: Path) -> list[Sound]:
@@ -66,9 +69,8 @@ def sound_slides(folder: Path) -> list[Sound]:
         path = folder / f"{kind.replace(' ', '-')}.tif"
         write(path)
         rule = WINDOW if "16 bits" in kind else CHANNELS if "channels" in kind else AS_STORED
-        found.append(
-            Sound(kind, path.name, {path.name: path.read_bytes()}, rule, "overlaps" not in kind)
-        )
+        files = {path.name: path.read_bytes()}
+        found.append(Sound(kind, path.name, files, rule, "overlaps" not in kind))
     for kind, series in _DICOMS.items():
         below = folder / kind.replace(" ", "-")
         below.mkdir()
@@ -93,7 +95,7 @@ def _of_folder(kind: str, folder: Path, first: str) -> Sound:
 # ---- TIFF
 
 
-def _write(path: Path, pixels: Pixels | None = None, **options: Any) -> None:
+def _write(path: Path, pixels: Samples | None = None, **options: Any) -> None:
     pixels = picture() if pixels is None else pixels
     file = {key: options.pop(key) for key in ("bigtiff", "byteorder") if key in options}
     plain = {"photometric": "rgb", "tile": (TILE, TILE), "metadata": None, "software": False}
@@ -104,7 +106,7 @@ def _write(path: Path, pixels: Pixels | None = None, **options: Any) -> None:
             tiff.write(reduced, subfiletype=1, **{**plain, **options})
 
 
-def _reduced(pixels: Pixels, factor: int) -> Pixels:
+def _reduced(pixels: Samples, factor: int) -> Samples:
     planes_first = pixels.shape[0] == 3
     return pixels[:, ::factor, ::factor] if planes_first else pixels[::factor, ::factor]
 
@@ -170,12 +172,8 @@ _PALETTE = np.arange(768, dtype=np.uint16).reshape(3, 256) * 80
 _FINE = [(0.00025, 0.00025), (0.0005, 0.0005), (0.001, 0.001)]
 
 _TIFFS: dict[str, Callable[[Path], object]] = {
-    **{
-        f"tiles {name}": lambda path, name=name: _write(
-            path, compression=None if name == "none" else name
-        )
-        for name in COMPRESSIONS
-    },
+    **{f"tiles {name}": partial(_write, compression=name) for name in COMPRESSIONS},
+    "tiles": _write,
     "tiles with predictor": lambda path: _write(path, compression="lzw", predictor=2),
     "bigtiff": lambda path: _write(path, bigtiff=True, compression="jpeg"),
     "big-endian": lambda path: _write(path, byteorder=">", compression="zlib"),

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from chunkdl.slides.microns import is_measure
 from chunkdl.slides.readers.dicom_tags import (
     DEFLATED,
     LONG_VRS,
@@ -397,4 +398,4 @@ def _numbers(data: Any, name: str, count: int) -> tuple[float, ...] | None:
 
 
 def _positive(pair: tuple[float, ...] | None) -> tuple[float, float] | None:
-    return (pair[0], pair[1]) if pair and min(pair) > 0 else None
+    return (pair[0], pair[1]) if pair and all(map(is_measure, pair)) else None

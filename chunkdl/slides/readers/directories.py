@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.microns import Claim
+from chunkdl.slides.microns import Claim, is_measure
 
 MAX_DIRECTORIES = 4096
 MAX_TAG_BYTES = 64 * 2**10
@@ -190,14 +190,14 @@ def _directory(page: tifffile.TiffPage, number: int, sub: int | None) -> Directo
         planar=index(page.planarconfig),
         subfile_type=index(tags.valueof(SUBFILE_TYPE, 0)),
         extra_samples=tuple(int(extra) for extra in page.extrasamples),
-        description=page.description,
-        software=page.software,
+        description=_text(page.description),
+        software=_text(page.software),
         make=_text(tags.valueof(MAKE)),
         resolution=_resolution(tags.valueof(X_RESOLUTION), tags.valueof(Y_RESOLUTION)),
         resolution_unit=index(tags.valueof(RESOLUTION_UNIT, 2)),
         offsets=np.asarray(page.dataoffsets, np.int64),
         byte_counts=np.asarray(page.databytecounts, np.int64),
-        jpeg_tables=page.jpegtables,
+        jpeg_tables=_bytes(page.jpegtables) or None,
         jpeg_header=page.jpegheader,
         colour_map=None if colour_map is None else np.asarray(colour_map, np.uint16),
         icc_profile=_bytes(tags.valueof(ICC_PROFILE)) or None,
@@ -210,7 +210,8 @@ def _directory(page: tifffile.TiffPage, number: int, sub: int | None) -> Directo
 def _resolution(x: Any, y: Any) -> tuple[float, float] | None:
     if not (isinstance(x, tuple) and isinstance(y, tuple)) or 0 in (*x, *y):
         return None
-    return x[0] / x[1], y[0] / y[1]
+    found = x[0] / x[1], y[0] / y[1]
+    return found if all(map(is_measure, found)) else None
 
 
 def _bytes(value: object) -> bytes:

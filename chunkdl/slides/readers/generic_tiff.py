@@ -21,10 +21,13 @@ from chunkdl.slides.readers.described import (
 )
 from chunkdl.slides.readers.directories import Directory, resolution_claims
 from chunkdl.slides.readers.pyramids import POWERS, Pyramid, pyramid, whole_factor
+from chunkdl.slides.readers.refusals import Refused
 from chunkdl.slides.structure import Page, same_aspect
 
 REDUCED, MASK = 1, 4
 """Bits of NewSubfileType."""
+MOST_PAGES, MOST_SLIDES = 1024, 16
+"""Of a file; each slide is compared with each page."""
 SMALL_SHARE = 0.25
 """Share of the area of the largest page below which an unmarked page is not taken for a slide,
 unless it is larger than any picture of a label or of the whole glass."""
@@ -36,7 +39,13 @@ MPP_TOLERANCE = 0.1
 
 
 def describe(path: str, directories: Sequence[Directory]) -> Described:
-    """The roles of the pages."""
+    """The roles of the pages.
+
+    Raises:
+        Refused: there are more pages or slides than a file of a scanner has.
+    """
+    if len(directories) > MOST_PAGES:
+        raise Refused(f"it has {len(directories)} pages; at most {MOST_PAGES} are read")
     pages: dict[str, Page] = {}
     rest = []
     for directory in directories:
@@ -61,10 +70,14 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
     if len(planes) > 1:
         # One channel or focal plane a page: they are one image, and the user says which is what.
         bases = [one for one in bases if one not in planes[1:]]
+    if len(bases) > MOST_SLIDES:
+        raise Refused(f"{len(bases)} of its pages may be slides; at most {MOST_SLIDES} are read")
+    marked_pages = [one for one, marked in reduced if marked]
+    of_base = {one.name: _base_of(one, bases) for one in marked_pages}
     images = []
     for number, base in enumerate(bases):
         streams = planes if len(planes) > 1 and base is planes[0] else [base]
-        candidates = [one for one, marked in reduced if marked and _belongs(one, base, bases)]
+        candidates = [one for one in marked_pages if of_base[one.name] is base]
         for one in tuple(candidates):
             if base.tile_width and not one.tile_width:
                 # OpenSlide leaves such a page out as well: it is a picture for people to look at.
@@ -138,14 +151,15 @@ def _looks_reduced(directory: Directory, largest: Directory) -> bool:
     return fine is None or own is None or abs(own / fine / factor - 1) <= MPP_TOLERANCE
 
 
-def _belongs(directory: Directory, base: Directory, bases: Sequence[Directory]) -> bool:
-    """Whether a reduced page may be a level of that slide rather than of another one."""
+def _base_of(directory: Directory, bases: Sequence[Directory]) -> Directory | None:
+    """The only slide of which a reduced page may be a level."""
     if directory.sub is not None:
-        return directory.number == base.number
-    if len(bases) == 1:
-        return True
-    fitting = [one for one in bases if len(pyramid(one, [directory]).levels) == 2]
-    return fitting == [base]
+        fitting = [one for one in bases if one.number == directory.number]
+    elif len(bases) == 1:
+        fitting = [*bases]
+    else:
+        fitting = [one for one in bases if len(pyramid(one, [directory]).levels) == 2]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _with_streams(

@@ -10,8 +10,9 @@ from chunkdl.slides.address import SlideAddress
 from chunkdl.slides.readers.dicom import structure_of as dicom_structure
 from chunkdl.slides.readers.dicom_header import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken, Refused
-from chunkdl.slides.readers.tiff import describe_tiff
-from chunkdl.slides.readers.tiff_levels import stored_pixels, tiles_present
+from chunkdl.slides.readers.tiff import describe_tiff, tiff_directories
+from chunkdl.slides.readers.tiff_header import is_tiff
+from chunkdl.slides.readers.tiff_levels import check_tiles, stored_pixels, tiles_present
 from chunkdl.slides.slide import Level, PixelRule, Scanned
 from chunkdl.slides.structure import chosen_image
 
@@ -45,6 +46,12 @@ def known_of(address: SlideAddress, rule: PixelRule) -> Known:
         Refused: it would narrow the samples, or our own reader refuses the file as well.
     """
     described = None
+    if not os.path.isdir(address.path):
+        with open(address.path, "rb") as file:
+            head = file.read(8)
+        if is_tiff(head):
+            # Before anything else: OpenSlide ends the process over some damaged tables.
+            check_tiles(address.path, tiff_directories(address.path))
     try:
         if os.path.isdir(address.path) or is_dicom(address.path):
             structure = dicom_structure(address.path)

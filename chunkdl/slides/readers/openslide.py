@@ -22,7 +22,7 @@ from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.argb import byte_of, composite
 from chunkdl.slides.readers.known_to_us import known_of
 from chunkdl.slides.readers.refusals import NotTaken, Refused, refuse_other_channels
-from chunkdl.slides.readers.tiff_levels import MAX_TILE_PX
+from chunkdl.slides.readers.tiff_levels import check_tile_px
 from chunkdl.slides.slide import AS_STORED, Gaps, Level, PixelRule, Pixels, Scanned, SlideInfo
 from chunkdl.slides.structure import Page, Role, SlideImage, Structure
 
@@ -69,11 +69,10 @@ class OpenSlideSlide:
         self._gaps = Gaps()
         try:
             self._levels, self._info = _read_info(self._path, self._open(), known.levels)
+            refuse_other_channels(rule, "openslide")
         except _OPENSLIDE_ERRORS as error:
             self.close()
             raise NotTaken(f"OpenSlide does not open it: {error}") from error
-        try:
-            refuse_other_channels(rule, "openslide")
         except Refused:
             self.close()
             raise
@@ -244,13 +243,9 @@ def _read_info(
         levels.append(ours)
     if not levels or min(min(level.width, level.height) for level in levels) <= 0:
         raise ValueError("it has no level with pixels")
-    largest = max(levels, key=lambda level: level.tile_width * level.tile_height)
-    if largest.tile_width * largest.tile_height > MAX_TILE_PX:
-        # OpenSlide ends the process where it cannot have the memory for one.
-        raise Refused(
-            f"its tiles have {largest.tile_width}x{largest.tile_height} pixels, and at most "
-            f"{MAX_TILE_PX} pixels are read at once: convert it to a file of small tiles"
-        )
+    for level in levels:
+        # OpenSlide ends the process where it cannot have the memory for a tile.
+        check_tile_px(level.tile_width, level.tile_height)
     colour = properties.get("openslide.background-color", "FFFFFF")
     microns = _microns(properties)
     return numbers, SlideInfo(

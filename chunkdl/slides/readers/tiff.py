@@ -27,7 +27,12 @@ from chunkdl.slides.readers import (
 from chunkdl.slides.readers.described import Described, ImageSource
 from chunkdl.slides.readers.directories import Directory, directories_of
 from chunkdl.slides.readers.refusals import NotTaken, Refused
-from chunkdl.slides.readers.tiff_header import Damaged, check_directories, is_tiff
+from chunkdl.slides.readers.tiff_header import (
+    BoundedFile,
+    Damaged,
+    check_directories,
+    is_tiff,
+)
 from chunkdl.slides.readers.tiff_levels import BACKGROUND, levels_of
 from chunkdl.slides.readers.tiled import TiledLevel, TiledSlide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
@@ -104,7 +109,7 @@ def describe_tiff(path: str) -> Described:
     """The pages of a TIFF and their roles; see `tiff_structure` for the errors."""
     if os.path.isdir(path):
         raise NotTaken("it is a folder")
-    directories = _directories(path)
+    directories = tiff_directories(path)
     _refuse_vendors(directories[0])
     for vendor in (ndpi, leica, philips, ventana, qptiff):
         if vendor.is_kind(directories):
@@ -147,13 +152,19 @@ def by_vendor(path: str, directories: tuple[Directory, ...], vendor: ModuleType)
     return Described(structure, sources)
 
 
-def _directories(path: str) -> tuple[Directory, ...]:
+def tiff_directories(path: str) -> tuple[Directory, ...]:
+    """The pages of a TIFF that have pixels.
+
+    Raises:
+        NotTaken: it is no TIFF.
+        SlideError: the file is damaged.
+    """
     try:
         with open(path, "rb") as file:
             if not is_tiff(file.read(8)):
                 raise NotTaken("it is no TIFF")
         check_directories(path)
-        with tifffile.TiffFile(path) as tiff:
+        with BoundedFile(path) as bounded, tifffile.TiffFile(bounded) as tiff:
             found = directories_of(tiff)
     except (Damaged, OSError) as error:
         raise SlideError(f"cannot read the structure of the TIFF: {error}", slide=path) from error

@@ -6,16 +6,21 @@ any slide has. What is left cannot make a parser read, or allocate, more than th
 
 from __future__ import annotations
 
+import io
 import os
 import struct
-from collections import deque
 from typing import BinaryIO
 
 MOST_DIRECTORIES = 4096
 MOST_ENTRIES = 1024
 """Of a directory; no writer known has a hundred."""
-MOST_VALUES = 4
-"""Bytes of values of all directories together, in sizes of the file; they may share values."""
+MOST_ENTRIES_OF_ALL = 2**17
+MOST_NUMBERS = 2**22
+"""Of all values together, texts left aside; a parser takes 36 bytes for each. That is the tables of
+two million tiles."""
+TEXTS = (1, 2, 6, 7)
+"""Types of which a parser makes bytes."""
+MOST_BYTES_AT_ONCE = 64 * 2**20
 SUB_IFDS, NDPI_FORMAT = 330, 65420
 VALUE_BYTES = {
     1: 1,
@@ -58,6 +63,19 @@ def check_directories(path: str) -> None:
         _Look(file, os.fstat(file.fileno()).st_size).at_all()
 
 
+class BoundedFile(io.BufferedReader):
+    """A file that gives no more bytes at once than it has: memory is taken before it is read."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self._bytes = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; fewer at the end of the file, and at most 64 MiB."""
+        left = max(0, min(MOST_BYTES_AT_ONCE, self._bytes - self.tell()))
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 class _Look:
     """One file being looked at."""
 
@@ -72,7 +90,7 @@ class _Look:
         # NDPI has the layout of a small TIFF with offsets of 64 bits.
         self._first = self._number(head[8:16] if self._big else head[4:8])
         self._ndpi = False
-        self._values = 0
+        self._entries = self._numbers = self._text_bytes = 0
 
     def _number(self, data: bytes) -> int:
         kind = {2: "H", 4: "I", 8: "Q"}[len(data)]
@@ -89,26 +107,41 @@ class _Look:
         return self._file.read(count)
 
     def at_all(self) -> None:
-        """Look at every directory that can be reached."""
-        waiting, seen = deque([self._first]), set()
-        while waiting:
-            offset = waiting.popleft()
-            if offset == 0 or offset in seen:
-                continue
-            seen.add(offset)
-            if len(seen) > MOST_DIRECTORIES:
-                raise Damaged(f"it has more than {MOST_DIRECTORIES} directories")
-            waiting.extend(self._directory(offset, f"directory {len(seen) - 1}"))
-        if not seen:
+        """Look at every directory of the chain and at their SubIFDs, which are what is parsed."""
+        chain: set[int] = set()
+        below: set[int] = set()
+        offset = self._first
+        while offset:
+            if offset in chain:
+                raise Damaged("its directories go in a circle")
+            chain.add(offset)
+            self._count_directories(chain, below)
+            offset, further = self._directory(offset, f"directory {len(chain) - 1}")
+            for other in further:
+                # A parser goes through a directory again for each time that it is named.
+                if other in below:
+                    raise Damaged("two of its SubIFDs are one directory")
+                below.add(other)
+                self._count_directories(chain, below)
+                if other:
+                    self._directory(other, f"a SubIFD of directory {len(chain) - 1}")
+        if not chain:
             raise Damaged("it has no directory")
 
-    def _directory(self, offset: int, what: str) -> list[int]:
-        """The directories that this one points at."""
+    def _count_directories(self, chain: set[int], below: set[int]) -> None:
+        if len(chain) + len(below) > MOST_DIRECTORIES:
+            raise Damaged(f"it has more than {MOST_DIRECTORIES} directories")
+
+    def _directory(self, offset: int, what: str) -> tuple[int, list[int]]:
+        """The directory that follows this one, and its SubIFDs."""
         wide = 8 if self._big else 4
         entry_bytes, count_bytes = (20, 8) if self._big else (12, 2)
         count = self._number(self._at(offset, count_bytes, what))
         if not 0 < count <= MOST_ENTRIES:
             raise Damaged(f"{what} has {count} entries")
+        self._entries += count
+        if self._entries > MOST_ENTRIES_OF_ALL:
+            raise Damaged(f"its directories have more than {MOST_ENTRIES_OF_ALL} entries")
         start = offset + count_bytes
         body = self._at(start, count * entry_bytes + wide, what)
         tags = [
@@ -132,7 +165,7 @@ class _Look:
                 ]
         next_bytes = 8 if self._ndpi or self._big else 4
         following = self._number(self._at(end, next_bytes, f"the end of {what}"))
-        return [following, *further]
+        return following, further
 
     def _value(self, entry: bytes, wide: int, high: int, what: str) -> bytes:
         """The bytes of SubIFD offsets; of all others only whether they lie inside the file."""
@@ -148,9 +181,13 @@ class _Look:
                 f"{what} has {length} bytes at byte {offset} and the file ends at byte "
                 f"{self._size}: the file is cut short or damaged, copy it again"
             )
-        self._values += length
-        if self._values > MOST_VALUES * self._size + 2**20:
-            raise Damaged("its directories claim more values than the file has bytes")
+        if kind in TEXTS:
+            self._text_bytes += length
+        else:
+            self._numbers += count
+        # Directories may share values, but not so often that the file becomes much larger.
+        if self._text_bytes > self._size + 2**20 or self._numbers > MOST_NUMBERS:
+            raise Damaged("its directories claim more values than a slide can have")
         if self._number(entry[:2]) != SUB_IFDS:
             return b""
         if length > 8 * MOST_DIRECTORIES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -180,7 +181,7 @@ def _coding(directory: Directory) -> TileCoding:
         samples=1 if apart else directory.samples,
         bits=directory.bits,
         big_endian=directory.big_endian,
-        lerc_packing=int(lerc[1]) if isinstance(lerc, tuple) and len(lerc) > 1 else 0,
+        lerc_packing=lerc[1] if isinstance(lerc, tuple) and len(lerc) > 1 else 0,
     )
 
 
@@ -216,23 +217,59 @@ def _check_grid(
     byte_counts: npt.NDArray[np.int64],
 ) -> None:
     """Check a header before memory is taken for what it claims."""
-    if tile[0] * tile[1] > MAX_TILE_PX:
+    _check_tile(directory, tile)
+    if offsets.shape[1] != tiles or byte_counts.shape != offsets.shape:
+        raise _contradiction(directory, f"{tiles} tiles of {tile[0]}x{tile[1]} pixels")
+    if offsets.min() < 0 or byte_counts.min() < 0 or byte_counts.max() > _most_bytes(tile):
+        raise Refused(f"{directory.name} is damaged: a tile of {byte_counts.max()} bytes")
+
+
+def check_tile_px(width: int, height: int) -> None:
+    """Check that a tile or strip is not too large to be decoded at once.
+
+    Raises:
+        Refused: it is.
+    """
+    if width * height > MAX_TILE_PX:
         raise Refused(
-            f"its tiles or strips have {tile[0]}x{tile[1]} pixels, and at most {MAX_TILE_PX} "
+            f"its tiles or strips have {width}x{height} pixels, and at most {MAX_TILE_PX} "
             "pixels are read at once: convert it to a file of small tiles"
         )
+
+
+def _check_tile(directory: Directory, tile: tuple[int, int]) -> None:
+    check_tile_px(*tile)
     tile_bytes = tile[0] * tile[1] * directory.samples * -(-directory.bits // 8)
     if tile_bytes > MAX_TILE_BYTES:
         raise Refused(
             f"its tiles or strips have {tile_bytes} bytes, and at most {MAX_TILE_BYTES} are read "
             "at once: convert it to a file of small tiles"
         )
-    if offsets.shape[1] != tiles or byte_counts.shape != offsets.shape:
-        raise _contradiction(directory, f"{tiles} tiles of {tile[0]}x{tile[1]} pixels")
+
+
+def _most_bytes(tile: tuple[int, int]) -> int:
     # No codec makes a tile much larger than its pixels; a count beyond that is a damaged header.
-    limit = 8 * 4 * tile[0] * tile[1] + 2**20
-    if offsets.min() < 0 or byte_counts.min() < 0 or byte_counts.max() > limit:
-        raise Refused(f"{directory.name} is damaged: a tile of {byte_counts.max()} bytes")
+    return 8 * 4 * tile[0] * tile[1] + 2**20
+
+
+def check_tiles(path: str, directories: Sequence[Directory]) -> None:
+    """Check that no tile of any page asks for more memory than a slide needs.
+
+    For OpenSlide, which takes memory for what the header says and ends the process where there is
+    not so much.
+
+    Raises:
+        Refused: a tile has more pixels, or more bytes, than can be.
+    """
+    size = os.path.getsize(path)
+    for directory in directories:
+        tile = directory.tile_width, directory.tile_height
+        if not directory.tile_width or directory.jpeg_header is not None:
+            continue
+        _check_tile(directory, tile)
+        largest = int(directory.byte_counts.max(initial=0))
+        if largest > min(size, _most_bytes(tile)):
+            raise Refused(f"{directory.name} is damaged: a tile of {largest} bytes")
 
 
 def _cut_raw_strip(

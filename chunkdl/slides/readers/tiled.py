@@ -27,6 +27,9 @@ bytes past the cache (vmovntdq), and copying the tile out would fetch them from 
 30 % of the decoding speed of 256 and 512 pixel tiles."""
 FILL_SIDE_PX = 2048
 """Pixels along a region that is read at once to fill an absent tile of a coarser level."""
+MOST_FILL_PX = 2**28
+"""Pixels of the finer level that are read to fill the part of a tile; decoding more takes longer
+than a reader may wait."""
 
 
 TileMaker = Callable[[Sequence[bytes], Pixels], object]
@@ -329,11 +332,33 @@ class TiledSlide:
         factor = size.downsample / finer.downsample
         row, column = divmod(index, self._levels[level].tiles_across)
         left, top = column * size.tile_width + corner[0], row * size.tile_height + corner[1]
+        if not self._has_data(level, (left, top, left + out.shape[1], top + out.shape[0])):
+            out[...] = self._info.background
+            return
+        if out.shape[0] * out.shape[1] * factor**2 > MOST_FILL_PX:
+            raise ValueError(
+                f"tile {index} is absent, and level {level - 1}, of which it would be made, is "
+                f"{factor:g} times finer: write the levels in between"
+            )
         step = max(1, int(FILL_SIDE_PX / factor))
         for y in range(0, out.shape[0], step):
             for x in range(0, out.shape[1], step):
                 part = out[y : y + step, x : x + step]
                 self._reduce(part, level - 1, left + x, top + y, factor)
+
+    def _has_data(self, level: int, box: tuple[float, float, float, float]) -> bool:
+        """Whether the file has a tile of any finer level under a box (left, top, right, bottom)."""
+        for finer in range(level - 1, -1, -1):
+            source = self._levels[finer]
+            factor = self._levels[level].level.downsample / source.level.downsample
+            tile_w, tile_h = source.level.tile_width, source.level.tile_height
+            left, top, right, bottom = (side * factor for side in box)
+            present = (source.byte_counts > 0).all(axis=0).reshape(-1, source.tiles_across)
+            rows = slice(max(0, int(top / tile_h) - 1), math.ceil(bottom / tile_h) + 1)
+            columns = slice(max(0, int(left / tile_w) - 1), math.ceil(right / tile_w) + 1)
+            if present[rows, columns].any():
+                return True
+        return False
 
     def _reduce(self, out: Pixels, level: int, x: int, y: int, factor: float) -> None:
         """Fill `out` with the means of what its pixels, from (x, y) on, cover of `level`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 MAX_XML_CHARACTERS = 64 * 2**20
+MOST_MARKUP = 2**19
+"""Elements and attributes, of which each takes some hundred bytes when it is parsed."""
 
 
 def parse_xml(text: str) -> ElementTree.Element:
@@ -14,14 +16,17 @@ def parse_xml(text: str) -> ElementTree.Element:
         text: the document; what follows a NUL character is not part of it.
 
     Raises:
-        ValueError: it is no XML, longer than 64 Mi characters, or defines a document type or
-            entities, with which a few lines can become gigabytes.
+        ValueError: it is no XML, longer than 64 Mi characters, of more than 524,288 elements and
+            attributes, or defines a document type or entities, with which a few lines can become
+            gigabytes.
     """
     if len(text) > MAX_XML_CHARACTERS:
         raise ValueError(f"XML of {len(text)} characters; at most {MAX_XML_CHARACTERS} are read")
     document = text.partition("\0")[0].lstrip("\ufeff \t\r\n")
     if "<!DOCTYPE" in document or "<!ENTITY" in document:
         raise ValueError("XML that defines a document type or entities is not read")
+    if document.count("<") + document.count("=") > MOST_MARKUP:
+        raise ValueError(f"XML of more than {MOST_MARKUP} elements and attributes is not read")
     # The text is decoded already; a parser that is given text must not see another encoding named.
     if document.startswith("<?xml"):
         document = document.partition("?>")[2]
