@@ -170,7 +170,7 @@ def test_what_openslide_shows_transparent_was_not_scanned(
 ) -> None:
     """Where the tables of a file are not known: the pixels that are transparent, each a cell."""
     path = sparse(tmp_path / "a.tif", picture, [0, 25])
-    monkeypatch.setattr(known_to_us, "MISREAD_FORMATS", ())
+    monkeypatch.setattr(known_to_us, "SAME_FRAME", ())
     with closing(OpenSlideSlide(path)) as slide:
         scanned = slide.scanned()
     assert scanned is not None
@@ -203,3 +203,29 @@ def test_a_large_level_is_left_to_a_smaller_one(
     monkeypatch.setattr(reader, "MOST_SCANNED_PX", 1_000)
     with closing(OpenSlideSlide(path)) as slide:
         assert slide.scanned() is None
+
+
+@pytest.mark.slides
+def test_of_a_glass_without_a_small_level_the_named_areas_were_scanned(
+    slides_folder: Path,
+) -> None:
+    """A Leica file as OpenSlide shows it: one area of 6400x5632 on a glass of 52665x152130."""
+    with closing(OpenSlideSlide(slides_folder / "gallbladder-leica-20x.scn")) as slide:
+        scanned = slide.scanned()
+    assert scanned is not None
+    rows, columns = np.nonzero(scanned.cells)
+    side = scanned.cell_width
+    left, right = columns.min() * side, (columns.max() + 1) * side
+    top, bottom = rows.min() * side, (rows.max() + 1) * side
+    assert abs(left - 17792) <= side
+    assert abs(right - (17792 + 6400)) <= side
+    assert abs(top - 66496) <= side
+    assert abs(bottom - (66496 + 5632)) <= side
+
+
+@pytest.mark.slides
+@pytest.mark.parametrize("reader", ["auto", "tiff", "openslide"])
+def test_fluorescence_is_refused_by_every_reader(reader: str, slides_folder: Path) -> None:
+    """With the setting that takes its colours as they are stored."""
+    with pytest.raises(SlideError, match=r"fluorescence.*channels=\(0, 1, 2\)"):
+        open_slide(slides_folder / "hamamatsu-test3-dapi-387.ndpi", reader)
