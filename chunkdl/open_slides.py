@@ -146,7 +146,7 @@ class PlannedSlide:
             self.entry.path,
             detector,
             compute,
-            settings=mask_settings(info, self.entry.mpp, self._config.pixels),
+            settings=mask_settings(info, self.entry.mpp, self._config.pixels) + self.slide.state,
         )
 
     def _no_tissue(self) -> NoTissueError:

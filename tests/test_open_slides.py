@@ -21,6 +21,7 @@ from chunkdl.settings import configure
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.conftest import arguments
+from tests.slides.dicom_files import MM, RESAMPLED, Made, write_dicom
 
 
 class Waits:
@@ -214,3 +215,27 @@ def test_slides_that_are_open_make_way_where_their_descriptors_are_needed(
                 assert slides.use(index, lambda planned: planned.grid.width) == 700
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_mask_of_a_slide_of_several_files_hangs_on_all_of_them(
+    tmp_path: Path, small_stream: dict[str, Any]
+) -> None:
+    """Tissue is found on the file of a coarse level: with another one there, it is found anew."""
+    base = np.full((1024, 1024, 3), 245, np.uint8)
+    base[100:900, 100:900] = (200, 90, 160)
+    coarse = Made(image_type=RESAMPLED, mm=16 * MM)
+    write_dicom(tmp_path / "0.dcm", base)
+    write_dicom(tmp_path / "1.dcm", np.ascontiguousarray(base[::16, ::16]), coarse)
+    given: Arguments = arguments(
+        **{**small_stream, "tissue": "otsu", "memory_limit": "64MiB", "batch_slots": 2}
+    )
+    service = configure(Dataset.from_slides(str(tmp_path)), given)
+
+    def share() -> float:
+        with OpenSlides(service.slides, service.stream, tmp_path / "masks") as slides:
+            return float(slides.use(0, lambda planned: planned.mask.cells.mean()))
+
+    assert share() == pytest.approx(0.61, abs=0.05)
+    write_dicom(tmp_path / "1.dcm", np.full((64, 64, 3), 245, np.uint8), coarse)
+    os.utime(tmp_path / "1.dcm", ns=(1, 1))
+    assert share() == 0

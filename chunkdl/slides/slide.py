@@ -133,6 +133,13 @@ class Slide(Protocol):
     def icc_profile(self) -> bytes | None:
         """The colour profile in the file, None where there is none."""
 
+    @property
+    def state(self) -> str:
+        """Sizes and times of change of the files as they were when the slide was opened.
+
+        What is kept of its pixels is kept under it; empty where the one file at `info.path` is all.
+        """
+
     def scanned(self) -> Scanned | None:
         """Which parts of level 0 have pixels; None: all.
 

@@ -54,6 +54,11 @@ class WatchedSlide:
         """The colour profile in the file."""
         return self._slide.icc_profile
 
+    @property
+    def state(self) -> str:
+        """See `Slide.state`."""
+        return self._slide.state
+
     def scanned(self) -> Scanned | None:
         """Which parts of level 0 have pixels."""
         return self._slide.scanned()

@@ -76,7 +76,7 @@ class MaskCache:
         disk. After `MOST_WAIT_S`, or where the folder knows no locks, each computes for itself.
 
         A file counts as the same while its resolved path, size and time of change (ns) are the
-        same; of a slide of several files (MIRAX, DICOM) only the given one is looked at.
+        same. Of a slide of several files the others are the business of `settings`.
 
         Args:
             path: the slide file; of two images of one file ("slide.tif#image=1") each has a mask.

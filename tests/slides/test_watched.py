@@ -33,6 +33,10 @@ class Counted:
     def gaps(self) -> Gaps:
         return self.met
 
+    @property
+    def state(self) -> str:
+        return "as it was"
+
     def scanned(self) -> Scanned | None:
         return None
 

@@ -48,6 +48,10 @@ class MemorySlide:
     def icc_profile(self) -> bytes | None:
         return None
 
+    @property
+    def state(self) -> str:
+        return "as it was"
+
     def scanned(self) -> Scanned | None:
         return None
 

@@ -77,6 +77,11 @@ class _Converted:
         """The profile that was applied."""
         return self._slide.icc_profile
 
+    @property
+    def state(self) -> str:
+        """See `Slide.state`."""
+        return self._slide.state
+
     def scanned(self) -> Scanned | None:
         """See `Slide.scanned`."""
         return self._slide.scanned()

@@ -101,6 +101,11 @@ class OpenSlideSlide:
         profile: bytes | None = library.read_icc_profile(self._open())
         return profile
 
+    @property
+    def state(self) -> str:
+        """Nothing: which files OpenSlide reads beside the one that is named is its own affair."""
+        return ""
+
     def scanned(self) -> Scanned | None:
         """Which parts of level 0 are in the file or opaque; None: all, or nobody knows.
 

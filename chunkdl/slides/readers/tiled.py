@@ -186,6 +186,12 @@ class TiledSlide:
         """The colour profile in the file, None where there is none."""
         return self._icc_profile
 
+    @property
+    def state(self) -> str:
+        """Sizes and times of change (ns) of the files, by their names."""
+        files = sorted((os.path.basename(path), facts) for path, facts in self._states.items())
+        return repr(files)
+
     def scanned(self) -> Scanned | None:
         """Which tiles of level 0 are in the file; None: all."""
         first = self._levels[0]
