@@ -275,11 +275,12 @@ def _caption(name: str, planned: PlannedSlide, config: StreamConfig, facts: str)
     mpp = "mpp unknown" if info.mpp is None else f"{info.mpp[0]:.4g} mpp"
     target = "" if grid.mpp is None else f" = {grid.mpp:.4g} mpp"
     tiles = f"{first.tile_width}x{first.tile_height}"
+    icc = f"  ·  colour profile {info.icc}" if info.icc else ""
     stride = f"{lattice.across.stride_px}x{lattice.down.stride_px}"
     tissue = "whole slide" if config.tissue is None else config.tissue.name
     return (
         f"{printable(name)}  ·  reader {info.reader}  ·  "
-        f"{first.width}x{first.height} px  ·  {mpp}  ·  tiles {tiles}",
+        f"{first.width}x{first.height} px  ·  {mpp}  ·  tiles {tiles}{icc}",
         f"levels {levels}  ·  read: level {grid.level}, downsample {grid.downsample:.4g}{target}",
         f"BigChunk {config.bigchunk_px} px on a lattice of {stride} px  ·  "
         f"SmallChunk {config.smallchunk_px} px",

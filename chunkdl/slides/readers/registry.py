@@ -72,7 +72,9 @@ def open_slide(
         _log.info("slide %s: reader %s%s", name, candidate, why)
         return in_srgb(slide) if rule.icc == "srgb" else slide
     reasons = "; ".join(map(str, refusals))
-    raise SlideError(f"no reader takes the file: {reasons}", slide=name) from refusals[0]
+    raise SlideError(
+        f"no reader takes the file: {reasons}; convert it to a tiled TIFF or to DICOM", slide=name
+    ) from refusals[0]
 
 
 def read_structure(path: str | os.PathLike[str]) -> Structure:
