@@ -16,7 +16,7 @@ import tifffile
 from chunkdl.errors import SlideError
 from chunkdl.slides.readers.codecs import ycbcr_to_rgb
 from chunkdl.slides.readers.tiff import open_tiff
-from chunkdl.slides.readers.tiled import TileCache
+from chunkdl.slides.readers.tile_cache import TileCache
 from chunkdl.slides.slide import Pixels, Slide
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]

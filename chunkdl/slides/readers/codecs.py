@@ -169,8 +169,7 @@ class _Jpeg:
     def __call__(self, data: bytes, out: Samples) -> None:
         check_jpeg_end(data)
         facts = self._facts(data)
-        if not facts.one_scan:
-            check_jpeg_scans(data)
+        check_jpeg_scans(data, facts)
         height, width, samples = out.shape
         if facts.components == 1 and samples == 3:
             grey = np.empty((height, width), np.uint8)
@@ -196,7 +195,7 @@ class _Jpeg:
         if self._known is not None and data.startswith(self._known[0]):
             return self._known[1]
         facts = jpeg_facts(data)
-        self._known = data[: facts.scan_at], facts
+        self._known = data[: facts.said_by], facts
         return facts
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 JPEG_END = b"\xff\xd9"
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _SEQUENTIAL = {0xC0, 0xC1}
+_SCAN_MARKER = b"\xff\xda"
 _SCAN, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
 _MOST_SEGMENTS = 64
 MOST_SCANS = 64
@@ -23,9 +24,9 @@ class JpegFacts:
         components: of a pixel.
         bits: of a sample.
         ycbcr: whether three components are YCbCr (True) or RGB (False); None: nothing says it.
+        sequential: whether the frame is, and not progressive or lossless.
+        said_by: bytes from the start that say all this; streams that begin alike have it in common.
         scan_at: where the first scan begins, bytes.
-        one_scan: whether the first scan has all components of a sequential frame, so that the
-            decoder stops behind it.
     """
 
     height: int
@@ -33,8 +34,9 @@ class JpegFacts:
     components: int
     bits: int
     ycbcr: bool | None
+    sequential: bool
+    said_by: int
     scan_at: int
-    one_scan: bool
 
 
 def jpeg_facts(data: bytes) -> JpegFacts:
@@ -48,7 +50,7 @@ def jpeg_facts(data: bytes) -> JpegFacts:
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no JPEG stream")
-    at, frame, jfif, adobe, sequential = 2, b"", False, -1, False
+    at, frame, jfif, adobe, sequential, said_by = 2, b"", False, -1, False, 2
     for _ in range(_MOST_SEGMENTS):
         while data[at : at + 2] == b"\xff\xff":
             at += 1
@@ -56,8 +58,12 @@ def jpeg_facts(data: bytes) -> JpegFacts:
             break
         marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
         if marker == _SCAN:
-            return _facts(frame, jfif, adobe, at, data[at + 4] if sequential else 0)
+            ycbcr = _ycbcr(frame, jfif, adobe)
+            bits, height, width, components = struct.unpack_from(">BHHB", frame)
+            return JpegFacts(height, width, components, bits, ycbcr, sequential, said_by, at)
         body = data[at + 4 : at + 2 + length]
+        if marker in _FRAMES or marker in (_APP0, _APP14):
+            said_by = at + 2 + length
         if marker in _FRAMES:
             frame, sequential = body, marker in _SEQUENTIAL
         elif marker == _APP0 and body[:4] == b"JFIF":
@@ -68,19 +74,17 @@ def jpeg_facts(data: bytes) -> JpegFacts:
     raise ValueError("a JPEG stream without a scan: it is cut short or overwritten")
 
 
-def _facts(frame: bytes, jfif: bool, adobe: int, scan_at: int, in_scan: int) -> JpegFacts:
+def _ycbcr(frame: bytes, jfif: bool, adobe: int) -> bool | None:
+    """Whether three components are YCbCr; None: there are others, or nothing says it."""
     if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         raise ValueError("a JPEG stream without a frame: it is overwritten")
-    bits, height, width, components = struct.unpack_from(">BHHB", frame)
-    ycbcr = None
-    if components == 3:
-        if jfif:
-            ycbcr = True
-        elif adobe >= 0:
-            ycbcr = adobe != 0
-        elif frame[6:15:3] == b"RGB":
-            ycbcr = False
-    return JpegFacts(height, width, components, bits, ycbcr, scan_at, in_scan == components)
+    if frame[5] != 3:
+        return None
+    if jfif:
+        return True
+    if adobe >= 0:
+        return adobe != 0
+    return False if frame[6:15:3] == b"RGB" else None
 
 
 def check_jpeg_end(data: bytes) -> None:
@@ -100,13 +104,17 @@ def check_jpeg_end(data: bytes) -> None:
         raise ValueError("the stream has no end marker: it is cut short or overwritten")
 
 
-def check_jpeg_scans(data: bytes) -> None:
+def check_jpeg_scans(data: bytes, facts: JpegFacts) -> None:
     """Check that a stream does not have so many scans that decoding it takes minutes.
 
     Raises:
         ValueError: it has.
     """
+    at = data.find(_SCAN_MARKER, facts.said_by) + 4
+    if facts.sequential and 4 <= at < len(data) and data[at] == facts.components:
+        # The decoder stops behind a first scan that has all components.
+        return
     # In the data of a scan 0xFF is followed by 0 or by a restart marker, so these are the scans.
-    scans = data.count(b"\xff\xda")
+    scans = data.count(_SCAN_MARKER)
     if scans > MOST_SCANS:
         raise ValueError(f"a JPEG stream of {scans} scans; at most {MOST_SCANS} are read")

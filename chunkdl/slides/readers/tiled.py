@@ -7,8 +7,6 @@ import io
 import itertools
 import math
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from chunkdl.errors import SlideError
+from chunkdl.slides.readers.tile_cache import TileCache
 from chunkdl.slides.slide import Gaps, Level, Pixels, Scanned, SlideInfo
 
 TILE_CACHE_BYTES = 32 * 2**20
@@ -76,45 +75,6 @@ def single(decode: Callable[[bytes, Pixels], object]) -> TileMaker:
         decode(streams[0], tile)
 
     return make
-
-
-TileKey = tuple[int, int, int]
-"""Number of the slide in this process, level, index of the tile."""
-
-
-class TileCache:
-    """The latest decoded tiles, at most `limit` bytes of them; slides of all threads share it."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._held = 0
-        self._tiles: OrderedDict[TileKey, Pixels] = OrderedDict()
-
-    def get(self, key: TileKey) -> Pixels | None:
-        """The tile with that key, None where it is not held."""
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
-
-    def put(self, key: TileKey, tile: Pixels) -> None:
-        """Hold a tile that is not held; the ones that were not asked for longest go."""
-        if tile.nbytes > self._limit:
-            return
-        with self._lock:
-            self._tiles[key] = tile
-            self._held += tile.nbytes
-            while self._held > self._limit:
-                _, dropped = self._tiles.popitem(last=False)
-                self._held -= dropped.nbytes
-
-    def forget(self, slide: int) -> None:
-        """Drop the tiles of a slide."""
-        with self._lock:
-            for key in [key for key in self._tiles if key[0] == slide]:
-                self._held -= self._tiles.pop(key).nbytes
 
 
 _CACHE = TileCache(TILE_CACHE_BYTES)
@@ -224,7 +184,11 @@ class TiledSlide:
                 region=(x, y, width, height),
             )
         try:
-            self._read_tiles(out, level, x, y)
+            try:
+                self._read_tiles(out, level, x, y)
+            finally:
+                # Behind the reads: what was written before them may lie at other places.
+                self._check_unchanged()
         except (OSError, ValueError, RuntimeError) as error:
             raise SlideError(
                 f"cannot read the tiles: {error}",
@@ -232,6 +196,12 @@ class TiledSlide:
                 level=level,
                 region=(x, y, width, height),
             ) from error
+
+    def _check_unchanged(self) -> None:
+        for path, file in self._files.items():
+            if _state(os.fstat(file.fileno())) != self._states[path]:
+                self._cache.forget(self._number)
+                raise OSError(errno.ESTALE, "the file was changed while it was read; open it again")
 
     def _read_tiles(self, out: Pixels, level: int, x: int, y: int) -> None:
         source = self._levels[level]
@@ -301,9 +271,6 @@ class TiledSlide:
                     "the file is cut short, copy it again"
                 )
             data = os.pread(descriptor, count, offset)
-            # Behind the read: what was written before it may lie at other places.
-            if _state(os.fstat(descriptor)) != self._states[path]:
-                raise OSError(errno.ESTALE, "the file was changed while it was read; open it again")
             if len(data) < count:
                 raise OSError(f"the file gave {len(data)} of {count} bytes of tile {index}")
             streams.append(data)
