@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+import tifffile
 
 from chunkdl.errors import SlideError
 from chunkdl.slides.readers import known_to_us
@@ -229,3 +230,17 @@ def test_fluorescence_is_refused_by_every_reader(reader: str, slides_folder: Pat
     """With the setting that takes its colours as they are stored."""
     with pytest.raises(SlideError, match=r"fluorescence.*channels=\(0, 1, 2\)"):
         open_slide(slides_folder / "hamamatsu-test3-dapi-387.ndpi", reader)
+
+
+def test_tables_of_tiles_that_contradict_each_other_never_reach_openslide(
+    tmp_path: Path, picture: Pixels
+) -> None:
+    """More byte counts than offsets: a sentence and no accident."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb", metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages.first
+        page.tags[325].overwrite([*page.databytecounts, 100])
+    for reader_name in ("auto", "openslide"):
+        with pytest.raises(SlideError, match=r"offsets and .* byte counts"):
+            open_slide(path, reader_name)

@@ -147,10 +147,14 @@ def stored_pixels(streams: Streams, names: tuple[str, ...]) -> StoredPixels:
 
 
 def tiles_present(directory: Directory) -> Scanned | None:
-    """Which tiles of a page are in the file; None: all, or it has none."""
+    """Which tiles of a page are in the file; None: all, or it has none.
+
+    Raises:
+        Refused: its tables contradict each other.
+    """
     if not directory.tile_width:
         return None
-    present = ((directory.offsets > 0) & (directory.byte_counts > 0)).reshape(-1)
+    present = np.asarray((_grid(directory)[1] > 0).all(axis=0))
     across = -(-directory.width // directory.tile_width)
     if present.all() or len(present) % across:
         return None
