@@ -161,7 +161,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
 def _channels(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of sample numbers such as 0,1,2")
+        raise argparse.ArgumentTypeError(f"{text!r} must be sample numbers such as 0,1,2")
     return tuple(map(int, parts))
 
 

@@ -236,9 +236,11 @@ class LoaderTools:
         return open_slide(path, self._config.reader, self._config.pixels)
 
     def _of(self, record: Record) -> PlannedSlide:
-        for index, entry in enumerate(self._entries):
-            if entry.path == record.path:
-                return self._slide(index)
+        found = [index for index, one in enumerate(self._entries) if one.path == record.path]
+        # A file of two patients may have another mpp or mask for each of them.
+        own = [index for index in found if self._entries[index].patient == self._ticket.patient]
+        if found:
+            return self._slide((own or found)[0])
         raise ConfigError(
             f"{record.path} is no slide of patient {self._patient.name}; name it like a slide "
             'file, or say Record(..., {"slide": True})'

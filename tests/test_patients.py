@@ -57,6 +57,7 @@ def test_a_record_has_one_path_however_its_root_ends(root: str | Path) -> None:
         ("a.svs", {"slide": False}, False),
         ("a.svs", {"slide": "second cut"}, True),
         ("a.ome.tif#image=1", {}, True),
+        ("a.ome.tif#image=01", {}, False),
         ("a.xml#image=1", {}, False),
     ],
 )

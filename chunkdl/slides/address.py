@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
-_CHOICE = re.compile(r"(?P<path>.+)#image=(?P<image>[0-9]{1,6})", re.DOTALL)
+_CHOICE = re.compile(r"(?P<path>.+)#image=(?P<image>0|[1-9][0-9]{0,5})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

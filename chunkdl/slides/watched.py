@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from chunkdl.slides.slide import Gaps, Pixels, Scanned, Slide, SlideInfo
+from chunkdl.slides.slide import Pixels, Slide
+from chunkdl.slides.wrapped import WrappedSlide
 
 PIECE_PX = 4 * 2**20
 """Pixels of a level that are read at once, or one tile where it is larger: a fraction of a second
@@ -22,7 +23,7 @@ class Recalled(BaseException):
     """
 
 
-class WatchedSlide:
+class WatchedSlide(WrappedSlide):
     """A slide whose reads say that they get on.
 
     Args:
@@ -31,41 +32,8 @@ class WatchedSlide:
     """
 
     def __init__(self, slide: Slide, on_progress: Callable[[], None]) -> None:
-        self._slide = slide
+        super().__init__(slide)
         self._on_progress = on_progress
-
-    @property
-    def info(self) -> SlideInfo:
-        """The facts of the slide."""
-        return self._slide.info
-
-    @property
-    def decoded_px(self) -> int:
-        """Pixels decoded since opening."""
-        return self._slide.decoded_px
-
-    @property
-    def gaps(self) -> Gaps:
-        """What was mended since opening."""
-        return self._slide.gaps
-
-    @property
-    def icc_profile(self) -> bytes | None:
-        """The colour profile in the file."""
-        return self._slide.icc_profile
-
-    @property
-    def state(self) -> str:
-        """See `Slide.state`."""
-        return self._slide.state
-
-    def scanned(self) -> Scanned | None:
-        """Which parts of level 0 have pixels."""
-        return self._slide.scanned()
-
-    def close(self) -> None:
-        """Give the file back."""
-        self._slide.close()
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
         """Fill `out` with the pixels of `level` from (x, y) on; see `Slide.read_into`.

@@ -200,6 +200,26 @@ class RegionCollector(SmallChunkCollector):
         return SmallChunk(np.concatenate(regions), info, whole.dict_info_of_bigchunk, whole.patient)
 
 
+class ScaleLoader(BigChunkLoader):
+    """Reads a region of its patient's slide, named by the record, at one micron per pixel."""
+
+    def extract_bigchunk(self, last_message_fromroot: Any) -> Any:
+        """The region."""
+        (record,) = self.patient.slides
+        region = self.read_region(256, 128, 64, 48, mpp=1.0, record=record)
+        return BigChunk(region, {}, self.patient)
+
+
+class ScaleCollector(SmallChunkCollector):
+    """The region as it is."""
+
+    def extract_smallchunk(
+        self, call_count: int, bigchunk: Any, last_message_fromroot: Any
+    ) -> SmallChunk:
+        """All of it."""
+        return SmallChunk(bigchunk.data, {}, {}, self.patient)
+
+
 class PatientLoader(BigChunkLoader):
     """Puts its patient into everything."""
 

@@ -23,6 +23,8 @@ from tests.processes.hook_classes import (
     PatientLoader,
     RegionCollector,
     RegionLoader,
+    ScaleCollector,
+    ScaleLoader,
     described,
 )
 
@@ -133,6 +135,30 @@ def test_regions_are_those_of_the_slide(coordinate_slides: dict[str, Any]) -> No
             assert y >= -256
     # The plan chooses among all slides of the patient.
     assert chosen == {first, *others}
+
+
+def test_a_file_of_two_patients_has_the_microns_of_the_one_that_is_loaded(
+    coordinate_slides: dict[str, Any],
+) -> None:
+    """Each gives the file another mpp, so one micron per pixel is another level for each."""
+    path, slide = next(iter(coordinate_slides.items()))
+    dataset = Dataset(
+        "shared",
+        [
+            Patient(n, {"a": Record("/", path[1:], {"mpp": mpp})})
+            for n, mpp in ((1, 0.25), (2, 0.5))
+        ],
+    )
+    expected = {1: slide.pixels(2, 64, 32, 64, 48), 2: slide.pixels(1, 128, 64, 64, 48)}
+    seen = set()
+    with LightDL(dataset, ScaleLoader, ScaleCollector, tissue="none", **SMALL) as loader:
+        for _ in range(8):
+            batch = loader.next_batch(60)
+            for patient, image in zip(batch.patients, batch["image"], strict=True):
+                seen.add(patient.int_uniqueid)
+                got = image.permute(1, 2, 0).numpy()
+                np.testing.assert_array_equal(got, expected[patient.int_uniqueid])
+    assert seen == {1, 2}
 
 
 def test_what_a_patient_does_not_have_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from chunkdl.errors import SlideError
-from chunkdl.slides.slide import Gaps, Pixels, Scanned, Slide, SlideInfo
+from chunkdl.slides.slide import Pixels, Slide, SlideInfo
+from chunkdl.slides.wrapped import WrappedSlide
 
 MOST_PROFILE_BYTES = 16 * 2**20
 BLOCK_PX = 4 * 2**20
@@ -49,42 +50,18 @@ def _transform(profile: bytes) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), "RGB", "RGB", intent)
 
 
-class _Converted:
+class _Converted(WrappedSlide):
     """A slide whose pixels go through a transform."""
 
     def __init__(self, slide: Slide, transform: ImageCms.ImageCmsTransform) -> None:
-        self._slide = slide
+        super().__init__(slide)
         self._transform = transform
         self._info = dataclasses.replace(slide.info, icc="converted to sRGB")
 
     @property
     def info(self) -> SlideInfo:
-        """The facts of the slide."""
+        """The facts of the slide, which say that its colours are converted."""
         return self._info
-
-    @property
-    def decoded_px(self) -> int:
-        """See `Slide.decoded_px`."""
-        return self._slide.decoded_px
-
-    @property
-    def gaps(self) -> Gaps:
-        """See `Slide.gaps`."""
-        return self._slide.gaps
-
-    @property
-    def icc_profile(self) -> bytes | None:
-        """The profile that was applied."""
-        return self._slide.icc_profile
-
-    @property
-    def state(self) -> str:
-        """See `Slide.state`."""
-        return self._slide.state
-
-    def scanned(self) -> Scanned | None:
-        """See `Slide.scanned`."""
-        return self._slide.scanned()
 
     def read_into(self, out: Pixels, level: int, x: int, y: int) -> None:
         """See `Slide.read_into`."""
@@ -95,7 +72,3 @@ class _Converted:
             image = Image.fromarray(np.ascontiguousarray(part))
             ImageCms.applyTransform(image, self._transform, inPlace=True)
             part[...] = np.asarray(image)
-
-    def close(self) -> None:
-        """See `Slide.close`."""
-        self._slide.close()

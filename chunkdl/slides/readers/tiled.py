@@ -326,10 +326,10 @@ class TiledSlide:
             factor = self._levels[level].level.downsample / source.level.downsample
             tile_w, tile_h = source.level.tile_width, source.level.tile_height
             left, top, right, bottom = (side * factor for side in box)
-            present = (source.byte_counts > 0).all(axis=0).reshape(-1, source.tiles_across)
+            absent = self._absent[finer].reshape(-1, source.tiles_across)
             rows = slice(max(0, int(top / tile_h) - 1), math.ceil(bottom / tile_h) + 1)
             columns = slice(max(0, int(left / tile_w) - 1), math.ceil(right / tile_w) + 1)
-            if present[rows, columns].any():
+            if not absent[rows, columns].all():
                 return True
         return False
 
