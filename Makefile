@@ -16,7 +16,7 @@ help:  ## list the targets
 demo: $(VENV)/installed  ## stream batches from synthetic slides and show what happens
 	$(BIN)/chunkdl demo
 
-test: $(VENV)/installed  ## run all tests
+test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tests
 	$(BIN)/python -m pytest
 
 fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
@@ -50,6 +50,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(INSTALL) --upgrade pip
 	$(INSTALL) --group dev
 	$(INSTALL) --no-build-isolation --editable '.[torch]'
+	touch $@
+
+# Beside torch's CPU build, torchvision imports only with help (tests/frameworks/torchvision_here.py),
+# and what merely finds it fails with it; so it has a folder of its own.
+$(VENV)/installed-torchvision: $(VENV)/installed
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/torchvision torchvision
 	touch $@
 
 $(VENV)/installed-%: $(VENV)/installed
