@@ -59,6 +59,7 @@ class Arguments:
     channels: Sequence[int] | None = None
     window: Sequence[float] | None = None
     icc: str | None = None
+    shuffle: bool = False
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:

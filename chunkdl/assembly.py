@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from chunkdl.chunks import Batch
+from chunkdl.arrays import ArrayKind, Buffers
+from chunkdl.batch_rows import leased, rows_of
 from chunkdl.columns import Columns, label_tables
 from chunkdl.config import ServiceConfig
 from chunkdl.consumer import Consumer, Received
@@ -12,7 +13,6 @@ from chunkdl.errors import ProtocolError
 from chunkdl.journal import Journal
 from chunkdl.layouts import RECORD, Array, BatchLayout
 from chunkdl.patients import Patient
-from chunkdl.tensors import BufferPool, leased, rows_of
 
 
 class Assembly:
@@ -21,29 +21,29 @@ class Assembly:
     Args:
         config: of the service.
         patients: of the dataset.
+        kind: of the arrays.
         images: rows of bytes are untransformed images.
-        pin: copy into page-locked memory.
     """
 
     def __init__(
-        self, config: ServiceConfig, patients: list[Patient], *, images: bool, pin: bool
+        self, config: ServiceConfig, patients: list[Patient], kind: ArrayKind, *, images: bool
     ) -> None:
         self._config = config
         self._patients = patients
         self._images = images
-        self._pin = pin
+        self._kind = kind
         self._paths = [entry.path for entry in config.slides]
         self._labels = label_tables(patients)
         plain = config.stream.rows == "plain"
         self._layout = config.stream.batch_layout if plain else None
-        self._pool: BufferPool | None = None
+        self._pool: Buffers | None = None
         self.copies = 0
         """Batches that were copied out of shared memory."""
 
     def assemble(
         self, consumer: Consumer, received: Received, journal: Journal, *, copy: bool | None
-    ) -> tuple[Batch | None, Array]:
-        """The batch, None where all its rows were left out; and the records of its rows.
+    ) -> tuple[Columns | None, list[Patient], Array]:
+        """Columns (None: all rows were left out), patients and records of the rows of a batch.
 
         Args:
             consumer: that has received it.
@@ -55,13 +55,13 @@ class Assembly:
         dropped = np.frombuffer(message.dropped, dtype=np.int32)
         if len(dropped) == message.rows:
             consumer.release(message)
-            return None, np.zeros(0, dtype=RECORD)
+            return None, [], np.zeros(0, dtype=RECORD)
         layout = self._known_layout(journal)
         if copy is None:
-            copy = self._pin or consumer.held > self._config.run.batch_slots // 2
+            copy = self._kind.pins or consumer.held > self._config.run.batch_slots // 2
         slot = received.slot[: layout.slot_bytes]
         if copy and not layout.packed:
-            self._pool = self._pool or BufferPool(layout.slot_bytes, pin=self._pin)
+            self._pool = self._pool or self._kind.buffers(layout.slot_bytes)
             buffer = self._pool.take()
             np.copyto(buffer, slot)
             consumer.release(message)
@@ -74,13 +74,14 @@ class Assembly:
             message.rows,
             dropped,
             self._patients,
+            self._kind,
             images=self._images,
             copy=copy,
         )
         self.copies += copy
         patients = [self._patients[index] for index in records["patient"].tolist()]
-        whole = Columns(columns, records, patients, self._paths, self._labels)
-        return Batch(whole, patients, message.batch), records
+        whole = Columns(columns, records, patients, self._paths, self._labels, self._kind)
+        return whole, patients, records
 
     def _known_layout(self, journal: Journal) -> BatchLayout:
         if self._layout is None:

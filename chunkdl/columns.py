@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.arrays import ArrayKind
 from chunkdl.layouts import COLUMNS
 from chunkdl.patients import Patient
-from chunkdl.tensors import tensor_of
 
 Table = list[Any] | npt.NDArray[Any]
 """A label per patient of the dataset; an array where all are numbers."""
@@ -38,6 +38,7 @@ class Columns(Mapping[str, Any]):
         patients: of its rows.
         paths: of the slides, by index.
         labels: by name, a label for each patient of the dataset.
+        kind: of the arrays.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Columns(Mapping[str, Any]):
         patients: Sequence[Patient],
         paths: Sequence[str],
         labels: Mapping[str, Table],
+        kind: ArrayKind,
     ) -> None:
         self._made = dict(made)
         self._given = tuple(made)
@@ -54,6 +56,7 @@ class Columns(Mapping[str, Any]):
         self._patients = patients
         self._paths = paths
         self._labels = labels
+        self._kind = kind
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
@@ -67,11 +70,11 @@ class Columns(Mapping[str, Any]):
         if name == "patient":
             return [patient.name for patient in self._patients]
         if name in _NUMBERS:
-            return tensor_of(self._records[name])
+            return self._kind.numbers(self._records[name])
         table = self._labels[name]
         rows = self._records["patient"]
         if isinstance(table, np.ndarray):
-            return tensor_of(table[rows])
+            return self._kind.numbers(table[rows])
         return [table[index] for index in rows.tolist()]
 
     def __iter__(self) -> Iterator[str]:

@@ -61,6 +61,7 @@ class StreamConfig:
         pixels: how samples that are not 8-bit RGB become it, and the colour profile.
         grid: a finite pass over the non-overlapping grid instead of the endless random stream.
         drop_last: leave out the short batch at the end of a grid pass.
+        shuffle: each grid pass has an order of its own; False: all have the same.
         rows: who makes a row.
         objects: rows travel as Python objects, for a `collate_func`.
         policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
@@ -81,6 +82,7 @@ class StreamConfig:
     reader: str
     grid: bool
     drop_last: bool
+    shuffle: bool = False
     rows: Rows = "plain"
     objects: bool = False
     policy: Policy | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import overload
 
 from chunkdl.arguments import choice, number, whole
+from chunkdl.arrays import ArrayKind, ArraysName, array_kind
 from chunkdl.errors import ConfigError
 from chunkdl.machine import parse_bytes
 from chunkdl.merged import MergedDL, OnNodeLost, portions
@@ -30,6 +31,7 @@ def connect(
     connect_timeout: float = ...,
     reconnect_timeout: float = ...,
     pin_memory: bool | None = ...,
+    arrays: ArraysName = ...,
     batches: int | None = ...,
     when_closed: Callable[[], None] = ...,
     on_node_lost: OnNodeLost = ...,
@@ -48,6 +50,7 @@ def connect(
     connect_timeout: float = ...,
     reconnect_timeout: float = ...,
     pin_memory: bool | None = ...,
+    arrays: ArraysName = ...,
     batches: int | None = ...,
     when_closed: Callable[[], None] = ...,
     on_node_lost: OnNodeLost = ...,
@@ -65,6 +68,7 @@ def connect(
     connect_timeout: float = 30.0,
     reconnect_timeout: float = 60.0,
     pin_memory: bool | None = None,
+    arrays: ArraysName = "torch",
     batches: int | None = None,
     when_closed: Callable[[], None] = lambda: None,
     on_node_lost: OnNodeLost = "raise",
@@ -82,7 +86,8 @@ def connect(
         connect_timeout: how long the service may take to be there, seconds.
         reconnect_timeout: how long it may be away later, seconds.
         pin_memory: copy batches into page-locked memory; by default where CUDA is there.
-        batches: end the iteration after so many batches; the next iteration goes on behind them.
+        arrays: "torch" or "numpy".
+        batches: batches of an epoch of an endless stream: each iteration gives the next so many.
         when_closed: called once the loader is closed.
         on_node_lost: of several services: "raise", or "continue" without one that is gone.
 
@@ -99,6 +104,9 @@ def connect(
     ):
         if not number(name, value) > 0:
             raise ConfigError(f"{name}={value!r} must be above 0 (seconds)")
+    kind = array_kind(arrays, pin=pin_memory)
+    if batches is not None:
+        whole("batches", batches, 1)
     rows = 0 if batch_size is None else whole("batch_size", batch_size, 1, 2**20)
     wish = Wish(
         address="" if not isinstance(address, str) else address,
@@ -113,14 +121,14 @@ def connect(
         connect_s=connect_timeout,
     )
     if isinstance(address, str):
-        return SharedDL(wish, pin_memory=pin_memory, batches=batches, when_closed=when_closed)
+        return SharedDL(wish, kind, batches=batches, when_closed=when_closed)
     if batches is not None:
         raise ConfigError("batches is for a single service; count the batches of several yourself")
-    return _merged(tuple(address), wish, pin_memory, on_node_lost)
+    return _merged(tuple(address), wish, kind, on_node_lost)
 
 
 def _merged(
-    addresses: tuple[str, ...], wish: Wish, pin_memory: bool | None, on_node_lost: OnNodeLost
+    addresses: tuple[str, ...], wish: Wish, kind: ArrayKind, on_node_lost: OnNodeLost
 ) -> MergedDL:
     if len(set(addresses)) != len(addresses) or not addresses:
         raise ConfigError(f"address={list(addresses)!r} must name services, each once")
@@ -134,8 +142,8 @@ def _merged(
     try:
         for address, share in zip(addresses, shares, strict=True):
             one = dataclasses.replace(wish, address=address, batch_rows=share)
-            loaders[address] = SharedDL(one, pin_memory=pin_memory)
-        return MergedDL(loaders, on_node_lost)
+            loaders[address] = SharedDL(one, kind)
+        return MergedDL(loaders, kind, on_node_lost)
     except BaseException:
         for loader in loaders.values():
             loader.close()

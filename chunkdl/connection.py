@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chunkdl.arrivals import Answer, Answers, Arrived
-from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied
+from chunkdl.errors import ChunkdlError, Closed, GetTimeout, ServiceDied
 from chunkdl.layouts import BatchLayout, Bytes
 from chunkdl.protocol.messages import Message, Statistics
 from chunkdl.protocol.service_messages import (
@@ -121,6 +121,8 @@ class Connection:
     def close(self, epoch: int, step: int) -> None:
         """End the session; that step would have been next. Closing twice is no error."""
         self._talk.leave = Leave(epoch, step)
+        # For a thread that waits in `next`.
+        self._talk.arrivals.inbox.put(Closed("the loader was closed"))
         self._stop()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import zmq
 
 from chunkdl.config import ServiceConfig
 from chunkdl.coordinator_process import CoordinatorProcess
-from chunkdl.errors import ChunkdlError, GetTimeout, ProtocolError, ServiceDied
+from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
 from chunkdl.layouts import Bytes
 from chunkdl.memory.arena import Arena
@@ -54,7 +53,7 @@ TOO_LATE = f"the coordinator did not come up within {START_TIMEOUT_S:.0f} s"
 LOOK_S = 1.0
 """A wait is counted in pieces of at most that, seconds."""
 LEASE_CHECK_S = 0.5
-"""How often a waiting consumer looks for leases that another thread has dropped."""
+"""The same while slots are held, which another thread may give back meanwhile."""
 
 log = logging.getLogger("chunkdl")
 
@@ -75,16 +74,15 @@ class Received:
 class Consumer:
     """One session with an embedded service of its own.
 
+    It waits for nothing: `hear` takes in what has come, `take` gives the next batch, `descriptors`
+    are what to wait on, and `waited` is told how long that was.
+
     Args:
         config: of the service that is started.
         journal: takes the reports of the service.
-        wait: until the session is open; else `poll` opens it.
-
-    Raises:
-        ChunkdlError: the service could not start; the cause is told.
     """
 
-    def __init__(self, config: ServiceConfig, journal: Journal, *, wait: bool = True) -> None:
+    def __init__(self, config: ServiceConfig, journal: Journal) -> None:
         self._journal = journal
         self._slots = config.run.batch_slots
         self._released: deque[Release] = deque()
@@ -94,34 +92,24 @@ class Consumer:
         self._patience_s = config.run.stall_timeout_s
         self._silent_s = 0.0
         self._inbox: deque[BatchReady | End] = deque()
+        self.answers: deque[Statistics] = deque()
+        """Counters that were asked for and have come."""
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
         """Of the memory that the batches lie in, until `close`."""
         self.is_open = False
-        """The session is open; until then only `poll` may be called."""
+        """The session is open; until then only `hear` and `hear_channel` may be called."""
         self._config = config
         self._process = CoordinatorProcess(config)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
         line = self._process.channel.fileno()
-        self._poller.register(line, zmq.POLLIN)
         self._descriptors = self._socket.fileno(), line
         self._stop = weakref.finalize(
             self, _stop, os.getpid(), self._process, self._socket, self._context
         )
-        if not wait:
-            return
-        try:
-            if not self._come_up(START_TIMEOUT_S):
-                raise ServiceDied(TOO_LATE)
-            self._greeted(self._wait(time.monotonic() + START_TIMEOUT_S))
-        except BaseException:
-            self.close()
-            raise
 
     @property
     def pid(self) -> int:
@@ -143,75 +131,82 @@ class Consumer:
         return True
 
     def _greeted(self, answer: AnyMessage) -> None:
+        if self.is_open:
+            raise ProtocolError(f"the service sent {type(answer).__name__}")
         if isinstance(answer, Refuse):
             raise ProtocolError(f"the service refused the session: {answer.reason}")
         if not isinstance(answer, Welcome):
             raise ProtocolError(f"the service answered Hello with {type(answer).__name__}")
         self.is_open = True
 
-    def next(self, timeout_s: float | None) -> Received | End:
-        """The next batch, or the end of the pass; blocks until it is there.
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """What becomes readable when there may be something to `hear`, and when the service ends.
+
+        After anything was sent `hear` has to be called too: the first one tells only of changes.
+        """
+        return self._descriptors
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to `hear` or to `take`."""
+        if self._failure is not None:
+            return False
+        ready = bool(self.answers) or (bool(self._inbox) and self.held < self._slots)
+        return ready or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+    @property
+    def look_s(self) -> float:
+        """The longest that may be waited for something to hear, seconds."""
+        return min(LEASE_CHECK_S if self.held else LOOK_S, self._patience_s)
+
+    def hear(self, *, past_batches: bool = False) -> None:
+        """Take in what the service has said, up to the next batch.
 
         Args:
-            timeout_s: longest wait, seconds; None: as long as the service lives.
+            past_batches: and what came behind it, for the sake of `answers`.
 
         Raises:
-            GetTimeout: nothing came in time.
             ServiceDied: the coordinator is gone.
             ChunkdlError: the stream failed; raised again by every later call.
         """
         if self._failure is not None:
             raise self._failure
         self._return_slots()
+        while (past_batches or not self._inbox) and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            message = self._take_in(decode(self._socket.recv()))
+            if isinstance(message, BatchReady | End):
+                self._inbox.append(message)
+            elif isinstance(message, Statistics):
+                self.answers.append(message)
+            elif message is not None:
+                self._greeted(message)
+
+    def take(self) -> Received | End | None:
+        """The next batch, or the end of the pass; None: it is not here.
+
+        Raises:
+            ProtocolError: all slots are in use.
+        """
+        self._return_slots()
         if self.held == self._slots:
             raise ProtocolError(
                 f"all {self._slots} batch slots are in use by batches that were taken with "
                 "copy=False; drop them before asking for more, or raise batch_slots"
             )
-        message = self._inbox.popleft() if self._inbox else self._next(timeout_s)
-        if isinstance(message, End):
-            return message
-        if self._arena is None:
-            raise ProtocolError("a batch came before the session was open")
-        self.held += 1
-        return Received(message, self._arena.slot(message.slot))
-
-    @property
-    def descriptors(self) -> tuple[int, int]:
-        """What becomes readable when there may be something for `poll`, and when the service ends.
-
-        After anything was sent `poll` has to be called too: the first one tells only of changes.
-        """
-        return self._descriptors
-
-    @property
-    def waiting(self) -> bool:
-        """Whether `poll` would look at something."""
-        if self._failure is not None:
-            return False
-        ready = bool(self._inbox) and self.held < self._slots
-        return ready or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
-
-    def poll(self) -> Received | End | Statistics | None:
-        """What is there now; None: nothing, or all slots are in use. Errors as of `next`."""
-        if self._failure is not None:
-            raise self._failure
-        self._return_slots()
-        while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            message = self._take(decode(self._socket.recv()))
-            if isinstance(message, BatchReady | End):
-                self._inbox.append(message)
-            elif isinstance(message, Statistics):
-                return message
-            elif message is not None and not self.is_open:
-                self._greeted(message)
-        if not self._inbox or self.held == self._slots or self._arena is None:
+        if not self._inbox or self._arena is None:
             return None
         message = self._inbox.popleft()
         if isinstance(message, End):
             return message
         self.held += 1
         return Received(message, self._arena.slot(message.slot))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots are in use, so that nothing can be taken."""
+        self._return_slots()
+        return self.held == self._slots
 
     def hear_channel(self) -> None:
         """The channel has become readable: the service is up, or has ended.
@@ -222,8 +217,11 @@ class Consumer:
         if self._arena is None:
             self._come_up(0.0)
             return
-        self._failure = self._process.last_words()
-        raise self._failure
+        # What it has sent before is still good.
+        self.hear()
+        if not self._inbox:
+            self._failure = self._process.last_words()
+            raise self._failure
 
     def waited(self, seconds: float) -> None:
         """Nothing has come for so long; a coordinator that is silent is asked whether it is there.
@@ -251,13 +249,6 @@ class Consumer:
         self._failure = ServiceDied(why)
         raise self._failure
 
-    def _next(self, timeout_s: float | None) -> BatchReady | End:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        message = self._wait(deadline)
-        if not isinstance(message, BatchReady | End):
-            raise ProtocolError(f"the service sent {type(message).__name__}")
-        return message
-
     def release(self, message: BatchReady) -> None:
         """Give a slot back; may be called from any thread."""
         self.releaser(message)()
@@ -284,19 +275,8 @@ class Consumer:
         self._process.tell(MessageToPatient(patient, note))
 
     def ask_statistics(self) -> None:
-        """Have `poll` return the counters of the service when they come."""
+        """Have the counters of the service come into `answers`."""
         self._send(AskStatistics())
-
-    def statistics(self, timeout_s: float) -> Statistics:
-        """Counters of the service; batches that come before the answer are kept for `next`."""
-        self._return_slots()
-        self.ask_statistics()
-        deadline = time.monotonic() + timeout_s
-        while not isinstance(message := self._wait(deadline), Statistics):
-            if not isinstance(message, BatchReady | End):
-                raise ProtocolError(f"the service sent {type(message).__name__}")
-            self._inbox.append(message)
-        return message
 
     def kill(self) -> None:
         """End the service at once; `close` has still to be called."""
@@ -309,30 +289,7 @@ class Consumer:
             self._arena.close()
         self._free()
 
-    # -------------------------------------------------------------------- waiting
-
-    def _wait(self, deadline: float | None) -> AnyMessage:
-        """The next message that is not for the log."""
-        while True:
-            left_ms = int(self._left(deadline) * 1000) + 1
-            ready = dict(self._poller.poll(left_ms))
-            if self._socket in ready:
-                message = self._take(decode(self._socket.recv()))
-                if message is not None:
-                    return message
-            elif ready:
-                self._failure = self._process.last_words()
-                raise self._failure
-            elif deadline is not None and time.monotonic() >= deadline:
-                raise GetTimeout(
-                    "no batch came in time; the service is alive (loader.stats() shows what it "
-                    "does). Raise the timeout, or look for slow storage"
-                )
-            else:
-                self.waited(left_ms / 1000)
-            self._return_slots()
-
-    def _take(self, message: AnyMessage) -> AnyMessage | None:
+    def _take_in(self, message: AnyMessage) -> AnyMessage | None:
         """Note what is for the log or the journal; anything else is handed on."""
         self._silent_s = 0.0
         match message:
@@ -351,12 +308,6 @@ class Consumer:
             case _:
                 return message
         return None
-
-    def _left(self, deadline: float | None) -> float:
-        """Seconds to wait; short while slots may be given back by another thread meanwhile."""
-        most = LEASE_CHECK_S if self.held else LOOK_S
-        most = min(most, self._patience_s)
-        return most if deadline is None else max(0.0, min(most, deadline - time.monotonic()))
 
     def _return_slots(self) -> None:
         while self._released:

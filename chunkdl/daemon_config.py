@@ -98,6 +98,7 @@ class StreamTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ] = None
     grid: Annotated[bool, said("one finite pass over the grid, not an endless stream")] = False
     drop_last: Annotated[bool, said("of a grid pass, leave out the short last batch")] = False
+    shuffle: Annotated[bool, said("each grid pass has an order of its own")] = False
     seed: Annotated[int, said("of all that is random", "0 to 2**64 - 1")] = 0
     transform: Annotated[
         str | None,

@@ -94,6 +94,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
     ranks = Ranks.here()
     rest = dict(arguments)
     batches, pin_memory = rest.pop("batches", None), rest.pop("pin_memory", None)
+    arrays = rest.pop("arrays", "torch")
     if batches is not None:
         whole("batches", batches, 1)
     if ranks.nodes > 1:
@@ -117,6 +118,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
             ranks.local_rank,
             ranks.local_world_size,
             pin_memory=pin_memory,
+            arrays=arrays,
             batches=batches,
             when_closed=(lambda: None) if service is None else service.let_go,
         )

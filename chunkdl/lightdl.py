@@ -9,49 +9,46 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from chunkdl.arguments import Arguments
+from chunkdl.arguments import Arguments, whole
+from chunkdl.arrays import ArraysName, array_kind
 from chunkdl.assembly import Assembly
 from chunkdl.chunks import Batch, SmallChunks
 from chunkdl.config import OnError, Order
 from chunkdl.consumer import Consumer, Received
 from chunkdl.coordination.places import LOOK_AHEAD
-from chunkdl.errors import Closed, ConfigError, EndOfStream
+from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
 from chunkdl.journal import Journal
+from chunkdl.loader import Loader, deadline_of
 from chunkdl.notes import note_of, value_of
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.cursor import Cursor
 from chunkdl.plan.policies import Policy
-from chunkdl.protocol.messages import End
 from chunkdl.settings import configure
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
-from chunkdl.statistics import LoaderStatistics
-from chunkdl.tensors import (
-    DatasetView,
-    cuda_is_there,
-    transformed,
-)
+from chunkdl.statistics import NOTHING_COUNTED, LoaderStatistics
 from chunkdl.tissue.detectors import TissueDetector
+from chunkdl.wakeups import Wakeup
 
 if TYPE_CHECKING:
     from chunkdl.shared import SharedDL
 
 STATISTICS_TIMEOUT_S = 30.0
+LOOK_FOR_ANSWER_S = 0.02
+"""Somebody else may have taken in the answer that is waited for."""
 
 
-class LightDL:
+class LightDL(Loader):
     """Streams batches of SmallChunks out of whole-slide images.
 
-    The first eleven parameters are PyDmed's, in its order; everything after the dataset is
-    optional. Two loaders with equal dataset, plan arguments and seed give the same batches bit for
-    bit, whatever the number of processes.
+    The first parameters are PyDmed's, in its order; everything after the dataset is optional. Two
+    loaders with equal dataset, plan arguments and seed give the same batches bit for bit, whatever
+    the number of processes.
 
     Args:
         dataset: the patients and their slides.
@@ -63,13 +60,10 @@ class LightDL:
             the built-in classes) in the collectors; its results are stacked. They must be arrays,
             tensors, images or numbers of one shape and type.
         collate_func: called in the training process with the list of SmallChunks (with their data)
-            and `tfms`; what it returns is what `get` returns. The data of the user's classes may
-            then be any objects.
+            and `tfms`; what it returns is what `get`, `next_batch` and iterations give. The data of
+            the user's classes may then be any objects.
         flag_enable_setgetcheckpoint: a load of the user's classes waits until those before it of
             the same patient are over, so that their checkpoints arrive. False: it does not wait.
-        flag_grabqueue_onunsched, fname_logfile, flag_enable_sendgetmessage: hold PyDmed's places;
-            nothing is lost at a replacement, the log goes to Python's logging, and messages cost
-            nothing.
         smallchunk_size, bigchunk_size: sides of SmallChunk and BigChunk, pixels of the wished
             resolution.
         level, mpp, downsample: the wished resolution; at most one of them, level 0 without.
@@ -82,6 +76,7 @@ class LightDL:
         smallchunks_per_bigchunk: instead of `reuse`, the exact number; 100 of the user's classes.
         schedule: which patient is loaded next, a `chunkdl.Policy`; all in turn without.
         tfms_in: "collectors", or "consumer": `tfms` runs in the training process.
+        arrays: "torch", or "numpy": columns are numpy arrays, and torch need not be installed.
         tissue: "otsu", "hsv", a detector, or "none" for the whole slide.
         tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
         reader: "auto", "tiff", "dicom" or "openslide".
@@ -91,7 +86,9 @@ class LightDL:
         icc: "srgb" converts colours by the profile in the file; None leaves them as stored.
         grid: a finite pass over the non-overlapping grid: each position with tissue exactly once.
         drop_last: of a grid pass, leave out the short batch at the end.
-        batches: end the iteration after so many batches; the next iteration goes on behind them.
+        shuffle: of a grid pass, slides come in another order each pass; False: all passes are the
+            same.
+        batches: batches of an epoch: each iteration over the endless stream gives the next so many.
         seed: of the plan.
         order: "strict", or "relaxed": batches as they are ready, the same set within a bounded
             window.
@@ -125,12 +122,9 @@ class LightDL:
         const_global_info: dict[str, Any] | None = None,
         batch_size: int = 64,
         tfms: Callable[[Any], Any] | None = None,
-        flag_grabqueue_onunsched: bool = True,
-        collate_func: Callable[..., Any] | None = None,
-        fname_logfile: str | None = None,
-        flag_enable_sendgetmessage: bool = True,
-        flag_enable_setgetcheckpoint: bool = True,
         *,
+        collate_func: Callable[..., Any] | None = None,
+        flag_enable_setgetcheckpoint: bool = True,
         smallchunk_size: int = 224,
         bigchunk_size: int = 2048,
         level: int | None = None,
@@ -142,6 +136,7 @@ class LightDL:
         smallchunks_per_bigchunk: int | None = None,
         schedule: Policy | None = None,
         tfms_in: str = "collectors",
+        arrays: ArraysName = "torch",
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
         reader: str = "auto",
@@ -150,6 +145,7 @@ class LightDL:
         icc: str | None = None,
         grid: bool = False,
         drop_last: bool = False,
+        shuffle: bool = False,
         batches: int | None = None,
         seed: int = 0,
         order: Order = "strict",
@@ -166,10 +162,13 @@ class LightDL:
         pin_memory: bool | None = None,
         log_func: Callable[[str], None] | None = None,
     ) -> None:
-        if batches is not None and (grid or batches < 1):
-            raise ConfigError(
-                f"batches={batches!r} must be at least 1, and a grid pass has its own end"
-            )
+        if batches is not None:
+            whole("batches", batches, 1)
+            if grid:
+                raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
+        if shuffle and not grid:
+            raise ConfigError("shuffle=True is for a grid pass; an endless stream is random anyway")
+        kind = array_kind(arrays, pin=pin_memory)
         self.arguments = Arguments(
             batch_size=batch_size,
             smallchunk_size=smallchunk_size,
@@ -189,6 +188,7 @@ class LightDL:
             icc=icc,
             grid=grid,
             drop_last=drop_last,
+            shuffle=shuffle,
             seed=seed,
             order=order,
             on_error=on_error,
@@ -212,10 +212,11 @@ class LightDL:
         )
         """What the stream is made from, with the defaults filled in."""
         self._config = configure(dataset, self.arguments)
+        super().__init__(finite=grid, batches=batches, shuffle=shuffle)
+        self._kind = kind
         self._tfms = tfms
         self._tfms_here = tfms is not None and tfms_in == "consumer"
         self._collate = collate_func
-        self._batches = batches
         self._patients = list(dataset)
         self._cursor = Cursor.from_dict(self._config.cursor, self._config.plan_hash)
         self._log_func = log_func
@@ -223,16 +224,17 @@ class LightDL:
         self._assembly = Assembly(
             self._config,
             self._patients,
+            kind,
             images=tfms is None or self._rows == "plain",
-            pin=cuda_is_there() if pin_memory is None else pin_memory,
         )
-        self._lock = threading.RLock()
         self._consumer: Consumer | None = None
-        self._closed = False
-        self._end_at = batches
-        self._ended = False
+        self._wakeup = Wakeup()
+        self._halted = False
+        """A policy has ended the stream, which has no next pass."""
+        self._counted = NOTHING_COUNTED
         self._asked_since: float | None = None
         self._waited_s = 0.0
+        self._stands_at(self._cursor, 0)
 
     @classmethod
     def for_ddp(cls, dataset: Dataset, **arguments: Any) -> SharedDL:
@@ -252,139 +254,186 @@ class LightDL:
 
     # ------------------------------------------------------------------- batches
 
-    def get(self, timeout: float | None = None, *, copy: bool | None = None) -> Any:
-        """The next batch in PyDmed's shape.
-
-        Args:
-            timeout: longest wait, seconds; None: as long as the service lives.
-            copy: False gives tensors on the shared memory itself, which goes back to the loaders
-                when the last of them is dropped; keep fewer than `batch_slots` of them. True gives
-                a copy. None: no copy while at most half of the batch slots are held, else a copy,
-                so that a loop that drops its batches pays nothing and one that keeps them never
-                starves; always a copy where memory is page-locked for a GPU.
-
-        Returns:
-            (x, patients, smallchunks): x is a uint8 tensor (B, 3, H, W) in channels_last order, or
-            the stacked results of `tfms`; or whatever `collate_func` returns.
-
-        Raises:
-            GetTimeout: nothing came in time.
-            EndOfStream: the finite stream has delivered everything.
-            ServiceDied, WorkerError, SlideError: the stream cannot go on; the message says why.
-            Closed: the loader was closed.
-        """
-        batch = self.next_batch(timeout, copy=copy)
-        smallchunks = SmallChunks(batch)
-        if self._collate is None and not self._tfms_here:
-            if "image" not in batch:
-                raise ConfigError(
-                    f"the SmallChunks hold objects of class {type(batch['data'][0]).__name__}, "
-                    "which make no tensor; give a collate_func, or use next_batch()['data']"
-                )
-            return batch["image"], batch.patients, smallchunks
-        chunks = list(smallchunks)
-        if self._rows == "plain":
-            for chunk, row in zip(chunks, batch["image"].permute(0, 2, 3, 1).numpy(), strict=True):
-                chunk.data = row
-        if self._collate is not None:
-            return self._collate(chunks, self._tfms)
-        return transformed([chunk.data for chunk in chunks], self._tfms), batch.patients, chunks
-
-    def next_batch(self, timeout: float | None = None, *, copy: bool | None = None) -> Batch:
-        """The next batch with all its columns; arguments and errors as for `get`."""
-        with self._lock:
-            if self._end_at is not None and self._delivered() >= self._end_at:
-                self._ended = True
-            if self._ended:
-                raise EndOfStream("the stream has delivered all its batches")
-            while True:
-                received = self._receive(timeout)
-                message = received.message
-                batch, records = self._assembly.assemble(
-                    self._running(), received, self._journal, copy=copy
-                )
-                self._cursor = msgspec.structs.replace(
-                    self._cursor.delivered(message.batch),
-                    smallchunks_per_bigchunk=message.smallchunks_per_bigchunk,
-                    substitutions=message.substitutions,
-                )
-                self._journal.delivered(message, records, self._cursor)
-                # Rows that could not be made are left out, at the end of a pass all of a batch.
-                if batch is not None:
-                    return batch
-
-    def _receive(self, timeout: float | None) -> Received:
-        asked = time.monotonic()
-        consumer = self._running()
+    def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
+        left, asked = deadline_of(timeout), time.monotonic()
         self._asked_since = asked if self._asked_since is None else self._asked_since
-        received = consumer.next(timeout)
-        self._waited_s += time.monotonic() - asked
-        if isinstance(received, End):
-            self._ended = True
-            raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
-        return received
+        if self._halted:
+            raise EndOfStream("the policy has ended the stream")
+        try:
+            while (batch := self._next_here(copy=copy)) is None:
+                if timeout is not None and left(1.0) == 0.0:
+                    raise GetTimeout(
+                        "no batch came in time; the service is alive (loader.stats() shows what it "
+                        "does). Raise the timeout, or look for slow storage"
+                    )
+                self._wait(left)
+        finally:
+            self._waited_s += time.monotonic() - asked
+        return self._as_asked(batch)
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Iterate; after the end of a finite stream, its next pass or its next `batches`."""
-        with self._lock:
-            if self._ended:
-                self._next_pass()
-        return self
+    def _next_here(self, *, copy: bool | None) -> Batch | None:
+        """The next batch, if it is here."""
+        with self._section:
+            consumer = self._running()
+            try:
+                consumer.hear()
+            except ChunkdlError:
+                self._could_not_start(consumer)
+                raise
+            received = consumer.take()
+            if isinstance(received, Received):
+                return self._assembled(consumer, received, copy=copy)
+            if received is None:
+                return None
+            self._halted = not self._finite
+            self._steps = received.batches
+        raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
 
-    def __next__(self) -> Batch:
-        return self.next_batch()
-
-    def _next_pass(self) -> None:
-        if self._batches is not None:
-            self._ended = False
-            self._end_at = self._delivered() + self._batches
-            return
-        if not self._config.stream.grid:
-            # Its policy has ended it; there is no next pass.
-            return
-        self._ended = False
-        self._cursor = Cursor(
-            plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=self._cursor.epoch + 1
+    def _assembled(
+        self, consumer: Consumer, received: Received, *, copy: bool | None
+    ) -> Batch | None:
+        message = received.message
+        columns, patients, records = self._assembly.assemble(
+            consumer, received, self._journal, copy=copy
         )
-        if self._consumer is not None:
-            self._consumer.next_epoch(self._cursor.epoch)
+        in_epoch = self._taken + (columns is not None)
+        self._cursor = msgspec.structs.replace(
+            self._cursor.delivered(message.batch),
+            epoch_batches=None if self._batches is None else in_epoch,
+            smallchunks_per_bigchunk=message.smallchunks_per_bigchunk,
+            substitutions=message.substitutions,
+        )
+        self._journal.delivered(message, records, self._cursor)
+        stand = self._journal.state(self._cursor)
+        if message.pass_batches >= 0:
+            self._steps = message.pass_batches
+        self._stands_at(stand, in_epoch)
+        # Rows that could not be made are left out, at the end of a pass all of a batch.
+        if columns is None:
+            return None
+        return Batch(columns, patients, message.batch, stand)
 
-    def _delivered(self) -> int:
-        return self._cursor.next_batch + len(self._cursor.ahead)
+    def _could_not_start(self, consumer: Consumer) -> None:
+        """Forget a service that has never been there, so that another attempt can be made."""
+        if not consumer.is_open:
+            self._stop_service()
 
-    def dataset_view(self) -> DatasetView:
-        """This loader as a torch dataset: ``DataLoader(view, batch_size=None)``, and Lightning."""
-        return DatasetView(self)
+    def _wait(self, left: Callable[[float], float]) -> None:
+        """Wait until there may be something new."""
+        with self._section:
+            consumer = self._running()
+            (messages, channel), wait_s = consumer.descriptors, left(consumer.look_s)
+        heard = self._wakeup.wait((messages, channel), wait_s)
+        with self._section:
+            # Meanwhile another thread may have closed the loader, or begun elsewhere.
+            if self._consumer is not consumer:
+                return
+            try:
+                if channel in heard:
+                    consumer.hear_channel()
+                elif not heard:
+                    consumer.waited(wait_s)
+            except ChunkdlError:
+                self._could_not_start(consumer)
+                raise
+
+    def _as_asked(self, batch: Batch) -> Any:
+        """What `collate_func`, or `tfms` in this process, makes of a batch."""
+        if self._collate is None and not self._tfms_here:
+            return batch
+        rows: Any
+        if self._rows == "plain":
+            rows = self._kind.pixels(batch["image"])
+        else:
+            rows = batch["data"] if "data" in batch else batch["image"]
+        if self._collate is not None:
+            chunks = list(SmallChunks(batch))
+            for chunk, row in zip(chunks, rows, strict=True):
+                chunk.data = row
+            return self._collate(chunks, self._tfms)
+        made = [row if self._tfms is None else self._tfms(row) for row in rows]
+        for name in ("image", "data"):
+            batch.pop(name, None)
+        stacked = self._kind.stacked(made)
+        batch["data" if stacked is None else "image"] = made if stacked is None else stacked
+        return batch
+
+    @property
+    def _pass(self) -> int:
+        return self._cursor.epoch
+
+    def _next_pass(self, number: int) -> None:
+        with self._section:
+            in_turn = self._ended and number == self._cursor.epoch + 1
+            cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
+            if self._consumer is not None:
+                if in_turn:
+                    self._consumer.next_epoch(number)
+                else:
+                    # What is under way for the pass that was broken off goes with the processes.
+                    self._stop_service()
+            self._cursor = cursor
+            if self._consumer is None:
+                self._journal = self._new_journal()
+            self._stands_at(self._journal.state(cursor), 0)
 
     # --------------------------------------------------------------------- state
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands: after the last batch that was returned. Small, plain data."""
-        with self._lock:
-            return self._journal.state(self._cursor).to_dict()
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind.
+        """Go on exactly after the batch that `state` was saved behind; see `Loader`.
 
         Raises:
             StateError: it belongs to another stream.
         """
+        self._check_process()
         cursor = Cursor.from_dict(state, self._config.plan_hash)
-        with self._lock:
+        with self._section:
             self._stop_service()
             self._cursor = cursor
             self._journal = self._new_journal()
-            self._ended = False
+            self._halted = False
+            delivered = cursor.next_batch + len(cursor.ahead)
+            taken = cursor.epoch_batches
             if self._batches is not None:
-                self._end_at = (self._delivered() // self._batches + 1) * self._batches
+                taken = delivered % self._batches if taken is None else taken
+            self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
+        self._wakeup.wake()
 
     def stats(self) -> LoaderStatistics:
-        """What the loader has done since its service started."""
-        with self._lock:
-            counted = self._running().statistics(STATISTICS_TIMEOUT_S)
-            since = self._asked_since
-            elapsed = 0.0 if since is None else time.monotonic() - since
-            return LoaderStatistics.of(counted, elapsed, self._waited_s)
+        """What the loader has done since its service started.
+
+        A signal handler that interrupts the loader in the middle of a step is told what was last
+        known.
+        """
+        self._check_process()
+        if not self._section.is_mine:
+            self._ask_statistics()
+        since = self._asked_since
+        elapsed = 0.0 if since is None else time.monotonic() - since
+        return LoaderStatistics.of(self._counted, elapsed, self._waited_s)
+
+    def _ask_statistics(self) -> None:
+        left = deadline_of(STATISTICS_TIMEOUT_S)
+        with self._section:
+            if self._closed:
+                raise Closed("the loader was closed")
+            consumer = self._consumer
+            if consumer is None or not consumer.is_open:
+                return
+            consumer.ask_statistics()
+        while left(1.0):
+            with self._section:
+                if self._consumer is not consumer:
+                    return
+                consumer.hear(past_batches=True)
+                # Whoever waits for a batch is not told of what was taken in here.
+                self._wakeup.wake()
+                if consumer.answers:
+                    self._counted = consumer.answers.popleft()
+                    return
+                descriptors = consumer.descriptors
+            self._wakeup.look(descriptors, left(LOOK_FOR_ANSWER_S))
+        raise GetTimeout(f"the service did not answer within {STATISTICS_TIMEOUT_S:g} s")
 
     # --------------------------------------------------------------------- notes
 
@@ -397,16 +446,16 @@ class LightDL:
         """
         index = self._index_of(patient)
         note = note_of(message, "a message")
-        with self._lock:
+        with self._section:
             self._journal.messages[index] = note
             self._journal.deterministic = False
+            self._stands_at(self._journal.state(self._cursor), self._taken)
             if self._consumer is not None:
                 self._consumer.send_message(index, note)
 
     def get_checkpoint(self, patient: Patient) -> Any:
         """What the collectors of a patient have set last; None before that."""
-        with self._lock:
-            return value_of(self._journal.checkpoints.get(self._index_of(patient), b""))
+        return value_of(self._journal.checkpoints.get(self._index_of(patient), b""))
 
     def _index_of(self, patient: Patient) -> int:
         if self._rows != "hooks":
@@ -419,23 +468,43 @@ class LightDL:
     # ------------------------------------------------------------------ lifetime
 
     def start(self) -> None:
-        """Start the processes now instead of with the first batch."""
-        with self._lock:
-            self._running()
+        """Start the processes now instead of with the first batch, and wait until they are up."""
+        self._check_process()
+        forever = deadline_of(None)
+        while True:
+            with self._section:
+                consumer = self._running()
+                try:
+                    consumer.hear()
+                except ChunkdlError:
+                    self._could_not_start(consumer)
+                    raise
+                if consumer.is_open:
+                    return
+            self._wait(forever)
 
     def pause(self) -> None:
         """End the processes and free their memory for now; the next batch goes on exactly."""
-        with self._lock:
+        self._check_process()
+        with self._section:
             cursor = self._journal.state(self._cursor)
             self._stop_service()
             self._cursor = cursor
             self._journal = self._new_journal()
+        self._wakeup.wake()
 
     def close(self) -> None:
         """End all processes and free their memory; closing twice is no error."""
-        with self._lock:
-            self._closed = True
+        if os.getpid() != self._pid:
+            return  # a forked child; nothing here is its own
+        self._closed = True
+        if self._section.is_mine:
+            # A signal handler in the middle of a step; the step is over in a moment.
+            self._section.for_later(self.close)
+            return
+        with self._section:
             self._stop_service()
+        self._wakeup.wake()
 
     def _running(self) -> Consumer:
         if self._closed:
@@ -458,17 +527,10 @@ class LightDL:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
+        self._counted = NOTHING_COUNTED
         self._asked_since = None
         self._waited_s = 0.0
 
     def __enter__(self) -> Self:
         self.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -7,12 +7,14 @@ function of the nodes alone, and every batch holds patients of all of them.
 from __future__ import annotations
 
 import logging
-import threading
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
-from chunkdl.chunks import Batch, SmallChunks
+from chunkdl.arrays import ArrayKind
+from chunkdl.callers import Caller
+from chunkdl.chunks import Batch, Stand
 from chunkdl.errors import (
     ChunkdlError,
     ConfigError,
@@ -21,9 +23,9 @@ from chunkdl.errors import (
     ServiceRefused,
     StateError,
 )
+from chunkdl.loader import Loader
 from chunkdl.shared import SharedDL
 from chunkdl.statistics import LoaderStatistics
-from chunkdl.tensors import DatasetView, concatenated, numbered
 
 STATE_VERSION = 1
 OnNodeLost = Literal["raise", "continue"]
@@ -62,7 +64,7 @@ class _Node:
         ended: its pass is over.
         lost: why it is gone, if it is.
         part: its rows of the next batch, where they are here.
-        state: of its loader after the last batch that was returned.
+        stand: of its loader after the last batch that was returned.
     """
 
     def __init__(self, address: str, loader: SharedDL) -> None:
@@ -71,59 +73,80 @@ class _Node:
         self.ended = False
         self.lost = ""
         self.part: Batch | None = None
-        self.state = loader.state_dict()
+        self.stand = loader.stand
 
     def take(self) -> None:
         """Its rows are returned."""
         if self.part is not None:
-            self.part, self.state = None, self.loader.state_dict()
+            self.part, self.stand = None, self.loader.stand
 
 
-class MergedDL:
+@dataclass(frozen=True, slots=True)
+class MergedState:
+    """Where the stream stands on every node, and which are gone.
+
+    Attributes:
+        number: of the next batch.
+        nodes: address, why it is gone, and where it stands.
+    """
+
+    number: int
+    nodes: tuple[tuple[str, str, Stand], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for json, torch.save or msgpack."""
+        nodes = [
+            {"address": address, "lost": lost, "state": stand.to_dict()}
+            for address, lost, stand in self.nodes
+        ]
+        return {"version": STATE_VERSION, "number": self.number, "nodes": nodes}
+
+
+class MergedDL(Loader):
     """Streams batches whose rows come from several services; made by `chunkdl.connect`.
+
+    After a `GetTimeout` what other nodes have given already is still to come.
 
     Args:
         loaders: of each address, in their order.
+        kind: of the arrays.
         on_node_lost: "raise", or "continue" with the others: batches have fewer rows from then on,
             and the state says so.
     """
 
-    def __init__(self, loaders: Mapping[str, SharedDL], on_node_lost: OnNodeLost) -> None:
+    def __init__(
+        self, loaders: Mapping[str, SharedDL], kind: ArrayKind, on_node_lost: OnNodeLost
+    ) -> None:
+        super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=None)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
+        self._kind = kind
         self._on_node_lost = on_node_lost
-        self._lock = threading.RLock()
         self._number = 0
+        self._stands_at(self._stand(), 0)
 
     # ------------------------------------------------------------------- batches
 
-    def get(self, timeout: float | None = None, *, copy: bool | None = None) -> Any:
-        """The next batch in PyDmed's shape; see `SharedDL.get`."""
-        batch = self.next_batch(timeout, copy=copy)
-        return batch["image"], batch.patients, SmallChunks(batch)
-
-    def next_batch(self, timeout: float | None = None, *, copy: bool | None = None) -> Batch:
-        """The next batch: the rows of the first node, then of the next; its column "node" tells.
-
-        Args:
-            timeout: longest wait for each node, seconds. After a `GetTimeout` what the others have
-                given already is still to come.
-            copy: see `SharedDL.get`; the rows of several nodes are copied together in any case.
-
-        Raises:
-            EndOfStream: the pass has delivered everything.
-            ServiceDied, ServiceRefused: a node is gone, and it was not asked to go on without it.
-        """
-        with self._lock:
-            for node in self._nodes:
-                self._fetch(node, timeout, copy=copy)
+    def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
+        """The rows of the first node, then of the next; the column "node" tells."""
+        for node in self._nodes:
+            self._fetch(node, timeout, copy=copy)
+        with self._section:
             parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
             if not parts:
                 raise EndOfStream("the pass has delivered all its batches")
             for node in self._nodes:
                 node.take()
             self._number += 1
-            whole = _Together([batch for _, batch in parts], [number for number, _ in parts])
-            return Batch(whole, [p for _, batch in parts for p in batch.patients], self._number - 1)
+            stand = self._stand()
+            self._stands_at(stand, self._taken + 1)
+        batches = [batch for _, batch in parts]
+        columns = _Together(batches, [number for number, _ in parts], self._kind)
+        patients = [patient for batch in batches for patient in batch.patients]
+        return Batch(columns, patients, self._number - 1, stand)
+
+    def _stand(self) -> MergedState:
+        nodes = tuple((node.address, node.lost, node.stand) for node in self._nodes)
+        return MergedState(self._number, nodes)
 
     def _fetch(self, node: _Node, timeout: float | None, *, copy: bool | None) -> None:
         """Have the next rows of a node, unless they have come before another node was too slow."""
@@ -146,37 +169,23 @@ class MergedDL:
         log.warning("going on without node %s: %s", node.address, node.lost)
         node.loader.close()
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Iterate; after the end of a finite stream, its next pass."""
-        with self._lock:
-            if all(node.ended or node.lost for node in self._nodes):
-                for node in self._nodes:
-                    if not node.lost:
-                        node.ended = False
-                        iter(node.loader)
-        return self
+    @property
+    def _pass(self) -> int:
+        return max(node.loader.pass_number for node in self._nodes if not node.lost)
 
-    def __next__(self) -> Batch:
-        return self.next_batch()
+    def _next_pass(self, number: int) -> None:
+        for node in self._nodes:
+            if not node.lost:
+                node.ended, node.part = False, None
+                node.loader.begin_pass(number)
+                node.stand = node.loader.stand
+        self._stands_at(self._stand(), 0)
 
-    def dataset_view(self) -> DatasetView:
-        """This loader as a torch dataset: ``DataLoader(view, batch_size=None)``, and Lightning."""
-        return DatasetView(self)
+    def check_caller(self, caller: Caller) -> None:
+        for node in self._nodes:
+            node.loader.check_caller(caller)
 
     # --------------------------------------------------------------------- state
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands on every node, and which are gone."""
-        with self._lock:
-            nodes = [
-                {
-                    "address": node.address,
-                    "lost": node.lost,
-                    "state": node.state,
-                }
-                for node in self._nodes
-            ]
-            return {"version": STATE_VERSION, "number": self._number, "nodes": nodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly after the batch that `state` was saved behind.
@@ -196,20 +205,21 @@ class MergedDL:
                 f"the state is of {len(states)} nodes in version {version}; here are "
                 f"{len(self._nodes)}, and this chunkdl reads version {STATE_VERSION}"
             )
-        with self._lock:
-            for node, saved in zip(self._nodes, states, strict=True):
-                if not node.lost:
-                    node.loader.load_state_dict(saved)
-                    node.ended, node.part, node.state = False, None, saved
-            self._number = number
+        self._check_process()
+        for node, saved in zip(self._nodes, states, strict=True):
+            if not node.lost:
+                node.loader.load_state_dict(saved)
+                node.ended, node.part, node.stand = False, None, node.loader.stand
+        self._number = number
+        self._goes_on_at(self._stand(), number)
 
     def stats(self) -> LoaderStatistics:
         """What the nodes have done, together."""
         return LoaderStatistics.together(self._of_each(SharedDL.stats))
 
     def _of_each(self, ask: Callable[[SharedDL], Answer]) -> list[Answer]:
-        with self._lock:
-            return [ask(node.loader) for node in self._nodes if not node.lost]
+        self._check_process()
+        return [ask(node.loader) for node in self._nodes if not node.lost]
 
     # ------------------------------------------------------------------ lifetime
 
@@ -227,26 +237,17 @@ class MergedDL:
 
     def close(self) -> None:
         """Leave the services; closing twice is no error."""
-        with self._lock:
+        if os.getpid() == self._pid:
+            self._closed = True
             for node in self._nodes:
                 node.loader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Together(Mapping[str, Any]):
     """The columns of several batches, one behind the other; made when they are asked for."""
 
-    def __init__(self, batches: Sequence[Batch], nodes: Sequence[int]) -> None:
+    def __init__(self, batches: Sequence[Batch], nodes: Sequence[int], kind: ArrayKind) -> None:
+        self._kind = kind
         self._batches = batches
         self._nodes = nodes
         self._made: dict[str, Any] = {}
@@ -264,8 +265,10 @@ class _Together(Mapping[str, Any]):
 
     def _make(self, name: str) -> Any:
         if name == "node":
-            return numbered(self._nodes, [len(batch.patients) for batch in self._batches])
-        return concatenated([batch[name] for batch in self._batches])
+            return self._kind.repeated(
+                self._nodes, [len(batch.patients) for batch in self._batches]
+            )
+        return self._kind.together([batch[name] for batch in self._batches])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -122,6 +122,7 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
         pixels=_pixel_rule(arguments),
         grid=flag("grid", arguments.grid),
         drop_last=flag("drop_last", arguments.drop_last),
+        shuffle=flag("shuffle", arguments.shuffle),
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
         objects=rows == "hooks"
@@ -300,7 +301,7 @@ def _rows_hash(
             stream.tissue_threshold,
             detector,
             stream.reader,
-            stream.grid,
+            ["pass", stream.shuffle] if stream.grid else False,
             repr(stream.policy),
             stream.one_load_per_patient,
             user,

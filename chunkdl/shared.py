@@ -7,28 +7,29 @@ trainings get all of them each. See `docs/service.md`.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
-from chunkdl.arguments import whole
+from chunkdl.arrays import ArrayKind
 from chunkdl.arrivals import Arrived
-from chunkdl.chunks import Batch, SmallChunks
+from chunkdl.callers import Caller
+from chunkdl.chunks import Batch
 from chunkdl.connection import Connection
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
+from chunkdl.loader import Loader, deadline_of
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
 from chunkdl.session_thread import Wish
 from chunkdl.shared_assembly import SharedAssembly
 from chunkdl.statistics import LoaderStatistics
-from chunkdl.tensors import DatasetView, cuda_is_there
 
 STATE_VERSION = 1
+MOST_PASSES = 1000
+"""That `set_epoch` may leave out."""
 
 
 class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,16 +37,26 @@ class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     plan_hash: str
     position: Position
+    epoch_batches: int | None = None
+    """Batches of the present epoch that were returned, where epochs have a length of their own."""
     version: int = STATE_VERSION
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for json, torch.save or msgpack."""
+        state: dict[str, Any] = msgspec.to_builtins(self)
+        pairs = state["position"]["substitutions"].items()
+        # JSON has no integer keys; pairs survive every format.
+        state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]
+        return state
 
-class SharedDL:
+
+class SharedDL(Loader):
     """Streams batches from a service; made by `chunkdl.connect` and `LightDL.for_ddp`.
 
     Args:
         wish: what is asked of the service.
-        pin_memory: copy batches into page-locked memory; None: where CUDA is there.
-        batches: end the iteration after so many batches; the next goes on behind them.
+        kind: of the arrays.
+        batches: batches of an epoch of an endless stream.
         when_closed: called once it is closed.
 
     Raises:
@@ -56,161 +67,166 @@ class SharedDL:
     def __init__(
         self,
         wish: Wish,
+        kind: ArrayKind,
         *,
-        pin_memory: bool | None = None,
         batches: int | None = None,
         when_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        self._batches = None if batches is None else whole("batches", batches, 1)
-        self._left = self._batches
         self._when_closed = when_closed
         self._wish = wish
-        self._pin = cuda_is_there() if pin_memory is None else pin_memory
-        self._lock = threading.RLock()
-        self._closed = False
-        self._ended = False
+        self._kind = kind
         self._since: float | None = None
         self._waited_s = 0.0
-        self._assembly: SharedAssembly | None = None
-        self._step = 0
+        connection, assembly = self._connected("", None)
+        super().__init__(finite=connection.joined.finite, batches=batches)
+        if batches is not None and connection.joined.finite:
+            connection.close(0, 0)
+            raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
         self._connection: Connection | None = None
-        self._connection = self._connect("", None)
+        self._joined_at(connection, assembly)
+        self._stands_at(self._stand(0), 0)
 
-    def _connect(self, plan_hash: str, position: Position | None) -> Connection:
-        assembly = SharedAssembly(pin=self._pin)
+    def _connected(
+        self, plan_hash: str, position: Position | None
+    ) -> tuple[Connection, SharedAssembly]:
+        assembly = SharedAssembly(self._kind)
         connection = Connection(self._wish, plan_hash, position, 0, assembly.allocate)
         try:
             assembly.learn(connection)
         except BaseException:
             connection.close(0, 0)
             raise
+        return connection, assembly
+
+    def _joined_at(self, connection: Connection, assembly: SharedAssembly) -> None:
         joined = connection.joined
-        self._assembly = assembly
+        self._connection, self._assembly = connection, assembly
         self._step, self._after = joined.step, joined.after
         self._plan_hash = joined.plan_hash
-        return connection
+        # What a pass of this consumer has is known from one that it saw whole.
+        self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
 
     # ------------------------------------------------------------------- batches
 
-    def get(self, timeout: float | None = None, *, copy: bool | None = None) -> Any:
-        """The next batch in PyDmed's shape; see `LightDL.get`.
-
-        Args:
-            timeout: longest wait, seconds; None: as long as the service is there.
-            copy: False gives tensors on the shared memory of a service on this machine, which goes
-                back when the last of them is dropped; of a broadcast they must not be written to.
-                True gives a copy. None: no copy where the memory is this consumer's alone and it
-                holds at most half of its credit.
-
-        Returns:
-            (x, patients, smallchunks): x is a uint8 tensor (B, 3, H, W) in channels_last order, or
-            the stacked results of the service's transform.
-
-        Raises:
-            GetTimeout: nothing came in time.
-            EndOfStream: the pass has delivered everything.
-            ServiceDied, ServiceRefused: the service is gone, or has ended the session.
-            WorkerError, SlideError: the stream cannot go on.
-            Closed: the loader was closed.
-        """
-        batch = self.next_batch(timeout, copy=copy)
-        return batch["image"], batch.patients, SmallChunks(batch)
-
-    def next_batch(self, timeout: float | None = None, *, copy: bool | None = None) -> Batch:
-        """The next batch with all its columns; arguments and errors as for `get`."""
-        with self._lock:
-            connection, assembly = self._running()
-            if self._ended or self._left == 0:
-                raise EndOfStream("the pass has delivered all its batches")
-            if connection.held >= connection.joined.credit_batches:
-                raise ProtocolError(
-                    f"all {connection.held} batches of the credit are in use, taken with "
-                    "copy=False; drop them before asking for more, or raise credit_batches"
-                )
+    def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
+        left, asked = deadline_of(timeout), time.monotonic()
+        self._since = asked if self._since is None else self._since
+        try:
             while True:
-                asked = time.monotonic()
-                self._since = asked if self._since is None else self._since
-                arrived = connection.next(timeout)
-                self._waited_s += time.monotonic() - asked
-                if isinstance(arrived, PassEnded):
-                    self._ended = True
-                    raise EndOfStream(f"the pass has delivered all its {arrived.steps} batches")
-                batch = assembly.assemble(connection, arrived, copy=copy)
-                self._passed(arrived)
-                self._left = None if self._left is None else self._left - 1
-                # Every rank must get as many batches; alone there is no use for one without rows.
-                if batch.patients or self._wish.world_size > 1:
+                with self._section:
+                    connection = self._running()
+                    self._check_credit(connection)
+                try:
+                    arrived = connection.next(None if timeout is None else left(timeout))
+                except Closed:
+                    # Perhaps only this connection: a state was loaded.
+                    continue
+                with self._section:
+                    batch = self._arrived(connection, arrived, copy=copy)
+                if batch is not None:
                     return batch
+        finally:
+            self._waited_s += time.monotonic() - asked
 
-    def _passed(self, arrived: Arrived) -> None:
-        self._step = arrived.message.step + 1
-        self._after = arrived.message.after
+    def _check_credit(self, connection: Connection) -> None:
+        if connection.held >= connection.joined.credit_batches:
+            raise ProtocolError(
+                f"all {connection.held} batches of the credit are in use, taken with "
+                "copy=False; drop them before asking for more, or raise credit_batches"
+            )
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Iterate; after the end of a finite stream, its next pass or its next `batches`."""
-        with self._lock:
-            if self._left == 0:
-                self._left = self._batches
-            if self._ended:
-                self._left = self._batches
-                connection, _ = self._running()
-                epoch = self._after.left.epoch + 1
-                self._ended = False
-                left = Remainder(epoch)
-                self._after, self._step = msgspec.structs.replace(self._after, left=left), 0
-                connection.send(NextPass(epoch))
-        return self
+    def _arrived(
+        self, connection: Connection, arrived: Arrived | PassEnded, *, copy: bool | None
+    ) -> Batch | None:
+        """The batch that has come; None: it is of a pass that was broken off, or has no rows."""
+        of = arrived if isinstance(arrived, PassEnded) else arrived.message
+        if connection is not self._connection or of.epoch < self._pass:
+            if isinstance(arrived, Arrived):
+                connection.releaser(arrived)()
+            return None
+        if isinstance(arrived, PassEnded):
+            self._steps = arrived.steps if self._whole else self._steps
+            raise EndOfStream(f"the pass has delivered all its {arrived.steps} batches")
+        columns, patients = self._assembly.assemble(connection, arrived, copy=copy)
+        self._step, self._after = arrived.message.step + 1, arrived.message.after
+        taken = self._taken + 1
+        stand = self._stand(taken)
+        self._stands_at(stand, taken)
+        # Every rank must get as many batches; alone there is no use for one without rows.
+        if not patients and self._wish.world_size == 1:
+            return None
+        return Batch(columns, patients, arrived.message.step, stand)
 
-    def __next__(self) -> Batch:
-        return self.next_batch()
+    def _stand(self, taken: int) -> SharedState:
+        return SharedState(self._plan_hash, self._after, None if self._batches is None else taken)
 
-    def dataset_view(self) -> DatasetView:
-        """This loader as a torch dataset: ``DataLoader(view, batch_size=None)``, and Lightning."""
-        return DatasetView(self)
+    @property
+    def _pass(self) -> int:
+        return self._after.left.epoch
+
+    def _next_pass(self, number: int) -> None:
+        with self._section:
+            connection = self._running()
+            if not self._pass <= number <= self._pass + MOST_PASSES:
+                raise ConfigError(
+                    f"pass {number} was asked for, and the shared stream is in pass {self._pass}; "
+                    "go there with load_state_dict, in all ranks"
+                )
+            for one in range(self._pass + 1, number + 1):
+                connection.send(NextPass(one))
+            left = Remainder(number)
+            self._after, self._step = msgspec.structs.replace(self._after, left=left), 0
+            self._whole = True
+            self._stands_at(self._stand(0), 0)
+
+    def check_caller(self, caller: Caller) -> None:
+        if caller.deals_out and self._wish.world_size > 1:
+            raise ConfigError(
+                "accelerate would read this rank's share in one process and deal that out; the "
+                "ranks share the stream already, so give the loader to no accelerator.prepare: "
+                "iterate over it, and move batches with batch.to(accelerator.device)"
+            )
+        super().check_caller(caller)
 
     # --------------------------------------------------------------------- state
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands after the last batch that was returned; small, plain data.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
 
         All ranks have the same state after the same number of batches, and any number of ranks can
         go on from it.
-        """
-        with self._lock:
-            self._running()
-            state: dict[str, Any] = msgspec.to_builtins(SharedState(self._plan_hash, self._after))
-            pairs = state["position"]["substitutions"].items()
-            # JSON has no integer keys; pairs survive every format.
-            state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]
-            return state
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
 
         Raises:
             StateError: it belongs to another stream.
             ServiceRefused: others of the group stand elsewhere.
         """
+        self._check_process()
         found = _state_of(state)
-        with self._lock:
-            if self._closed:
-                raise Closed("the loader was closed")
+        with self._section:
+            self._running()
             if found.plan_hash != self._plan_hash:
                 raise StateError(
                     "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
                     "settings, reuse or num_bigchunks of the service differ"
                 )
             self._leave()
-            self._ended = False
-            self._connection = self._connect(self._plan_hash, found.position)
+            self._joined_at(*self._connected(self._plan_hash, found.position))
+            taken = found.epoch_batches if self._batches is not None else self._step_of(found)
+            self._goes_on_at(self._stand(taken or 0), taken or 0)
+
+    def _step_of(self, state: SharedState) -> int:
+        """Whether a pass is in the middle: some number that is 0 at its beginning."""
+        return int(state.position.left != Remainder(state.position.left.epoch))
 
     def stats(self) -> LoaderStatistics:
         """What the engine of the group has done since it started."""
-        with self._lock:
-            connection, _ = self._running()
-            counted = connection.statistics()
-            elapsed = 0.0 if self._since is None else time.monotonic() - self._since
-            return LoaderStatistics.of(counted, elapsed, self._waited_s)
+        self._check_process()
+        connection = self._connection
+        if self._closed or connection is None:
+            raise Closed("the loader was closed")
+        counted = connection.statistics()
+        elapsed = 0.0 if self._since is None else time.monotonic() - self._since
+        return LoaderStatistics.of(counted, elapsed, self._waited_s)
 
     # ------------------------------------------------------------------ lifetime
 
@@ -227,13 +243,15 @@ class SharedDL:
         self._say(Drain())
 
     def _say(self, message: Message) -> None:
-        with self._lock:
-            self._running()[0].send(message)
-
-    def _running(self) -> tuple[Connection, SharedAssembly]:
-        if self._closed or self._connection is None or self._assembly is None:
+        connection = self._connection
+        if self._closed or connection is None:
             raise Closed("the loader was closed")
-        return self._connection, self._assembly
+        connection.send(message)
+
+    def _running(self) -> Connection:
+        if self._closed or self._connection is None:
+            raise Closed("the loader was closed")
+        return self._connection
 
     def _leave(self) -> None:
         connection, self._connection = self._connection, None
@@ -242,22 +260,17 @@ class SharedDL:
 
     def close(self) -> None:
         """Leave the service; closing twice is no error."""
-        with self._lock:
-            self._closed = True
+        if os.getpid() != self._pid:
+            return  # a forked child; nothing here is its own
+        self._closed = True
+        if self._section.is_mine:
+            # A signal handler in the middle of a step; the step is over in a moment.
+            self._section.for_later(self.close)
+            return
+        with self._section:
             self._leave()
-            after, self._when_closed = self._when_closed, lambda: None
-            after()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        after, self._when_closed = self._when_closed, lambda: None
+        after()
 
 
 def _state_of(state: Mapping[str, Any]) -> SharedState:

@@ -7,15 +7,15 @@ import os
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.arrays import ArrayKind, Buffers
 from chunkdl.arrivals import Arrived
-from chunkdl.chunks import Batch
+from chunkdl.batch_rows import leased, rows_of
 from chunkdl.columns import Columns, Table, label_tables
 from chunkdl.connection import Connection
 from chunkdl.errors import ProtocolError
 from chunkdl.layouts import Array, BatchLayout, Bytes
 from chunkdl.patients import Patient
 from chunkdl.protocol.service_messages import Piece
-from chunkdl.tensors import BufferPool, leased, rows_of
 
 _NONE = np.empty(0, dtype=np.int32)
 
@@ -24,12 +24,12 @@ class SharedAssembly:
     """Makes batches.
 
     Args:
-        pin: into page-locked memory.
+        kind: of the arrays.
     """
 
-    def __init__(self, *, pin: bool) -> None:
-        self._pin = pin
-        self._pool: BufferPool | None = None
+    def __init__(self, kind: ArrayKind) -> None:
+        self._kind = kind
+        self._pool: Buffers | None = None
         self._patients: list[Patient] = []
         self._paths: list[str] = []
         self._labels: dict[str, Table] = {}
@@ -53,11 +53,13 @@ class SharedAssembly:
     def allocate(self, size: int) -> Bytes:
         """Memory for a batch that comes from another machine."""
         if self._pool is None:
-            self._pool = BufferPool(size, pin=self._pin)
+            self._pool = self._kind.buffers(size)
         return self._pool.take()
 
-    def assemble(self, connection: Connection, arrived: Arrived, *, copy: bool | None) -> Batch:
-        """The batch, without rows that could not be made."""
+    def assemble(
+        self, connection: Connection, arrived: Arrived, *, copy: bool | None
+    ) -> tuple[Columns, list[Patient]]:
+        """Columns and patients of a batch, without rows that could not be made."""
         joined, layout = connection.joined, connection.layout
         if layout is None:
             raise ProtocolError("a batch came before anybody said how its rows lie")
@@ -80,14 +82,15 @@ class SharedAssembly:
             rows,
             dropped,
             self._patients,
+            self._kind,
             images=joined.plain,
             copy=False,
             first=first,
         )
         self._check(records)
         patients = [self._patients[index] for index in records["patient"].tolist()]
-        whole = Columns(columns, records, patients, self._paths, self._labels)
-        return Batch(whole, patients, message.step)
+        whole = Columns(columns, records, patients, self._paths, self._labels, self._kind)
+        return whole, patients
 
     def _check(self, records: Array) -> None:
         """See that rows are of patients and slides that there are."""
@@ -103,7 +106,7 @@ class SharedAssembly:
         if copy is not None:
             return copy
         shared = connection.joined.mode == "broadcast"
-        return shared or self._pin or connection.held > connection.joined.credit_batches // 2
+        return shared or self._kind.pins or connection.held > connection.joined.credit_batches // 2
 
 
 def _dropped(pieces: tuple[Piece, ...]) -> npt.NDArray[np.int32]:

@@ -8,6 +8,9 @@ from typing import Self
 
 from chunkdl.protocol.messages import Statistics
 
+NOTHING_COUNTED = Statistics(0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
+"""Of a service that is not there yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoaderStatistics:

@@ -1,129 +1,23 @@
-"""From the bytes of a batch slot to torch tensors; the only importer of torch.
-
-The default copies a slot once, in one piece, into memory that belongs to the user. That memory is
-taken from a pool and goes back to it when the last tensor on it is gone: fresh pages would cost
-more than the copy.
-"""
+"""torch: from the bytes of a batch slot to tensors, and a loader as a torch dataset."""
 
 from __future__ import annotations
 
 import functools
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils import _pytree
+from torch.utils.data import IterableDataset
 
+from chunkdl.arrays import Buffers, joined
+from chunkdl.buffers import BufferPool
 from chunkdl.chunks import Batch
-from chunkdl.errors import ConfigError
-from chunkdl.layouts import Array, BatchLayout, Bytes
-from chunkdl.memory.packing import load, unpack
-from chunkdl.patients import Patient
-
-KEPT_BUFFERS = 4
-"""Buffers kept for the next batches; more are freed."""
-
-
-class BufferPool:
-    """Memory for copied batches.
-
-    Args:
-        size: bytes of one buffer.
-        pin: page-locked memory, for fast and asynchronous copies to a GPU.
-    """
-
-    def __init__(self, size: int, *, pin: bool) -> None:
-        self.pinned = pin
-        self._size = size
-        self._free: list[npt.NDArray[np.uint8]] = []
-
-    def take(self) -> Bytes:
-        """A buffer of `size` bytes; it returns to the pool when nothing refers to it any more."""
-        memory = self._free.pop() if self._free else self._fresh()
-        # Views refer to the array that owns the memoryview, so its end is the end of the last view.
-        buffer = np.frombuffer(memory.data, dtype=np.uint8)
-        weakref.finalize(buffer, _give_back, self._free, memory)
-        return buffer
-
-    def _fresh(self) -> npt.NDArray[np.uint8]:
-        if self.pinned:
-            pinned: npt.NDArray[np.uint8] = torch.empty(
-                self._size, dtype=torch.uint8, pin_memory=True
-            ).numpy()
-            return pinned
-        return np.empty(self._size, dtype=np.uint8)
-
-
-def _give_back(free: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
-    if len(free) < KEPT_BUFFERS:
-        free.append(memory)
-
-
-def leased(slot: Bytes, when_dropped: Callable[[], None]) -> Bytes:
-    """The bytes of a slot, with `when_dropped` called once nothing refers to them any more."""
-    buffer = np.frombuffer(slot.data, dtype=np.uint8)
-    finalizer = weakref.finalize(buffer, when_dropped)
-    finalizer.atexit = False
-    return buffer
-
-
-def rows_of(
-    buffer: Bytes,
-    layout: BatchLayout,
-    rows: int,
-    dropped: npt.NDArray[np.int32],
-    patients: Sequence[Patient],
-    *,
-    images: bool,
-    copy: bool,
-    first: int = 0,
-) -> tuple[dict[str, Any], Array]:
-    """The columns of a batch that lie in its slot, and the records of its rows.
-
-    Args:
-        buffer: bytes of a batch slot.
-        layout: how they lie.
-        rows: rows that are filled.
-        dropped: rows among them that hold nothing, counted from the first; leaving them out costs a
-            copy.
-        patients: of the dataset.
-        images: rows (height, width, channels) of bytes are untransformed images, whose tensor is
-            channels first in channels_last order.
-        copy: objects get memory of their own.
-        first: of the rows.
-
-    Returns:
-        "image", a tensor on the memory of `buffer`, or "data", a list of objects; with
-        "info_smallchunk" and "info_bigchunk" where rows have them; and `RECORD`s (rows,).
-    """
-    view = layout.view(buffer)
-    kept: Any = slice(first, first + rows)
-    if len(dropped):
-        kept = np.delete(np.arange(first, first + rows), dropped)
-    records = view.records[kept]
-    columns: dict[str, Any] = {}
-    if layout.packed:
-        objects = [unpack(view.data[row], shared=patients) for row in _indices(kept)]
-        if copy:
-            # The patients in them are the training program's own, and stay so.
-            objects = deepcopy(objects, {id(patient): patient for patient in patients})
-        columns["data"] = objects
-    else:
-        tensor = _over(view.data[kept])
-        height_width_channels = len(layout.shape) == 3 and layout.shape[2] in (1, 3, 4)
-        if images and height_width_channels and layout.dtype == "|u1":
-            tensor = tensor.permute(0, 3, 1, 2)
-        columns["image"] = tensor
-    if layout.info_bytes:
-        infos = [load(view.infos[row]) for row in _indices(kept)]
-        columns["info_smallchunk"] = [small for small, _ in infos]
-        columns["info_bigchunk"] = [big for _, big in infos]
-    return columns, records
+from chunkdl.layouts import Array
+from chunkdl.loader import Loader
 
 
 def _over(rows: Array) -> torch.Tensor:
@@ -143,59 +37,100 @@ def _have_warned() -> None:
         torch.from_numpy(rows)
 
 
-def _indices(kept: Any) -> Sequence[int]:
-    return range(kept.start, kept.stop) if isinstance(kept, slice) else kept.tolist()
-
-
-def tensor_of(values: npt.NDArray[Any]) -> torch.Tensor:
-    """A plain tensor of the values of an array; copies where they do not lie side by side."""
-    return torch.from_numpy(np.ascontiguousarray(values))
-
-
 def transformed(rows: Iterable[Any], transform: Callable[[Any], Any] | None) -> torch.Tensor:
     """The stacked results of `transform` on the data of each SmallChunk."""
     chosen = rows if transform is None else [transform(row) for row in rows]
     return torch.stack([torch.as_tensor(row) for row in chosen])
 
 
-def concatenated(parts: Sequence[Any]) -> Any:
-    """The rows of several batches in one column: a tensor where all parts are, else a list."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, torch.Tensor) for part in parts):
-        return torch.cat(list(parts))
-    return [
-        value
-        for part in parts
-        for value in (part.tolist() if isinstance(part, torch.Tensor) else part)
-    ]
-
-
-def numbered(numbers: Sequence[int], counts: Sequence[int]) -> torch.Tensor:
-    """Each number as often as it is counted."""
-    return torch.repeat_interleave(torch.tensor(numbers), torch.tensor(counts))
-
-
-class DatasetView(IterableDataset[dict[str, Any]]):
-    """A loader as a torch dataset of ready batches, for ``DataLoader(view, batch_size=None)``.
+class TorchArrays:
+    """torch; images become (B, C, H, W) in channels_last order.
 
     Args:
-        batches: the loader.
+        pin: copy into page-locked memory; None: where CUDA is there.
     """
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
+    def __init__(self, *, pin: bool | None) -> None:
+        self.pins = bool(torch.cuda.is_available()) if pin is None else pin
+
+    def buffers(self, size: int) -> Buffers:
+        """See `ArrayKind`."""
+        return BufferPool(size)
+
+    def rows(self, rows: Array, *, images: bool) -> Any:
+        """See `ArrayKind`."""
+        tensor = _over(rows)
+        return tensor.permute(0, 3, 1, 2) if images else tensor
+
+    def pixels(self, images: Any) -> Array:
+        """See `ArrayKind`."""
+        pixels: Array = images.permute(0, 2, 3, 1).numpy()
+        return pixels
+
+    def numbers(self, values: npt.NDArray[Any]) -> Any:
+        """See `ArrayKind`."""
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+    def stacked(self, rows: Sequence[Any]) -> Any:
+        """See `ArrayKind`."""
+        try:
+            tensors = [torch.as_tensor(row) for row in rows]
+        except (TypeError, ValueError, RuntimeError):
+            return None
+        same = len({(tensor.shape, tensor.dtype) for tensor in tensors}) == 1
+        return torch.stack(tensors) if same else None
+
+    def together(self, parts: Sequence[Any]) -> Any:
+        """See `ArrayKind`."""
+        if len(parts) == 1:
+            return parts[0]
+        if all(isinstance(part, torch.Tensor) for part in parts):
+            return torch.cat(list(parts))
+        return joined(parts)
+
+    def repeated(self, numbers: Sequence[int], counts: Sequence[int]) -> Any:
+        """See `ArrayKind`."""
+        return torch.repeat_interleave(torch.tensor(numbers), torch.tensor(counts))
+
+
+class DatasetView(IterableDataset[Any]):
+    """A loader as a torch dataset of ready batches, for ``DataLoader(view, batch_size=None)``.
+
+    What iterates over it, and what asks for its length or its state, asks the loader.
+
+    Args:
+        loader: that it shows.
+    """
+
+    def __init__(self, loader: Loader) -> None:
         super().__init__()
-        self._batches = batches
+        self._loader = loader
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        if get_worker_info() is not None:
-            raise ConfigError(
-                "chunkdl reads in processes of its own; use DataLoader(..., num_workers=0)"
-            )
-        for batch in self._batches:
-            yield dict(batch)
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which pass the next iteration is; see `Loader.set_epoch`."""
+        self._loader.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Loader.state_dict`."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Loader.load_state_dict`."""
+        self._loader.load_state_dict(state)
 
 
-def cuda_is_there() -> bool:
-    """Whether batches are likely to go to a GPU."""
-    return bool(torch.cuda.is_available())
+# ``DataLoader(loader, batch_size=None)`` does what ``DataLoader(loader.dataset_view(), ...)`` does.
+IterableDataset.register(Loader)  # type: ignore[type-abstract]
+
+_pytree.register_pytree_node(
+    Batch,
+    lambda batch: batch.flattened(),
+    Batch.of_flattened,
+    serialized_type_name="chunkdl.chunks.Batch",
+)

@@ -337,6 +337,7 @@ class Batches:
             stream.calls,
             self._substitutions(number, stream),
             np.asarray(batch.closes, dtype=np.int64).tobytes(),
+            stream.length,
         )
         self._outgoing.say(message)
 

@@ -178,7 +178,7 @@ class Group:
         self._advance()
 
     def next_pass(self, session: str, epoch: int) -> None:
-        """A member wants the next pass; it knows, perhaps from a service before, that one is over.
+        """A member wants the next pass, whether it has had all of the present one or not.
 
         Raises:
             ProtocolError: it is not the next one.

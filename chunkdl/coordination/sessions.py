@@ -208,6 +208,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         group.stands(place),
         member.credit.available + member.credit.outstanding,
         facts.silent_s,
+        group.facts.finite,
     )
 
 

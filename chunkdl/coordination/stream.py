@@ -60,6 +60,11 @@ class RandomStream:
                 left = (number for number in between if ordinal in self.rows(number)[0])
                 self._passed[ordinal] = max(left, default=cursor.next_batch)
 
+    @property
+    def length(self) -> int:
+        """Batches of the stream: it has no end."""
+        return -1
+
     def rows(self, batch: int) -> Rows:
         """The rows of a batch."""
         return self._rotation.rows(batch * self._rows, self._rows)
@@ -126,7 +131,8 @@ class GridStream:
         self._batch_rows = config.batch_size
         self._drop_last = config.drop_last
         self._cursor = cursor
-        self._pass = GridPass(slide_order(config.seed, epoch, slides).tolist())
+        order = slide_order(config.seed, epoch if config.shuffle else 0, slides)
+        self._pass = GridPass(order.tolist())
         self.calls = 0
         self.epoch = epoch
         self.first_ordinal = 0
@@ -161,6 +167,11 @@ class GridStream:
     def batches(self) -> int:
         """Batches known so far; all of them once every slide is surveyed."""
         return -(-self._row_end() // self._batch_rows)
+
+    @property
+    def length(self) -> int:
+        """Batches of the pass; -1 while slides are not surveyed."""
+        return self.batches() if self._complete else -1
 
     def rows(self, batch: int) -> Rows:
         """The rows of a batch that `knows` says yes to; the last one may be short."""

@@ -43,6 +43,8 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """Batches below this number were all delivered (of the pass, for a grid pass)."""
     ahead: tuple[int, ...] = ()
     """Batches from `next_batch` on that were delivered before their turn (relaxed order)."""
+    epoch_batches: int | None = None
+    """Batches of the present epoch that were returned, where epochs have a length of their own."""
     smallchunks_per_bigchunk: int = 0
     """n of the rotation; 0 where it was not yet known."""
     substitutions: dict[int, int] = {}
@@ -100,7 +102,10 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
     def _is_sound(self) -> bool:
         """Whether the numbers can be those of a stream."""
-        counts = (self.epoch, self.next_batch, self.smallchunks_per_bigchunk)
+        counts = (
+            *(self.epoch, self.next_batch, self.smallchunks_per_bigchunk),
+            self.epoch_batches or 0,
+        )
         maps = (self.substitutions, self.loads)
         pairs = [number for pairs in maps for pair in pairs.items() for number in pair]
         pairs += [*self.recent, *self.openings, *self.checkpoints, *self.messages]

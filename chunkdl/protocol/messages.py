@@ -326,6 +326,8 @@ class BatchReady(Message, frozen=True):
     substitutions: dict[int, int]
     closed: bytes = b""
     """BigChunks of which this batch has the last row, where a policy chooses; int64 bytes."""
+    pass_batches: int = -1
+    """Batches of the pass, once that is known."""
 
 
 class BigChunkOpened(Message, frozen=True):

@@ -13,7 +13,7 @@ from chunkdl.errors import Failure
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
-SERVICE_PROTOCOL_VERSION = 1
+SERVICE_PROTOCOL_VERSION = 2
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class Released(Message, frozen=True):
 
 
 class NextPass(Message, frozen=True):
-    """Begin the next pass of a grid stream."""
+    """Begin the next pass of a grid stream, whether the present one is over or not."""
 
     epoch: int
 
@@ -159,6 +159,7 @@ class Joined(Message, frozen=True):
         after: where it stands now.
         credit_batches: that it was given.
         silent_s: it must say something more often than that, seconds.
+        finite: the stream has passes, which end.
     """
 
     session: str
@@ -177,6 +178,7 @@ class Joined(Message, frozen=True):
     after: Position
     credit_batches: int
     silent_s: float
+    finite: bool = False
 
 
 class RowsLie(Message, frozen=True):

@@ -362,11 +362,8 @@ class LightDL:
             self.const_global_info,
             self.batch_size,
             self.tfms,
-            self.flag_grabqueue_onunsched,
-            self._collate(),
-            None,
-            self.flag_enable_sendgetmessage,
-            self.flag_enable_setgetcheckpoint,
+            collate_func=self._collate(),
+            flag_enable_setgetcheckpoint=self.flag_enable_setgetcheckpoint,
             **arguments,
         )
 

@@ -88,6 +88,7 @@ class Script:
             reader="auto",
             grid=self.grid,
             drop_last=self.drop_last,
+            shuffle=True,
         )
         return CoreConfig(
             stream=stream,

@@ -674,7 +674,7 @@ def test_a_dropped_row_is_named_in_its_batch() -> None:
     )
     assert len(tickets) == 2
     sent = said(core.handle(FromWorker(0, LoadFailed(0, 0, 0, False, FAILURE))))
-    assert sent[-1] == BatchReady(0, 0, 0, 1, 2, ZERO_ONE, 0, {})
+    assert sent[-1] == BatchReady(0, 0, 0, 1, 2, ZERO_ONE, 0, {}, pass_batches=2)
     core.handle(FromWorker(0, BigChunkLoaded(1, 1, 1, 64, 0.1)))
     last = said(core.handle(FromWorker(1, RowsFilled(1, 1, (1,)))))
-    assert last == [BatchReady(1, 0, 1, 1, 1, b"", 0, {}), End(0, 2)]
+    assert last == [BatchReady(1, 0, 1, 1, 1, b"", 0, {}, pass_batches=2), End(0, 2)]

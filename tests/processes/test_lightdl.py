@@ -112,7 +112,7 @@ def test_a_grid_pass_has_every_position_exactly_once(
     coordinate_slides: dict[str, CoordinateSlide],
     small_stream: dict[str, Any],
 ) -> None:
-    """Each pass covers the grid once; passes differ in order; rows are true; the end is told."""
+    """Each pass covers the grid once, in the same order; rows are true; the end is told."""
     arguments = {**small_stream, "smallchunks_per_bigchunk": None, "grid": True}
     expected = grid_positions(coordinate_dataset, 64, 0.5)
     with LightDL(coordinate_dataset, **arguments) as loader:
@@ -122,7 +122,7 @@ def test_a_grid_pass_has_every_position_exactly_once(
 
     assert delivered(first) == expected
     assert delivered(second) == expected
-    assert [batch["slide"] for batch in first] != [batch["slide"] for batch in second]
+    assert [batch["slide"] for batch in first] == [batch["slide"] for batch in second]
     rows = sum(expected.values())
     assert [len(batch.patients) for batch in first] == [16] * (rows // 16) + (
         [rows % 16] if rows % 16 else []

@@ -78,7 +78,7 @@ class Engine:
         config = dataclasses.replace(self._config, cursor=cursor.to_dict())
         self._journal = self._new_journal(config.cursor)
         self.number = number
-        self._consumer = Consumer(config, self._journal, wait=False)
+        self._consumer = Consumer(config, self._journal)
 
     def stop(self, *, at_once: bool = False) -> None:
         """End the one that runs, if one does.
@@ -114,7 +114,10 @@ class Engine:
         """
         if self._consumer is None:
             return None
-        received = self._consumer.poll()
+        self._consumer.hear(past_batches=True)
+        if self._consumer.answers:
+            return self._consumer.answers.popleft()
+        received = None if self._consumer.is_full else self._consumer.take()
         if isinstance(received, Received):
             self._lent[received.message.epoch, received.message.batch] = received
             self._barren = 0

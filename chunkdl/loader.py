@@ -1,0 +1,387 @@
+"""What every loader does alike, wherever its batches come from: iteration, epochs and state.
+
+A loader has one position in its stream. `next_batch` and `get` go on from it. An iteration begins
+an epoch (``batches=n``) or a pass over the grid, unless a state was loaded since the last one: then
+the first goes on in the middle. An endless stream goes on in any case.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from chunkdl.arguments import whole
+from chunkdl.callers import Caller, find_caller
+from chunkdl.chunks import Batch, SmallChunks, Stand
+from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, StateError
+from chunkdl.sections import Section
+from chunkdl.statistics import LoaderStatistics
+
+if TYPE_CHECKING:
+    from chunkdl.tensors import DatasetView
+
+KEPT_STANDS = 8
+"""Places in the stream that are remembered, for frameworks that take batches ahead."""
+
+
+class Loader(ABC):
+    """A stream of batches.
+
+    One thread at a time takes batches; the others wait for their turn. Everything else may be
+    called from any thread and from a signal handler, also while a thread waits for a batch.
+
+    Args:
+        finite: the stream has passes, which end.
+        batches: end an epoch of an endless stream after so many; None: it has none.
+        shuffle: each pass has an order of its own; False: all have the same.
+        tensors_only: batches have no columns but tensors.
+    """
+
+    def __init__(
+        self,
+        *,
+        finite: bool,
+        batches: int | None,
+        shuffle: bool = False,
+        tensors_only: bool = False,
+    ) -> None:
+        self._finite = finite
+        self._tensors_only = tensors_only
+        self._batches = batches
+        self._shuffle = shuffle
+        self._pid = os.getpid()
+        self._section = Section()
+        """Held for moments, never over a wait."""
+        self._turn = threading.RLock()
+        """Of the thread that takes batches."""
+        self._closed = False
+        # What follows belongs to whoever has the turn.
+        self._ended = False
+        self._resumed = False
+        self._taken = 0
+        self._steps: int | None = None
+        self._wanted_pass: int | None = None
+        self._iteration: _Iteration | None = None
+        # Appended by whoever has the turn, read by anybody.
+        self._stands: deque[Stand] = deque(maxlen=KEPT_STANDS)
+
+    # ------------------------------------------------------------------- batches
+
+    def get(self, timeout: float | None = None, *, copy: bool | None = None) -> Any:
+        """The next batch in PyDmed's shape.
+
+        Args:
+            timeout: longest wait, seconds; None: as long as the service lives.
+            copy: False gives arrays on the shared memory itself, which goes back when the last of
+                them is dropped; keep fewer than there are slots. True gives a copy. None: no copy
+                while at most half of the slots are held, else a copy, so that a loop that drops its
+                batches pays nothing and one that keeps them never starves; always a copy where
+                memory is page-locked for a GPU, and of a broadcast, whose memory others read.
+
+        Returns:
+            (x, patients, smallchunks): x is the column "image"; or what `collate_func` returns.
+
+        Raises:
+            GetTimeout: nothing came in time.
+            EndOfStream: the epoch or the pass has delivered everything.
+            ServiceDied, ServiceRefused, WorkerError, SlideError: the stream cannot go on.
+            ConfigError: this is another process than the loader was made in.
+            Closed: the loader was closed.
+        """
+        batch = self._next(timeout, copy=copy)
+        if not isinstance(batch, Batch):
+            return batch
+        if "image" not in batch:
+            raise ConfigError(
+                f"the SmallChunks hold objects of class {type(batch['data'][0]).__name__}, which "
+                "make no array; give a collate_func, or use next_batch()['data']"
+            )
+        return batch["image"], batch.patients, SmallChunks(batch)
+
+    def next_batch(self, timeout: float | None = None, *, copy: bool | None = None) -> Any:
+        """The next `Batch` with all its columns, or what `collate_func` returns; see `get`."""
+        return self._next(timeout, copy=copy)
+
+    def __next__(self) -> Any:
+        return self.next_batch()
+
+    def _next(
+        self, timeout: float | None, *, copy: bool | None, of: _Iteration | None = None
+    ) -> Any:
+        self._check_process()
+        with self._my_turn(timeout):
+            if of is not None:
+                self._begin(of)
+            if self._ended or self._taken == self._batches:
+                raise EndOfStream("the epoch or the pass has delivered all its batches")
+            try:
+                batch = self._take(timeout, copy=copy)
+            except EndOfStream:
+                self._ended = True
+                if of is None or not of.resumed_at_the_end:
+                    raise
+                # The state was of the end of a pass, so this iteration is the next one.
+                self._begin_anew()
+                batch = self._take(timeout, copy=copy)
+            self._resumed = False
+            return batch
+
+    @contextmanager
+    def _my_turn(self, timeout: float | None) -> Iterator[None]:
+        if not self._turn.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise GetTimeout("another thread waits for a batch of this loader and was not done")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @abstractmethod
+    def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
+        """The next batch; whoever calls has the turn. It has to call `_stands_at`.
+
+        Raises:
+            EndOfStream: the pass is over.
+        """
+
+    def _stands_at(self, stand: Stand, taken: int) -> None:
+        """The loader stands there, after so many batches of the epoch or the pass."""
+        self._taken = taken
+        self._stands.append(stand)
+
+    # ----------------------------------------------------------------- iteration
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over an epoch or a pass; see the top of this file."""
+        self._check_process()
+        caller = find_caller()
+        self.check_caller(caller)
+        return _Iteration(self, caller)
+
+    def __len__(self) -> int:
+        """Batches of an epoch or a pass.
+
+        Raises:
+            TypeError: the stream is endless, or the pass was not seen to its end yet.
+        """
+        length = self._steps if self._batches is None else self._batches
+        if length is None:
+            raise TypeError(
+                "the length of a pass is known once all its slides were looked at"
+                if self._finite
+                else "an endless stream has no length; give batches=n for epochs of n batches"
+            )
+        return length
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getitem__(self, index: object) -> NoReturn:
+        raise ConfigError("a loader is a stream and has no items; iterate over it")
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigError(
+            "a loader cannot be copied or sent to another process: it reads in processes of its "
+            "own. Use num_workers=0 in a DataLoader, and make a loader where it is used"
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the next iteration be that pass over the grid, counted from 0.
+
+        With ``shuffle=True`` each pass has an order of its own; otherwise, and of an endless
+        stream, the number changes nothing. A pass that is in the middle of, by a state that was
+        loaded, goes on if it has this number.
+        """
+        self._wanted_pass = whole("epoch", epoch, 0)
+
+    def _begin(self, iteration: _Iteration) -> None:
+        """The iteration takes its first batch, or is not the last one that has."""
+        bounded = self._finite or self._batches is not None
+        if iteration.begun:
+            if bounded and self._iteration is not iteration:
+                raise Closed(
+                    "a later iteration over this loader has begun, and a loader has one position; "
+                    "make a second loader to iterate twice at a time"
+                )
+            return
+        iteration.begun = True
+        self._iteration = iteration
+        wanted, self._wanted_pass = self._wanted_pass, None
+        if not self._finite:
+            at_the_end = self._taken == self._batches
+            if not self._resumed or at_the_end:
+                self._taken = 0
+        elif wanted is not None and wanted != self._pass:
+            self.begin_pass(wanted)
+        elif self._resumed and not self._ended:
+            iteration.resumed_at_the_end = True
+        elif self._taken or self._ended:
+            self._begin_anew()
+        self._ended = False
+
+    def _begin_anew(self) -> None:
+        self.begin_pass(self._pass + 1)
+
+    def begin_pass(self, number: int) -> None:
+        """Have the next batch be the first of that pass; whoever calls has the turn."""
+        self._next_pass(number)
+        self._ended, self._taken = False, 0
+
+    @property
+    @abstractmethod
+    def _pass(self) -> int:
+        """Number of the present pass."""
+
+    @abstractmethod
+    def _next_pass(self, number: int) -> None:
+        """Go to the beginning of that pass; whoever calls has the turn."""
+
+    @property
+    def pass_number(self) -> int:
+        """Number of the present pass over the grid, from 0; of an endless stream 0."""
+        return self._pass
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the stream has passes, which end."""
+        return self._finite
+
+    @property
+    def stand(self) -> Stand:
+        """The place after the last batch that was returned."""
+        return self._stands[-1]
+
+    def check_caller(self, caller: Caller) -> None:
+        """Refuse who would get wrong batches without a word.
+
+        Raises:
+            ConfigError: and what to do.
+        """
+        if caller.deals_out and not self._tensors_only:
+            raise ConfigError(
+                "accelerate sends parts of each batch to the other processes, and can send "
+                "tensors only; give the loader tensors_only=True, or share one stream by "
+                "LightDL.for_ddp, which needs no accelerator.prepare"
+            )
+
+    def dataset_view(self) -> DatasetView:
+        """This loader as a torch dataset: ``DataLoader(view, batch_size=None)``, and Lightning."""
+        try:
+            from chunkdl.tensors import DatasetView
+        except ModuleNotFoundError as error:
+            raise ConfigError("a torch dataset needs torch; install chunkdl[torch]") from error
+        return DatasetView(self)
+
+    # --------------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands after the last batch that was returned; small, plain data.
+
+        Its "epoch" is the number of the pass, its "epoch_batches" how many batches of an epoch of
+        ``batches=n`` were returned.
+
+        Where Lightning or accelerate iterates, which take a batch ahead: after the last one that
+        they have handed on. `Batch.state` is the state after one batch.
+        """
+        self._check_process()
+        stands = tuple(self._stands)
+        iteration = self._iteration
+        behind = 0 if iteration is None else iteration.held_back
+        if behind >= len(stands):
+            raise StateError(
+                f"{behind} batches were taken ahead, and the states of {len(stands)} are known; "
+                "save the `state` of the batch that the training has finished"
+            )
+        return stands[-1 - behind].to_dict()
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly after the batch that `state` was saved behind.
+
+        The next iteration goes on in the middle of the epoch or the pass; where nothing is left of
+        it, it is the next one.
+
+        Raises:
+            StateError: it belongs to another stream.
+        """
+
+    def _goes_on_at(self, stand: Stand, taken: int) -> None:
+        """A state was loaded; the loader stands there."""
+        self._stands = deque(maxlen=KEPT_STANDS)
+        self._iteration = None
+        self._ended, self._resumed = False, True
+        self._stands_at(stand, taken)
+
+    @abstractmethod
+    def stats(self) -> LoaderStatistics:
+        """What the loader has done since its service started."""
+
+    # ------------------------------------------------------------------ lifetime
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything that belongs to it; closing twice is no error."""
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ConfigError(
+                f"this loader belongs to process {self._pid}, and this is {os.getpid()}, forked "
+                "from it (a DataLoader's worker? then num_workers=0: the loader reads in processes "
+                "of its own); make a loader in the process that uses it"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Iteration(Iterator[Any]):
+    """One epoch or pass; it begins with the first batch that is taken."""
+
+    def __init__(self, loader: Loader, caller: Caller) -> None:
+        self._loader = loader
+        self._caller = caller
+        self._over = False
+        self._count = 0
+        self.begun = False
+        self.resumed_at_the_end = False
+        """It goes on from a state, and nothing has come yet."""
+
+    @property
+    def held_back(self) -> int:
+        """Batches that a framework has taken ahead."""
+        return min(self._count, self._caller.held_back(over=self._over))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._over:
+            raise EndOfStream("the iteration is over")
+        try:
+            batch = self._loader._next(None, copy=None, of=self)
+        except EndOfStream:
+            self._over = True
+            raise
+        self._count += 1
+        self.resumed_at_the_end = False
+        return batch
+
+
+def deadline_of(timeout: float | None) -> Callable[[float], float]:
+    """How long a piece of a wait may be, seconds: at most so long, and not past the timeout."""
+    until = None if timeout is None else time.monotonic() + timeout
+    return lambda most: most if until is None else max(0.0, min(most, until - time.monotonic()))
