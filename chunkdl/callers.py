@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,8 @@ from chunkdl.errors import ConfigError
 
 DEPTH = 60
 """Frames that are looked at."""
+NEAR = 6
+"""Frames from here to who has asked a loader for an attribute, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class Caller:
     """What iterates.
 
     Attributes:
-        lightning: its fetcher, which keeps the batches that it took ahead; None: it is not there.
+        lightning: its fetcher, whose list `batches` has those that it took ahead; None: it is not
+            there.
         accelerate: accelerate is there, and keeps one batch.
         deals_out: accelerate takes batches in one process and sends parts of them to the others.
     """
@@ -33,14 +37,20 @@ class Caller:
     accelerate: bool = False
     deals_out: bool = False
 
-    def held_back(self, *, over: bool) -> int:
+    @property
+    def ahead(self) -> list[Any] | None:
+        """The list that Lightning keeps batches in now; it takes another when it begins or ends."""
+        return None if self.lightning is None else self.lightning.batches
+
+    def held_back(self, ahead: list[Any] | None, *, over: bool) -> int:
         """Batches that were taken from the loader and did not get to the training step.
 
         Args:
+            ahead: what `ahead` was when the last batch was taken.
             over: the iteration has ended.
         """
-        if self.lightning is not None:
-            return len(self.lightning.batches)
+        if ahead is not None:
+            return len(ahead)
         if not self.accelerate or over:
             return 0
         # It takes its own note of the state before it takes the next batch.
@@ -80,3 +90,9 @@ def find_caller() -> Caller:
             if type(itself).__name__ == "DataLoaderDispatcher":
                 deals_out = getattr(getattr(itself, "state", None), "num_processes", 1) > 1
     return Caller(lightning, accelerate, deals_out)
+
+
+def is_accelerate() -> bool:
+    """Whether accelerate has just called."""
+    near = islice(_frames(), NEAR)
+    return any(frame.f_globals.get("__name__") == "accelerate.data_loader" for frame in near)

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from chunkdl.arguments import whole
-from chunkdl.callers import Caller, find_caller
+from chunkdl.callers import Caller, find_caller, is_accelerate
 from chunkdl.chunks import Batch, SmallChunks, Stand
 from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, StateError
 from chunkdl.sections import Section
@@ -184,6 +184,17 @@ class Loader(ABC):
 
     def __getitem__(self, index: object) -> NoReturn:
         raise ConfigError("a loader is a stream and has no items; iterate over it")
+
+    @property
+    def generator(self) -> NoReturn:
+        """There is none; accelerate asks for it before it takes every n-th batch for each rank."""
+        if is_accelerate():
+            raise ConfigError(
+                "accelerate cannot divide ready batches among processes; share one stream by "
+                "LightDL.for_ddp and leave it out of accelerator.prepare: iterate over it, and "
+                "move batches with batch.to(accelerator.device)"
+            )
+        raise AttributeError("a loader has no generator")
 
     def __reduce__(self) -> NoReturn:
         raise ConfigError(
@@ -356,6 +367,7 @@ class _Iteration(Iterator[Any]):
         self._caller = caller
         self._over = False
         self._count = 0
+        self._ahead = caller.ahead
         self.begun = False
         self.resumed_at_the_end = False
         """It goes on from a state, and nothing has come yet."""
@@ -363,7 +375,7 @@ class _Iteration(Iterator[Any]):
     @property
     def held_back(self) -> int:
         """Batches that a framework has taken ahead."""
-        return min(self._count, self._caller.held_back(over=self._over))
+        return min(self._count, self._caller.held_back(self._ahead, over=self._over))
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -371,6 +383,7 @@ class _Iteration(Iterator[Any]):
     def __next__(self) -> Any:
         if self._over:
             raise EndOfStream("the iteration is over")
+        self._ahead = self._caller.ahead
         try:
             batch = self._loader._next(None, copy=None, of=self)
         except EndOfStream:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,12 @@ class DatasetView(IterableDataset[Any]):
 
     def __len__(self) -> int:
         return len(self._loader)
+
+    @property
+    def generator(self) -> NoReturn:
+        """See `Loader.generator`."""
+        self._loader.generator  # noqa: B018
+        raise AttributeError("a view has no generator")
 
     def set_epoch(self, epoch: int) -> None:
         """Which pass the next iteration is; see `Loader.set_epoch`."""
