@@ -118,7 +118,7 @@ def find_caller() -> Caller:
     Raises:
         ConfigError: a DataLoader that would bundle batches into batches.
     """
-    lightning, fit, accelerate, shares = None, None, None, 1
+    lightning, fit, accelerate, shares, fetches = None, None, None, 1, False
     for frame in _frames():
         module, function = _module(frame), frame.f_code.co_name
         if module == "torch.utils.data._utils.fetch" and frame.f_locals.get("auto_collation"):
@@ -127,9 +127,9 @@ def find_caller() -> Caller:
                 "batches once more; give it batch_size=None"
             )
         if module.endswith("loops.fetchers") and "lightning" in module:
-            fetcher = frame.f_locals.get("self")
+            fetches, fetcher = True, frame.f_locals.get("self")
             lightning = fetcher if isinstance(getattr(fetcher, "batches", None), list) else None
-        elif module.endswith("loops.fit_loop") and function == "setup_data":
+        elif fetches and module.endswith("loops.fit_loop") and function == "setup_data":
             # Also called to take new loaders in the middle of a training; not by `run` then.
             before = frame.f_back
             if before is not None and before.f_code.co_name == "run":
