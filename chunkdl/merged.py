@@ -133,6 +133,9 @@ class MergedDL(Loader):
         with self._section:
             parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
             if not parts:
+                lengths = [node.loader.length for node in self._nodes if not node.lost]
+                known = [length for length in lengths if length is not None]
+                self._steps = max(known) if len(known) == len(lengths) else self._steps
                 raise EndOfStream("the pass has delivered all its batches")
             for node in self._nodes:
                 node.take()
