@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from chunkdl.chunks import Batch
-from chunkdl.columns import Columns, label_tables
+from chunkdl.columns import Columns, Tables
 from chunkdl.config import ServiceConfig
 from chunkdl.consumer import Consumer, Received
 from chunkdl.errors import ProtocolError
 from chunkdl.journal import Journal
+from chunkdl.label_tables import label_tables, slide_labels
 from chunkdl.layouts import RECORD, Array, BatchLayout
 from chunkdl.patients import Patient
 from chunkdl.tensors import BufferPool, leased, rows_of
@@ -32,8 +33,16 @@ class Assembly:
         self._patients = patients
         self._images = images
         self._pin = pin
-        self._paths = [entry.path for entry in config.slides]
-        self._labels = label_tables(patients)
+        rows_may_lack_slides = config.stream.rows == "hooks"
+        self.tables = Tables(
+            patients,
+            [entry.path for entry in config.slides],
+            label_tables(
+                [patient.labels for patient in patients],
+                slide_labels(patients, config.slides),
+                [entry.patient for entry in config.slides] if rows_may_lack_slides else None,
+            ),
+        )
         plain = config.stream.rows == "plain"
         self._layout = config.stream.batch_layout if plain else None
         self._pool: BufferPool | None = None
@@ -79,7 +88,7 @@ class Assembly:
         )
         self.copies += copy
         patients = [self._patients[index] for index in records["patient"].tolist()]
-        whole = Columns(columns, records, patients, self._paths, self._labels)
+        whole = Columns(columns, records, self.tables)
         return Batch(whole, patients, message.batch), records
 
     def _known_layout(self, journal: Journal) -> BatchLayout:

@@ -315,7 +315,7 @@ def _dataset(config: DaemonConfig) -> Dataset:
             raise ConfigError("dataset.root belongs to dataset.csv; leave it out")
         return Dataset.from_slides([config.folder / Path(p).expanduser() for p in given.slides])
     manifest = config.folder / Path(given.csv).expanduser()
-    return Dataset.from_csv(manifest, root=_path(config, given.root))
+    return Dataset.from_table(manifest, root=_path(config, given.root))
 
 
 def _keys(config: DaemonConfig) -> Keys | None:
