@@ -50,7 +50,7 @@ class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[str, ...], said("slide files, or folders that are searched; one patient per slide")
     ] = ()
     csv: Annotated[
-        str | None, said("manifest: columns patient, slide, and labels", "file", "manifest.csv")
+        str | None, said("manifest, CSV or Parquet: patient, slide, labels", "file", "manifest.csv")
     ] = None
     root: Annotated[
         str | None, said("what paths in the manifest are relative to", "folder", "slides")

@@ -115,10 +115,10 @@ def test_a_catalogue_of_any_size_comes_in_pages_that_fit(
     spec = replace(
         spec,
         config=replace(spec.config, slides=slides),
-        patients=tuple(
-            PatientFacts(id=n, name=str(n), labels={"text": "x" * 400}) for n in range(150)
-        )
-        + (PatientFacts(id=150, name="long", labels={"text": "x" * 32_000}),),
+        patients=(
+            *(PatientFacts(id=n, name=str(n), labels={"text": "x" * 400}) for n in range(150)),
+            PatientFacts(id=150, name="long", labels={"text": "x" * 32_000}),
+        ),
         slide_labels=tuple({"hot": tuple(range(n % 40))} for n in range(1500)),
     )
     names: list[bytes] = []
