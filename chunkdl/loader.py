@@ -315,6 +315,15 @@ class Loader(ABC):
             )
         return stands[-1 - behind].to_dict()
 
+    @property
+    @abstractmethod
+    def tables(self) -> dict[str, Any]:
+        """What the columns ``slide_index`` and ``patient_index`` stand for.
+
+        "slide" are the paths, "patient" the names, and each label its values, by patient or, where
+        slides have it, by slide.
+        """
+
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly after the batch that `state` was saved behind.

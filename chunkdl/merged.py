@@ -147,6 +147,13 @@ class MergedDL(Loader):
         patients = [patient for batch in batches for patient in batch.patients]
         return Batch(columns, patients, self._number - 1, stand)
 
+    @property
+    def tables(self) -> dict[str, Any]:
+        """Of each node in turn what `Loader.tables` says: ``tables["slide"][node][index]``."""
+        of_nodes = [node.loader.tables for node in self._nodes]
+        names = dict.fromkeys(name for tables in of_nodes for name in tables)
+        return {name: [tables.get(name) for tables in of_nodes] for name in names}
+
     def _stand(self) -> MergedState:
         nodes = tuple((node.address, node.lost, node.stand) for node in self._nodes)
         return MergedState(self._number, nodes)
