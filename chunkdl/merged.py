@@ -205,6 +205,7 @@ class MergedDL(Loader):
         Raises:
             StateError: it is no state, or of other nodes.
         """
+        self._check_process()
         try:
             version, number, nodes = state["version"], state["number"], list(state["nodes"])
             states = [node["state"] for node in nodes]
@@ -215,7 +216,6 @@ class MergedDL(Loader):
                 f"the state is of {len(states)} nodes in version {version}; here are "
                 f"{len(self._nodes)}, and this chunkdl reads version {STATE_VERSION}"
             )
-        self._check_process()
         for node, saved in zip(self._nodes, states, strict=True):
             if not node.lost:
                 node.loader.load_state_dict(saved)

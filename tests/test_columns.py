@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from chunkdl.arrays import array_kind
 from chunkdl.columns import Columns, Tables
 from chunkdl.config import SlideEntry
 from chunkdl.errors import DatasetError
@@ -46,7 +47,8 @@ def tables_of(
         slide_labels(patients, slides),
         [entry.patient for entry in slides] if own_classes else None,
     )
-    return Tables(patients, [entry.path for entry in slides], labels)
+    kind = array_kind("torch", pin=False)
+    return Tables(patients, [entry.path for entry in slides], labels, kind)
 
 
 def records_of(*rows: tuple[int, int]) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.dlpack
 from torch.utils.data import DataLoader
 
 from chunkdl.connecting import connect
@@ -187,23 +188,29 @@ def test_a_loader_knows_when_it_is_in_another_process(make: Make) -> None:
     """A forked child, a worker and a pickle get a sentence, and the loader is not disturbed."""
     loader = make()
     loader.next_batch(60)
+    uses: tuple[Callable[[], object], ...] = (
+        *(loader.next_batch, loader.stats, loader.state_dict),
+        lambda: next(iter(loader)),
+        lambda: loader.load_state_dict({}),
+    )
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        said = ""
-        uses: list[Callable[[], object]] = [loader.next_batch, loader.stats, loader.state_dict]
-        for use in (*uses, lambda: next(iter(loader)), lambda: loader.load_state_dict({})):
-            try:
-                use()
-            except ConfigError as error:
-                said += "refused " if "forked" in str(error) else str(error)
-        loader.close()
-        os.write(write, said.encode())
-        os._exit(0)
+        try:
+            for use in uses:
+                said = "it was let in"
+                try:
+                    use()
+                except BaseException as error:
+                    said = "forked" if "forked" in str(error) else repr(error)
+                os.write(write, f"{said} ".encode())
+            loader.close()
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     os.close(write)
     with os.fdopen(read) as told:
-        assert told.read() == "refused " * 5
+        assert told.read() == "forked " * 5
     with pytest.raises(ConfigError, match="num_workers=0"):
         pickle.dumps(loader)
     loader.next_batch(60)
@@ -292,7 +299,7 @@ def test_numpy_arrays_hold_what_tensors_hold(make: Make) -> None:
     assert type(arrays["image"]).__module__ == type(arrays["x"]).__module__ == "numpy"
     assert arrays["image"].shape == (16, 64, 64, 3)
     assert {type(value).__module__ for value in arrays.values()} == {"numpy", "builtins"}
-    assert torch.from_dlpack(arrays["x"].copy()).shape == (16,)
+    assert torch.utils.dlpack.from_dlpack(arrays["x"].copy()).shape == (16,)
 
 
 @pytest.mark.parametrize("make", ["embedded", "local", "remote"], indirect=True)
