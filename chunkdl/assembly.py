@@ -6,11 +6,12 @@ import numpy as np
 
 from chunkdl.arrays import ArrayKind, Buffers
 from chunkdl.batch_rows import leased, rows_of
-from chunkdl.columns import Columns, label_tables
+from chunkdl.columns import Columns, Tables
 from chunkdl.config import ServiceConfig
 from chunkdl.consumer import Consumer, Received
 from chunkdl.errors import ProtocolError
 from chunkdl.journal import Journal
+from chunkdl.label_tables import label_tables, slide_labels
 from chunkdl.layouts import RECORD, Array, BatchLayout
 from chunkdl.patients import Patient
 
@@ -23,17 +24,34 @@ class Assembly:
         patients: of the dataset.
         kind: of the arrays.
         images: rows of bytes are untransformed images.
+        tensors_only: batches have no columns but tensors.
     """
 
     def __init__(
-        self, config: ServiceConfig, patients: list[Patient], kind: ArrayKind, *, images: bool
+        self,
+        config: ServiceConfig,
+        patients: list[Patient],
+        kind: ArrayKind,
+        *,
+        images: bool,
+        tensors_only: bool,
     ) -> None:
         self._config = config
         self._patients = patients
         self._images = images
         self._kind = kind
-        self._paths = [entry.path for entry in config.slides]
-        self._labels = label_tables(patients)
+        self._tensors_only = tensors_only
+        rows_may_lack_slides = config.stream.rows == "hooks"
+        self.tables = Tables(
+            patients,
+            [entry.path for entry in config.slides],
+            label_tables(
+                [patient.labels for patient in patients],
+                slide_labels(patients, config.slides),
+                [entry.patient for entry in config.slides] if rows_may_lack_slides else None,
+            ),
+            kind,
+        )
         plain = config.stream.rows == "plain"
         self._layout = config.stream.batch_layout if plain else None
         self._pool: Buffers | None = None
@@ -80,7 +98,7 @@ class Assembly:
         )
         self.copies += copy
         patients = [self._patients[index] for index in records["patient"].tolist()]
-        whole = Columns(columns, records, patients, self._paths, self._labels, self._kind)
+        whole = Columns(columns, records, self.tables, tensors_only=self._tensors_only)
         return whole, patients, records
 
     def _known_layout(self, journal: Journal) -> BatchLayout:

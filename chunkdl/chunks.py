@@ -87,8 +87,11 @@ class Batch(MutableMapping[str, Any]):
     top-left corner, ``level`` the pyramid level that was read, ``mpp`` microns per pixel of the
     row (NaN where unknown), ``tissue_fraction`` the share of tissue in it, ``bigchunk`` the ordinal
     of its BigChunk and ``call`` its number in that BigChunk: tensors of shape (B,). ``slide`` and
-    ``patient`` are lists of paths and names; ``label`` is a tensor where all labels are numbers,
-    else a list; every label column of the dataset is there under its own name too.
+    ``patient`` are lists of paths and names; ``slide_index`` and ``patient_index`` (int64, -1 for
+    no slide) say where they stand in ``loader.tables``. Every label is there under its own name,
+    the only one as ``label`` too: a tensor where all its values are numbers or lists of numbers of
+    one shape (bool, int64 or float64), else a list. A missing value is NaN, which makes the column
+    float64, and None among text. A row has the label of its slide, else of its patient.
 
     Of the user's classes: ``image`` are their rows as a tensor; where they are no arrays, ``data``
     is a list of them instead. The numbers are what their info dicts say under these names, -1 or
@@ -274,7 +277,8 @@ class SmallChunks(Sequence[SmallChunk]):
             small, big = batch["info_smallchunk"][row], batch["info_bigchunk"][row]
             return SmallChunk(rows[row], small, big, batch.patients[row])
         small = {name: batch[name][row].item() for name in _OF_SMALLCHUNK}
-        big = {"slide": batch["slide"][row], "bigchunk": batch["bigchunk"][row].item()}
+        slide = "slide" if "slide" in batch else "slide_index"
+        big = {slide: batch[slide][row], "bigchunk": batch["bigchunk"][row].item()}
         return SmallChunk(None, small, big, batch.patients[row])
 
 

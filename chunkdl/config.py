@@ -33,12 +33,14 @@ class SlideEntry:
         patient: index of its patient in the dataset.
         mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
         tissue_mask: array or image file that replaces the detector; None: the detector.
+        record: which of the slides of its patient it is, counted from 0.
     """
 
     path: str
     patient: int
     mpp: tuple[float, float] | None
     tissue_mask: Any
+    record: int = 0
 
 
 @dataclass(frozen=True, slots=True)

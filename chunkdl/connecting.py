@@ -32,6 +32,7 @@ def connect(
     reconnect_timeout: float = ...,
     pin_memory: bool | None = ...,
     arrays: ArraysName = ...,
+    tensors_only: bool = ...,
     batches: int | None = ...,
     when_closed: Callable[[], None] = ...,
     on_node_lost: OnNodeLost = ...,
@@ -51,6 +52,7 @@ def connect(
     reconnect_timeout: float = ...,
     pin_memory: bool | None = ...,
     arrays: ArraysName = ...,
+    tensors_only: bool = ...,
     batches: int | None = ...,
     when_closed: Callable[[], None] = ...,
     on_node_lost: OnNodeLost = ...,
@@ -69,6 +71,7 @@ def connect(
     reconnect_timeout: float = 60.0,
     pin_memory: bool | None = None,
     arrays: ArraysName = "torch",
+    tensors_only: bool = False,
     batches: int | None = None,
     when_closed: Callable[[], None] = lambda: None,
     on_node_lost: OnNodeLost = "raise",
@@ -87,6 +90,7 @@ def connect(
         reconnect_timeout: how long it may be away later, seconds.
         pin_memory: copy batches into page-locked memory; by default where CUDA is there.
         arrays: "torch" or "numpy".
+        tensors_only: batches have no columns but arrays; see `LightDL`.
         batches: batches of an epoch of an endless stream: each iteration gives the next so many.
         when_closed: called once the loader is closed.
         on_node_lost: of several services: "raise", or "continue" without one that is gone.
@@ -121,14 +125,21 @@ def connect(
         connect_s=connect_timeout,
     )
     if isinstance(address, str):
-        return SharedDL(wish, kind, batches=batches, when_closed=when_closed)
+        return SharedDL(
+            wish, kind, batches=batches, tensors_only=tensors_only, when_closed=when_closed
+        )
     if batches is not None:
         raise ConfigError("batches is for a single service; count the batches of several yourself")
-    return _merged(tuple(address), wish, kind, on_node_lost)
+    return _merged(tuple(address), wish, kind, on_node_lost, tensors_only=tensors_only)
 
 
 def _merged(
-    addresses: tuple[str, ...], wish: Wish, kind: ArrayKind, on_node_lost: OnNodeLost
+    addresses: tuple[str, ...],
+    wish: Wish,
+    kind: ArrayKind,
+    on_node_lost: OnNodeLost,
+    *,
+    tensors_only: bool,
 ) -> MergedDL:
     if len(set(addresses)) != len(addresses) or not addresses:
         raise ConfigError(f"address={list(addresses)!r} must name services, each once")
@@ -142,7 +153,7 @@ def _merged(
     try:
         for address, share in zip(addresses, shares, strict=True):
             one = dataclasses.replace(wish, address=address, batch_rows=share)
-            loaders[address] = SharedDL(one, kind)
+            loaders[address] = SharedDL(one, kind, tensors_only=tensors_only)
         return MergedDL(loaders, kind, on_node_lost)
     except BaseException:
         for loader in loaders.values():

@@ -50,7 +50,7 @@ class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[str, ...], said("slide files, or folders that are searched; one patient per slide")
     ] = ()
     csv: Annotated[
-        str | None, said("manifest: columns patient, slide, and labels", "file", "manifest.csv")
+        str | None, said("manifest, CSV or Parquet: patient, slide, labels", "file", "manifest.csv")
     ] = None
     root: Annotated[
         str | None, said("what paths in the manifest are relative to", "folder", "slides")
@@ -316,7 +316,7 @@ def _dataset(config: DaemonConfig) -> Dataset:
             raise ConfigError("dataset.root belongs to dataset.csv; leave it out")
         return Dataset.from_slides([config.folder / Path(p).expanduser() for p in given.slides])
     manifest = config.folder / Path(given.csv).expanduser()
-    return Dataset.from_csv(manifest, root=_path(config, given.root))
+    return Dataset.from_table(manifest, root=_path(config, given.root))
 
 
 def _keys(config: DaemonConfig) -> Keys | None:

@@ -94,7 +94,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
     ranks = Ranks.here()
     rest = dict(arguments)
     batches, pin_memory = rest.pop("batches", None), rest.pop("pin_memory", None)
-    arrays = rest.pop("arrays", "torch")
+    arrays, tensors_only = rest.pop("arrays", "torch"), rest.pop("tensors_only", False)
     if batches is not None:
         whole("batches", batches, 1)
     if ranks.nodes > 1:
@@ -119,6 +119,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
             ranks.local_world_size,
             pin_memory=pin_memory,
             arrays=arrays,
+            tensors_only=tensors_only,
             batches=batches,
             when_closed=(lambda: None) if service is None else service.let_go,
         )

@@ -21,7 +21,7 @@
     ├── PackingError                    an object cannot be pickled, or not fit into shared memory
     ├── GetTimeout (TimeoutError)       no batch within the time that get() was given
     ├── EndOfStream (StopIteration)     the finite stream has delivered everything
-    └── Closed                          the loader was closed
+    └── Closed                          the loader was closed, or an iterator is not its last one
 
 Rules of this file: the message is the only positional argument of every class, so that every
 error survives pickling; what else an error knows is a keyword and an attribute.
@@ -187,7 +187,7 @@ class EndOfStream(ChunkdlError, StopIteration):
 
 
 class Closed(ChunkdlError):
-    """The loader was closed; it gives no more batches."""
+    """The loader was closed, or a later iteration has begun; there are no more batches here."""
 
 
 class RemoteTraceback(Exception):

@@ -77,6 +77,8 @@ class LightDL(Loader):
         schedule: which patient is loaded next, a `chunkdl.Policy`; all in turn without.
         tfms_in: "collectors", or "consumer": `tfms` runs in the training process.
         arrays: "torch", or "numpy": columns are numpy arrays, and torch need not be installed.
+        tensors_only: batches have no columns but arrays, for frameworks that carry nothing else;
+            what is left out is in `tables`, by the columns ``slide_index`` and ``patient_index``.
         tissue: "otsu", "hsv", a detector, or "none" for the whole slide.
         tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
         reader: "auto", "tiff", "dicom" or "openslide".
@@ -137,6 +139,7 @@ class LightDL(Loader):
         schedule: Policy | None = None,
         tfms_in: str = "collectors",
         arrays: ArraysName = "torch",
+        tensors_only: bool = False,
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
         reader: str = "auto",
@@ -212,7 +215,7 @@ class LightDL(Loader):
         )
         """What the stream is made from, with the defaults filled in."""
         self._config = configure(dataset, self.arguments)
-        super().__init__(finite=grid, batches=batches, shuffle=shuffle)
+        super().__init__(finite=grid, batches=batches, shuffle=shuffle, tensors_only=tensors_only)
         self._kind = kind
         self._tfms = tfms
         self._tfms_here = tfms is not None and tfms_in == "consumer"
@@ -226,6 +229,7 @@ class LightDL(Loader):
             self._patients,
             kind,
             images=tfms is None or self._rows == "plain",
+            tensors_only=tensors_only,
         )
         self._consumer: Consumer | None = None
         self._wakeup = Wakeup()
@@ -247,6 +251,11 @@ class LightDL(Loader):
     def copies(self) -> int:
         """Batches that were copied out of shared memory."""
         return self._assembly.copies
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """See `Loader.tables`."""
+        return self._assembly.tables.by_name()
 
     @property
     def _rows(self) -> str:

@@ -190,14 +190,18 @@ class Loader(ABC):
         Raises:
             TypeError: the stream is endless, or the pass was not seen to its end yet.
         """
-        length = self._steps if self._batches is None else self._batches
-        if length is None:
+        if (length := self.length) is None:
             raise TypeError(
                 "the length of a pass is known once all its slides were looked at"
                 if self._finite
                 else "an endless stream has no length; give batches=n for epochs of n batches"
             )
         return length
+
+    @property
+    def length(self) -> int | None:
+        """What `len` gives; None where it is not known."""
+        return self._steps if self._batches is None else self._batches
 
     def __bool__(self) -> bool:
         return True
@@ -334,6 +338,15 @@ class Loader(ABC):
                 "save the `state` of the batch that the training has finished"
             )
         return stands[-1 - behind].to_dict()
+
+    @property
+    @abstractmethod
+    def tables(self) -> dict[str, Any]:
+        """What the columns ``slide_index`` and ``patient_index`` stand for.
+
+        "slide" are the paths, "patient" the names, and each label its values, by patient or, where
+        slides have it, by slide.
+        """
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

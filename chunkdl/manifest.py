@@ -1,30 +1,31 @@
-"""Reading the CSV manifest of a dataset: all its mistakes in one error, one `stat` per file."""
+"""From the rows of a manifest to patients: all its mistakes in one error, one `stat` per file."""
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from chunkdl import cells
 from chunkdl.errors import DatasetError
+from chunkdl.labels import is_plain, plain, refusal
 from chunkdl.slide_search import same_slides
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.readers.dicom_series import slides_in
+from chunkdl.tables import Table, refuse, spelled
 
-_MOST_BYTES = 64 * 2**20
-_MOST_PROBLEMS_SHOWN = 10
-_RESERVED_COLUMNS = ("patient", "slide", "image", "mpp", "tissue_mask")
+NEEDED = ("patient", "slide")
+_OPTIONAL = ("image", "mpp", "tissue_mask")
 _IMAGE = re.compile(r"[0-9]{1,6}")
-# At most 18 digits, and none of them a leading zero: "007" and a 30-digit number are names, and
-# turning them into numbers would lose what they say.
-_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")
-_NUMBER = re.compile(
-    r"[+-]?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?"
-)
+_UNNAMED = re.compile(r"|Unnamed: [0-9]+(\.[0-9]+)?|__index_level_[0-9]+__")
+"""What pandas calls the column of row numbers that it wrote without a name, or read again."""
+_MOST_NAMED = 10
+
+log = logging.getLogger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +38,132 @@ class ManifestSlide:
             the slide.
         infos: "mpp" (float or (x, y), microns per pixel) and "tissue_mask" (absolute path), each
             only where the row has it.
+        labels: by column, of the slide; None where the row has none.
     """
 
     path: str
     infos: dict[str, object]
+    labels: dict[str, object]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ManifestPatient:
     """All rows of one patient.
 
     Attributes:
         name: the text of its `patient` cells.
-        row: number of its first row; the header is row 1.
-        labels: by column: int, float, str, or None for an empty cell.
+        labels: by column, those that are equal in all rows of each patient; None where its rows
+            have none.
         slides: in the order of the rows.
     """
 
     name: str
-    row: int
     labels: dict[str, object]
     slides: list[ManifestSlide] = field(default_factory=list)
 
 
-def read_manifest(manifest: str, root: str) -> list[ManifestPatient]:
+@dataclass(frozen=True, slots=True)
+class _Row:
+    number: int
+    patient: str
+    path: str
+    infos: dict[str, object]
+
+
+def patients_of(table: Table, root: str) -> list[ManifestPatient]:
     """The patients of a manifest, in the order of their first rows.
 
     Args:
-        manifest: the CSV file; `Dataset.from_csv` describes its columns.
+        table: its rows; `Dataset.from_table` describes its columns.
         root: folder that the paths in it are relative to.
 
     Raises:
-        DatasetError: the manifest cannot be used; names the file and up to ten bad rows.
+        DatasetError: the manifest cannot be used; names it and up to ten bad rows.
     """
-    problems: list[str] = []
+    columns = _columns_of(table)
+    rows = _rows_of(table, columns, root)
+    labels = {
+        name: _values(table, name, position)
+        for name, position in columns.items()
+        if name not in (*NEEDED, *_OPTIONAL)
+    }
+    of_slides = _labels_of_slides(table, rows, labels)
     patients: dict[str, ManifestPatient] = {}
+    for index, row in enumerate(rows):
+        own = {name: values[index] for name, values in labels.items() if name in of_slides}
+        shared = {name: values[index] for name, values in labels.items() if name not in of_slides}
+        patient = patients.setdefault(row.patient, ManifestPatient(row.patient, shared))
+        patient.slides.append(ManifestSlide(row.path, row.infos, own))
+    return list(patients.values())
+
+
+# ------------------------------------------------------------------------------- columns
+
+
+def _columns_of(table: Table) -> dict[str, int]:
+    """Position by name, of the columns that count."""
+    names: list[tuple[str, int]] = []
+    problems: list[str] = []
+    for position, name in enumerate(table.columns):
+        if _UNNAMED.fullmatch(name):
+            if name == "" and position and not _is_empty(table, position):
+                problems.append("a column has no name; give it one, or remove it")
+            else:
+                log.info("%s: column %r has no name and is left out", table.source, name)
+            continue
+        known = spelled(name) in (*NEEDED, *_OPTIONAL)
+        names.append((spelled(name) if known else name, position))
+    found = [name for name, _ in names]
+    problems = [_missing(name, found) for name in NEEDED if name not in found] + problems
+    problems += [f"column {name!r} comes twice" for name in found if found.count(name) > 1]
+    problems += [
+        f"column {name!r} takes a name that is kept for slides"
+        for name in found
+        if name.startswith("slide:")
+    ]
+    problems += [refusal(name) for name in found if name not in (*NEEDED, *_OPTIONAL)]
+    told = list(dict.fromkeys(filter(None, problems)))
+    if told:
+        raise DatasetError(
+            f"{table.header}: {'; '.join(told)}; columns found: {', '.join(table.columns)}"
+        )
+    return dict(names)
+
+
+def _missing(name: str, found: Sequence[str]) -> str:
+    near = [other for other in found if name in spelled(other)]
+    if near:
+        return f"column {name!r} is missing; rename {near[0]!r} to it"
+    if name == "patient":
+        return (
+            "column 'patient' is missing; it says which slides are of one patient: where each is "
+            "of another, copy the column 'slide' into it"
+        )
+    return f"column {name!r} is missing"
+
+
+def _is_empty(table: Table, position: int) -> bool:
+    return all(whole[position] in ("", None) for _, whole in table.rows)
+
+
+# ---------------------------------------------------------------------------------- rows
+
+
+def _rows_of(table: Table, columns: Mapping[str, int], root: str) -> list[_Row]:
+    rows: list[_Row] = []
+    problems: list[str] = []
     row_of_slide: dict[str, int] = {}
-    for number, cells in _read_rows(manifest):
-        labels = {key: cell for key, cell in cells.items() if key not in _RESERVED_COLUMNS}
+    chosen = {name: columns[name] for name in (*NEEDED, *_OPTIONAL) if name in columns}
+    for number, whole in table.rows:
         try:
-            slide = _slide_of(cells, root)
-            earlier = row_of_slide.setdefault(_place(root, slide.path), number)
+            given = {name: whole[position] for name, position in chosen.items()}
+            patient = _text("patient", given["patient"])
+            slide = _text("slide", given["slide"])
+            path, infos = _slide_of(slide, given, root)
+            earlier = row_of_slide.setdefault(_place(root, path), number)
             if earlier != number:
-                raise DatasetError(f"slide {cells['slide']!r} is already in row {earlier}")
-            name = cells["patient"]
-            patient = patients.setdefault(name, ManifestPatient(name, number, {**labels}))
-            _check_agreement(patient, labels)
-            patient.slides.append(slide)
+                raise DatasetError(f"slide {slide!r} is already in row {earlier}")
+            rows.append(_Row(number, patient, path, infos))
         except DatasetError as error:
             problems.append(f"row {number}: {error}")
     problems += [
@@ -91,141 +171,81 @@ def read_manifest(manifest: str, root: str) -> list[ManifestPatient]:
         f"{row_of_slide[first]}: they are one slide, name it once"
         for first, other in same_slides(row_of_slide)
     ]
-    refuse(manifest, problems)
-    _turn_into_numbers([patient.labels for patient in patients.values()])
-    return list(patients.values())
-
-
-def refuse(source: str, problems: list[str]) -> None:
-    """Raise one `DatasetError` about `source` if there are problems, showing the first ten."""
-    if problems:
-        more = len(problems) - _MOST_PROBLEMS_SHOWN
-        shown = problems[:_MOST_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-        raise DatasetError(f"{source}: " + "; ".join(shown))
+    refuse(table.source, problems)
+    return rows
 
 
 def _place(root: str, path: str) -> str:
     return os.path.normpath(os.path.join(root, path))
 
 
-def _check_agreement(patient: ManifestPatient, labels: Mapping[str, str]) -> None:
-    for column, value in labels.items():
-        if value != patient.labels[column]:
-            raise DatasetError(
-                f"column {column!r} is {value!r}, but {patient.labels[column]!r} in row "
-                f"{patient.row} of the same patient"
-            )
+def _text(column: str, cell: Any) -> str:
+    """A name: text, a path, or a number, which other missing numbers may have made a float."""
+    value = plain(cell)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    elif column == "patient" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif column == "slide" and isinstance(value, int | float):
+        raise DatasetError(f"column 'slide' is {cell!r}; give the path of a file")
+    if isinstance(value, list | bytes | dict):
+        raise DatasetError(f"column {column!r} is {cell!r}; give a text")
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise DatasetError(f"column {column!r} is empty")
+    return text
 
 
-def _read_rows(manifest: str) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a manifest with their row numbers, each a dict of stripped cells by column."""
-    reader = csv.reader(io.StringIO(_read_text(manifest), newline=""), strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    problems: list[str] = []
-    columns: list[str] = []
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not columns:
-                columns = _checked_columns(manifest, cells)
-            elif len(cells) != len(columns):
-                problems.append(
-                    f"row {reader.line_num}: {len(cells)} cells for {len(columns)} columns"
-                )
-            else:
-                rows.append((reader.line_num, dict(zip(columns, cells, strict=True))))
-    except csv.Error as error:
-        problems.append(f"row {reader.line_num}: {error}")
-    refuse(manifest, problems)
-    if not rows:
-        raise DatasetError(f"{manifest}: no rows; it needs a header and one row per slide")
-    return rows
+def _optional(given: Mapping[str, Any], column: str) -> Any:
+    """A cell; None where it says nothing."""
+    value = plain(given.get(column))
+    if isinstance(value, str):
+        value = value.strip()
+    return None if isinstance(value, str) and value in cells.MISSING else value
 
 
-def _read_text(manifest: str) -> str:
-    try:
-        size = os.stat(manifest).st_size
-        if size > _MOST_BYTES:
-            raise DatasetError(
-                f"{manifest}: {size} bytes are too many for a manifest (at most "
-                f"{_MOST_BYTES}); is it a CSV file?"
-            )
-        with open(manifest, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise DatasetError(f"{manifest}: cannot be read: {error.strerror}") from error
-    if b"\0" in data:
-        row = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise DatasetError(f"{manifest}: row {row}: not a text in UTF-8; save it as CSV UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        raise DatasetError(
-            f"{manifest}: row {row}: not a text in UTF-8 ({error.reason}); save it as CSV UTF-8"
-        ) from error
-
-
-def _checked_columns(manifest: str, columns: list[str]) -> list[str]:
-    problems = [
-        f"column {name!r} is missing" for name in ("patient", "slide") if name not in columns
-    ]
-    problems += [f"column {name!r} comes twice" for name in columns if columns.count(name) > 1]
-    problems += ["a column has no name"] if "" in columns else []
-    problems += [
-        f"column {name!r} takes a name that is kept for slides"
-        for name in columns
-        if name.startswith("slide:")
-    ]
-    if len(columns) == 1 and re.search(r"[;\t]", columns[0]):
-        problems.append("the cells seem to be separated by semicolons or tabs; use commas")
-    if problems:
-        raise DatasetError(
-            f"{manifest}: row 1: {'; '.join(dict.fromkeys(problems))}; columns found: "
-            f"{', '.join(columns)}"
-        )
-    return columns
-
-
-def _slide_of(cells: Mapping[str, str], root: str) -> ManifestSlide:
-    for column in ("patient", "slide"):
-        if not cells[column]:
-            raise DatasetError(f"column {column!r} is empty")
+def _slide_of(slide: str, given: Mapping[str, Any], root: str) -> tuple[str, dict[str, object]]:
     infos: dict[str, object] = {}
-    address = _address(cells, root)
+    address = _address(slide, _optional(given, "image"), root)
+    mask = _optional(given, "tissue_mask")
+    if mask is not None and not isinstance(mask, str | os.PathLike):
+        raise DatasetError(
+            f"column 'tissue_mask' is a {type(mask).__name__}; give the path of an image file"
+        )
     try:
         path = os.path.join(root, address.path)
         # With an image chosen, the folder is the name of the slide.
         if stat.S_ISDIR(os.stat(path).st_mode) and address.image is None:
             file = os.path.basename(_dicom_slide(path))
             address = SlideAddress(os.path.join(address.path, file), address.image)
-        mask = cells.get("tissue_mask")
-        if mask:
-            infos["tissue_mask"] = os.path.join(root, mask)
+        if mask is not None:
+            infos["tissue_mask"] = os.path.join(root, os.fspath(mask))
             os.stat(os.path.join(root, mask))
-    except OSError as error:
+    except DatasetError:
+        raise
+    except (OSError, ValueError) as error:
         raise DatasetError(f"a file cannot be used: {error}") from error
-    if cells.get("mpp"):
-        infos["mpp"] = _parse_mpp(cells["mpp"])
-    return ManifestSlide(str(address), infos)
+    mpp = _optional(given, "mpp")
+    if mpp is not None:
+        infos["mpp"] = _parse_mpp(mpp)
+    return str(address), infos
 
 
-def _address(cells: Mapping[str, str], root: str) -> SlideAddress:
+def _address(slide: str, image: Any, root: str) -> SlideAddress:
     """The slide of a row, relative to the root where the row says it so."""
-    relative, image = cells["slide"], cells.get("image")
-    named = parse_address(os.path.join(root, relative))
-    path = relative if named.image is None else relative.rpartition("#image=")[0]
-    if not image:
+    named = parse_address(os.path.join(root, slide))
+    path = slide if named.image is None else slide.rpartition("#image=")[0]
+    if image is None:
         return SlideAddress(path, named.image)
-    if not _IMAGE.fullmatch(image):
+    if isinstance(image, float) and image.is_integer():
+        image = int(image)
+    if isinstance(image, bool) or not _IMAGE.fullmatch(str(image)):
         raise DatasetError(
-            f"column 'image' is {image!r}; give the number of the slide in its file, counted from "
-            "0, or leave it empty"
+            f"column 'image' is {str(image)!r}; give the number of the slide in its file, counted "
+            "from 0, or leave it empty; a label needs another name, e.g. 'image_label'"
         )
     if named.image not in (None, int(image)):
-        raise DatasetError(f"column 'image' is {image!r}, but the slide is {relative!r}")
+        raise DatasetError(f"column 'image' is {str(image)!r}, but the slide is {slide!r}")
     return SlideAddress(path, int(image))
 
 
@@ -235,7 +255,7 @@ def _dicom_slide(folder: str) -> str:
     if not slides:
         raise DatasetError(f"column 'slide': the folder {folder} has no DICOM files of a slide")
     if len(slides) > 1:
-        names = ", ".join(os.path.basename(slide) for slide in slides[:_MOST_PROBLEMS_SHOWN])
+        names = ", ".join(os.path.basename(slide) for slide in slides[:_MOST_NAMED])
         raise DatasetError(
             f"column 'slide': the folder {folder} has {len(slides)} DICOM series; name a file of "
             f"the wanted one, such as {names}"
@@ -243,26 +263,64 @@ def _dicom_slide(folder: str) -> str:
     return slides[0]
 
 
-def _parse_mpp(text: str) -> float | tuple[float, float]:
-    parts = text.split()
-    numbers = [float(part) for part in parts if _NUMBER.fullmatch(part)]
-    if len(numbers) != len(parts) or len(parts) > 2 or min(numbers) <= 0:
+def _parse_mpp(given: Any) -> float | tuple[float, float]:
+    parts = given.split() if isinstance(given, str) else given
+    parts = parts if isinstance(parts, list) else [parts]
+    numbers = [
+        float(part)
+        for part in parts
+        if type(part) in (int, float) or (isinstance(part, str) and cells.NUMBER.fullmatch(part))
+    ]
+    if len(numbers) != len(parts) or len(parts) not in (1, 2) or not min(numbers) > 0:
         raise DatasetError(
-            f"column 'mpp' is {text!r}; give microns per pixel as '0.25', or as '0.25 0.26' for "
+            f"column 'mpp' is {given!r}; give microns per pixel as '0.25', or as '0.25 0.26' for "
             f"x and y"
         )
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _turn_into_numbers(patients: list[dict[str, object]]) -> None:
-    """Make each label column int or float where all its cells are; empty cells become None."""
-    for column in patients[0]:
-        texts = {str(labels[column]) for labels in patients} - {""}
-        convert: type[int] | type[float] | type[str] = str
-        if all(_INTEGER.fullmatch(text) for text in texts):
-            convert = int
-        elif all(_NUMBER.fullmatch(text) for text in texts):
-            convert = float
-        for labels in patients:
-            text = str(labels[column])
-            labels[column] = convert(text) if text else None
+# -------------------------------------------------------------------------------- labels
+
+
+def _values(table: Table, name: str, position: int) -> list[Any]:
+    """The cells of a label column as plain values."""
+    column = [whole[position] for _, whole in table.rows]
+    if table.text:
+        return cells.typed(column)
+    values = [_value(cell) for cell in column]
+    refuse(
+        table.source,
+        [
+            f"row {number}: column {name!r} is a {type(value).__name__}; a label is a number, a "
+            "text, a truth value or a list of them"
+            for (number, _), value in zip(table.rows, values, strict=True)
+            if not is_plain(value)
+        ],
+    )
+    return values
+
+
+def _value(cell: Any) -> Any:
+    value = plain(cell)
+    # Dates and times.
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _labels_of_slides(
+    table: Table, rows: Sequence[_Row], labels: Mapping[str, Sequence[Any]]
+) -> set[str]:
+    """Columns in which rows of one patient differ."""
+    first: dict[str, int] = {}
+    found: set[str] = set()
+    for index, row in enumerate(rows):
+        earlier = first.setdefault(row.patient, index)
+        for name, values in labels.items():
+            if name not in found and values[index] != values[earlier]:
+                found.add(name)
+                log.info(
+                    "%s: column %r is %r in row %d and %r in row %d of patient %s: it is a label "
+                    "of slides, not of patients",
+                    *(table.source, name, values[earlier], rows[earlier].number),
+                    *(values[index], row.number, row.patient),
+                )
+    return found

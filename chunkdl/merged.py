@@ -133,6 +133,9 @@ class MergedDL(Loader):
         with self._section:
             parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
             if not parts:
+                lengths = [node.loader.length for node in self._nodes if not node.lost]
+                known = [length for length in lengths if length is not None]
+                self._steps = max(known) if len(known) == len(lengths) else self._steps
                 raise EndOfStream("the pass has delivered all its batches")
             for node in self._nodes:
                 node.take()
@@ -143,6 +146,13 @@ class MergedDL(Loader):
         columns = _Together(batches, [number for number, _ in parts], self._kind)
         patients = [patient for batch in batches for patient in batch.patients]
         return Batch(columns, patients, self._number - 1, stand)
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """Of each node in turn what `Loader.tables` says: ``tables["slide"][node][index]``."""
+        of_nodes = [node.loader.tables for node in self._nodes]
+        names = dict.fromkeys(name for tables in of_nodes for name in tables)
+        return {name: [tables.get(name) for tables in of_nodes] for name in names}
 
     def _stand(self) -> MergedState:
         nodes = tuple((node.address, node.lost, node.stand) for node in self._nodes)
@@ -195,6 +205,7 @@ class MergedDL(Loader):
         Raises:
             StateError: it is no state, or of other nodes.
         """
+        self._check_process()
         try:
             version, number, nodes = state["version"], state["number"], list(state["nodes"])
             states = [node["state"] for node in nodes]
@@ -205,7 +216,6 @@ class MergedDL(Loader):
                 f"the state is of {len(states)} nodes in version {version}; here are "
                 f"{len(self._nodes)}, and this chunkdl reads version {STATE_VERSION}"
             )
-        self._check_process()
         for node, saved in zip(self._nodes, states, strict=True):
             if not node.lost:
                 node.loader.load_state_dict(saved)

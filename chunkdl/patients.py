@@ -11,13 +11,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
-from typing import Self, overload
+from typing import Any, Self, overload
 
 from chunkdl.errors import DatasetError
-from chunkdl.manifest import read_manifest, refuse
+from chunkdl.labels import plain
+from chunkdl.manifest import NEEDED, patients_of
 from chunkdl.slide_search import SLIDE_SUFFIXES as SLIDE_SUFFIXES
 from chunkdl.slide_search import same_slides, slide_names, slides_at
 from chunkdl.slides.address import parse_address
+from chunkdl.tables import Table, read_table, read_text, refuse
 
 StrPath = str | os.PathLike[str]
 
@@ -34,11 +36,15 @@ class Record:
             whatever its name), "mpp" (microns per pixel of level 0, a float or (x, y), instead of
             what the file says) and "tissue_mask" (a 2-D bool or uint8 array over the whole slide,
             or the path of an image file of one).
+        labels: of the slide; each is a column of a batch, with the value of each row's slide. A
+            name that the patient has a label of as well means this one, in rows of this slide. In
+            rows of slides that have no such label it is the patient's, else missing.
     """
 
     rootdir: StrPath
     relativedir: StrPath
     dict_infos: dict[str, object] = field(default_factory=dict)
+    labels: dict[str, object] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -86,7 +92,11 @@ class Patient:
 
     @property
     def labels(self) -> Mapping[str, object]:
-        """What is no record in `dict_records`, such as the label columns of a manifest."""
+        """What is no record in `dict_records`, such as the label columns of a manifest.
+
+        Each is a column of a batch; `docs/concepts.md` says what becomes of which values. Labels of
+        one slide of several are in `Record.labels`.
+        """
         return {
             key: value for key, value in self.dict_records.items() if not isinstance(value, Record)
         }
@@ -184,15 +194,14 @@ class Dataset(Sequence[Patient]):
 
     @classmethod
     def from_csv(cls, path: StrPath, *, root: StrPath | None = None) -> Self:
-        """The dataset of a manifest: a UTF-8 CSV file with one row per slide.
+        """The dataset of a manifest: a UTF-8 text with one row per slide.
 
-        Columns: `patient` (any text; equal text is one patient, ids count from 0 in the order of
-        appearance), `slide` (a file, or a folder with the DICOM files of one slide), optional
-        `image` (which of several slides in the file, counted from 0), `mpp` ("0.25", or "0.25 0.26"
-        for x and y) and `tissue_mask` (an image file), all empty where a slide has none; every
-        other column is a label, equal in all rows of a patient. A label column whose
-        cells are all numbers becomes int or float, else all its cells stay text; an empty cell
-        is None.
+        Cells are separated by commas, semicolons or tabs. The columns are those of `from_table`.
+        What label columns hold is found out, for a column as a whole: truth values ("True",
+        "false"), else whole numbers, else numbers, else lists of one of these ("[0, 1, 1]", or
+        "[0 1 1]" as numpy prints it), else text. Numbers with leading zeros or of more than 18
+        digits are text, which keeps codes as they are. A cell that is empty, "NA", "N/A", "nan",
+        "<NA>" or "null" is missing, and so is "None" among numbers.
 
         Args:
             path: the manifest; its name without suffix becomes the dataset's name.
@@ -202,18 +211,84 @@ class Dataset(Sequence[Patient]):
             DatasetError: the manifest cannot be used; names the file and up to ten bad rows
                 (the header is row 1).
         """
-        manifest = os.fspath(path)
-        base = os.path.abspath(os.path.dirname(manifest) if root is None else root)
+        return cls._of(read_text(os.fspath(path), NEEDED), path, root, None)
+
+    @classmethod
+    def from_table(
+        cls, source: Any, *, root: StrPath | None = None, name: str | None = None
+    ) -> Self:
+        """The dataset of a table with one row per slide.
+
+        Columns: `patient` (any text or number; equal ones are one patient, ids count from 0 in the
+        order of appearance), `slide` (a file, or a folder with the DICOM files of one slide),
+        optional `image` (which of several slides in the file, counted from 0), `mpp` (0.25, or
+        "0.25 0.26" for x and y) and `tissue_mask` (the path of an image file), all empty where a
+        slide has none. Their names may have capitals. Every other column is a label: of the
+        patient where all rows of each patient agree, else of the slide, which the log says. An
+        index of pandas that has a name is a column; one without is left out.
+
+        Cells keep their types, except in files of text, which `from_csv` tells of. NaN, NaT and NA
+        are missing; categories are text; dates are text as in ISO 8601. A column of whole numbers
+        in which pandas had missing values holds floats, and stays so.
+
+        Args:
+            source: the path of a Parquet file (".parquet", ".pq"; needs ``chunkdl[tables]``) or of
+                a file for `from_csv`; a DataFrame of pandas or polars; a table of pyarrow; a list
+                of dicts, or a dict of columns.
+            root: folder that the paths are relative to; the file's own, or the working folder for
+                what is no file, when not given.
+            name: of the dataset; the file's name without suffix, or "table".
+
+        Raises:
+            DatasetError: the table cannot be used; names it and up to ten bad rows, which count
+                from 0 in all but files of text.
+        """
+        return cls._of(read_table(source, NEEDED), source, root, name)
+
+    @classmethod
+    def _of(cls, table: Table, source: Any, root: StrPath | None, name: str | None) -> Self:
+        file = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+        if name is None:
+            name = "table" if file is None else os.path.splitext(os.path.basename(file))[0]
+        if root is None:
+            root = os.curdir if file is None else os.path.dirname(file)
+        base = os.path.abspath(root)
         patients = []
-        for index, entry in enumerate(read_manifest(manifest, base)):
+        for index, entry in enumerate(patients_of(table, base)):
             records: dict[str, object] = {}
             for number, slide in enumerate(entry.slides, start=1):
                 # PyDmed's users add the two strings, which must come out right for both kinds.
                 rootdir = "" if os.path.isabs(slide.path) else os.path.join(base, "")
                 key = "slide" if number == 1 else f"slide:{number}"
-                records[key] = Record(rootdir, slide.path, {"slide": True, **slide.infos})
+                infos = {"slide": True, **slide.infos}
+                records[key] = Record(rootdir, slide.path, infos, slide.labels)
             patients.append(Patient(index, {**records, **entry.labels}, name=entry.name))
-        return cls(os.path.splitext(os.path.basename(manifest))[0], patients)
+        return cls(name, patients)
+
+    def classes(self, label: str) -> dict[str, int]:
+        """A number from 0 for each text that a label has, in alphabetical order.
+
+        To be made once, of the whole dataset, before it is split; then
+        ``torch.tensor([classes[text] for text in batch[label]])`` are targets.
+
+        Args:
+            label: of patients or slides; missing values are no class.
+
+        Raises:
+            DatasetError: there is no such label, or it has values that are no text.
+        """
+        values = [
+            plain(labels[label])
+            for patient in self
+            for labels in (patient.labels, *(record.labels for record in patient.slides))
+            if label in labels
+        ]
+        known = [value for value in values if value is not None]
+        other = next((value for value in known if not isinstance(value, str)), None)
+        if not known or other is not None:
+            found = "no patient and no slide has it" if not known else f"{other!r} is no text"
+            raise DatasetError(f"dataset {self.str_dsname!r}: no classes of {label!r}: {found}")
+        return {text: number for number, text in enumerate(sorted(set(known)))}
 
     def __len__(self) -> int:
         return len(self.list_patients)

@@ -11,9 +11,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, get_args
-
-import numpy as np
+from typing import get_args
 
 from chunkdl.arguments import Arguments, choice, flag, number, whole
 from chunkdl.config import RunConfig, ServiceConfig
@@ -21,14 +19,13 @@ from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.machine import available_memory
 from chunkdl.patients import Dataset
 from chunkdl.service_addresses import check_addresses, is_open_to_others
+from chunkdl.service_labels import facts_that_travel
 from chunkdl.service_spec import (
     GroupSpec,
     Keys,
-    Label,
     Laggard,
     LogFormat,
     Mode,
-    PatientFacts,
     ServiceSpec,
 )
 from chunkdl.settings import configure
@@ -105,7 +102,8 @@ def configure_service(
     _check_memory(config.run, len(settings.groups))
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     del given["insecure"]
-    return ServiceSpec(config=config, patients=_facts(dataset), **given)
+    patients, labels = facts_that_travel(dataset, config.slides)
+    return ServiceSpec(config=config, patients=patients, slide_labels=labels, **given)
 
 
 def _check_stream(arguments: Arguments) -> None:
@@ -246,34 +244,3 @@ def _check_memory(run: RunConfig, groups: int) -> None:
             f"and {available / 2**20:.0f} MiB are available here; have fewer groups, or lower "
             "memory_limit, num_bigchunks, bigchunk_size, batch_size or max_consumers"
         )
-
-
-def _facts(dataset: Dataset) -> tuple[PatientFacts, ...]:
-    """The patients with those labels that can travel; tells once which cannot."""
-    left_out: set[str] = set()
-    facts = []
-    for patient in dataset:
-        labels: dict[str, Label] = {}
-        for name, value in patient.labels.items():
-            plain: object = value.item() if isinstance(value, np.generic) else value
-            if _can_travel(plain):
-                labels[name] = plain
-            else:
-                left_out.add(name)
-        facts.append(PatientFacts(id=patient.int_uniqueid, name=patient.name, labels=labels))
-    if left_out:
-        log.warning(
-            "labels that are no number, text or truth value stay behind; consumers do not get: %s",
-            ", ".join(sorted(map(str, left_out))),
-        )
-    return tuple(facts)
-
-
-def _can_travel(value: object) -> TypeGuard[Label]:
-    """Whether a message can carry the label: 64 bits of an int, text that is Unicode."""
-    if type(value) is int:
-        return -(2**63) <= value < 2**64
-    if type(value) is str:
-        # Names of files that are no UTF-8 hold halves of surrogate pairs.
-        return not any("\ud800" <= letter <= "\udfff" for letter in value)
-    return value is None or type(value) in (float, bool)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from chunkdl.config import ServiceConfig
+from chunkdl.labels import Label
 
 Mode = Literal["shard", "broadcast"]
 Laggard = Literal["block", "detach"]
 LogFormat = Literal["text", "json"]
-Label = int | float | str | bool | None
-"""A label that can travel to another machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +68,7 @@ class ServiceSpec:
         config: of the stream; its cursor is where groups begin that were never served.
         groups: that consumers may join.
         patients: of the dataset, in its order.
+        slide_labels: of each slide of `config`, in their order.
         binds: addresses, "ipc:///path" or "tcp://host:port".
         keys: for the tcp addresses; None: they are not protected.
         max_consumers: sessions at a time, over all groups.
@@ -85,6 +85,7 @@ class ServiceSpec:
     config: ServiceConfig
     groups: tuple[GroupSpec, ...]
     patients: tuple[PatientFacts, ...]
+    slide_labels: tuple[dict[str, Label], ...]
     binds: tuple[str, ...]
     keys: Keys | None = None
     max_consumers: int = 8

@@ -19,6 +19,7 @@ import msgspec
 from chunkdl.arguments import Arguments, choice, flag, folder, number, whole
 from chunkdl.config import Rows, RunConfig, ServiceConfig, SlideEntry, StreamConfig
 from chunkdl.errors import ConfigError, MemoryLimitError
+from chunkdl.label_tables import check_labels
 from chunkdl.machine import available_memory, cores, parse_bytes
 from chunkdl.memory.arena import ALIGNMENT, aligned
 from chunkdl.patients import Dataset
@@ -50,7 +51,8 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
 
     Raises:
         ConfigError: an argument is wrong; the message says what to change.
-        DatasetError: the dataset has no slides, or a record says something impossible.
+        DatasetError: the dataset has no slides, a record says something impossible, or a label
+            cannot be a column.
         ResolutionError: slides cannot give the resolution, or none is left.
         SlideError: a given tissue mask does not fit its slide, or no slide can be opened.
     """
@@ -68,6 +70,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
     run = _run(arguments, stream)
     if rows != "hooks":
         slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
+    check_labels(dataset, slides, own_classes=rows == "hooks")
     rows_hash = _rows_hash(dataset, slides, stream, identity_of(arguments, own_policy))
     batches = f"{rows_hash} {stream.batch_size} {stream.drop_last}"
     plan_hash = hashlib.sha256(batches.encode()).hexdigest()

@@ -57,6 +57,7 @@ class SharedDL(Loader):
         wish: what is asked of the service.
         kind: of the arrays.
         batches: batches of an epoch of an endless stream.
+        tensors_only: batches have no columns but arrays.
         when_closed: called once it is closed.
 
     Raises:
@@ -70,6 +71,7 @@ class SharedDL(Loader):
         kind: ArrayKind,
         *,
         batches: int | None = None,
+        tensors_only: bool = False,
         when_closed: Callable[[], None] = lambda: None,
     ) -> None:
         self._when_closed = when_closed
@@ -77,8 +79,11 @@ class SharedDL(Loader):
         self._kind = kind
         self._since: float | None = None
         self._waited_s = 0.0
+        self._tensors_only = tensors_only
         connection, assembly = self._connected("", None)
-        super().__init__(finite=connection.joined.finite, batches=batches)
+        super().__init__(
+            finite=connection.joined.finite, batches=batches, tensors_only=tensors_only
+        )
         if batches is not None and connection.joined.finite:
             connection.close(0, 0)
             raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
@@ -89,7 +94,7 @@ class SharedDL(Loader):
     def _connected(
         self, plan_hash: str, position: Position | None
     ) -> tuple[Connection, SharedAssembly]:
-        assembly = SharedAssembly(self._kind)
+        assembly = SharedAssembly(self._kind, tensors_only=self._tensors_only)
         connection = Connection(self._wish, plan_hash, position, 0, assembly.allocate)
         try:
             assembly.learn(connection)
@@ -156,6 +161,11 @@ class SharedDL(Loader):
         if not patients and self._wish.world_size == 1:
             return None
         return Batch(columns, patients, arrived.message.step, stand)
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """See `Loader.tables`."""
+        return self._assembly.tables.by_name()
 
     def _stand(self, taken: int) -> SharedState:
         return SharedState(self._plan_hash, self._after, None if self._batches is None else taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,11 @@ import numpy.typing as npt
 from chunkdl.arrays import ArrayKind, Buffers
 from chunkdl.arrivals import Arrived
 from chunkdl.batch_rows import leased, rows_of
-from chunkdl.columns import Columns, Table, label_tables
+from chunkdl.columns import Columns, Tables
 from chunkdl.connection import Connection
 from chunkdl.errors import ProtocolError
+from chunkdl.label_tables import label_tables
+from chunkdl.labels import Label
 from chunkdl.layouts import Array, BatchLayout, Bytes
 from chunkdl.patients import Patient
 from chunkdl.protocol.service_messages import Piece
@@ -25,30 +28,35 @@ class SharedAssembly:
 
     Args:
         kind: of the arrays.
+        tensors_only: batches have no columns but tensors.
     """
 
-    def __init__(self, kind: ArrayKind) -> None:
+    def __init__(self, kind: ArrayKind, *, tensors_only: bool) -> None:
         self._kind = kind
+        self._tensors_only = tensors_only
         self._pool: Buffers | None = None
         self._patients: list[Patient] = []
-        self._paths: list[str] = []
-        self._labels: dict[str, Table] = {}
+        self.tables = Tables([], [], {}, kind)
 
     def learn(self, connection: Connection) -> None:
         """Ask for the patients and slides of the dataset."""
         joined = connection.joined
         patients: list[Patient] = []
-        while len(patients) < joined.patients or len(self._paths) < joined.slides:
-            page = connection.catalogue(len(patients), len(self._paths))
+        paths: list[str] = []
+        of_slides: list[dict[str, Label]] = []
+        while len(patients) < joined.patients or len(paths) < joined.slides:
+            page = connection.catalogue(len(patients), len(paths))
             if not page.patients and not page.slides:
                 raise ProtocolError("the service has fewer patients or slides than it said")
             patients += [
-                Patient(number, dict(labels), name=os.fsdecode(name))
+                Patient(number, _with_lists(labels), name=os.fsdecode(name))
                 for number, name, labels in page.patients
             ]
-            self._paths += map(os.fsdecode, page.slides)
+            paths += [os.fsdecode(path) for path, _ in page.slides]
+            of_slides += [labels for _, labels in page.slides]
         self._patients = patients
-        self._labels = label_tables(patients)
+        tables = label_tables([patient.labels for patient in patients], of_slides)
+        self.tables = Tables(patients, paths, tables, self._kind)
 
     def allocate(self, size: int) -> Bytes:
         """Memory for a batch that comes from another machine."""
@@ -89,12 +97,12 @@ class SharedAssembly:
         )
         self._check(records)
         patients = [self._patients[index] for index in records["patient"].tolist()]
-        whole = Columns(columns, records, patients, self._paths, self._labels, self._kind)
+        whole = Columns(columns, records, self.tables, tensors_only=self._tensors_only)
         return whole, patients
 
     def _check(self, records: Array) -> None:
         """See that rows are of patients and slides that there are."""
-        for name, known in (("patient", self._patients), ("slide", self._paths)):
+        for name, known in (("patient", self._patients), ("slide", self.tables.paths)):
             # Of a negative number this makes a large one.
             column = records[name].astype(np.uint32)
             if len(column) and column.max() >= len(known):
@@ -107,6 +115,10 @@ class SharedAssembly:
             return copy
         shared = connection.joined.mode == "broadcast"
         return shared or self._kind.pins or connection.held > connection.joined.credit_batches // 2
+
+
+def _with_lists(labels: Mapping[str, Label]) -> dict[str, object]:
+    return {n: list(value) if isinstance(value, tuple) else value for n, value in labels.items()}
 
 
 def _dropped(pieces: tuple[Piece, ...]) -> npt.NDArray[np.int32]:

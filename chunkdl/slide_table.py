@@ -39,8 +39,8 @@ def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEn
     for index, patient in enumerate(dataset):
         first = len(entries)
         entries.extend(
-            _entry(record, patient, index)
-            for record in patient.slides
+            _entry(record, patient, index, number)
+            for number, record in enumerate(patient.slides)
             if needs_slides or _is_there(record)
         )
         if needs_slides and len(entries) == first:
@@ -59,7 +59,7 @@ def grouped(slides: Sequence[SlideEntry], patients: int) -> tuple[tuple[int, ...
     return tuple(map(tuple, of_patient))
 
 
-def _entry(record: Record, patient: Patient, index: int) -> SlideEntry:
+def _entry(record: Record, patient: Patient, index: int, number: int) -> SlideEntry:
     if not _is_there(record):
         raise DatasetError(
             f"patient {patient.name}: there is no file {parse_address(record.path).path}"
@@ -81,7 +81,7 @@ def _entry(record: Record, patient: Patient, index: int) -> SlideEntry:
         raise DatasetError(
             f"patient {patient.name}: mpp={mpp!r} of {record.path} must lie between 0 and 1000"
         )
-    return SlideEntry(record.path, index, pair, record.dict_infos.get("tissue_mask"))
+    return SlideEntry(record.path, index, pair, record.dict_infos.get("tissue_mask"), number)
 
 
 def _is_there(record: Record) -> bool:

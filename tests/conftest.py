@@ -86,6 +86,11 @@ def _temporary() -> list[str]:
     return sorted(name for name in os.listdir(folder) if name.startswith("chunkdl"))
 
 
+def _shared_memory() -> list[str]:
+    """Named shared memory; semaphores are those of multiprocessing, of whoever is at work here."""
+    return sorted(name for name in os.listdir("/dev/shm") if not name.startswith("sem."))
+
+
 def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
     """Whether `condition` became true in time; asks again until then."""
     deadline = time.monotonic() + patience_s
@@ -100,13 +105,13 @@ def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) ->
 def nothing_left_behind() -> Iterator[None]:
     """No process, anonymous memory, socket or temporary file outlives a test."""
     descriptors, temporary = _descriptors(), _temporary()
-    shared = sorted(os.listdir("/dev/shm"))
+    shared = _shared_memory()
     yield
     gc.collect()
     assert wait_until(lambda: not our_processes()), our_processes()
     assert wait_until(lambda: _descriptors() == descriptors), (descriptors, _descriptors())
     assert _temporary() == temporary
-    assert sorted(os.listdir("/dev/shm")) == shared
+    assert _shared_memory() == shared
 
 
 def ragged_mask(seed: int, height: int = 50, width: int = 60) -> npt.NDArray[np.bool_]:

@@ -6,10 +6,15 @@ import copy
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -400,17 +405,36 @@ def test_paths_of_a_manifest_are_relative_to_the_root_or_absolute(tmp_path: Path
         (["1e3", ".5"], [1000.0, 0.5]),
         (["1", ""], [1, None]),
         (["", ""], [None, None]),
+        (["1", "NA"], [1, None]),
+        (["0.5", "nan"], [0.5, None]),
+        (["<NA>", "null"], [None, None]),
+        (["0.0", "1.0"], [0.0, 1.0]),
+        (["1", "None"], [1, None]),
+        (["mild", "None"], ["mild", "None"]),
+        (["None", "None"], ["None", "None"]),
+        (["lung", "NA"], ["lung", None]),
+        (["True", "false"], [True, False]),
+        (["TRUE", ""], [True, None]),
+        (["True", "1"], ["True", "1"]),
+        (['"[0, 1, 1]"', '"[1,0,0]"'], [[0, 1, 1], [1, 0, 0]]),
+        (["[0 1 1]", "[1 0]"], [[0, 1, 1], [1, 0]]),
+        (["[0. 1.5]", "NA"], [[0.0, 1.5], None]),
+        (['"(True, False)"', '"(False, True)"'], [[True, False], [False, True]]),
+        (['"[1, NA]"', '"[1, 2]"'], [[1, None], [1, 2]]),
+        (["[]", "[1]"], [[], [1]]),
+        (['"[0, 1]"', "1"], ["[0, 1]", "1"]),
+        (["[0 1 ... 1]", "[1 0]"], ["[0 1 ... 1]", "[1 0]"]),
+        (["[007]", "[1]"], ["[007]", "[1]"]),
         (["1", "high"], ["1", "high"]),
         (["007", "1"], ["007", "1"]),
         (["1_000", "1"], ["1_000", "1"]),
-        (["nan", "1"], ["nan", "1"]),
         (["12345678901234567890", "1"], ["12345678901234567890", "1"]),
     ],
 )
-def test_a_label_column_becomes_numbers_only_if_nothing_is_lost(
+def test_a_label_column_becomes_values_only_if_nothing_is_lost(
     tmp_path: Path, cells: list[str], expected: list[object]
 ) -> None:
-    """All cells or none; codes such as 007 and long ids stay text, an empty cell is None."""
+    """All cells or none; codes such as 007 and long ids stay text, a missing cell is None."""
     path = manifest(tmp_path, f"patient,slide,label\np,a.svs,{cells[0]}\nq,b.svs,{cells[1]}\n")
     got = [patient.labels["label"] for patient in Dataset.from_csv(path)]
     assert (got, [type(value) for value in got]) == (expected, [type(value) for value in expected])
@@ -431,12 +455,78 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "Patient,SLIDE,Grade\nAnna,a.svs,1\n",
+        "patient;slide;Grade\nAnna;a.svs;1\n",
+        "patient\tslide\tGrade\nAnna\ta.svs\t1\n",
+        "\ufeffpatient , slide, Grade\n Anna,a.svs, 1\n",
+        ",patient,slide,Grade\n0,Anna,a.svs,1\n",
+        "Unnamed: 0.1,Unnamed: 0,patient,slide,Grade\n0,0,Anna,a.svs,1\n",
+        "patient,slide,Grade,,\nAnna,a.svs,1,,\n",
+        "\n;;\nslide;Grade;patient\na.svs;1;Anna\n",
+    ],
+)
+def test_headers_as_people_have_them_mean_the_same(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Capitals, spaces, other separators, an index of pandas; what is left out is told."""
+    with caplog.at_level(logging.INFO, "chunkdl"):
+        (patient,) = Dataset.from_csv(manifest(tmp_path, content))
+    assert (patient.name, patient.slides[0].path) == ("Anna", str(tmp_path / "a.svs"))
+    assert (patient.labels, patient.slides[0].labels) == ({"Grade": 1}, {})
+    header = content.strip("\n;").split("\n")[0].split(",")
+    unnamed = sum(not name or "Unnamed" in name for name in header)
+    assert sum("has no name and is left out" in text for text in caplog.messages) == unnamed
+
+
+def test_names_of_the_manifest_are_known_however_they_are_spelled(tmp_path: Path) -> None:
+    """A "Tissue Mask" or "MPP" that counted as a label would be read by nobody."""
+    content = "Patient,Slide,MPP,Tissue Mask,Image\nx,a.svs,0.5,m.png,0\n"
+    (patient,) = Dataset.from_csv(manifest(tmp_path, content))
+    (record,) = patient.slides
+    assert record.dict_infos == {"slide": True, "mpp": 0.5, "tissue_mask": str(tmp_path / "m.png")}
+    assert (record.path, patient.labels) == (f"{tmp_path}/a.svs#image=0", {})
+
+
+def test_what_differs_between_slides_of_a_patient_is_a_label_of_slides(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all slides then, and the log says which rows made it so."""
+    content = (
+        "patient,slide,grade,site\nanna,a.svs,1,lung\nbert,b.svs,1,liver\nanna,c.svs,NA,lung\n"
+    )
+    with caplog.at_level(logging.INFO, "chunkdl"):
+        anna, bert = Dataset.from_csv(manifest(tmp_path, content))
+    assert (anna.labels, bert.labels) == ({"site": "lung"}, {"site": "liver"})
+    assert [record.labels for record in anna.slides] == [{"grade": 1}, {"grade": None}]
+    assert [record.labels for record in bert.slides] == [{"grade": 1}]
+    (told,) = caplog.messages
+    assert "column 'grade' is 1 in row 2 and None in row 4 of patient anna: it is a lab" in told
+
+
+def test_cells_that_mean_the_same_are_equal_between_slides(tmp_path: Path) -> None:
+    """They are compared as values: 1 and 1.0, NA and nothing."""
+    content = "patient,slide,a,b\nx,a.svs,1,NA\nx,b.svs,1.0,\n"
+    (patient,) = Dataset.from_csv(manifest(tmp_path, content))
+    assert patient.labels == {"a": 1.0, "b": None}
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "no rows"),
         ("patient,slide\n", "no rows"),
         ("name,file\nx,a.svs\n", "row 1: .*'patient' is missing.*'slide' is missing.*name, file"),
-        ("patient;slide\nx;a.svs\n", "row 1: .*separated by semicolons"),
+        ("slide,grade\na.svs,1\n", "row 1: .*'patient' is missing; it says which .* copy the col"),
+        ("slide\na.svs\n", "row 1: .*'patient' is missing"),
+        ("Patient ID,slide\nx,a.svs\n", "'patient' is missing; rename 'Patient ID' to it"),
+        ("patient,slide path\nx,a.svs\n", "'slide' is missing; rename 'slide path' to it"),
+        ("patient,slide,Slide\nx,a.svs,b.svs\n", "row 1: column 'slide' comes twice"),
+        (
+            "patient,slide,x,epoch\nx,a.svs,1,2\n",
+            "row 1: a label cannot be called 'x': .*e.g. to 'x_label'; .*'epoch'.*'epoch_label'",
+        ),
         ("patient,slide,y,y\nx,a.svs,1,1\n", "row 1: column 'y' comes twice"),
         ("patient,slide,\nx,a.svs,1\n", "row 1: a column has no name"),
         ("patient,slide,slide:2\nx,a.svs,1\n", "row 1: column 'slide:2' takes a name"),
@@ -464,10 +554,7 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, content: bytes) -> None
         ("patient,slide\nx,d\ny,d/0.dcm\n", "row 3: .*already in row 2"),
         ("patient,slide\nx,a.svs,1\n", "row 2: 3 cells for 2 columns"),
         ("patient,slide,y\nx,a.svs\n", "row 2: 2 cells for 3 columns"),
-        (
-            "patient,slide,grade\nx,a.svs,1\ny,b.svs,1\nx,c.svs,2\n",
-            "row 4: column 'grade' is '2', but '1' in row 2 of the same patient",
-        ),
+        ("patient,slide,image\nx,a.svs,77x\n", "a label needs another name, e.g. 'image_label'"),
         ("patient,slide,mpp\nx,a.svs,0.5um\n", "row 2: column 'mpp' is '0.5um'"),
         ("patient,slide,mpp\nx,a.svs,0\n", "row 2: column 'mpp' is '0'"),
         ("patient,slide,mpp\nx,a.svs,1 2 3\n", "row 2: column 'mpp' is '1 2 3'"),
@@ -546,3 +633,203 @@ def test_a_slide_of_a_folder_of_dicom_series_is_named_by_its_image(tmp_path: Pat
     assert [record.path for record in patient.slides] == [
         f"{tmp_path}/case#image={number}" for number in (0, 1)
     ]
+
+
+# ---- From other tables.
+
+
+ROWS: list[dict[str, Any]] = [
+    {"patient": 7, "slide": "a.svs", "mpp": 0.5, "grade": 1, "score": 0.5, "her2": True},
+    {"patient": 7, "slide": "b.svs", "mpp": None, "grade": 1, "score": 1.5, "her2": True},
+    {"patient": 8, "slide": "c.svs", "mpp": None, "grade": 2, "score": None, "her2": False},
+]
+TEXTS = ("lung", None, "007")
+LISTS = ([0, 1], [1, 0], [1, 1])
+
+
+def full_rows() -> list[dict[str, Any]]:
+    """Rows with labels of every kind."""
+    parts = zip(ROWS, TEXTS, LISTS, strict=True)
+    return [{**row, "site": text, "hot": numbers} for row, text, numbers in parts]
+
+
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The same as a dict of columns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def as_pandas(folder: Path) -> Any:
+    """As a DataFrame whose index says nothing."""
+    frame = pandas.DataFrame(full_rows())
+    return frame.assign(site=frame["site"].astype("category"))
+
+
+def as_named_index(folder: Path) -> Any:
+    """With patients and slides in the index, as after grouping."""
+    return pandas.DataFrame(full_rows()).set_index(["patient", "slide"])
+
+
+def as_parquet(folder: Path) -> Any:
+    """A file that pandas has written, with an index that it keeps."""
+    frame = pandas.DataFrame(full_rows(), index=pandas.Index([5, 3, 9]))
+    frame.to_parquet(folder / "cohort.parquet")
+    return folder / "cohort.parquet"
+
+
+TABLES: dict[str, Callable[[Path], Any]] = {
+    "rows": lambda folder: full_rows(),
+    "a generator": lambda folder: iter(full_rows()),
+    "columns": lambda folder: columns_of(full_rows()),
+    "pandas": as_pandas,
+    "named index": as_named_index,
+    "arrow": lambda folder: pyarrow.Table.from_pylist(full_rows()),
+    "parquet": as_parquet,
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_of_any_kind_is_the_same_dataset(tmp_path: Path, kind: str) -> None:
+    """Types of cells stay: 1 is int, None, NaN and NA are missing, "007" is text."""
+    manifest(tmp_path, "")
+    dataset = Dataset.from_table(TABLES[kind](tmp_path), root=tmp_path, name="cohort")
+    assert (dataset.str_dsname, [p.name for p in dataset]) == ("cohort", ["7", "8"])
+    first, second, third = [record for patient in dataset for record in patient.slides]
+    assert [r.path for r in (first, second, third)] == [f"{tmp_path}/{n}.svs" for n in "abc"]
+    assert (first.dict_infos["mpp"], "mpp" in second.dict_infos) == (0.5, False)
+    assert [p.labels for p in dataset] == [
+        *({"grade": 1, "her2": True}, {"grade": 2, "her2": False}),
+    ]
+    assert type(dataset[0].labels["grade"]) is int
+    assert [r.labels for r in (first, second, third)] == [
+        {"score": 0.5, "site": "lung", "hot": [0, 1]},
+        {"score": 1.5, "site": None, "hot": [1, 0]},
+        {"score": None, "site": "007", "hot": [1, 1]},
+    ]
+
+
+def test_a_file_is_named_and_rooted_by_itself(tmp_path: Path) -> None:
+    """Parquet and text alike; what a table in memory says is relative to the working folder."""
+    manifest(tmp_path, "patient,slide\nx,a.svs\n")
+    path = as_parquet(tmp_path)
+    for file in (path, tmp_path / "train.csv"):
+        dataset = Dataset.from_table(file)
+        assert (dataset.str_dsname, dataset[0].slides[0].path) == (file.stem, f"{tmp_path}/a.svs")
+    with pytest.raises(DatasetError, match=r"^the list: row 0: a file cannot be used: .*a\.svs"):
+        Dataset.from_table(ROWS)
+
+
+def test_whole_numbers_that_pandas_made_floats_stay_floats(tmp_path: Path) -> None:
+    """As patients they are the names that they were."""
+    manifest(tmp_path, "")
+    frame = pandas.DataFrame({"patient": [1.0, 2.0], "slide": ["a.svs", "b.svs"], "z": [1, None]})
+    dataset = Dataset.from_table(frame, root=tmp_path)
+    assert [p.name for p in dataset] == ["1", "2"]
+    assert [p.labels["z"] for p in dataset] == [1.0, None]
+    assert type(dataset[0].labels["z"]) is float
+
+
+def test_cells_of_other_types_become_labels_or_paths(tmp_path: Path) -> None:
+    """Dates as text, numbers of numpy, paths, and pandas' own missing values."""
+    manifest(tmp_path, "")
+    rows = [
+        {
+            "patient": np.str_("x"),
+            "slide": tmp_path / "a.svs",
+            "image": np.float64(0),
+            "mpp": (0.25, 0.5),
+            "day": pandas.Timestamp("2024-02-01"),
+            "n": np.int8(3),
+            "d": Decimal("1.5"),
+            "v": np.array([1.0, np.nan]),
+            "gone": pandas.NaT,
+            "na": pandas.NA,
+        }
+    ]
+    (patient,) = Dataset.from_table(rows)
+    assert patient.slides[0].path == f"{tmp_path}/a.svs#image=0"
+    assert patient.slides[0].dict_infos["mpp"] == (0.25, 0.5)
+    assert patient.labels == {
+        "day": "2024-02-01T00:00:00",
+        "n": 3,
+        "d": 1.5,
+        "v": [1.0, None],
+        "gone": None,
+        "na": None,
+    }
+
+
+def odd(**cells: Any) -> list[dict[str, Any]]:
+    """A row with these cells."""
+    return [{"patient": "x", "slide": "a.svs", **cells}]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (7, "the int is no table; give the path of a CSV or Parquet file, a DataFrame of pandas"),
+        (b"patient,slide", "the bytes is no table"),
+        (["a.svs"], "the list, whose row 0 is a str, is no table"),
+        ([], "the list: no rows"),
+        ({}, "the dict: no rows"),
+        (
+            {"patient": ["x"], "slide": []},
+            "different numbers of rows: 'patient' has 1, 's",
+        ),
+        ({"patient": "x", "slide": ["a.svs"]}, "column 'patient' is 'x'; give a list with all its"),
+        ([{"slide": "a.svs"}], "the list: column 'patient' is missing; .*columns found: slide$"),
+        (odd(slide=None), "the list: row 0: column 'slide' is empty"),
+        (odd(slide=3), "row 0: column 'slide' is 3; give the path of a file"),
+        (odd(slide=["a"]), r"row 0: column 'slide' is \['a'\]; give a text"),
+        (odd(patient=float("nan")), "row 0: column 'patient' is empty"),
+        (odd(image=0.5), "row 0: column 'image' is '0.5'"),
+        (odd(mpp=-1), "row 0: column 'mpp' is -1"),
+        (odd(mpp=True), "row 0: column 'mpp' is True"),
+        (odd(tissue_mask=np.zeros((2, 2))), "'tissue_mask' is a list; give the path of an image"),
+        (odd(z={}), "row 0: column 'z' is a dict; a label is a number, a text, a truth value or"),
+        (odd(z=1j), "row 0: column 'z' is a complex"),
+        (odd(level=1), "the list: a label cannot be called 'level'.*e.g. to 'level_label'"),
+    ],
+)
+def test_a_wrong_table_is_one_error_that_says_what_to_do(
+    tmp_path: Path, source: Any, message: str
+) -> None:
+    """Rows of what is no text count from 0."""
+    manifest(tmp_path, "")
+    with pytest.raises(DatasetError, match=message):
+        Dataset.from_table(source, root=tmp_path)
+
+
+def test_a_file_that_is_no_parquet_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where pyarrow is not installed, what to install."""
+    (tmp_path / "m.parquet").write_text("patient,slide\nx,a.svs\n")
+    with pytest.raises(DatasetError, match=r"m\.parquet: not a Parquet file"):
+        Dataset.from_table(tmp_path / "m.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DatasetError, match=r"need pyarrow: pip install 'chunkdl\[tables\]'"):
+        Dataset.from_table(tmp_path / "m.parquet")
+
+
+def test_two_columns_of_one_name_are_refused_in_a_dataframe(tmp_path: Path) -> None:
+    """A dict of columns would have lost one."""
+    frame = pandas.DataFrame([["x", "a.svs", 1, 2]], columns=["patient", "slide", "y", "y"])
+    with pytest.raises(DatasetError, match="column 'y' comes twice"):
+        Dataset.from_table(frame, root=tmp_path)
+
+
+def test_texts_are_numbered_as_classes() -> None:
+    """In alphabetical order, over patients and slides, without the missing ones."""
+    slides = [Record("", f"{n}.svs", {}, {"site": site}) for n, site in enumerate(("b", "a"))]
+    patients = [
+        Patient(0, {"s": slides[0], "t": slides[1], "label": "tumor"}),
+        Patient(1, {"label": "normal"}),
+        Patient(2, {"label": None, "grade": 1}),
+    ]
+    dataset = Dataset("d", patients)
+    assert dataset.classes("label") == {"normal": 0, "tumor": 1}
+    assert dataset.classes("site") == {"a": 0, "b": 1}
+    with pytest.raises(DatasetError, match="no classes of 'grade': 1 is no text"):
+        dataset.classes("grade")
+    with pytest.raises(DatasetError, match="no classes of 'gone': no patient and no slide has it"):
+        dataset.classes("gone")

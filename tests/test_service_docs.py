@@ -80,9 +80,10 @@ SAID = {
     ("PassEnded", "steps"): "batches of each rank in it.",
     ("PassEnded", "left_out"): "rows at its end.",
     ("CataloguePage", "first_patient"): "index.",
-    ("CataloguePage", "patients"): "number, name and labels of each.",
+    ("CataloguePage", "patients"): "number, name and labels of each; a label is None, a number, a "
+    "text, a truth value, or a list of these.",
     ("CataloguePage", "first_slide"): "index.",
-    ("CataloguePage", "slides"): "their paths.",
+    ("CataloguePage", "slides"): "path and labels of each.",
     ("Detached", "reason"): "for people.",
     ("GroupFailed", "failure"): "the error, with its traceback as text.",
     ("OperatorAnswer", "status"): "JSON.",

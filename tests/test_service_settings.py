@@ -213,34 +213,55 @@ def test_labels_that_can_travel_do_and_the_others_are_named_once(
     configured: Configured,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Numbers, text, truth values and None, out of numpy as well; one warning for the rest."""
+    """Numbers, text, truth values, None, lists, out of numpy as well; one warning for the rest.
+
+    What cannot for one patient stays behind for all, or it would look as if it was missing there.
+    """
     good = {"i": 1, "f": 0.5, "s": "é", "b": True, "n": None}
     numpy = {"i32": np.int32(-3), "f32": np.float32(0.5), "yes": np.bool_(True), "t": np.str_("x")}
+    lists = {"list": [1, None], "array": np.array([0.5, np.nan]), "nan": float("nan")}
     bad: dict[str, object] = {
-        "list": [1],
-        "array": np.zeros(2),
+        "nested": [[1], [2]],
+        "long": [1] * 1001,
         "complex": np.complex64(1),
-        "huge": 2**64,
         "bytes": b"x",
         "broken": "\udcff",
     }
+    good_once: list[dict[str, object]] = [{"nested": 1}, bad, bad]
     dataset = Dataset(
         "d",
         [
-            Patient(number, {"slide": Record("", path), **good, **numpy, **bad}, name=f"p{number}")
-            for number, path in enumerate(coordinate_slides)
+            Patient(
+                number,
+                {"slide": Record("", path, {}, bad), **good, **numpy, **lists, **more},
+                name=f"p{number}",
+            )
+            for number, (path, more) in enumerate(zip(coordinate_slides, good_once, strict=True))
         ],
     )
     with caplog.at_level(logging.WARNING, "chunkdl"):
-        facts = configured(dataset=dataset).patients
+        spec = configured(dataset=dataset)
+    facts = spec.patients
 
     assert [(fact.id, fact.name) for fact in facts] == [(0, "p0"), (1, "p1"), (2, "p2")]
-    plain = {"i32": -3, "f32": 0.5, "yes": True, "t": "x"}
+    plain = {"i32": -3, "f32": 0.5, "yes": True, "t": "x", "list": (1, None), "nan": None}
     for fact in facts:
-        assert fact.labels == {**good, **plain}
-        assert all(type(v) in (int, float, str, bool, type(None)) for v in fact.labels.values())
+        assert fact.labels == {**good, **plain, "array": (0.5, None)}
+        known = (int, float, str, bool, tuple, type(None))
+        assert all(type(value) in known for value in fact.labels.values())
+    assert spec.slide_labels == ({}, {}, {})
     (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
-    assert warning.endswith(": array, broken, bytes, complex, huge, list")
+    assert warning.endswith(": broken, bytes, complex, long, nested")
+
+
+def test_labels_of_a_patient_that_fill_a_message_are_refused(
+    coordinate_slides: dict[str, CoordinateSlide], configured: Configured
+) -> None:
+    """Before anything starts: a consumer could never be told of the patient."""
+    path = next(iter(coordinate_slides))
+    dataset = Dataset("d", [Patient(0, {"s": Record("", path), "text": "x" * 40_000}, name="P")])
+    with pytest.raises(ConfigError, match=r"patient P: its labels take 400.. bytes, and a service"):
+        configured(dataset=dataset)
 
 
 # ---- Addresses.

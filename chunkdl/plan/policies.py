@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import ConfigError
+from chunkdl.labels import plain
 from chunkdl.patients import Patient
 
 _Indices = npt.NDArray[np.int64]
@@ -159,7 +160,7 @@ class LabelBalanced(Policy):
 
     Attributes:
         label: a label column of the patients, or a function from patient to anything hashable.
-            Where a patient has None (an empty cell of a manifest), that is a label as any other.
+            A missing one (None, NaN, an empty cell of a manifest) is a label as any other.
     """
 
     label: str | Callable[[Patient], Hashable] = "label"
@@ -173,7 +174,7 @@ class LabelBalanced(Policy):
         numbers: dict[Hashable, int] = {}
         labels = []
         for patient in patients:
-            label = _said_by(patient, self.label)
+            label = plain(_said_by(patient, self.label))
             if not _is_label(label):
                 raise ConfigError(
                     f"{patient!r}: {label!r} cannot be a label, which must be hashable and equal "
@@ -328,6 +329,11 @@ def _said_by(patient: Patient, source: str | Callable[[Patient], Any]) -> Any:
         return source(patient)
     labels = patient.labels
     if source not in labels:
+        if any(source in record.labels for record in patient.slides):
+            raise ConfigError(
+                f"{patient!r}: {source!r} is a label of its slides, and a schedule chooses "
+                "patients; give the patients a label, or a function from patient to label"
+            )
         raise ConfigError(
             f"{patient!r} has no label {source!r}; it has {', '.join(map(repr, labels)) or 'none'}"
         )
@@ -335,7 +341,7 @@ def _said_by(patient: Patient, source: str | Callable[[Patient], Any]) -> Any:
 
 
 def _is_label(value: Any) -> bool:
-    """False for lists and arrays, and for NaN: each would be a label of its own."""
+    """False for lists and arrays: each would be a label of its own."""
     try:
         hash(value)
         return bool(value == value)

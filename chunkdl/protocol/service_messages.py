@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from chunkdl.errors import Failure
+from chunkdl.labels import Label
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
@@ -227,13 +228,14 @@ class PassEnded(Message, frozen=True):
 class CataloguePage(Message, frozen=True):
     """Patients and slides from these indices on; as many as fit.
 
-    Names and paths are bytes as in a file system, for they may be no UTF-8.
+    Names and paths are bytes as in a file system, for they may be no UTF-8. Labels of slides are
+    those that slides have at all, of each slide.
     """
 
     first_patient: int
-    patients: tuple[tuple[int, bytes, dict[str, int | float | str | bool | None]], ...]
+    patients: tuple[tuple[int, bytes, dict[str, Label]], ...]
     first_slide: int
-    slides: tuple[bytes, ...]
+    slides: tuple[tuple[bytes, dict[str, Label]], ...]
 
 
 class WhoAreYou(Message, frozen=True):

@@ -62,7 +62,7 @@ class Counter:
             self.setting.desk_facts(),
             {GROUP: self.group},
             lambda: next(names),
-            lambda patient, slide: CataloguePage(patient, (), slide, (b"a.tif",)),
+            lambda patient, slide: CataloguePage(patient, (), slide, ((b"a.tif", {}),)),
         )
         self.now_s = 0.0
         self.actions: list[ServiceAction] = []
@@ -308,7 +308,7 @@ def test_the_catalogue_and_the_counters_are_asked_for() -> None:
     """One page, and the engine of the group."""
     counter = Counter()
     peer, name = counter.joined(0)
-    assert counter.say(peer, AskCatalogue(3, 4)) == [CataloguePage(3, (), 4, (b"a.tif",))]
+    assert counter.say(peer, AskCatalogue(3, 4)) == [CataloguePage(3, (), 4, ((b"a.tif", {}),))]
     counter.say(peer, AskService())
     assert AskEngine(GROUP, name) in counter.actions
 

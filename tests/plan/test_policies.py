@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from chunkdl.errors import ConfigError
-from chunkdl.patients import Patient
+from chunkdl.patients import Patient, Record
 from chunkdl.plan.policies import (
     HALT,
     Halt,
@@ -265,10 +266,25 @@ def test_ties_of_labels_go_to_the_fewest_loads_then_to_the_label_left_alone_long
     "policy", [LabelBalanced("label"), LabelBalanced(lambda patient: patient.labels["label"])]
 )
 def test_labels_come_from_a_column_or_a_function(policy: Policy) -> None:
-    """None is a label as any other."""
-    patients = [Patient(i, {"label": label}) for i, label in enumerate([None, "a", None, "a", 7])]
+    """What is missing, None or NaN, is a label as any other."""
+    labels = [None, "a", float("nan"), "a", 7]
+    patients = [Patient(i, {"label": label}) for i, label in enumerate(labels)]
     choices = play(policy, patients, 1, 3)
-    assert {patients[choice].labels["label"] for choice in choices} == {None, "a", 7}
+    assert {(0, 1, 0, 1, 2)[choice] for choice in choices} == {0, 1, 2}
+
+
+def test_equal_numbers_of_other_types_are_one_label() -> None:
+    """A tensor is hashed by its identity, so each would be a label of its own."""
+    labels = [torch.tensor(1), np.int64(1), 1, torch.tensor(1), np.array(0)]
+    policy = LabelBalanced().for_patients([Patient(i, {"label": v}) for i, v in enumerate(labels)])
+    assert asked_often(policy, situation([0] * 5, open_=[0]), 50) == {4: 50}
+
+
+def test_a_label_of_slides_cannot_balance_patients() -> None:
+    """The error says so: to be told that there is none would send people looking for a typo."""
+    slide = Record("", "a.svs", {}, {"label": 1})
+    with pytest.raises(ConfigError, match="'label' is a label of its slides, and a schedule choos"):
+        LabelBalanced().for_patients([Patient(0, {"s": slide})])
 
 
 @pytest.mark.parametrize(
@@ -381,7 +397,6 @@ def test_a_policy_that_cannot_choose_says_what_to_do(policy: Policy) -> None:
     [
         (LabelBalanced("grade"), r"Patient\(100, .* no label 'grade'; it has 'label', 'weight'"),
         (LabelBalanced(lambda patient: LIST), r"Patient\(100, .*\[1\] cannot be a label"),
-        (LabelBalanced(lambda patient: float("nan")), "nan cannot be a label"),
         (Weighted([1, -1, 1]), r"Patient\(101.*at least 0, not -1"),
         (Weighted([1, 1, float("nan")]), r"Patient\(102.*finite.*nan"),
         (Weighted([float("inf"), 1, 1]), r"Patient\(100.*finite.*inf"),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.errors import ProtocolError
+from chunkdl.labels import Label
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol import messages, service_messages
 from chunkdl.protocol.codec import decode, decode_service, encode
@@ -34,17 +35,18 @@ POSITIONS = st.builds(
     st.dictionaries(WHOLE, WHOLE, max_size=5),
 )
 PIECES = st.builds(service_messages.Piece, WHOLE, WHOLE, WHOLE, st.binary(max_size=40))
-LABELS = st.dictionaries(
-    TEXT, WHOLE | st.floats(allow_nan=False) | TEXT | st.booleans() | st.none(), max_size=3
-)
+SCALARS = WHOLE | st.floats(allow_nan=False) | TEXT | st.booleans() | st.none()
+LABELS = st.dictionaries(TEXT, SCALARS | st.lists(SCALARS, max_size=3).map(tuple), max_size=3)
 FIELDS: dict[object, st.SearchStrategy[object]] = {
     **VALUES,
     Position: POSITIONS,
     Position | None: st.none() | POSITIONS,
     tuple[service_messages.Piece, ...]: st.lists(PIECES, max_size=5).map(tuple),
-    tuple[bytes, ...]: st.lists(st.binary(max_size=200), max_size=5).map(tuple),
-    tuple[tuple[int, bytes, dict[str, int | float | str | bool | None]], ...]: st.lists(
+    tuple[tuple[int, bytes, dict[str, Label]], ...]: st.lists(
         st.tuples(WHOLE, st.binary(max_size=200), LABELS), max_size=3
+    ).map(tuple),
+    tuple[tuple[bytes, dict[str, Label]], ...]: st.lists(
+        st.tuples(st.binary(max_size=200), LABELS), max_size=3
     ).map(tuple),
 }
 

@@ -132,7 +132,7 @@ class HostileService:
                     send(self._ends[-1], encode(self._arena), [descriptor])
                 os.close(descriptor)
         elif isinstance(message, AskCatalogue):
-            page = CataloguePage(0, ((7, b"seven", {}),), 0, (b"slide",))
+            page = CataloguePage(0, ((7, b"seven", {}),), 0, ((b"slide", {}),))
             self._router.send_multipart([identity, encode(page)])
         if isinstance(message, AskCatalogue if self._local else Attach):
             for says in self._says:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import msgspec
 
+from chunkdl.labels import Label
 from chunkdl.printing import file_name_bytes
 from chunkdl.protocol.service_messages import CataloguePage
 from chunkdl.service_spec import ServiceSpec
@@ -15,8 +18,8 @@ PAGE_ITEMS = 1000
 
 def page(spec: ServiceSpec, first_patient: int, first_slide: int) -> CataloguePage:
     """As many patients and slides from these indices on as fit."""
-    patients: list[tuple[int, bytes, dict[str, int | float | str | bool | None]]] = []
-    slides: list[bytes] = []
+    patients: list[tuple[int, bytes, dict[str, Label]]] = []
+    slides: list[tuple[bytes, dict[str, Label]]] = []
     size = 0
     for facts in spec.patients[first_patient : first_patient + PAGE_ITEMS]:
         entry = facts.id, file_name_bytes(facts.name), facts.labels
@@ -24,10 +27,11 @@ def page(spec: ServiceSpec, first_patient: int, first_slide: int) -> CataloguePa
         if size > PAGE_BYTES and patients:
             break
         patients.append(entry)
-    for slide in spec.config.slides[first_slide : first_slide + PAGE_ITEMS]:
-        path = file_name_bytes(slide.path)
-        size += len(path)
+    every = zip(spec.config.slides, spec.slide_labels, strict=True)
+    for slide, labels in islice(every, first_slide, first_slide + PAGE_ITEMS):
+        told = file_name_bytes(slide.path), labels
+        size += len(msgspec.msgpack.encode(told))
         if size > PAGE_BYTES and (slides or patients):
             break
-        slides.append(path)
+        slides.append(told)
     return CataloguePage(first_patient, tuple(patients), first_slide, tuple(slides))

@@ -1,0 +1,344 @@
+"""One loader is like another: LightDL, one service near or far, and several services.
+
+The same tests run over all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.dlpack
+from torch.utils.data import DataLoader
+
+from chunkdl.connecting import connect
+from chunkdl.errors import Closed, ConfigError, EndOfStream
+from chunkdl.lightdl import LightDL
+from chunkdl.loader import Loader
+from chunkdl.merged import MergedDL
+from chunkdl.patients import Dataset
+from chunkdl.service_process import ServiceProcess
+from chunkdl.service_settings import ServiceSettings, configure_service
+from chunkdl.service_spec import GroupSpec
+from tests.service.conftest import arguments
+
+Make = Callable[..., Loader]
+GRID = {"smallchunks_per_bigchunk": None, "grid": True}
+
+
+@pytest.fixture(params=["embedded", "local", "remote", "merged"])
+def make(
+    request: pytest.FixtureRequest,
+    coordinate_dataset: Dataset,
+    small_stream: dict[str, Any],
+    socket_folder: Path,
+) -> Iterator[Make]:
+    """Makes a loader of a small stream; `here` are arguments of the loader, `stream` of its rows.
+
+    The second of several loaders of one test finds the same services.
+    """
+    with ExitStack() as stack:
+        addresses: list[str] = []
+
+        def serve(dataset: Dataset, stream: dict[str, Any]) -> str:
+            address = f"ipc://{socket_folder}/{dataset.str_dsname}"
+            if request.param == "remote":
+                address = f"tcp://127.0.0.1:{_free_port()}"
+            given = arguments(**{**small_stream, "batch_slots": 0, **stream})
+            settings = ServiceSettings(
+                binds=(address,), groups=(GroupSpec(name="train"),), insecure=True
+            )
+            stack.callback(ServiceProcess(configure_service(dataset, given, settings)).close)
+            return address
+
+        def begin(here: dict[str, Any] | None = None, **stream: Any) -> Loader:
+            here = here or {}
+            loader: Loader
+            if request.param == "embedded":
+                loader = LightDL(coordinate_dataset, **{**small_stream, **stream, **here})
+            else:
+                if not addresses:
+                    parts = [coordinate_dataset]
+                    if request.param == "merged":
+                        parts = [Dataset(str(n), [p]) for n, p in enumerate(coordinate_dataset)]
+                    addresses.extend(serve(part, stream) for part in parts)
+                to: Any = addresses if request.param == "merged" else addresses[0]
+                loader = connect(to, rank=0, world_size=1, **here)
+            return stack.enter_context(loader)
+
+        yield begin
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def places(batch: Any) -> list[tuple[str, int, int]]:
+    """Where the rows of a batch are from."""
+    return list(zip(batch["slide"], batch["x"].tolist(), batch["y"].tolist(), strict=True))
+
+
+def test_a_grid_pass_begins_anew_however_the_last_iteration_ended(make: Make) -> None:
+    """After a break, a look at the first batch, an exception, and its end: the same whole pass."""
+    loader = make(**GRID)
+    whole = [places(batch) for batch in loader]
+
+    assert places(next(iter(loader))) == whole[0]
+    for _ in range(2):
+        for number, batch in enumerate(loader):
+            if number == 3:
+                break
+            assert places(batch) == whole[number]
+    with pytest.raises(ZeroDivisionError):
+        for _ in loader:
+            raise ZeroDivisionError
+    assert [places(batch) for batch in loader] == whole
+    assert loader.state_dict() == loader.state_dict()
+    assert len(loader) == len(whole)
+
+
+def test_next_batch_goes_on_in_the_middle_and_an_iteration_does_not(make: Make) -> None:
+    """`next_batch` has one position; `for` begins with the first batch again."""
+    loader = make(**GRID)
+    first, second = places(loader.next_batch(60)), places(loader.next_batch(60))
+
+    assert first != second
+    assert places(next(iter(loader))) == first
+    assert places(loader.next_batch(60)) == second
+
+
+def test_a_pass_goes_on_in_the_middle_once_from_a_state(make: Make) -> None:
+    """The first iteration after a state was loaded is the rest of the pass, the next is whole."""
+    loader = make(**GRID)
+    whole = [places(batch) for batch in loader]
+    iterator = iter(loader)
+    states = [next(iterator).state for _ in range(5)]
+    for taken, state in ((5, states[4]), (1, states[0])):
+        loader.load_state_dict(state)
+        assert [places(batch) for batch in loader] == whole[taken:]
+        assert [places(batch) for batch in loader] == whole
+
+
+def test_a_state_of_the_end_of_a_pass_is_followed_by_the_next(make: Make) -> None:
+    """No iteration is empty."""
+    loader = make(**GRID)
+    whole = list(loader)
+    for state in (whole[-1].state, loader.state_dict()):
+        loader.load_state_dict(state)
+        assert [places(batch) for batch in loader] == [places(batch) for batch in whole]
+
+
+def test_shuffled_passes_differ_and_set_epoch_chooses_one(make: Make) -> None:
+    """Each has all positions; pass 3 is the same whenever it comes."""
+    loader = make(**GRID, shuffle=True)
+    first = [places(batch) for batch in loader]
+    second = [places(batch) for batch in loader]
+    loader.set_epoch(3)
+    fourth = [places(batch) for batch in loader]
+
+    passes = [sorted(row for batch in one for row in batch) for one in (first, second, fourth)]
+    assert passes[0] == passes[1] == passes[2]
+    if not isinstance(loader, MergedDL):
+        assert len({str(one) for one in (first, second, fourth)}) > 1
+    state = loader.state_dict()
+    loader.set_epoch(4)
+    fifth = [places(batch) for batch in loader]
+    loader.load_state_dict(state)
+    loader.set_epoch(4)
+    assert [places(batch) for batch in loader] == fifth
+
+
+def test_a_view_and_a_data_loader_are_the_loader(make: Make) -> None:
+    """Twice the same pass, in batches as they are; what would bundle them is refused."""
+    loader = make(**GRID)
+    whole = [places(batch) for batch in loader]
+    for dataset in (loader.dataset_view(), loader):
+        data: Any = DataLoader(dataset, batch_size=None)  # type: ignore[arg-type]
+        assert [places(batch) for batch in data] == whole
+        assert len(data) == len(whole)
+        with pytest.raises(ConfigError, match="batch_size=None"):
+            next(iter(DataLoader(dataset)))  # type: ignore[arg-type]
+
+
+def test_an_older_iterator_is_told_that_a_later_one_has_begun(make: Make) -> None:
+    """Two iterations over one position would each get half of a pass."""
+    loader = make(**GRID)
+    older = iter(loader)
+    next(older)
+    newer = iter(loader)
+    next(newer)
+
+    with pytest.raises(Closed, match="second loader"):
+        next(older)
+
+
+def test_a_loader_knows_when_it_is_in_another_process(make: Make) -> None:
+    """A forked child, a worker and a pickle get a sentence, and the loader is not disturbed."""
+    loader = make()
+    loader.next_batch(60)
+    uses: tuple[Callable[[], object], ...] = (
+        *(loader.next_batch, loader.stats, loader.state_dict),
+        lambda: next(iter(loader)),
+        lambda: loader.load_state_dict({}),
+    )
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            for use in uses:
+                said = "it was let in"
+                try:
+                    use()
+                except BaseException as error:
+                    said = "forked" if "forked" in str(error) else repr(error)
+                os.write(write, f"{said} ".encode())
+            loader.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        assert told.read() == "forked " * 5
+    with pytest.raises(ConfigError, match="num_workers=0"):
+        pickle.dumps(loader)
+    loader.next_batch(60)
+
+
+def test_a_batch_survives_what_frameworks_do_to_it(make: Make) -> None:
+    """Number, patients and state stay with columns that are put into a batch anew."""
+    batch = make().next_batch(60)
+    again = type(batch)({name: batch[name] for name in batch})
+
+    assert (again.number, again.patients, again.state) == (
+        batch.number,
+        batch.patients,
+        batch.state,
+    )
+    assert again.to("cpu").state == batch.state
+    kept = pickle.loads(pickle.dumps(batch))
+    assert kept.state == batch.state
+    assert torch.equal(kept["image"], batch["image"])
+
+
+def test_everything_else_answers_while_a_thread_waits(make: Make) -> None:
+    """stats, state_dict and close do not wait for the batch that another thread waits for."""
+    loader = make()
+    for _ in range(3):
+        batch = loader.next_batch(60)
+    told: list[BaseException] = []
+    waits = threading.Event()
+
+    def wait() -> None:
+        waits.set()
+        try:
+            while True:
+                loader.next_batch()
+        except (Closed, EndOfStream) as error:
+            told.append(error)
+
+    if not isinstance(loader, LightDL):
+        # What was sent comes; then the thread waits for ever.
+        loader.pause()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waits.wait()
+    for _ in range(20):
+        assert loader.stats().batches >= 3
+        assert loader.state_dict().keys() == batch.state.keys()
+    loader.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert isinstance(told[0], Closed)
+
+
+def test_a_signal_handler_may_ask_for_the_state_and_close(make: Make) -> None:
+    """In the middle of a wait for a batch, in the thread that waits."""
+    loader = make()
+    batch = loader.next_batch(60)
+    seen: list[Any] = []
+
+    def handler(number: int, frame: object) -> None:
+        seen.append((loader.state_dict(), loader.stats()))
+        if len(seen) == 20:
+            loader.close()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        with pytest.raises(Closed):
+            while True:
+                batch = loader.next_batch(60)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(seen) >= 20
+    assert batch.state in [state for state, _ in seen] or loader.state_dict() == batch.state
+
+
+def test_numpy_arrays_hold_what_tensors_hold(make: Make) -> None:
+    """`arrays="numpy"`: images (B, H, W, 3), every number column an array."""
+    first = make()
+    tensors = first.next_batch(60)
+    first.close()
+    loader = make({"arrays": "numpy"})
+    loader.load_state_dict(tensors.state)
+    arrays = loader.next_batch(60)
+
+    assert type(arrays["image"]).__module__ == type(arrays["x"]).__module__ == "numpy"
+    assert arrays["image"].shape == (16, 64, 64, 3)
+    assert {type(value).__module__ for value in arrays.values()} == {"numpy", "builtins"}
+    assert torch.utils.dlpack.from_dlpack(arrays["x"].copy()).shape == (16,)
+
+
+@pytest.mark.parametrize("make", ["embedded", "local", "remote"], indirect=True)
+def test_epochs_of_an_endless_stream_have_their_length_whatever_ended_the_last(make: Make) -> None:
+    """`batches=5`: five batches after a break too, each later than all before it."""
+    loader = make({"batches": 5})
+    assert len(loader) == 5
+    epochs: list[list[Any]] = []
+    for epoch in range(3):
+        epochs.append([])
+        for batch in loader:
+            epochs[-1].append(batch)
+            if epoch == 0 and len(epochs[-1]) == 2:
+                break
+    assert [len(epoch) for epoch in epochs] == [2, 5, 5]
+    rows = [str(places(batch)) for epoch in epochs for batch in epoch]
+    assert len(set(rows)) == 12
+
+    loader.load_state_dict(epochs[1][-1].state)
+    assert [str(places(batch)) for batch in loader] == rows[7:]
+    loader.load_state_dict(epochs[1][2].state)
+    assert [str(places(batch)) for batch in loader] == rows[5:7]
+    assert [str(places(batch)) for batch in loader] == rows[7:]
+
+
+def test_an_endless_stream_goes_on(make: Make) -> None:
+    """Looking at a batch by an iterator, or breaking off, loses and repeats nothing."""
+    loader = make()
+    seen = [places(next(iter(loader)))]
+    for batch in loader:
+        seen.append(places(batch))
+        if len(seen) == 4:
+            break
+    seen.append(places(loader.next_batch(60)))
+    with pytest.raises(TypeError, match="endless"):
+        len(loader)
+    loader.close()
+    again = make()
+    again.load_state_dict(batch.state)
+
+    assert places(again.next_batch(60)) == seen[-1]
+    assert len({str(one) for one in seen}) == 5
