@@ -81,17 +81,51 @@ class Caller:
                 return found
         return None
 
-    @property
-    def resumes(self) -> bool:
-        """Whether a training has just been begun that goes on from a checkpoint."""
-        trainer = getattr(self.fit, "trainer", None)
-        loaded = getattr(trainer, "ckpt_path", None) is not None
-        return loaded and getattr(trainer, "global_step", 0) > 0
+    def check_dealing_out(self, *, tensors_only: bool) -> None:
+        """Refuse that accelerate sends parts of batches around where that cannot be right.
 
-    @property
-    def restarts(self) -> bool:
-        """Whether it goes on in the middle of an epoch."""
-        return bool(getattr(self.fit, "restarting", False))
+        Args:
+            tensors_only: the batches have no other columns.
+
+        Raises:
+            ConfigError: and what to do.
+        """
+        if self.shares == 1:
+            return
+        if not tensors_only:
+            raise ConfigError(
+                "accelerate sends parts of each batch to the other processes, and can send "
+                "tensors only; give the loader tensors_only=True, or share one stream by "
+                "LightDL.for_ddp, which needs no accelerator.prepare"
+            )
+        if getattr(self.accelerate, "use_stateful_dataloader", False):
+            raise ConfigError(
+                "with use_stateful_dataloader all processes of accelerate write a state to one "
+                "file, and only the first one reads this loader; leave it out, and save the state "
+                "with accelerator.register_for_checkpointing(loader)"
+            )
+
+    def check_beginning(self, *, same: bool) -> None:
+        """Refuse a training that goes on from a checkpoint with a stream at its beginning.
+
+        Args:
+            same: each epoch is the same, so that one may be the first.
+
+        Raises:
+            ConfigError: Lightning has no state for the loader.
+        """
+        trainer = getattr(self.fit, "trainer", None)
+        if getattr(trainer, "ckpt_path", None) is None or not getattr(trainer, "global_step", 0):
+            return
+        if same and not getattr(self.fit, "restarting", False):
+            return
+        raise ConfigError(
+            "Lightning goes on from a checkpoint, and this loader stands at the beginning of its "
+            "stream: the training would see the same rows again. Give the loader to the Trainer "
+            "itself, without a DataLoader, and Lightning saves its state; or save "
+            "loader.state_dict() in on_save_checkpoint and load it before fit (to begin anew on "
+            "purpose: loader.load_state_dict(loader.state_dict()))"
+        )
 
 
 def _shows(one: Any, loader: Any) -> bool:
@@ -134,10 +168,11 @@ def find_caller() -> Caller:
             before = frame.f_back
             if before is not None and before.f_code.co_name == "run":
                 fit = frame.f_locals.get("self")
-        elif module == "accelerate.data_loader" and function in ("__iter__", "_fetch_batches"):
+        elif module == "accelerate.data_loader" and function in ("__iter__", "__init__"):
+            # With torchdata it begins the first iteration when it is made, to have a state.
             accelerate = frame.f_locals.get("self")
             if type(accelerate).__name__ == "DataLoaderDispatcher":
-                shares = getattr(getattr(accelerate, "state", None), "num_processes", 1)
+                shares = frame.f_globals["PartialState"]().num_processes
     return Caller(lightning, fit, accelerate, shares)
 
 

@@ -19,7 +19,7 @@ class Iteration(Iterator[Any]):
 
     def __init__(self, take: Callable[[Iteration], Any], caller: Caller) -> None:
         self._take = take
-        self._caller = caller
+        self.caller = caller
         self._over = False
         self._count = 0
         self._ahead = caller.ahead
@@ -30,13 +30,8 @@ class Iteration(Iterator[Any]):
     @property
     def held_back(self) -> int:
         """Batches that a framework has taken ahead."""
-        held = self._caller.held_back(self._ahead, self._count, over=self._over)
+        held = self.caller.held_back(self._ahead, self._count, over=self._over)
         return min(self._count, held)
-
-    @property
-    def shares(self) -> int:
-        """Batches that a framework takes for one step."""
-        return self._caller.shares
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -44,7 +39,7 @@ class Iteration(Iterator[Any]):
     def __next__(self) -> Any:
         if self._over:
             raise EndOfStream("the iteration is over")
-        self._ahead = self._caller.ahead
+        self._ahead = self.caller.ahead
         try:
             batch = self._take(self)
         except EndOfStream:

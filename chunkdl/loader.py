@@ -165,24 +165,9 @@ class Loader(ABC):
         self._check_process()
         caller = find_caller()
         self.check_caller(caller)
-        self._go_on_as(caller)
-        return Iteration(lambda of: self._next(None, copy=None, of=of), caller)
-
-    def _go_on_as(self, caller: Caller) -> None:
-        """Take the state that Lightning has for this loader, or refuse to begin anew without it."""
-        state = caller.state_left(self)
-        if state is not None:
+        if (state := caller.state_left(self)) is not None:
             self.load_state_dict(state)
-        elif caller.resumes and not self._resumed and len(self._stands) == 1:
-            if self._finite and not self._shuffle and not caller.restarts:
-                return  # The pass before was trained whole, and this one is the same again.
-            raise ConfigError(
-                "Lightning goes on from a checkpoint, and this loader stands at the beginning of "
-                "its stream: the training would see the same rows again. Give the loader to the "
-                "Trainer itself, without a DataLoader, and Lightning saves its state; or save "
-                "loader.state_dict() in on_save_checkpoint and load it before fit (to begin anew "
-                "on purpose: loader.load_state_dict(loader.state_dict()))"
-            )
+        return Iteration(lambda of: self._next(None, copy=None, of=of), caller)
 
     def __len__(self) -> int:
         """Batches of an epoch or a pass.
@@ -248,9 +233,12 @@ class Loader(ABC):
                     "make a second loader to iterate twice at a time"
                 )
             return
+        if not self._resumed and len(self._stands) == 1:
+            # A pass that is the same each time may begin where one was trained whole.
+            iteration.caller.check_beginning(same=self._finite and not self._shuffle)
         iteration.begun = True
         self._iteration = iteration
-        self._stands = deque(self._stands, maxlen=KEPT_STANDS + iteration.shares)
+        self._stands = deque(self._stands, maxlen=KEPT_STANDS + iteration.caller.shares)
         wanted, self._wanted_pass = self._wanted_pass, None
         if not self._finite:
             at_the_end = self._taken == self._batches
@@ -302,12 +290,7 @@ class Loader(ABC):
         Raises:
             ConfigError: and what to do.
         """
-        if caller.shares > 1 and not self._tensors_only:
-            raise ConfigError(
-                "accelerate sends parts of each batch to the other processes, and can send "
-                "tensors only; give the loader tensors_only=True, or share one stream by "
-                "LightDL.for_ddp, which needs no accelerator.prepare"
-            )
+        caller.check_dealing_out(tensors_only=self._tensors_only)
 
     def dataset_view(self) -> DatasetView:
         """This loader as a torch dataset: ``DataLoader(view, batch_size=None)``, and Lightning."""

@@ -64,6 +64,7 @@ LAYER_OF_MODULE = {
     "chunkdl.lightdl": "edges",
     "chunkdl.loader": "edges",
     "chunkdl.callers": "edges",
+    "chunkdl.iteration": "edges",
     "chunkdl.arrays": "edges",
     "chunkdl.batch_rows": "edges",
     "chunkdl.buffers": "edges",

@@ -13,10 +13,11 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(program: str, folder: Path, *arguments: str) -> str:
-    """What an example prints."""
+def run(program: str, folder: Path, *arguments: str, ranks: int = 0) -> str:
+    """What an example prints; with ranks under torchrun."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / program), *arguments],
+        [sys.executable, *(torchrun if ranks else ()), str(EXAMPLES / program), *arguments],
         capture_output=True,
         text=True,
         timeout=110,
@@ -65,3 +66,27 @@ def test_the_heat_maps_of_pydmed_show_the_tissue(tmp_path: Path) -> None:
     shares = [float(share) for share in re.findall(r"([\d.]+)% of it says rightly", printed)]
     assert len(shares) == 3
     assert min(shares) > 95
+
+
+@pytest.mark.slow
+def test_the_training_with_lightning_learns_and_goes_on(tmp_path: Path) -> None:
+    """The second run has the batches behind those of the first, and validates whole grids."""
+    printed = run("train_lightning.py", tmp_path, "--epochs", "4", "--every", "10")
+    batches = re.findall(r"trained on batches (\d+) to (\d+)", printed)
+    right = [float(share) for share in re.findall(r"right ([\d.]+)%", printed)]
+    assert batches == [("0", "19"), ("20", "39")]
+    assert len(right) == 4
+    assert right[-1] > 85
+
+
+@pytest.mark.slow
+def test_the_training_with_accelerate_goes_on_with_other_processes(tmp_path: Path) -> None:
+    """Two processes go on where one has saved its state."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    arguments = "--steps", "12", "--folder", str(folder)
+    printed = run("train_accelerate.py", tmp_path, *arguments)
+    printed += run("train_accelerate.py", tmp_path, *arguments, ranks=2)
+    runs = re.findall(r"batches (\d+) to (\d+): mean loss ([\d.]+)", printed)
+    assert [pair[:2] for pair in runs] == [("0", "11"), ("12", "23")]
+    assert float(runs[1][2]) < float(runs[0][2])

@@ -1,4 +1,4 @@
-"""Two ranks of accelerate, under torchrun: what each is trained on, and what a resume goes on with::
+"""Two ranks of accelerate, under torchrun: what each is trained on, and what is refused::
 
     accelerate_ranks.py SLIDES FOLDER
 
@@ -25,6 +25,11 @@ from tests.frameworks.common import STREAM, corners_of, first_batches, rows_of
 BATCHES = 6
 
 
+def ready(loader: Any) -> Any:
+    """As accelerate wants it."""
+    return DataLoader(loader, batch_size=None)
+
+
 def gathered(mine: list[Any]) -> list[list[Any]]:
     """What each rank has."""
     everybody: list[Any] = [None] * dist.get_world_size()
@@ -46,7 +51,7 @@ def sentence(act: Any) -> str:
     raise AssertionError("nothing was refused")
 
 
-def dealt_out(dataset: Dataset, folder: Path, *, stateful: bool) -> None:
+def dealt_out(dataset: Dataset, folder: Path) -> None:
     """The first rank reads, accelerate deals out; a resume in each step sees every row once."""
     alone = first_batches(dataset, BATCHES)
     expected = [
@@ -55,11 +60,10 @@ def dealt_out(dataset: Dataset, folder: Path, *, stateful: bool) -> None:
     ]
 
     def prepared() -> tuple[Accelerator, LightDL, Any]:
-        configuration = DataLoaderConfiguration(use_stateful_dataloader=stateful)
-        accelerator = Accelerator(cpu=True, dataloader_config=configuration)
+        accelerator = Accelerator(cpu=True)
         loader = LightDL(dataset, **STREAM, batches=BATCHES, tensors_only=True)
         accelerator.register_for_checkpointing(loader)
-        return accelerator, loader, accelerator.prepare(DataLoader(loader, batch_size=None))
+        return accelerator, loader, accelerator.prepare(ready(loader))
 
     accelerator, loader, batches = prepared()
     seen = []
@@ -75,7 +79,7 @@ def dealt_out(dataset: Dataset, folder: Path, *, stateful: bool) -> None:
         loader.close()
         if number + 1 < len(expected):
             assert of_steps(rest) == expected[number + 1 :], number
-    print(f"dealt out, stateful={stateful}", flush=True)
+    print("dealt out", flush=True)
 
 
 def shared(dataset: Dataset) -> None:
@@ -86,7 +90,7 @@ def shared(dataset: Dataset) -> None:
     with LightDL.for_ddp(dataset, **half, batches=BATCHES) as loader:
         assert of_steps([rows_of(batch) for batch in loader]) == alone
         print("shared", flush=True)
-        prepared = accelerator.prepare(DataLoader(loader, batch_size=None))
+        prepared = accelerator.prepare(ready(loader))
         if accelerator.is_main_process:
             print("refused:", sentence(lambda: next(iter(prepared))), flush=True)
     dist.barrier()
@@ -97,13 +101,20 @@ def refused(dataset: Dataset) -> None:
     accelerator = Accelerator(cpu=True)
     loader = LightDL(dataset, **STREAM, batches=BATCHES)
     if accelerator.is_main_process:
-        prepared = accelerator.prepare(DataLoader(loader, batch_size=None))
+        prepared = accelerator.prepare(ready(loader))
         print("refused:", sentence(lambda: next(iter(prepared))), flush=True)
         turns = DataLoaderConfiguration(dispatch_batches=False)
         other = Accelerator(cpu=True, dataloader_config=turns)
-        said = sentence(lambda: other.prepare(DataLoader(loader, batch_size=None)))
+        said = sentence(lambda: other.prepare(ready(loader)))
         print("refused:", said, flush=True)
     loader.close()
+    tensors = LightDL(dataset, **STREAM, batches=BATCHES, tensors_only=True)
+    if accelerator.is_main_process:
+        stateful = DataLoaderConfiguration(use_stateful_dataloader=True)
+        other = Accelerator(cpu=True, dataloader_config=stateful)
+        said = sentence(lambda: other.prepare(ready(tensors)))
+        print("refused:", said, flush=True)
+    tensors.close()
     dist.barrier()
 
 
@@ -114,9 +125,7 @@ def main() -> None:
     dataset, folder = Dataset.from_slides(sys.argv[1]), Path(sys.argv[2])
     refused(dataset)
     shared(dataset)
-    if "tensors_only" in LightDL.__init__.__kwdefaults__:
-        for stateful in False, True:
-            dealt_out(dataset, folder / str(stateful), stateful=stateful)
+    dealt_out(dataset, folder)
     dist.destroy_process_group()
 
 

@@ -42,7 +42,7 @@ def train(slides: str, folder: str) -> None:
 
 def spawned(rank: int, slides: str, folder: str) -> None:
     """What mp.spawn starts, which says nothing in the environment."""
-    store = dist.FileStore(os.path.join(folder, "store"), WORLD)
+    store = dist.FileStore(os.path.join(folder, "store"), WORLD)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
     train(slides, folder)
     dist.destroy_process_group()
@@ -52,7 +52,7 @@ def main() -> None:
     """As torchrun starts it, or as the parent of spawned ranks."""
     slides, folder = sys.argv[1:3]
     if sys.argv[3:] == ["spawn"]:
-        mp.spawn(spawned, (slides, folder), nprocs=WORLD)
+        mp.spawn(spawned, (slides, folder), nprocs=WORLD)  # type: ignore
         return
     dist.init_process_group("gloo")
     train(slides, folder)

@@ -91,7 +91,7 @@ def test_page_locking_by_torch_keeps_the_batch(
 
     if not torch.cuda.is_available():
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor.clone())
-    made = pin_memory(batch)
+    made = pin_memory(batch)  # type: ignore[no-untyped-call]
     assert type(made) is Batch
     assert rows_of(made) == rows_of(batch)
     assert (made.number, made.state) == (batch.number, batch.state)
@@ -101,7 +101,7 @@ def test_parts_and_sums_of_batches_have_no_place_in_the_stream(batch: Batch) -> 
     """A state is never told of rows that it is not the state of."""
     half = Batch({name: values[:4] for name, values in batch.items()})
     assert half.number == -1
-    with pytest.raises(StateError, match="loader.state_dict"):
+    with pytest.raises(StateError, match=r"loader\.state_dict"):
         _ = half.state
 
 
@@ -112,7 +112,7 @@ def test_a_batch_of_numpy_goes_to_other_libraries_without_a_copy(two_patients: D
         images = batch["image"]
         assert type(images) is np.ndarray
         assert images.shape == (8, 32, 32, 3)
-        tensor = torch.from_dlpack(images)
+        tensor = torch.from_dlpack(images)  # type: ignore[attr-defined]
         assert tensor.data_ptr() == images.ctypes.data
         assert np.shares_memory(np.from_dlpack(images), images)
         assert rows_of(pickle.loads(pickle.dumps(batch))) == rows_of(batch)

@@ -48,7 +48,8 @@ def test_a_stateful_dataloader_goes_on_after_each_step(
 def test_a_dataloader_that_would_go_wrong_gets_a_sentence(two_patients: Dataset) -> None:
     """Without batch_size=None batches would be bundled once more; its workers cannot have them."""
     with contextlib.closing(LightDL(two_patients, **STREAM, batches=3)) as loader:
-        for dataset in loader, loader.dataset_view():
+        given: tuple[Any, ...] = loader, loader.dataset_view()
+        for dataset in given:
             with pytest.raises(ConfigError, match="batch_size=None"):
                 next(iter(DataLoader(dataset)))
             with pytest.raises(ConfigError, match="num_workers=0"):

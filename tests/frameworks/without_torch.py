@@ -1,6 +1,6 @@
 """Batches of numpy where torch is not installed::
 
-    without_torch.py SLIDES
+without_torch.py SLIDES
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class NotInstalled:
 
 def main() -> None:
     """Two batches, and the second once more from the state of the first."""
-    sys.meta_path.insert(0, NotInstalled())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, NotInstalled())
     from chunkdl import Dataset, LightDL
 
     with LightDL(Dataset.from_slides(sys.argv[1]), **STREAM, arrays="numpy") as loader:
