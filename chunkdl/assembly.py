@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from chunkdl.buffers import BufferPool
 from chunkdl.chunks import Batch
 from chunkdl.columns import Columns, label_tables
 from chunkdl.config import ServiceConfig
@@ -12,7 +13,8 @@ from chunkdl.errors import ProtocolError
 from chunkdl.journal import Journal
 from chunkdl.layouts import RECORD, Array, BatchLayout
 from chunkdl.patients import Patient
-from chunkdl.tensors import BufferPool, leased, rows_of
+from chunkdl.pinned import PinnedMemory
+from chunkdl.tensors import leased, rows_of
 
 
 class Assembly:
@@ -36,7 +38,7 @@ class Assembly:
         self._labels = label_tables(patients)
         plain = config.stream.rows == "plain"
         self._layout = config.stream.batch_layout if plain else None
-        self._pool: BufferPool | None = None
+        self._pool: BufferPool | PinnedMemory | None = None
         self.copies = 0
         """Batches that were copied out of shared memory."""
 
@@ -61,7 +63,8 @@ class Assembly:
             copy = self._pin or consumer.held > self._config.run.batch_slots // 2
         slot = received.slot[: layout.slot_bytes]
         if copy and not layout.packed:
-            self._pool = self._pool or BufferPool(layout.slot_bytes, pin=self._pin)
+            if self._pool is None:
+                self._pool = (PinnedMemory if self._pin else BufferPool)(layout.slot_bytes)
             buffer = self._pool.take()
             np.copyto(buffer, slot)
             consumer.release(message)

@@ -8,14 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.arrivals import Arrived
+from chunkdl.buffers import BufferPool
 from chunkdl.chunks import Batch
 from chunkdl.columns import Columns, Table, label_tables
 from chunkdl.connection import Connection
 from chunkdl.errors import ProtocolError
 from chunkdl.layouts import Array, BatchLayout, Bytes
 from chunkdl.patients import Patient
+from chunkdl.pinned import PinnedMemory
 from chunkdl.protocol.service_messages import Piece
-from chunkdl.tensors import BufferPool, leased, rows_of
+from chunkdl.tensors import leased, rows_of
 
 _NONE = np.empty(0, dtype=np.int32)
 
@@ -29,7 +31,7 @@ class SharedAssembly:
 
     def __init__(self, *, pin: bool) -> None:
         self._pin = pin
-        self._pool: BufferPool | None = None
+        self._pool: BufferPool | PinnedMemory | None = None
         self._patients: list[Patient] = []
         self._paths: list[str] = []
         self._labels: dict[str, Table] = {}
@@ -53,7 +55,7 @@ class SharedAssembly:
     def allocate(self, size: int) -> Bytes:
         """Memory for a batch that comes from another machine."""
         if self._pool is None:
-            self._pool = BufferPool(size, pin=self._pin)
+            self._pool = (PinnedMemory if self._pin else BufferPool)(size)
         return self._pool.take()
 
     def assemble(self, connection: Connection, arrived: Arrived, *, copy: bool | None) -> Batch:

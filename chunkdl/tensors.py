@@ -1,9 +1,4 @@
-"""From the bytes of a batch slot to torch tensors; the only importer of torch.
-
-The default copies a slot once, in one piece, into memory that belongs to the user. That memory is
-taken from a pool and goes back to it when the last tensor on it is gone: fresh pages would cost
-more than the copy.
-"""
+"""From the bytes of a batch slot to torch tensors."""
 
 from __future__ import annotations
 
@@ -24,44 +19,7 @@ from chunkdl.errors import ConfigError
 from chunkdl.layouts import Array, BatchLayout, Bytes
 from chunkdl.memory.packing import load, unpack
 from chunkdl.patients import Patient
-
-KEPT_BUFFERS = 4
-"""Buffers kept for the next batches; more are freed."""
-
-
-class BufferPool:
-    """Memory for copied batches.
-
-    Args:
-        size: bytes of one buffer.
-        pin: page-locked memory, for fast and asynchronous copies to a GPU.
-    """
-
-    def __init__(self, size: int, *, pin: bool) -> None:
-        self.pinned = pin
-        self._size = size
-        self._free: list[npt.NDArray[np.uint8]] = []
-
-    def take(self) -> Bytes:
-        """A buffer of `size` bytes; it returns to the pool when nothing refers to it any more."""
-        memory = self._free.pop() if self._free else self._fresh()
-        # Views refer to the array that owns the memoryview, so its end is the end of the last view.
-        buffer = np.frombuffer(memory.data, dtype=np.uint8)
-        weakref.finalize(buffer, _give_back, self._free, memory)
-        return buffer
-
-    def _fresh(self) -> npt.NDArray[np.uint8]:
-        if self.pinned:
-            pinned: npt.NDArray[np.uint8] = torch.empty(
-                self._size, dtype=torch.uint8, pin_memory=True
-            ).numpy()
-            return pinned
-        return np.empty(self._size, dtype=np.uint8)
-
-
-def _give_back(free: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
-    if len(free) < KEPT_BUFFERS:
-        free.append(memory)
+from chunkdl.pinned import tensor_on
 
 
 def leased(slot: Bytes, when_dropped: Callable[[], None]) -> Bytes:
@@ -130,7 +88,7 @@ def _over(rows: Array) -> torch.Tensor:
     """A tensor on the memory of an array; the memory of a broadcast is not to be written to."""
     if not rows.flags.writeable:
         _have_warned()
-    return torch.from_numpy(rows)
+    return tensor_on(rows)
 
 
 @functools.cache

@@ -67,6 +67,8 @@ LAYER_OF_MODULE = {
     "chunkdl.statistics": "edges",
     "chunkdl.consumer": "edges",
     "chunkdl.tensors": "edges",
+    "chunkdl.buffers": "edges",
+    "chunkdl.pinned": "edges",
     "chunkdl.cli": "edges",
     "chunkdl.service_spec": "edges",
     "chunkdl.service_process": "edges",
@@ -130,7 +132,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "pydicom": {"chunkdl/slides/readers/"},
     "skimage": {"chunkdl/tissue/"},
     "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic.py"},
-    "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py"},
+    "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py", "chunkdl/pinned.py"},
     "zmq": {
         *("chunkdl/consumer.py", "chunkdl/curve_keys.py", "chunkdl/wire.py"),
         *("chunkdl/session_thread.py", "workers/chunkdl_workers/"),
