@@ -196,6 +196,7 @@ class Rows:
             Recorder(self.recorder),
             self.sent.append,
             print,
+            pytest.fail,
         )
 
     def fill(self, calls: list[int], attempt: int = 0, ordinal: int = 9) -> Any:

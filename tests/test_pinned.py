@@ -140,14 +140,15 @@ def test_a_copy_to_a_real_gpu_reads_what_was_there_when_it_began() -> None:
     """On a stream of its own, behind work that takes long; the program goes on and drops all."""
     size = 64 * 2**20
     memory = PinnedMemory(size, page_locked)
-    stream = torch.cuda.Stream()
+    cuda: Any = torch.cuda
+    stream = cuda.Stream()
     received = []
-    with torch.cuda.stream(stream):
+    with cuda.stream(stream):
         for value in range(8):
-            torch.cuda._sleep(100_000_000)
+            cuda._sleep(100_000_000)
             buffer = memory.take()
             buffer[:] = value
             received.append(tensor_on(buffer[4096:]).to("cuda", non_blocking=True))
             del buffer
-    torch.cuda.synchronize()
+    cuda.synchronize()
     assert [(int(part.min()), int(part.max())) for part in received] == [(n, n) for n in range(8)]

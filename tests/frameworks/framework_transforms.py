@@ -79,8 +79,8 @@ def pipeline(name: str) -> Any:
         case "kornia":
             from kornia import augmentation as kornia
 
-            steps = kornia.RandomAffine(90, p=1), kornia.ColorJitter(0.2, 0.2, 0.2, 0.1, p=1)
-            whole = kornia.AugmentationSequential(*steps, data_keys=["input"])
+            affine, jitter = kornia.RandomAffine(90, p=1), kornia.ColorJitter(0.2, 0.2, 0.2, 0.1)
+            whole = kornia.AugmentationSequential(affine, jitter, data_keys=["input"])
             return lambda image: whole(torch.as_tensor(image / 255.0).permute(2, 0, 1).float())[0]
         case _:
             return OWN[name]()

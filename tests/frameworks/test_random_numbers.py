@@ -81,7 +81,9 @@ def given(library: str) -> tuple[Any, str]:
     if library == "torchvision v2":
         from torchvision.transforms import v2
 
-        return v2.Compose([v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32)]), "begin with ToImage"
+        return v2.Compose(
+            [v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32)]
+        ), "begin with ToImage"
     if library == "torchvision v1":
         from torchvision import transforms
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 FOLDER = Path(sys.prefix) / "torchvision"
 IS_HERE = FOLDER.is_dir()
 
-_DECLARED = torch.library.Library("torchvision", "FRAGMENT")
+_library: Any = torch.library.Library
+_declared = _library("torchvision", "FRAGMENT")
 
 if IS_HERE and "torchvision" not in sys.modules:
     for _name in ("nms", "qnms"):
-        _DECLARED.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _declared.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     sys.path.append(str(FOLDER))
     try:
         import torchvision  # noqa: F401
