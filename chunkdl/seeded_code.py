@@ -22,6 +22,7 @@ from numpy.random import bit_generator
 
 from chunkdl.generator_search import Search
 from chunkdl.random_generators import (
+    Found,
     Generator,
     NumpyRandomState,
     PythonGenerator,
@@ -145,13 +146,14 @@ class SeededCode:
         ignored: Any = None,
     ) -> None:
         self._seed = seed
+        self._roots = roots
         self._warn = warn
         self._first: int = 0 if before is None else before._first + len(before.own)
         self.search: Search = Search(None if before is None else before.search)
         self.search.ignore(ignored)
         for name, root in roots:
             self.search.look(root, name)
-        self.own: tuple[Generator, ...] = tuple(self.search.generators)
+        self.own: tuple[Found, ...] = tuple(self.search.generators)
         """The generators, in an order that is the same in every process."""
         for problem in self.search.problems:
             warn(f"{problem}; what it draws is not the same in the next run")
@@ -168,6 +170,20 @@ class SeededCode:
         """What one object of the class has beside that; what the engine gave it is left alone."""
         roots = [(type(hook).__qualname__, hook)]
         return SeededCode(self._seed, roots, self._warn, self, hook._tools)
+
+    def look_again(self) -> bool:
+        """Take in what code of the user has made since, as many do in the first call.
+
+        Returns:
+            Whether there was any.
+        """
+        search = Search()
+        for name, root in self._roots:
+            search.look(root, name)
+        known = {id(generator.source) for generator in self.own}
+        new = [found for found in search.generators if id(found.source) not in known]
+        self.own += tuple(new)
+        return bool(new)
 
     def seed_own(self, purpose: Purpose, ordinal: int, attempt: int, call: int) -> None:
         """Set each to a number of its own, of that name."""

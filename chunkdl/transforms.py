@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from chunkdl.seeding import Purpose
 
 CHECKED_ROWS = 4
 """Rows of each process that are made twice, to see that they come out the same."""
+
+Name = tuple[Purpose, int, int, int]
+"""Of the random numbers of a row: purpose, ordinal, attempt, call."""
 
 ADVICE = {
     "albumentations": (
@@ -90,24 +93,30 @@ class Transform:
             HookError: it raised, or returned what can be no row.
         """
         name = Purpose.TRANSFORM, ordinal, attempt, call
-        if self._left_to_check > 0 and (rehearsed := copied(data)) is not None:
+        rehearse = partial(self._rehearsed, data, name, patient, enter)
+        is_checked = self._left_to_check > 0 and copied(data) is not None
+        if is_checked:
             had_torch = "torch" in sys.modules
-            with globals_kept(gpus=True):
-                enter()
-                first = self._called(rehearsed, name, patient)
-            # What brought torch along with its first call has drawn from it unseeded.
+            first = rehearse()
+            # What a first call makes or brings along has been drawn from unseeded.
             brought_torch = not had_torch and "torch" in sys.modules
             if brought_torch:
                 seed_torch(self._seed, Purpose.SMALLCHUNK, ordinal, attempt, call)
-            enter()
-            second = self._called(data, name, patient)
-            if not brought_torch:
-                self._compare(first, second)
-            return second
+            if self._code.look_again() or brought_torch:
+                first = rehearse()
         enter()
-        return self._called(data, name, patient)
+        made = self._called(data, name, patient)
+        if is_checked:
+            self._compare(first, made)
+        return made
 
-    def _called(self, data: Any, name: tuple[Purpose, int, int, int], patient: str) -> Any:
+    def _rehearsed(self, data: Any, name: Name, patient: str, enter: Callable[[], None]) -> Any:
+        """What the transform makes of a copy, with nothing changed but in the transform."""
+        enter()
+        with globals_kept(gpus=True):
+            return self._called(copied(data), name, patient)
+
+    def _called(self, data: Any, name: Name, patient: str) -> Any:
         with named(self.name, patient, ADVICE.get(self._package, "")):
             self._code.seed_own(*name)
             made = self._call(data)
@@ -199,7 +208,7 @@ def _nothing() -> None:
 
 def _package_of(call: Any) -> str:
     """The library whose transform was given as it is."""
-    while isinstance(call, functools.partial):
+    while isinstance(call, partial):
         call = call.func
     call = getattr(call, "__self__", call)
     return type(call).__module__.partition(".")[0]

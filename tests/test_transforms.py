@@ -87,7 +87,7 @@ def test_a_transform_draws_the_same_numbers_for_the_same_smallchunk(call: Any) -
 
 
 def test_the_first_rows_are_made_twice_and_later_ones_once() -> None:
-    """From the crop as it was, though the transform writes into it; the second is delivered."""
+    """From the crop as it was, though the transform writes into it; the last is delivered."""
     seen = []
 
     def call(data: Any) -> Any:
@@ -112,6 +112,39 @@ def test_rows_that_come_out_differently_are_told_once() -> None:
     (told,) = collector.told
     assert "made two different rows of one SmallChunk" in told
     assert "<lambda>" in told
+
+
+class Lazy:
+    """Makes its generators in the first call, as one does for the workers of a DataLoader."""
+
+    def __init__(self) -> None:
+        self.rngs: list[Any] = []
+
+    def __call__(self, data: Any) -> list[float]:
+        if not self.rngs:
+            self.rngs += [random.Random(), np.random.default_rng(), np.random.RandomState()]
+        return [float(rng.random()) for rng in self.rngs]
+
+
+def test_generators_that_the_first_call_makes_are_seeded_from_the_first_row() -> None:
+    """Each collector makes its own, and has other rows behind it."""
+    one, other = Collector(Lazy()), Collector(Lazy())
+    rows = [one.row(number) for number in range(6)]
+    assert [other.row(number) for number in reversed(range(6))] == rows[::-1]
+    assert one.told == other.told == []
+
+
+def test_generators_that_every_call_makes_anew_are_told() -> None:
+    """Also where the object keeps them."""
+
+    class Anew:
+        def __call__(self, data: Any) -> float:
+            self.rng = random.Random()
+            return self.rng.random()
+
+    collector = Collector(Anew())
+    collector.row(0)
+    assert "made two different rows" in collector.told[0]
 
 
 def test_none_is_refused_with_what_to_do() -> None:
