@@ -62,12 +62,18 @@ def by_globals(data: Any) -> list[float]:
 
 
 own_generators = random.Random(1), np.random.default_rng(1), torch.Generator()
+another = random.Random(1)
 
 
 def by_own(data: Any) -> list[float]:
-    """Three generators of the module."""
+    """Four generators of the module, two of them alike."""
     python, numpy, of_torch = own_generators
-    return [python.random(), float(numpy.random()), float(torch.rand(1, generator=of_torch))]
+    return [
+        another.random(),
+        python.random(),
+        float(numpy.random()),
+        float(torch.rand(1, generator=of_torch)),
+    ]
 
 
 @pytest.mark.parametrize(
