@@ -151,12 +151,17 @@ class SeededCode:
         self._first: int = 0 if before is None else before._first + len(before.own)
         self.search: Search = Search(None if before is None else before.search)
         self.search.ignore(ignored)
-        for name, root in roots:
-            self.search.look(root, name)
+        self._look(self.search)
         self.own: tuple[Found, ...] = tuple(self.search.generators)
         """The generators, in an order that is the same in every process."""
         for problem in self.search.problems:
             warn(f"{problem}; what it draws is not the same in the next run")
+
+    def _look(self, search: Search) -> None:
+        # It tries methods of the user that seed, and these may draw from the global generators.
+        with globals_kept(gpus=True):
+            for name, root in self._roots:
+                search.look(root, name)
 
     @classmethod
     def of_class(
@@ -178,8 +183,7 @@ class SeededCode:
             Whether there was any.
         """
         search = Search()
-        for name, root in self._roots:
-            search.look(root, name)
+        self._look(search)
         known = {id(generator.source) for generator in self.own}
         new = [found for found in search.generators if id(found.source) not in known]
         self.own += tuple(new)

@@ -140,6 +140,26 @@ def test_generators_that_the_first_call_makes_are_seeded_from_the_first_row() ->
     assert one.told == other.told == []
 
 
+def test_looking_for_generators_draws_from_none() -> None:
+    """A method that seeds may do so, and so may a library below it."""
+
+    class Draws:
+        def seed(self, seed: int) -> None:
+            random.random()
+            np.random.RandomState(seed)
+            self.entropy = np.random.SeedSequence().entropy
+
+        def __call__(self, data: Any) -> list[float]:
+            return by_globals(data)
+
+    collector, again = Collector(Draws()), Collector(Draws())
+    rows = [collector.row(number) for number in range(6)]
+    assert [again.row(number) for number in reversed(range(6))] == rows[::-1]
+    random.seed(1)
+    Collector(Draws())
+    assert random.random() == random.Random(1).random()
+
+
 def test_generators_that_every_call_makes_anew_are_told() -> None:
     """Also where the object keeps them."""
 
