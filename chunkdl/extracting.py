@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import HookError, PackingError
-from chunkdl.hook_tools import ROOM, LoaderTools, named, seed_globals
+from chunkdl.hook_tools import ROOM, LoaderTools, named
 from chunkdl.hooks import Exhausted
 from chunkdl.layouts import Array
 from chunkdl.memory.packing import Packer
 from chunkdl.notes import value_of
 from chunkdl.open_slides import OpenSlides
 from chunkdl.protocol.messages import LoadBigChunk
+from chunkdl.seeded_code import SeededCode, seed_globals
 from chunkdl.seeding import Purpose
 from chunkdl.tissue_hooks import TissueBigChunkLoader
 from chunkdl.user_code import UserCode
@@ -49,6 +50,7 @@ class Extractor:
         user: the user's part of the stream.
         slides: those that this loader has open.
         log: takes lines for the log of the training process.
+        warn: takes warnings for it.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Extractor:
         user: UserCode,
         slides: OpenSlides,
         log: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._config = config
         self._user = user
@@ -65,6 +68,7 @@ class Extractor:
         self._slides = slides
         self._log = log
         self._shared = user.shared()
+        self._code = SeededCode.of_class(config.stream.seed, self._kind, user.settings, warn)
 
     def extract(
         self,
@@ -92,13 +96,16 @@ class Extractor:
         tools = LoaderTools(
             stream, ticket, patient, self._config.slides, self._slides, packer, self._log
         )
-        seed_globals(stream.seed, Purpose.BIGCHUNK, ticket.ordinal, ticket.attempt, 0)
+        name = Purpose.BIGCHUNK, ticket.ordinal, ticket.attempt, 0
+        seed_globals(stream.seed, *name)
+        self._code.seed_own(*name)
         with named(f"{self._kind.__name__}.__init__", patient.name):
             message, checkpoint = value_of(ticket.message), value_of(ticket.checkpoint)
             hook: Any = object.__new__(self._kind)
             # Before __init__, so that the helpers work there too.
             hook._tools = tools
             hook.__init__(patient, None, user.settings, None, checkpoint, message)
+        self._code.of_object(hook).seed_own(*name)
         with named(self._hook, patient.name):
             bigchunk: Any = hook.extract_bigchunk(message)
         if isinstance(bigchunk, Exhausted):

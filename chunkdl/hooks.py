@@ -15,8 +15,8 @@
 
 Names, arguments and meaning are PyDmed's. The classes have no ABC metaclass: PyDmed's users mark
 their overrides with ``@abstractmethod``. A fresh object is made for every BigChunk, in a worker
-process; the hooks are called with positional arguments. Python's `random`, numpy's global generator
-and torch's, where the worker has torch, are seeded from the plan before every call.
+process; the hooks are called with positional arguments. Every generator that they draw from, global
+or their own, is set from the plan before every call (`chunkdl.seeded_code`).
 """
 
 from __future__ import annotations

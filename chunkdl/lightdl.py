@@ -18,11 +18,12 @@ import msgspec
 from chunkdl.arguments import Arguments, whole
 from chunkdl.arrays import ArraysName, array_kind
 from chunkdl.assembly import Assembly
-from chunkdl.chunks import Batch, SmallChunks
+from chunkdl.chunks import Batch
 from chunkdl.config import OnError, Order
 from chunkdl.consumer import Consumer, Received
 from chunkdl.coordination.places import LOOK_AHEAD
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
+from chunkdl.finishing import Finish
 from chunkdl.journal import Journal
 from chunkdl.loader import Loader, deadline_of
 from chunkdl.notes import note_of, value_of
@@ -216,10 +217,15 @@ class LightDL(Loader):
         """What the stream is made from, with the defaults filled in."""
         self._config = configure(dataset, self.arguments)
         super().__init__(finite=grid, batches=batches, shuffle=shuffle, tensors_only=tensors_only)
-        self._kind = kind
-        self._tfms = tfms
-        self._tfms_here = tfms is not None and tfms_in == "consumer"
-        self._collate = collate_func
+        self._finish = Finish(
+            kind,
+            tfms,
+            here=tfms_in == "consumer",
+            collate=collate_func,
+            plain=self._rows == "plain",
+            seed=self._config.stream.seed,
+            tensors_only=tensors_only,
+        )
         self._patients = list(dataset)
         self._cursor = Cursor.from_dict(self._config.cursor, self._config.plan_hash)
         self._log_func = log_func
@@ -278,7 +284,7 @@ class LightDL(Loader):
                 self._wait(left)
         finally:
             self._waited_s += time.monotonic() - asked
-        return self._as_asked(batch)
+        return self._finish(batch)
 
     def _next_here(self, *, copy: bool | None) -> Batch | None:
         """The next batch, if it is here."""
@@ -345,27 +351,6 @@ class LightDL(Loader):
             except ChunkdlError:
                 self._could_not_start(consumer)
                 raise
-
-    def _as_asked(self, batch: Batch) -> Any:
-        """What `collate_func`, or `tfms` in this process, makes of a batch."""
-        if self._collate is None and not self._tfms_here:
-            return batch
-        rows: Any
-        if self._rows == "plain":
-            rows = self._kind.pixels(batch["image"])
-        else:
-            rows = batch["data"] if "data" in batch else batch["image"]
-        if self._collate is not None:
-            chunks = list(SmallChunks(batch))
-            for chunk, row in zip(chunks, rows, strict=True):
-                chunk.data = row
-            return self._collate(chunks, self._tfms)
-        made = [row if self._tfms is None else self._tfms(row) for row in rows]
-        for name in ("image", "data"):
-            batch.pop(name, None)
-        stacked = self._kind.stacked(made)
-        batch["data" if stacked is None else "image"] = made if stacked is None else stacked
-        return batch
 
     @property
     def _pass(self) -> int:

@@ -51,8 +51,10 @@ def row_maker(
     one_thread_for_torch()
     writer = RowWriter(config, batches, settle, user.shared())
     if config.stream.rows == "transformed":
-        return TransformedRows(config, user, bigchunks, writer, link.recorder), writer.shaped
-    rows = HookRows(config, user, bigchunks, writer, link.recorder, link.send, link.log)
+        recorder = link.recorder
+        made = TransformedRows(config, user, bigchunks, writer, recorder, link.warn)
+        return made, writer.shaped
+    rows = HookRows(config, user, bigchunks, writer, link.recorder, link.send, link.log, link.warn)
     return rows, writer.shaped
 
 

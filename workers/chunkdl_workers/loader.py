@@ -75,7 +75,7 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
         if stream.rows == "hooks":
             user = load_user_code(config.user["loader"])
             one_thread_for_torch()
-            extractor = Extractor(config, user, slides, link.log)
+            extractor = Extractor(config, user, slides, link.log, link.warn)
             answer = partial(
                 _extracted,
                 extractor=extractor,
