@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import overload
 
 from chunkdl.arguments import choice, number, whole
-from chunkdl.arrays import ArrayKind, ArraysName, array_kind
+from chunkdl.array_kinds import array_kind
+from chunkdl.arrays import ArrayKind, ArraysName
 from chunkdl.errors import ConfigError
 from chunkdl.machine import parse_bytes
 from chunkdl.merged import MergedDL, OnNodeLost, portions

@@ -65,7 +65,9 @@ class Finish:
     def _replace(self, batch: Batch, transform: TransformHere) -> None:
         names = [patient.name for patient in batch.patients]
         ordinals, calls = batch["bigchunk"].tolist(), batch["call"].tolist()
-        made = transform.apply(self._rows(batch), ordinals, calls, names)
+        rows = self._rows(batch)
+        made = transform.apply(rows, ordinals, calls, names)
+        batch.untransformed = rows
         for name in ("image", "data"):
             batch.pop(name, None)
         stacked = self._kind.stacked(made)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from chunkdl.arguments import Arguments, whole
-from chunkdl.arrays import ArraysName, array_kind
+from chunkdl.array_kinds import array_kind
+from chunkdl.arrays import ArraysName
 from chunkdl.assembly import Assembly
 from chunkdl.chunks import Batch
 from chunkdl.config import OnError, Order
@@ -217,6 +218,7 @@ class LightDL(Loader):
         """What the stream is made from, with the defaults filled in."""
         self._config = configure(dataset, self.arguments)
         super().__init__(finite=grid, batches=batches, shuffle=shuffle, tensors_only=tensors_only)
+        kind.know(LightDL)
         self._finish = Finish(
             kind,
             tfms,

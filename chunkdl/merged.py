@@ -120,6 +120,7 @@ class MergedDL(Loader):
         super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=None)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
         self._kind = kind
+        kind.know(MergedDL)
         self._on_node_lost = on_node_lost
         self._number = 0
         self._stands_at(self._stand(), 0)

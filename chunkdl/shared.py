@@ -77,6 +77,7 @@ class SharedDL(Loader):
         self._when_closed = when_closed
         self._wish = wish
         self._kind = kind
+        kind.know(SharedDL)
         self._since: float | None = None
         self._waited_s = 0.0
         self._tensors_only = tensors_only

@@ -69,8 +69,8 @@ LAYER_OF_MODULE = {
     "chunkdl.loader": "edges",
     "chunkdl.callers": "edges",
     "chunkdl.arrays": "edges",
+    "chunkdl.array_kinds": "edges",
     "chunkdl.batch_rows": "edges",
-    "chunkdl.buffers": "edges",
     "chunkdl.sections": "edges",
     "chunkdl.finishing": "edges",
     "chunkdl.wakeups": "edges",
@@ -172,7 +172,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot
     "chunkdl/coordination/desk.py": 490,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 480,  # each event in, each action out
-    "chunkdl/lightdl.py": 480,  # the reference of one class: half of it says what arguments mean
+    "chunkdl/lightdl.py": 540,  # the reference of one class: half of it says what arguments mean
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 
