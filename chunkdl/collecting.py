@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,8 @@ from chunkdl.memory.arena import Arena
 from chunkdl.memory.packing import unpack
 from chunkdl.memory.recorder import EXTRACT_SMALLCHUNK, TRANSFORM, Recorder
 from chunkdl.notes import value_of
+from chunkdl.patient_copies import PatientCopies, PatientsOfLoad
+from chunkdl.patients import Patient
 from chunkdl.protocol.messages import (
     CheckpointSet,
     FillRows,
@@ -119,6 +122,7 @@ class _Open:
     ordinal: int
     attempt: int
     patient: int
+    own: Patient
     bigchunk: Any
     message: Any
     hook: Any
@@ -161,6 +165,7 @@ class HookRows:
         )
         self._kind = user.smallchunkcollector or TissueSmallChunkCollector
         self._hook = f"{self._kind.__name__}.extract_smallchunk"
+        self._copies = PatientCopies(user.patients, all_arrays=self._kind.copies_all_arrays)
         self._slides = {entry.path: index for index, entry in enumerate(config.slides)}
         self._open: dict[int, _Open] = {}
         self._ended: dict[int, tuple[int, int]] = {}
@@ -192,8 +197,9 @@ class HookRows:
 
     def _begin(self, group: RowGroup) -> _Open:
         self._open.pop(group.slot, None)
-        extracted: Extracted = unpack(self._arena.slot(group.slot), shared=self._user.patients)
-        patient = self._user.patients[extracted.patient]
+        patients = PatientsOfLoad(self._copies)
+        extracted: Extracted = unpack(self._arena.slot(group.slot), shared=patients)
+        patient = patients[extracted.patient]
         message = value_of(extracted.message)
 
         def checkpoint(note: bytes) -> None:
@@ -208,6 +214,7 @@ class HookRows:
             group.attempt,
             group.first,
             extracted.records,
+            partial(self._copies.changes, extracted.patient),
             checkpoint,
             status,
             self._log,
@@ -215,7 +222,8 @@ class HookRows:
         self._recorder.enter(EXTRACT_SMALLCHUNK, extracted.patient, group.ordinal)
         seed = self._config.stream.seed
         seed_globals(seed, Purpose.SMALLCHUNK, group.ordinal, group.attempt, group.first)
-        with named(f"{self._kind.__name__}.__init__", patient.name):
+        name = self._config.patients[extracted.patient]
+        with named(f"{self._kind.__name__}.__init__", name):
             hook: Any = object.__new__(self._kind)
             # Before __init__, so that the helpers work there too.
             hook._tools = tools
@@ -233,6 +241,7 @@ class HookRows:
             group.ordinal,
             group.attempt,
             extracted.patient,
+            patient,
             extracted.bigchunk,
             message,
             hook,
@@ -254,8 +263,9 @@ class HookRows:
 
     def _next(self, serving: _Open) -> SmallChunk | None:
         tools, patient = serving.tools, self._config.patients[serving.patient]
+        may_end = self._kind.nones_mean_no_more and _has_given(serving)
         for nones in range(MOST_NONES):
-            if nones > NONES_WITHOUT_PAUSE:
+            if nones > NONES_WITHOUT_PAUSE and not may_end:
                 time.sleep(min(LONGEST_PAUSE_S, 0.001 * (nones - NONES_WITHOUT_PAUSE)))
             self._recorder.enter(EXTRACT_SMALLCHUNK, serving.patient, serving.ordinal)
             seed_globals(
@@ -266,9 +276,7 @@ class HookRows:
                 tools.first + tools.call,
             )
             with named(self._hook, patient):
-                result = serving.hook.extract_smallchunk(
-                    tools.call, serving.bigchunk, serving.message
-                )
+                result = serving.hook.collect(tools.call, serving.bigchunk, serving.message)
             tools.call += 1
             if result is EXHAUSTED:
                 return None
@@ -282,6 +290,8 @@ class HookRows:
                     patient=patient,
                     kind="TypeError",
                 )
+        if may_end:
+            return None
         raise HookError(
             f"it returned None {MOST_NONES} times in a row; return EXHAUSTED where a BigChunk "
             "gives no more SmallChunks",
@@ -306,7 +316,18 @@ class HookRows:
         record = _record_of(small, big, self._slides)
         record["bigchunk"], record["patient"] = serving.ordinal, serving.patient
         record["call"] = call
-        self._writer.write(slot, row, record, data, (small, big))
+        of_load = None
+        if self._config.stream.objects and self._copies.is_unchanged(
+            serving.patient, serving.own
+        ):
+            of_load = serving.own, serving.patient
+        self._writer.write(slot, row, record, data, (small, big), of_load)
+
+
+def _has_given(serving: _Open) -> bool:
+    """Whether the patient is known to have given something: now, or in a load that said so."""
+    given = serving.delivered > serving.tools.first
+    return given or serving.hook.get_checkpoint() is not None
 
 
 def rows_and_calls(group: RowGroup) -> zip[tuple[int, int]]:
