@@ -276,7 +276,9 @@ class HookRows:
                 tools.first + tools.call,
             )
             with named(self._hook, patient):
-                result = serving.hook.collect(tools.call, serving.bigchunk, serving.message)
+                result = serving.hook._asked_by_engine(
+                    tools.call, serving.bigchunk, serving.message
+                )
             tools.call += 1
             if result is EXHAUSTED:
                 return None
@@ -317,9 +319,7 @@ class HookRows:
         record["bigchunk"], record["patient"] = serving.ordinal, serving.patient
         record["call"] = call
         of_load = None
-        if self._config.stream.objects and self._copies.is_unchanged(
-            serving.patient, serving.own
-        ):
+        if self._config.stream.objects and self._copies.is_unchanged(serving.patient, serving.own):
             of_load = serving.own, serving.patient
         self._writer.write(slot, row, record, data, (small, big), of_load)
 

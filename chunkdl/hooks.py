@@ -223,8 +223,8 @@ class SmallChunkCollector:
         """
         raise NotImplementedError(f"{type(self).__name__} must override extract_smallchunk")
 
-    def collect(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
-        """What the engine calls: `extract_smallchunk`, and what a layer above does to its answer."""
+    def _asked_by_engine(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
+        """What the engine calls: `extract_smallchunk`, and what is done to its answer."""
         return self.extract_smallchunk(call_count, bigchunk, last_message_fromroot)
 
     def get_checkpoint(self) -> Any:

@@ -80,8 +80,8 @@ class PatientCopies:
         if index not in self._pickled:
             stream, buffers = pickled_apart(self.patients[index])
             self._pickled[index] = stream, [buffer.raw() for buffer in buffers]
-        stream, buffers = self._pickled[index]
-        patient: Patient = pickle.loads(stream, buffers=map(self._memory, buffers))  # noqa: S301
+        stream, arrays = self._pickled[index]
+        patient: Patient = pickle.loads(stream, buffers=map(self._memory, arrays))  # noqa: S301
         return patient
 
     def _memory(self, buffer: memoryview) -> bytearray | memoryview:
@@ -101,7 +101,9 @@ class PatientCopies:
             # Of a copy: what has been through a pickle once is pickled alike from then on.
             self._prints[index] = self._prints_of(self.fresh(index))
         then = self._prints[index]
-        if type(returned) is not then.kind or returned.int_uniqueid != then.uniqueid:
+        if type(returned) is not then.kind or not isinstance(returned, Patient):
+            return Changes(whole=[returned])
+        if returned.int_uniqueid != then.uniqueid:
             return Changes(whole=[returned])
         now = self._prints_of(returned)
         if now == then:

@@ -112,7 +112,7 @@ class RowWriter:
             dump(infos, view.infos[row])
         except PackingError as error:
             raise PackingError(
-                f"the two info dicts of a SmallChunk have to be small, with what a hook has changed "
+                "the two info dicts of a SmallChunk have to be small, with what a hook has changed "
                 f"in its patient; put large things into its data: {error}"
             ) from error
 
