@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
-from typing import Self, overload
+from typing import Any, Self, overload
 
 from chunkdl.errors import DatasetError
 from chunkdl.manifest import read_manifest, refuse
@@ -39,6 +39,11 @@ class Record:
     rootdir: StrPath
     relativedir: StrPath
     dict_infos: dict[str, object] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        """From a pickle: of this class, or of PyDmed's, which has the same attributes."""
+        for name, value in (state[1] if isinstance(state, tuple) else state).items():
+            setattr(self, name, value)
 
     @property
     def path(self) -> str:
@@ -77,6 +82,10 @@ class Patient:
             ) from error
         self.dict_records = dict_records
         self.name = str(self.int_uniqueid) if name is None else name
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle: of this class, or of PyDmed's, whose patients have no name."""
+        self.__dict__.update({"name": str(state["int_uniqueid"]), **state})
 
     @property
     def slides(self) -> tuple[Record, ...]:
