@@ -135,7 +135,7 @@ class SmallChunkCollector(hooks.SmallChunkCollector):
             queue_checkpoint,
             last_message_from_root,
         )
-        self.type_bigchunkloader = type_bigchunkloader
+        self.type_bigchunkloader: Any = type_bigchunkloader
         self.queue_smallchunks = NoQueue("return the SmallChunk from extract_smallchunk")
         self.queue_checkpoint = NoQueue("call set_checkpoint")
         self.old_checkpoint = old_checkpoint

@@ -25,7 +25,8 @@ _OF_LIGHTDL: Final = (
     *("PYDMEDRESERVED_DLRETURNEDLASTINSTANCE", "PYDMEDRESERVED_HALTDL", "EXHAUSTED"),
     "get_default_constglobinf",
 )
-EXTENSIONS: Final = (*LIGHTDL, *_OF_LIGHTDL, "math", "copy", "datetime")
+EXTENSIONS_DL: Final = (*LIGHTDL, *_OF_LIGHTDL, "math", "copy")
+EXTENSIONS_WSI: Final = (*EXTENSIONS_DL, "datetime")
 _COMMON: Final = (
     "np",
     "os",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from chunkdl.patients import Dataset, Patient
@@ -42,6 +43,26 @@ def test_every_label_has_its_share_of_the_loads(places: int) -> None:
         together = loads[begin : begin + places]
         assert len(set(together)) == places, "a patient is loaded once at a time"
     assert len(set(loads)) == len(LABELS), "and nobody is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "places"),
+    [((8, 2), 4), ((19, 1), 4), ((19, 1), 2), ((2, 1), 2), ((20, 2, 1), 5)],
+    ids=str,
+)
+def test_a_rare_label_has_its_share_of_the_smallchunks(sizes: tuple[int, ...], places: int) -> None:
+    """As many as any other label, for any numbers of patients, places and labels."""
+    labels = np.repeat(range(len(sizes)), sizes).tolist()
+    patients = [Patient(number, {"label": label}) for number, label in enumerate(labels)]
+    counts: Counter[Any] = Counter()
+    with running(
+        Dataset("rare", patients), kind=LabelBalancedDL, places=places, batch_size=10,
+        first=(label_of,),
+    ) as loader:  # fmt: skip
+        for _ in range(60):
+            counts.update(map(label_of, loader.get()[1]))
+    for label in range(len(sizes)):
+        assert abs(counts[label] / counts.total() - 1 / len(sizes)) < 0.03, counts
 
 
 def test_a_schedule_of_a_subclass_counts() -> None:

@@ -12,9 +12,9 @@ from chunkdl.plan.policies import LabelBalanced, Policy
 from chunkdl.pydmed import star
 from chunkdl.pydmed.lightdl import LightDL
 
-__all__ = ["LabelBalancedDL", *star.EXTENSIONS]
+__all__ = ["LabelBalancedDL", *star.EXTENSIONS_DL]
 
-__getattr__ = star.importer(__name__, star.EXTENSIONS)
+__getattr__ = star.importer(__name__, star.EXTENSIONS_DL)
 
 
 class LabelBalancedDL(LightDL):

@@ -32,10 +32,10 @@ __all__ = [
     "Tensor3DtoPdmcsvrow",
     "default_func_patient_to_fnameimage",
     "pdmcsvtoarray",
-    *star.EXTENSIONS,
+    *star.EXTENSIONS_WSI,
 ]
 
-__getattr__ = star.importer(__name__, star.EXTENSIONS)
+__getattr__ = star.importer(__name__, star.EXTENSIONS_WSI)
 
 STATUS_BUSY = "busy"
 STATUS_IDLE = "idle"
