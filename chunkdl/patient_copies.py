@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from chunkdl.errors import PackingError
 from chunkdl.memory.packing import pickled_apart
@@ -146,8 +147,7 @@ class PatientCopies:
         """Equal for equal values."""
         if type(value) in _IMMUTABLE:
             return type(value), value
-        stream, buffers = pickled_apart(value)
-        return stream, tuple(map(self._digests.of, buffers))
+        return pickled_apart(value, self._digests.of)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,20 +162,22 @@ class _Digests:
     """Of the arrays that were looked at last, which stay alive so that none takes their place."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, int], tuple[pickle.PickleBuffer, bytes]] = OrderedDict()
+        self._known: OrderedDict[int, tuple[npt.NDArray[Any], object]] = OrderedDict()
 
-    def of(self, buffer: pickle.PickleBuffer) -> bytes:
-        """A digest of the content; of a large array as it was when first seen."""
-        content = buffer.raw()
-        if content.nbytes <= LARGE_ARRAY_BYTES:
-            return hashlib.blake2b(content, digest_size=16).digest()
-        key = np.frombuffer(content, np.uint8).ctypes.data, content.nbytes
-        if key not in self._known:
-            digest = hashlib.blake2b(content, digest_size=16).digest()
-            self._known[key] = buffer, digest
+    def of(self, array: npt.NDArray[Any]) -> object:
+        """Equal for equal arrays; of a large one as it was when first seen."""
+        if array.nbytes <= LARGE_ARRAY_BYTES:
+            return _digest(array)
+        if id(array) not in self._known:
+            self._known[id(array)] = array, _digest(array)
             if len(self._known) > _MOST_DIGESTS:
                 self._known.popitem(last=False)
-        return self._known[key][1]
+        return self._known[id(array)][1]
+
+
+def _digest(array: npt.NDArray[Any]) -> object:
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return array.dtype.str, array.shape, hashlib.blake2b(content.data, digest_size=16).digest()
 
 
 class PatientsOfLoad(Sequence[Patient]):

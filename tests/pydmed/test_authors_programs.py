@@ -89,7 +89,7 @@ class MeanCollector(StatCollector):
     def accum_statistics(self, prev_accum, new_stat, patient):
         if prev_accum == None:
             return {"count": 1, "sum": new_stat.stat}
-        if prev_accum["count"] == 20:
+        if prev_accum["count"] == 12:
             return prev_accum
         return {"count": prev_accum["count"] + 1, "sum": prev_accum["sum"] + new_stat.stat}
 
@@ -97,7 +97,7 @@ class MeanCollector(StatCollector):
     def get_flag_finishcollecting(self):
         counts = [0 if accum == None else accum["count"]
                   for accum in self.dict_patient_to_accumstat.values()]
-        return min(counts) == 20
+        return min(counts) == 12
 """
 
 PROGRAM = """
@@ -130,7 +130,7 @@ train_dl = pydmed.extensions.dl.LabelBalancedDL(
     flag_grabqueue_onunsched=False)
 train_dl.start()
 labels = []
-for batchcount in range(30):
+for batchcount in range(16):
     x, list_patients, list_smallchunks = train_dl.get()
     train_dl.list_smallchunksforvis = []
     for patient in list_patients:
@@ -183,5 +183,5 @@ def test_a_program_of_the_author_runs(in_a_module: bool, tmp_path: Path) -> None
     shape, share, counts = json.loads(done.stdout.splitlines()[-1])
     assert shape == [16, 3, 64, 64]
     assert abs(share - 0.5) < 0.05
-    assert set(counts.values()) == {20}
+    assert set(counts.values()) == {12}
     assert len(counts) == 9

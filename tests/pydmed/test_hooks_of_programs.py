@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections import defaultdict
 from typing import Any
 
@@ -247,7 +248,7 @@ class Changing(Loader):
         records["mask"][:] = 0
         records["list"].append(2)
         records["record"].dict_infos["a"]["seen"] = True
-        records["handle"] = open("/dev/null")  # noqa: SIM115
+        records["handle"] = threading.Lock()
         records.pop("popped").pop()
         return Patient(self.patient.int_uniqueid, {})
 
@@ -268,8 +269,8 @@ class ChangingToo(Collector):
 
 
 def test_what_a_hook_changes_is_gone_with_the_load() -> None:
-    """Popped, written into, grown at any depth; in loader and collector; also an open file, which
-    no process could send. Twenty loads of each patient find it as it was."""
+    """Popped, written into, grown at any depth; in loader and collector; also a lock, which no
+    process could send. Twenty loads of each patient find it as it was."""
     dataset = people(
         3, mask=np.ones((400, 400)), list=[1], record=Record("/", "c", {"a": {}}), popped=[5]
     )
