@@ -28,6 +28,8 @@ from chunkdl.memory.arena import Arena
 from chunkdl.memory.packing import unpack
 from chunkdl.memory.recorder import EXTRACT_SMALLCHUNK, TRANSFORM, Recorder
 from chunkdl.notes import value_of
+from chunkdl.patient_copies import PatientCopies, PatientsOfLoad
+from chunkdl.patients import Patient
 from chunkdl.protocol.messages import (
     CheckpointSet,
     FillRows,
@@ -123,6 +125,7 @@ class _Open:
     ordinal: int
     attempt: int
     patient: int
+    own: Patient
     bigchunk: Any
     message: Any
     hook: Any
@@ -169,6 +172,7 @@ class HookRows:
         self._kind = user.smallchunkcollector or TissueSmallChunkCollector
         self._code = SeededCode.of_class(config.stream.seed, self._kind, user.settings, warn)
         self._hook = f"{self._kind.__name__}.extract_smallchunk"
+        self._copies = PatientCopies(user.patients, all_arrays=self._kind.copies_all_arrays)
         self._slides = {entry.path: index for index, entry in enumerate(config.slides)}
         self._open: dict[int, _Open] = {}
         self._ended: dict[int, tuple[int, int]] = {}
@@ -200,8 +204,9 @@ class HookRows:
 
     def _begin(self, group: RowGroup) -> _Open:
         self._open.pop(group.slot, None)
-        extracted: Extracted = unpack(self._arena.slot(group.slot), shared=self._user.patients)
-        patient = self._user.patients[extracted.patient]
+        patients = PatientsOfLoad(self._copies)
+        extracted: Extracted = unpack(self._arena.slot(group.slot), shared=patients)
+        patient = patients[extracted.patient]
         message = value_of(extracted.message)
 
         def checkpoint(note: bytes) -> None:
@@ -216,6 +221,7 @@ class HookRows:
             group.attempt,
             group.first,
             extracted.records,
+            partial(self._copies.changes, extracted.patient),
             checkpoint,
             status,
             self._log,
@@ -224,7 +230,7 @@ class HookRows:
         name = Purpose.SMALLCHUNK, group.ordinal, group.attempt, group.first
         seed_globals(self._config.stream.seed, *name)
         self._code.seed_own(*name)
-        with named(f"{self._kind.__name__}.__init__", patient.name):
+        with named(f"{self._kind.__name__}.__init__", self._config.patients[extracted.patient]):
             hook: Any = object.__new__(self._kind)
             # Before __init__, so that the helpers work there too.
             hook._tools = tools
@@ -242,6 +248,7 @@ class HookRows:
             group.ordinal,
             group.attempt,
             extracted.patient,
+            patient,
             extracted.bigchunk,
             message,
             hook,
@@ -264,8 +271,9 @@ class HookRows:
 
     def _next(self, serving: _Open) -> SmallChunk | None:
         tools, patient = serving.tools, self._config.patients[serving.patient]
+        may_end = self._kind.nones_mean_no_more and _has_given(serving)
         for nones in range(MOST_NONES):
-            if nones > NONES_WITHOUT_PAUSE:
+            if nones > NONES_WITHOUT_PAUSE and not may_end:
                 time.sleep(min(LONGEST_PAUSE_S, 0.001 * (nones - NONES_WITHOUT_PAUSE)))
             self._recorder.enter(EXTRACT_SMALLCHUNK, serving.patient, serving.ordinal)
             made = tools.first + tools.call
@@ -274,7 +282,7 @@ class HookRows:
             for code in (self._code, serving.code):
                 code.seed_own(*name)
             with named(self._hook, patient):
-                result = serving.hook.extract_smallchunk(
+                result = serving.hook._asked_by_engine(
                     tools.call, serving.bigchunk, serving.message
                 )
             tools.call += 1
@@ -290,6 +298,8 @@ class HookRows:
                     patient=patient,
                     kind="TypeError",
                 )
+        if may_end:
+            return None
         raise HookError(
             f"it returned None {MOST_NONES} times in a row; return EXHAUSTED where a BigChunk "
             "gives no more SmallChunks",
@@ -315,7 +325,16 @@ class HookRows:
         record = _record_of(small, big, self._slides)
         record["bigchunk"], record["patient"] = serving.ordinal, serving.patient
         record["call"] = call
-        self._writer.write(slot, row, record, data, (small, big))
+        of_load = None
+        if self._config.stream.objects and self._copies.is_unchanged(serving.patient, serving.own):
+            of_load = serving.own, serving.patient
+        self._writer.write(slot, row, record, data, (small, big), of_load)
+
+
+def _has_given(serving: _Open) -> bool:
+    """Whether the patient is known to have given something: now, or in a load that said so."""
+    given = serving.delivered > serving.tools.first
+    return given or serving.hook.get_checkpoint() is not None
 
 
 def rows_and_calls(group: RowGroup) -> zip[tuple[int, int]]:

@@ -22,6 +22,7 @@ from chunkdl.loading import describe, plan_bigchunk, read_draws, strip_width
 from chunkdl.memory.packing import Packer
 from chunkdl.notes import note_of
 from chunkdl.open_slides import OpenSlides, PlannedSlide
+from chunkdl.patient_copies import Changes
 from chunkdl.patients import Patient, Record
 from chunkdl.plan.windows import Draws, Window
 from chunkdl.protocol.messages import LoadBigChunk
@@ -245,6 +246,7 @@ class CollectorTools:
         first: the call of the plan with which this attempt began.
         records: of the plan's positions, None where the loader did not look at the plan.
         checkpoint, status: take the bytes of a note.
+        changes: how what a hook returned as its patient differs from the dataset's.
         log: takes lines for the log of the training process.
     """
 
@@ -255,6 +257,7 @@ class CollectorTools:
         attempt: int,
         first: int,
         records: Array | None,
+        changes: Callable[[Any], Changes | None],
         checkpoint: Callable[[bytes], None],
         status: Callable[[bytes], None],
         log: Callable[[str], None],
@@ -265,6 +268,8 @@ class CollectorTools:
         self.first = first
         """The call of the plan with which this attempt began."""
         self._records = records
+        self.changes = changes
+        """How what a hook returned as its patient differs from the dataset's; None: in nothing."""
         self._send_checkpoint = checkpoint
         self._send_status = status
         self.log = log

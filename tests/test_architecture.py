@@ -47,6 +47,7 @@ LAYER_OF_MODULE = {
     "chunkdl.hook_tools": "tasks",
     "chunkdl.tissue_hooks": "tasks",
     "chunkdl.extracting": "tasks",
+    "chunkdl.patient_copies": "tasks",
     "chunkdl.collecting": "tasks",
     "chunkdl.row_writer": "tasks",
     "chunkdl.transforms": "tasks",
@@ -167,6 +168,7 @@ IMPURE = {
 MAX_LINES = 400
 LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
+    "chunkdl/memory/packing.py": 440,  # what is written, and beside it what reads it again
     "chunkdl/protocol/messages.py": 450,  # every message, and nothing else
     "chunkdl/coordination/group.py": 460,  # who gets which rows, and what is kept for them
     "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot
