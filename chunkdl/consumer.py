@@ -7,7 +7,6 @@ thread at a time; `LightDL` holds a lock around it.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import weakref
@@ -47,6 +46,7 @@ from chunkdl.protocol.messages import (
     StreamFailed,
     Welcome,
 )
+from chunkdl.steady_log import steady_logger
 
 START_TIMEOUT_S = 60.0
 """For the coordinator to come up: a Python start and the allocation of the arenas."""
@@ -56,7 +56,7 @@ LOOK_S = 1.0
 LEASE_CHECK_S = 0.5
 """How often a waiting consumer looks for leases that another thread has dropped."""
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True)

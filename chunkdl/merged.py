@@ -6,7 +6,6 @@ function of the nodes alone, and every batch holds patients of all of them.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -23,13 +22,14 @@ from chunkdl.errors import (
 )
 from chunkdl.shared import SharedDL
 from chunkdl.statistics import LoaderStatistics
+from chunkdl.steady_log import steady_logger
 from chunkdl.tensors import DatasetView, concatenated, numbered
 
 STATE_VERSION = 1
 OnNodeLost = Literal["raise", "continue"]
 Answer = TypeVar("Answer")
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 def portions(patients: Sequence[int], rows: int) -> tuple[int, ...]:

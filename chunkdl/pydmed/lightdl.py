@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -17,6 +16,7 @@ from chunkdl.plan.policies import NEVER_LOADED_WEIGHT, NeverLoadedFirst, Policy
 from chunkdl.pydmed.constglobinf import get_default_constglobinf
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE, PYDMEDRESERVED_HALTDL
 from chunkdl.pydmed.schedules import ActiveCollector, OverriddenSchedule, View
+from chunkdl.steady_log import steady_logger
 
 if TYPE_CHECKING:
     from chunkdl.lightdl import LightDL as Engine
@@ -39,7 +39,7 @@ SMALLCHUNKS_OF_UNBOUNDED_QUEUE = 100
 
 Visualize = Callable[[Patient, list[SmallChunk]], Any]
 
-log = logging.getLogger("chunkdl.user")
+log = steady_logger("chunkdl.user")
 
 
 class DeliveryQueue:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,10 +14,11 @@ from chunkdl.errors import ChunkdlError, ConfigError, DatasetError
 from chunkdl.patients import Dataset, Patient
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
 from chunkdl.pydmed.utils.output import StreamWriter
+from chunkdl.steady_log import steady_logger
 
 __all__ = ["ProcessedPiece", "StatCollector", "Statistic", "StreamCollector", "StreamWriter"]
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 _REPORT_EVERY_S = 5.0
 

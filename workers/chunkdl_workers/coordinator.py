@@ -7,7 +7,6 @@ happens becomes an event for the core; what the core answers is carried out here
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import select
@@ -53,6 +52,7 @@ from chunkdl.protocol.messages import (
     WindowSurveyed,
     WorkerReady,
 )
+from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.link import read_config
 from chunkdl_workers.supervisor import Death, Supervisor, Worker
@@ -68,7 +68,7 @@ START_S = 10.0
 """What a worker may take to begin, at least: it imports what the user's code imports, and none of
 it is work."""
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
 
 
 def core_config(config: ServiceConfig) -> CoreConfig:

@@ -58,6 +58,7 @@ from chunkdl.protocol.service_messages import (
     Position,
 )
 from chunkdl.service_spec import ServiceSpec
+from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import AddressInUse, Doors
@@ -75,7 +76,7 @@ LAST_WORDS_S = 0.1
 TICK_S = 0.5
 """How often the silence of consumers is looked at, while there are any."""
 
-log = logging.getLogger("chunkdl.service")
+log = steady_logger("chunkdl.service")
 
 
 class Server:

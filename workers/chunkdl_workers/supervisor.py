@@ -6,7 +6,6 @@ process takes the number of the one that died.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -19,13 +18,14 @@ from dataclasses import dataclass, field
 from chunkdl.config import Program
 from chunkdl.memory.passing import MAX_MESSAGE, channel
 from chunkdl.memory.recorder import Recorded, create_recorder, read_recorder
+from chunkdl.steady_log import steady_logger
 
 WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_STILLBORN = 3
 """A worker that ends so often in a row, by itself and before it was ready, will never be."""
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
