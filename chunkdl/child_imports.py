@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from typing import Any, Self
 
@@ -51,8 +52,8 @@ class Imports:
         here = absolute([""])
         shadowed = is_shadowed(path[: path.index(standard[0])] if standard else path)
         return cls(
-            library=_folder_of("chunkdl"),
-            workers=_folder_of("chunkdl_workers"),
+            library=(library := _folder_of("chunkdl", find_spec("chunkdl"))),
+            workers=_folder_of("chunkdl_workers", _found_beside(library)),
             first=(*standard, *(e for e in others if e not in here), *here),
             # A module of the user's that has a name of the standard library is found as the
             # training has found it; else nothing hides the standard library.
@@ -100,8 +101,13 @@ def is_shadowed(before: Iterable[str]) -> bool:
     return False
 
 
-def _folder_of(package: str) -> str:
-    spec = find_spec(package)
+def _found_beside(library: str) -> ModuleSpec | None:
+    """The package of the programs that belongs to this library: as installed, or in a checkout."""
+    beside = [library, os.path.join(library, "workers")]
+    return PathFinder.find_spec("chunkdl_workers", beside) or find_spec("chunkdl_workers")
+
+
+def _folder_of(package: str, spec: ModuleSpec | None) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"the package {package} cannot be found; install chunkdl again")
     return os.path.dirname(os.path.abspath(next(iter(spec.submodule_search_locations))))

@@ -188,9 +188,8 @@ def command_of(module: str, stderr: int) -> tuple[list[str], dict[str, str], int
     environment.pop(VARIABLE, None)
     for name in ONE_THREAD:
         environment.setdefault(name, "1")
-    given = descriptor_of(json.dumps(Given(imports, stderr).told()).encode())
     command = [_interpreter(), *_flags(), "-c", START, imports.workers, module]
-    return command, environment, given
+    return command, environment, descriptor_of(json.dumps(Given(imports, stderr).told()).encode())
 
 
 def _interpreter() -> str:

@@ -66,6 +66,11 @@ class StderrTail:
                 except BlockingIOError:
                     select.select([], [self._copy_to], [])
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is passed on."""
+        return not self._thread.is_alive()
+
     def last_lines(self) -> str:
         """The last lines of a child that has ended; empty for none."""
         self.finish()

@@ -28,13 +28,17 @@ class Flood:
 
     Args:
         size: bytes.
+        when: a file that is waited for.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, when: Path | None = None) -> None:
         self._left = size
+        self._when = when
 
     def __call__(self, pixels: Any) -> Any:
         """The same pixels."""
+        while self._when is not None and not self._when.exists():
+            time.sleep(0.01)
         while self._left > 0:
             self._left -= os.write(2, b"x" * 1023 + b"\n")
         return pixels
