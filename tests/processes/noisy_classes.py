@@ -45,14 +45,22 @@ class Flood:
 
 
 class Slowly:
-    """Takes a while over each SmallChunk."""
+    """Takes a while over each SmallChunk, of time in which it is not stopped.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: that it takes.
+        file: that it writes to when it begins.
+    """
+
+    def __init__(self, seconds: float, file: str = os.devnull) -> None:
         self._seconds = seconds
+        self._file = file
 
     def __call__(self, pixels: Any) -> Any:
         """The same pixels."""
-        time.sleep(self._seconds)
+        Path(self._file).write_text(f"{time.monotonic()}")
+        for _ in range(int(self._seconds / 0.01)):
+            time.sleep(0.01)
         return pixels
 
 

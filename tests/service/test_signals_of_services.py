@@ -31,8 +31,9 @@ Processes = Callable[..., list[psutil.Process]]
 Eventually = Callable[..., bool]
 MakeSpec = Callable[..., ServiceSpec]
 
-SILENT_S, GRACE_S = 1.0, 1.5
-STOP_S = 2 * (SILENT_S + GRACE_S)
+SILENT_S, GRACE_S = 1.5, 2.5
+LIMIT_S = SILENT_S + GRACE_S
+STOP_S = 2 * LIMIT_S
 
 
 def send_to_all(processes: list[psutil.Process], number: int, *, reverse: bool) -> None:
@@ -126,8 +127,17 @@ def consumers(
             for rank, address in enumerate(both):
                 file = tmp_path / str(rank)
                 which = f"--rank={rank}", "--world-size=2", "--batch-size=8"
+                patience = f"--reconnect-timeout={LIMIT_S}"
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "tests.service.consumer_program", address, file, *which],
+                    [
+                        sys.executable,
+                        "-m",
+                        "tests.service.consumer_program",
+                        address,
+                        file,
+                        *which,
+                        patience,
+                    ],
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 )
                 stack.callback(process.wait)
@@ -150,7 +160,7 @@ def test_a_service_and_consumers_that_were_all_stopped_go_on(
 ) -> None:
     """For longer than anybody may be silent, woken in any order: they are who they were."""
     both = addresses(socket_folder)
-    start(stream={"stall_timeout": 1.5}, binds=both, silent_s=SILENT_S, grace_s=GRACE_S)
+    start(stream={"stall_timeout": LIMIT_S}, binds=both, silent_s=SILENT_S, grace_s=GRACE_S)
     ranks = consumers(both)
     files = [file for _, file in ranks]
     assert eventually(lambda: all(len(lines_of(file)) > 3 for file in files), 60)
@@ -159,9 +169,11 @@ def test_a_service_and_consumers_that_were_all_stopped_go_on(
         process.suspend()
     time.sleep(STOP_S)
     before = [len(lines_of(file)) for file in files]
-    for process in service + training if first == "service" else training + service:
-        process.resume()
-        time.sleep(SILENT_S / 20)
+    for part in (service, training) if first == "service" else (training, service):
+        for process in part:
+            process.resume()
+        # Long enough to be missed, and no longer than anybody may be.
+        time.sleep(LIMIT_S / 3)
     assert eventually(
         lambda: all(len(lines_of(f)) > n + 10 for f, n in zip(files, before, strict=True)), 60
     )
