@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from chunkdl.arrays import ArrayKind
 from chunkdl.chunks import Batch, SmallChunks
 from chunkdl.errors import ConfigError
+from chunkdl.steady_log import steady_logger
 from chunkdl.transforms import TransformHere
 
 
@@ -41,7 +41,7 @@ class Finish:
         self._collate = collate
         self._plain = plain
         self._tensors_only = tensors_only
-        warn = logging.getLogger("chunkdl").warning
+        warn = steady_logger("chunkdl").warning
         runs = here and tfms is not None
         self._transform = TransformHere(tfms, seed, warn) if runs and tfms is not None else None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import logging
 import os
 import threading
 from collections import deque
@@ -26,6 +25,7 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.cache import default_folder, write_whole
 
 HeaderFacts = SlideInfo | SlideError
@@ -41,7 +41,7 @@ _CHECKSUM_AT = len(_VERSION) + 32
 _BODY_AT = _CHECKSUM_AT + 32
 _MOST_BYTES = 2**20
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
 
 
 def header_facts(

@@ -6,7 +6,6 @@ function of the nodes alone, and every batch holds patients of all of them.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +25,13 @@ from chunkdl.errors import (
 from chunkdl.loader import Loader
 from chunkdl.shared import SharedDL
 from chunkdl.statistics import LoaderStatistics
+from chunkdl.steady_log import steady_logger
 
 STATE_VERSION = 1
 OnNodeLost = Literal["raise", "continue"]
 Answer = TypeVar("Answer")
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 def portions(patients: Sequence[int], rows: int) -> tuple[int, ...]:

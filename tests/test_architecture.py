@@ -39,6 +39,8 @@ LAYER_OF_MODULE = {
     "chunkdl.slides.microns": "values",
     "chunkdl.slide_search": "values",
     "chunkdl.printing": "values",
+    "chunkdl.steady_log": "values",
+    "chunkdl.awake_clock": "values",
     "chunkdl.config": "configuration",
     "chunkdl.notes": "memory",
     "chunkdl.user_code": "values",
@@ -93,6 +95,9 @@ LAYER_OF_MODULE = {
     "chunkdl.session_thread": "edges",
     "chunkdl.arrivals": "edges",
     "chunkdl.coordinator_process": "edges",
+    "chunkdl.child_program": "edges",
+    "chunkdl.child_imports": "edges",
+    "chunkdl.stderr_tail": "edges",
     "chunkdl.shared": "edges",
     "chunkdl.shared_assembly": "edges",
     "chunkdl.wire": "edges",
@@ -174,6 +179,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot
     "chunkdl/coordination/desk.py": 490,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 480,  # each event in, each action out
+    "chunkdl/plan/policies.py": 420,  # every policy that comes with it
     "chunkdl/lightdl.py": 540,  # the reference of one class: half of it says what arguments mean
 }
 """Files that are longer, and how long they may become; each is still one concept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -21,6 +20,7 @@ from chunkdl.pydmed.process import AsProcess
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE, PYDMEDRESERVED_HALTDL
 from chunkdl.pydmed.returned import as_returned
 from chunkdl.pydmed.schedules import AsksSchedule, OverriddenSchedule
+from chunkdl.steady_log import steady_logger
 
 if TYPE_CHECKING:
     from chunkdl.lightdl import LightDL as Engine
@@ -46,7 +46,7 @@ SMALLCHUNKS_OF_UNBOUNDED_QUEUE = 100
 
 Visualize = Callable[[Patient, list[SmallChunk]], Any]
 
-log = logging.getLogger("chunkdl.user")
+log = steady_logger("chunkdl.user")
 
 
 class DeliveryQueue(NoQueue):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from chunkdl.patients import Dataset, Patient
 from chunkdl.pydmed import star
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
 from chunkdl.pydmed.utils.output import StreamWriter
+from chunkdl.steady_log import steady_logger
 
 __all__ = [
     "ProcessedPiece",
@@ -28,7 +28,7 @@ __all__ = [
 
 __getattr__ = star.importer(__name__, star.STREAMCOLLECTOR)
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 _REPORT_EVERY_S = 5.0
 

@@ -1,6 +1,6 @@
 """The collector: makes the rows of batch slots out of resident BigChunks.
 
-Started as ``python -m chunkdl_workers.collector`` by the supervisor; knows two arenas, no slides.
+Started by the supervisor; knows two arenas, no slides.
 """
 
 from __future__ import annotations
@@ -83,5 +83,6 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
         link.send(RowsFilled(ticket.batch, ticket.generation, tuple(filled)))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
     serve("collector", work)

@@ -48,7 +48,8 @@ class Link:
         send(self._end, encode(message))
 
     def ready(self) -> None:
-        """Say that tickets can come."""
+        """Say that tickets can come; the user's code is imported."""
+        process.stay_deaf()
         self.send(WorkerReady())
 
     def messages(self) -> Iterator[AnyMessage]:

@@ -1,6 +1,6 @@
 """The loader: reads BigChunks from slides into slots.
 
-Started as ``python -m chunkdl_workers.loader`` by the supervisor; knows one arena and the slides.
+Started by the supervisor; knows one arena and the slides.
 """
 
 from __future__ import annotations
@@ -182,5 +182,6 @@ def _done(
             return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
     serve("loader", work)

@@ -1,7 +1,7 @@
 """The scheduler: asks the user's own policy which patient is loaded next.
 
-Started as ``python -m chunkdl_workers.scheduler`` by the supervisor, only where the policy is none
-of the built-in ones: it may keep state, hang or raise, and the coordinator must not.
+Started by the supervisor, only where the policy is none of the built-in ones: it may keep state,
+hang or raise, and the coordinator must not.
 """
 
 from __future__ import annotations
@@ -95,5 +95,6 @@ def _numbers(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return np.frombuffer(data, dtype=np.int32)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
     serve("scheduler", work)
