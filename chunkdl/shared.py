@@ -6,7 +6,6 @@ trainings get all of them each. See `docs/service.md`.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from chunkdl.arguments import whole
 from chunkdl.arrivals import Arrived
 from chunkdl.chunks import Batch, SmallChunks
 from chunkdl.connection import Connection
-from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
+from chunkdl.errors import Closed, EndOfStream, ProtocolError, StateError
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
@@ -178,11 +177,14 @@ class SharedDL:
         """
         with self._lock:
             self._running()
-            state: dict[str, Any] = msgspec.to_builtins(SharedState(self._plan_hash, self._after))
-            pairs = state["position"]["substitutions"].items()
-            # JSON has no integer keys; pairs survive every format.
-            state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]
-            return state
+            return self._state_at(self._after)
+
+    def _state_at(self, position: Position) -> dict[str, Any]:
+        state: dict[str, Any] = msgspec.to_builtins(SharedState(self._plan_hash, position))
+        pairs = state["position"]["substitutions"].items()
+        # JSON has no integer keys; pairs survive every format.
+        state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
@@ -191,18 +193,22 @@ class SharedDL:
             StateError: it belongs to another stream.
             ServiceRefused: others of the group stand elsewhere.
         """
-        found = _state_of(state)
         with self._lock:
+            position = self._position_of(state)
             if self._closed:
                 raise Closed("the loader was closed")
-            if found.plan_hash != self._plan_hash:
-                raise StateError(
-                    "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
-                    "settings, reuse or num_bigchunks of the service differ"
-                )
             self._leave()
             self._ended = False
-            self._connection = self._connect(self._plan_hash, found.position)
+            self._connection = self._connect(self._plan_hash, position)
+
+    def _position_of(self, state: Mapping[str, Any]) -> Position:
+        found = _state_of(state)
+        if found.plan_hash != self._plan_hash:
+            raise StateError(
+                "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
+                "settings, reuse or num_bigchunks of the service differ"
+            )
+        return found.position
 
     def stats(self) -> LoaderStatistics:
         """What the engine of the group has done since it started."""
@@ -261,6 +267,11 @@ class SharedDL:
 
 
 def _state_of(state: Mapping[str, Any]) -> SharedState:
+    if isinstance(state, Mapping) and "plan_hashes" in state:
+        raise StateError(
+            f"the state is of {len(state['plan_hashes'])} machines, each with patients of its own, "
+            "and here is one service; go on with LightDL.for_ddp on as many machines"
+        )
     try:
         fields = {**state, "position": dict(state["position"])}
         pairs = fields["position"]["substitutions"]
@@ -275,21 +286,3 @@ def _state_of(state: Mapping[str, Any]) -> SharedState:
     if not found.position.left.is_sound():
         raise StateError("this is no state of a shared stream: a number in it is out of range")
     return found
-
-
-def rank_of(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size, from the environment of torchrun where they are not given.
-
-    Raises:
-        ConfigError: only one is given, or they do not fit.
-    """
-    if (rank is None) != (world_size is None):
-        raise ConfigError("give both rank and world_size, or neither")
-    if rank is None or world_size is None:
-        given = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not all(text.isdecimal() for text in given):
-            raise ConfigError(f"RANK={given[0]!r} and WORLD_SIZE={given[1]!r} are no numbers")
-        rank, world_size = int(given[0]), int(given[1])
-    if not 0 <= rank < world_size:
-        raise ConfigError(f"rank={rank} must lie between 0 and world_size={world_size}")
-    return rank, world_size

@@ -1,0 +1,187 @@
+"""The loader of one rank of a training, as `LightDL.for_ddp` makes it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from chunkdl.chunks import Batch
+from chunkdl.errors import ConfigError, ServiceDied, StateError
+from chunkdl.machines import (
+    MOST_REMEMBERED,
+    Learned,
+    MachinesState,
+    after_whole_steps,
+    last_before,
+    read_state,
+)
+from chunkdl.meeting import Meeting
+from chunkdl.plan.shares import Remainder
+from chunkdl.protocol.service_messages import Position
+from chunkdl.ranks import WHERE, Place, Ranks, find
+from chunkdl.session_thread import Wish
+from chunkdl.shared import SharedDL
+
+LEARNED = "learned"
+
+log = logging.getLogger("chunkdl")
+
+
+class Machines:
+    """What the machines of a training know of each other.
+
+    Args:
+        meeting: where they tell each other.
+        place: of this rank.
+        plan_hashes: of the stream of each machine.
+    """
+
+    def __init__(self, meeting: Meeting, place: Place, plan_hashes: tuple[str, ...]) -> None:
+        self._meeting = meeting
+        self.place = place
+        self.plan_hashes = plan_hashes
+        self._history: list[Learned] = []
+        self._tells = place.local_rank == 0
+
+    def learn(self, position: Position) -> None:
+        """Tell the others what is new on this machine, behind a batch that was delivered."""
+        learned = Learned.of(position)
+        if not self._tells or (self._history and self._history[-1].says_the_same(learned)):
+            return
+        self._history = [*self._history, learned][-MOST_REMEMBERED:]
+        try:
+            self._meeting.tell(LEARNED, self.place.node, msgspec.json.encode(self._history))
+        except ServiceDied as error:
+            # The first rank may be done; the batches are good. Who saves a state now is told.
+            self._tells = False
+            log.warning("%s", error)
+
+    def begin(self, position: Position) -> None:
+        """What was learned before is that of another position."""
+        self._history = []
+        self.learn(position)
+
+    def state(self, position: Position, left: Remainder) -> MachinesState:
+        """The state of all machines at a position of this one.
+
+        Args:
+            position: of this machine.
+            left: of every machine.
+
+        Raises:
+            StateError: what the others have learned is not known.
+        """
+        learned = [self._of(node, position) for node in range(self.place.nodes)]
+        return MachinesState(self.plan_hashes, left, tuple(learned))
+
+    def _of(self, node: int, position: Position) -> Learned:
+        if node == self.place.node:
+            return Learned.of(position)
+        try:
+            said = self._meeting.told(LEARNED, node)
+        except ServiceDied as error:
+            raise StateError(f"the state of machine {node} is not known: {error}") from error
+        history = [] if said is None else msgspec.json.decode(said, type=list[Learned])
+        return last_before(history, position.left)
+
+
+class RankDL(SharedDL):
+    """A `SharedDL` of a rank that `LightDL.for_ddp` has made.
+
+    Args:
+        wish: what is asked of the service.
+        ranks: which process it was made for.
+        machines: where there are several; None: one.
+        pin_memory, batches, when_closed: see `SharedDL`.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        *,
+        ranks: Ranks,
+        machines: Machines | None,
+        pin_memory: bool | None,
+        batches: int | None,
+        when_closed: Callable[[], None],
+    ) -> None:
+        self._ranks = ranks
+        self._machines = machines
+        super().__init__(wish, pin_memory=pin_memory, batches=batches, when_closed=when_closed)
+
+    def next_batch(self, timeout: float | None = None, *, copy: bool | None = None) -> Batch:
+        """The next batch with all its columns; see `SharedDL.next_batch`.
+
+        Raises:
+            ConfigError: it was made before this process became one of several ranks.
+        """
+        self._refuse_another_world()
+        with self._lock:
+            batch = super().next_batch(timeout, copy=copy)
+            if self._machines is not None:
+                self._machines.learn(self._after)
+            return batch
+
+    def _refuse_another_world(self) -> None:
+        """A loader that was made for one process would give its rank all rows."""
+        if self._ranks.world_size > 1:
+            return
+        now = find()
+        if now.world_size > 1:
+            raise ConfigError(
+                f"LightDL.for_ddp was called while this was one process, and now it is rank "
+                f"{now.rank} of {now.world_size} (by {now.source}), which would get the rows of "
+                f"all; {WHERE}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands after the last batch that was returned; see `SharedDL`.
+
+        Of several machines it holds what each of them needs: the state of any rank is enough for
+        all. After the end of a pass it is the beginning of the next.
+
+        Raises:
+            StateError: the other machines cannot be asked.
+        """
+        with self._lock:
+            if self._machines is None or not self._ended:
+                return super().state_dict()
+            self._running()
+            left = Remainder(self._after.left.epoch + 1)
+            return self._plain(msgspec.structs.replace(self._after, left=left), left)
+
+    def _state_at(self, position: Position) -> dict[str, Any]:
+        if self._machines is None:
+            return super()._state_at(position)
+        start = self._running()[0].joined.position.left
+        if start.epoch != position.left.epoch:
+            start = Remainder(position.left.epoch)
+        rows = self._running()[0].joined.batch_rows * self._wish.world_size
+        return self._plain(position, after_whole_steps(position.left, start, rows))
+
+    def _plain(self, position: Position, left: Remainder) -> dict[str, Any]:
+        if self._machines is None:
+            raise StateError("the stream is of one machine")
+        state: dict[str, Any] = msgspec.to_builtins(self._machines.state(position, left))
+        return state
+
+    def _position_of(self, state: Mapping[str, Any]) -> Position:
+        if self._machines is None:
+            return super()._position_of(state)
+        found = read_state(state, self._machines.plan_hashes)
+        return found.position(self._machines.place.node)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
+
+        Raises:
+            StateError: it belongs to another stream, or to another number of machines.
+            ServiceRefused: others of the group stand elsewhere.
+        """
+        with self._lock:
+            super().load_state_dict(state)
+            if self._machines is not None:
+                self._machines.begin(self._after)
