@@ -7,6 +7,7 @@ several machines each serves its own share of the patients.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import os
 import secrets
@@ -116,7 +117,13 @@ def _described(dataset: Dataset, arguments: Mapping[str, Any]) -> str:
         for name, value in sorted(arguments.items())
         if name not in OF_A_RANK and isinstance(value, int | float | str | None)
     ]
-    return ", ".join([f"{len(dataset)} patients of {dataset.str_dsname!r}", *given])
+    # Folders may differ from machine to machine.
+    names = [
+        (patient.int_uniqueid, patient.name, [os.path.basename(one.path) for one in patient.slides])
+        for patient in dataset
+    ]
+    digest = hashlib.sha256(repr(names).encode(errors="surrogateescape")).hexdigest()[:8]
+    return ", ".join([f"{len(dataset)} patients of {dataset.str_dsname!r} ({digest})", *given])
 
 
 def _share(dataset: Dataset, place: Place) -> Dataset:
@@ -126,8 +133,7 @@ def _share(dataset: Dataset, place: Place) -> Dataset:
     if len(dataset) < place.nodes:
         raise ConfigError(
             f"the {len(dataset)} patients are too few for {place.nodes} machines, each of which "
-            "has some of its own; use fewer machines, or a service (chunkdl serve) that all connect "
-            "to"
+            "has some of its own; use fewer machines, or a service (chunkdl serve) for all"
         )
     return Dataset(
         f"{dataset.str_dsname}, machine {place.node}", dataset[place.node :: place.nodes]

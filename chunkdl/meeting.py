@@ -1,7 +1,7 @@
-"""Where the ranks of a training meet before they share a stream: the store that torch has for that.
+"""Where the ranks of a training meet before they share a stream: the store that torch has for it.
 
-No collective operation is used: it would hang where a rank does not come. Each rank leaves a note of
-where it runs and what it wants; the first reads all of them and answers everybody at once.
+No collective operation is used: it would hang where a rank does not come. Each rank leaves a note
+of where it runs and what it wants; the first reads all of them and answers everybody at once.
 """
 
 from __future__ import annotations
@@ -107,13 +107,17 @@ class Meeting:
     def _all_notes(self, size: int) -> list[Note] | None:
         """What all ranks say, once they are here; None: they are not all here in time."""
         keys = [self._key("here", rank) for rank in range(size)]
-        while _polled(lambda: bool(self._store.check(keys)), self._deadline):
-            said = [bytes(self._store.get(key)) for key in keys]
-            if all(said):
-                return [msgspec.json.decode(text, type=Note) for text in said]
-            # One of them has given up; perhaps it comes back.
-            time.sleep(_SLOWEST_POLL_S)
-        return None
+        said: list[bytes] = []
+
+        def here() -> bool:
+            if self._store.check(keys):
+                said[:] = [bytes(self._store.get(key)) for key in keys]
+            # Of one that has given up it is empty; perhaps it comes back.
+            return bool(said) and all(said)
+
+        if not _polled(here, self._deadline):
+            return None
+        return [msgspec.json.decode(text, type=Note) for text in said]
 
     def _came(self, rank: int) -> bool:
         key = self._key("here", rank)
@@ -122,9 +126,8 @@ class Meeting:
     def _nobody(self, absent: Sequence[int]) -> str:
         who = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
         return (
-            f"LightDL.for_ddp was called in rank {self._ranks.rank} of {self._ranks.world_size} (by "
-            f"{self._ranks.source}), and within {MEETING_S:.0f} s not in rank {who}; every rank has "
-            f"to call it, in the same order, and {WHERE}"
+            f"LightDL.for_ddp was called in {_named(self._ranks)}, and within {MEETING_S:.0f} s "
+            f"not in rank {who}; every rank has to call it, in the same order, and {WHERE}"
         )
 
     # ------------------------------------------------------------------ services
@@ -219,17 +222,21 @@ def _store(ranks: Ranks, deadline: float) -> Any:
     host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if ranks.source != "torchrun" or host is None or port is None or not port.isdecimal():
         raise ConfigError(
-            f"this is rank {ranks.rank} of {ranks.world_size} (by {ranks.source}), and the ranks "
-            f"cannot find each other yet; start the training with torchrun, or {WHERE}"
+            f"this is {_named(ranks)}, and the ranks cannot find each other yet; start the "
+            f"training with torchrun, or {WHERE}"
         )
     left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
     try:
         return dist.TCPStore(host, int(port), is_master=False, timeout=left)  # type: ignore[attr-defined]
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"this is rank {ranks.rank} of {ranks.world_size} (by {ranks.source}), and no store of "
-            f"the training answers at {host}:{port} ({_first_line(error)}); {WHERE}"
+            f"this is {_named(ranks)}, and no store of the training answers at {host}:{port} "
+            f"({_first_line(error)}); {WHERE}"
         ) from error
+
+
+def _named(ranks: Ranks) -> str:
+    return f"rank {ranks.rank} of {ranks.world_size} (by {ranks.source})"
 
 
 def _first_line(error: Exception) -> str:
@@ -249,8 +256,8 @@ def machine_name() -> str:
 def verdict_on(notes: Sequence[Note]) -> Verdict:
     """Where all ranks run, or why they cannot share a stream.
 
-    What the environment says counts where it is the same story in all ranks: it may divide a machine
-    in several. Else ranks with the same machine's name are on one.
+    What the environment says counts where it is the same story in all ranks: it may divide a
+    machine in several. Else ranks with the same machine's name are on one.
     """
     for rank, note in enumerate(notes):
         if note.wants != notes[0].wants:

@@ -119,11 +119,10 @@ class RankDL(SharedDL):
             ConfigError: it was made before this process became one of several ranks.
         """
         self._refuse_another_world()
-        with self._lock:
-            batch = super().next_batch(timeout, copy=copy)
-            if self._machines is not None:
-                self._machines.learn(self._after)
-            return batch
+        batch = super().next_batch(timeout, copy=copy)
+        if self._machines is not None:
+            self._machines.learn(self._after)
+        return batch
 
     def _refuse_another_world(self) -> None:
         """A loader that was made for one process would give its rank all rows."""
@@ -181,7 +180,6 @@ class RankDL(SharedDL):
             StateError: it belongs to another stream, or to another number of machines.
             ServiceRefused: others of the group stand elsewhere.
         """
-        with self._lock:
-            super().load_state_dict(state)
-            if self._machines is not None:
-                self._machines.begin(self._after)
+        super().load_state_dict(state)
+        if self._machines is not None:
+            self._machines.begin(self._after)

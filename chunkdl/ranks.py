@@ -31,8 +31,8 @@ ORDER = (
     "the arguments, torch.distributed, torchrun, Open MPI, MVAPICH, MPICH (Intel MPI, Cray), Slurm"
 )
 WHERE = (
-    "call it after torch.distributed.init_process_group: under mp.spawn in the spawned function, in "
-    "Lightning in train_dataloader() or val_dataloader()"
+    "call it after torch.distributed.init_process_group: under mp.spawn in the spawned function, "
+    "in Lightning in train_dataloader() or val_dataloader()"
 )
 """Where the ranks are known."""
 
