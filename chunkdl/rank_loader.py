@@ -75,7 +75,9 @@ class Machines:
             StateError: what the others have learned is not known.
         """
         learned = [self._of(node, position) for node in range(self.place.nodes)]
-        return MachinesState(self.plan_hashes, left, tuple(learned))
+        # Since when each is known is another thing for each rank, and says nothing about the rows.
+        known = [msgspec.structs.replace(one, epoch=0, rows=0) for one in learned]
+        return MachinesState(self.plan_hashes, left, tuple(known))
 
     def _of(self, node: int, position: Position) -> Learned:
         if node == self.place.node:
