@@ -164,7 +164,7 @@ def _started(
             # Else they would wait for it.
             meeting.serve(place.node, Served(failure=Failure.of(error)))
         raise
-    served = Served(address, spec.config.plan_hash)
+    served = Served(address, spec.config.rows_hash)
     if meeting is not None:
         try:
             meeting.serve(place.node, served)

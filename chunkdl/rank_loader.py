@@ -113,6 +113,8 @@ class RankDL(SharedDL):
         self._ranks = ranks
         self._machines = machines
         super().__init__(wish, pin_memory=pin_memory, batches=batches, when_closed=when_closed)
+        # Also where it has its machine for itself.
+        self._in_step = ranks.world_size > 1
 
     def next_batch(self, timeout: float | None = None, *, copy: bool | None = None) -> Batch:
         """The next batch with all its columns; see `SharedDL.next_batch`.

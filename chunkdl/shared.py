@@ -64,6 +64,7 @@ class SharedDL:
         self._left = self._batches
         self._when_closed = when_closed
         self._wish = wish
+        self._in_step = wish.world_size > 1
         self._pin = cuda_is_there() if pin_memory is None else pin_memory
         self._lock = threading.RLock()
         self._closed = False
@@ -138,7 +139,7 @@ class SharedDL:
                 self._passed(arrived)
                 self._left = None if self._left is None else self._left - 1
                 # Every rank must get as many batches; alone there is no use for one without rows.
-                if batch.patients or self._wish.world_size > 1:
+                if batch.patients or self._in_step:
                     return batch
 
     def _passed(self, arrived: Arrived) -> None:

@@ -124,7 +124,7 @@ def run_ranks(
     try:
         for program in programs:
             output, _ = program.communicate(timeout=PATIENCE_S)
-            assert program.returncode == 0, output
+            assert program.returncode == 0, f"{program.returncode}: {output}"
     finally:
         for program in programs:
             program.kill()
