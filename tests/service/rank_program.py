@@ -24,7 +24,7 @@ from chunkdl import Dataset, LightDL
 from chunkdl.errors import ChunkdlError
 from tests.service.conftest import row_digests
 
-PATIENCE_S = 150
+PATIENCE_S = 400
 
 
 @dataclass(frozen=True)

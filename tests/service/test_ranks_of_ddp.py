@@ -19,6 +19,8 @@ from chunkdl.patients import Dataset
 from tests.service.conftest import Start
 from tests.service.rank_program import PATIENCE_S, Given, Got, read_got, run_ranks
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+
 RANKS = 2
 ROWS = 8
 STEPS = 6
@@ -172,7 +174,6 @@ with LightDL.for_ddp(dataset, **stream) as loader:
 """
 
 
-@pytest.mark.slow
 def test_ranks_that_torchrun_starts_again_meet_anew(
     tmp_path: Path, given: Callable[..., Given], row_reference: tuple[str, ...]
 ) -> None:

@@ -18,6 +18,8 @@ from chunkdl.patients import Dataset, Patient, Record
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.rank_program import Given, run_ranks
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+
 STEPS = 8
 SIDE, SMALLER = 1500, 700
 
@@ -82,8 +84,6 @@ def given(dataset: Dataset) -> Callable[..., Given]:
     return make
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(480)
 def test_every_machine_goes_on_from_the_state_of_the_first_rank(
     tmp_path: Path, given: Callable[..., Given]
 ) -> None:
@@ -119,8 +119,6 @@ def test_every_machine_goes_on_from_the_state_of_the_first_rank(
         assert [[*a, *b] for a, b in steps] == whole[node].rows[step + 1 :]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(480)
 def test_a_grid_of_several_machines_goes_on_from_the_state_of_the_first_rank(
     tmp_path: Path, given: Callable[..., Given]
 ) -> None:
