@@ -61,6 +61,12 @@ class Served(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
+# Made once, by one thread; see `chunkdl.protocol.codec`.
+_NOTE = msgspec.json.Decoder(Note)
+_VERDICT = msgspec.json.Decoder(Verdict)
+_SERVED = msgspec.json.Decoder(Served)
+
+
 class Meeting:
     """One stream that all ranks want, and what they tell each other about it.
 
@@ -99,7 +105,7 @@ class Meeting:
                 said = self._wait(self._key("verdict"), time.monotonic() + LATE_S)
                 if said is None:
                     raise ConfigError(self._nobody(absent or [0]))
-        verdict = msgspec.json.decode(said, type=Verdict)
+        verdict = _VERDICT.decode(said)
         if verdict.refusal:
             raise ConfigError(verdict.refusal)
         return verdict.places
@@ -117,7 +123,7 @@ class Meeting:
 
         if not _polled(here, self._deadline):
             return None
-        return [msgspec.json.decode(text, type=Note) for text in said]
+        return [_NOTE.decode(text) for text in said]
 
     def _came(self, rank: int) -> bool:
         key = self._key("here", rank)
@@ -154,7 +160,7 @@ class Meeting:
                     f"the first rank of machine {node} has not started its service within "
                     f"{SERVICE_S:.0f} s; its own messages say more"
                 )
-            served = msgspec.json.decode(said, type=Served)
+            served = _SERVED.decode(said)
             if served.failure is not None:
                 raise served.failure.to_error()
             found.append(served)

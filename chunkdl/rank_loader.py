@@ -26,6 +26,7 @@ from chunkdl.session_thread import Wish
 from chunkdl.shared import SharedDL
 
 LEARNED = "learned"
+_HISTORY = msgspec.json.Decoder(list[Learned])
 
 log = logging.getLogger("chunkdl")
 
@@ -86,7 +87,7 @@ class Machines:
             said = self._meeting.told(LEARNED, node)
         except ServiceDied as error:
             raise StateError(f"the state of machine {node} is not known: {error}") from error
-        history = [] if said is None else msgspec.json.decode(said, type=list[Learned])
+        history = [] if said is None else _HISTORY.decode(said)
         return last_before(history, position.left)
 
 
