@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chunkdl import Dataset, LightDL
+from chunkdl.chunks import Batch
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.rank_program import PATIENCE_S
 
@@ -119,6 +120,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def places_of(batch: Batch) -> list[str]:
+    """Where its rows are from, as the program prints it."""
+    return [f"{x},{y}" for x, y in zip(batch["x"].tolist(), batch["y"].tolist(), strict=True)]
+
+
 def test_loaders_that_are_made_in_the_hooks_share_the_rows(folder: Path) -> None:
     """Training and validation, made anew in each epoch: the ranks of each step have its rows."""
     done = run(folder, "hook")
@@ -128,18 +134,11 @@ def test_loaders_that_are_made_in_the_hooks_share_the_rows(folder: Path) -> None
         what, epoch, step, rank, *rows = line.split()
         found.setdefault((what, epoch, step), {})[rank] = rows
     with LightDL(Dataset.from_slides(folder), **STREAM) as alone:
-        batches = [alone.next_batch(60) for _ in range(8)]
-    stream = [
-        [f"{x},{y}" for x, y in zip(batch["x"].tolist(), batch["y"].tolist(), strict=True)]
-        for batch in batches
-    ]
-    steps = {"train": 3, "validate": 2}
-    assert sorted(found) == [
-        (what, str(epoch), str(step))
-        for what, count in steps.items()
-        for epoch in range(2)
-        for step in range(count)
-    ]
+        stream = [places_of(alone.next_batch(60)) for _ in range(8)]
+    # How many there are of each is Lightning's affair, and that of the iterators.
+    assert {key[:2] for key in found} == {
+        (what, epoch) for what in ("train", "validate") for epoch in "01"
+    }
     for ranks in found.values():
         step = stream.index(ranks["0/2"]) // 2
         assert ranks == {"0/2": stream[2 * step], "1/2": stream[2 * step + 1]}
