@@ -42,6 +42,9 @@ _BODY_AT = _CHECKSUM_AT + 32
 _MOST_BYTES = 2**20
 
 log = steady_logger(__name__)
+# Made once: msgspec learns a class when it first reads one, and two threads that make it learn the
+# same class at a time end the process.
+_DECODER = msgspec.msgpack.Decoder(SlideInfo)
 
 
 def header_facts(
@@ -265,4 +268,4 @@ def _decoded(data: bytes, key: bytes) -> SlideInfo:
         raise ValueError("they are not those of this slide")
     if hashlib.sha256(body).digest() != data[_CHECKSUM_AT:_BODY_AT]:
         raise ValueError("they are damaged")
-    return msgspec.msgpack.decode(body, type=SlideInfo)
+    return _DECODER.decode(body)
