@@ -21,6 +21,7 @@ from chunkdl.arguments import whole
 from chunkdl.callers import Caller, find_caller, is_accelerate
 from chunkdl.chunks import Batch, SmallChunks, Stand
 from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, StateError
+from chunkdl.iteration import Iteration
 from chunkdl.sections import Section
 from chunkdl.statistics import LoaderStatistics
 
@@ -68,7 +69,9 @@ class Loader(ABC):
         self._taken = 0
         self._steps: int | None = None
         self._wanted_pass: int | None = None
-        self._iteration: _Iteration | None = None
+        self._iteration: Iteration | None = None
+        self._taker: Iteration | None = None
+        """That took the last batch."""
         # Appended by whoever has the turn, read by anybody.
         self._stands: deque[Stand] = deque(maxlen=KEPT_STANDS)
 
@@ -113,7 +116,7 @@ class Loader(ABC):
         return self.next_batch()
 
     def _next(
-        self, timeout: float | None, *, copy: bool | None, of: _Iteration | None = None
+        self, timeout: float | None, *, copy: bool | None, of: Iteration | None = None
     ) -> Any:
         self._check_process()
         with self._my_turn(timeout):
@@ -130,7 +133,7 @@ class Loader(ABC):
                 # The state was of the end of a pass, so this iteration is the next one.
                 self._begin_anew()
                 batch = self._take(timeout, copy=copy)
-            self._resumed = False
+            self._resumed, self._taker = False, of
             return batch
 
     @contextmanager
@@ -162,7 +165,24 @@ class Loader(ABC):
         self._check_process()
         caller = find_caller()
         self.check_caller(caller)
-        return _Iteration(self, caller)
+        self._go_on_as(caller)
+        return Iteration(lambda of: self._next(None, copy=None, of=of), caller)
+
+    def _go_on_as(self, caller: Caller) -> None:
+        """Take the state that Lightning has for this loader, or refuse to begin anew without it."""
+        state = caller.state_left(self)
+        if state is not None:
+            self.load_state_dict(state)
+        elif caller.resumes and not self._resumed and len(self._stands) == 1:
+            if self._finite and not self._shuffle and not caller.restarts:
+                return  # The pass before was trained whole, and this one is the same again.
+            raise ConfigError(
+                "Lightning goes on from a checkpoint, and this loader stands at the beginning of "
+                "its stream: the training would see the same rows again. Give the loader to the "
+                "Trainer itself, without a DataLoader, and Lightning saves its state; or save "
+                "loader.state_dict() in on_save_checkpoint and load it before fit (to begin anew "
+                "on purpose: loader.load_state_dict(loader.state_dict()))"
+            )
 
     def __len__(self) -> int:
         """Batches of an epoch or a pass.
@@ -213,9 +233,12 @@ class Loader(ABC):
         stream, the number changes nothing. A pass that is in the middle of, by a state that was
         loaded, goes on if it has this number.
         """
-        self._wanted_pass = whole("epoch", epoch, 0)
+        number = whole("epoch", epoch, 0)
+        # Accelerate says at each iteration how many it has had itself, also after a resume.
+        if not is_accelerate("__iter__"):
+            self._wanted_pass = number
 
-    def _begin(self, iteration: _Iteration) -> None:
+    def _begin(self, iteration: Iteration) -> None:
         """The iteration takes its first batch, or is not the last one that has."""
         bounded = self._finite or self._batches is not None
         if iteration.begun:
@@ -227,6 +250,7 @@ class Loader(ABC):
             return
         iteration.begun = True
         self._iteration = iteration
+        self._stands = deque(self._stands, maxlen=KEPT_STANDS + iteration.shares)
         wanted, self._wanted_pass = self._wanted_pass, None
         if not self._finite:
             at_the_end = self._taken == self._batches
@@ -278,7 +302,7 @@ class Loader(ABC):
         Raises:
             ConfigError: and what to do.
         """
-        if caller.deals_out and not self._tensors_only:
+        if caller.shares > 1 and not self._tensors_only:
             raise ConfigError(
                 "accelerate sends parts of each batch to the other processes, and can send "
                 "tensors only; give the loader tensors_only=True, or share one stream by "
@@ -306,8 +330,8 @@ class Loader(ABC):
         """
         self._check_process()
         stands = tuple(self._stands)
-        iteration = self._iteration
-        behind = 0 if iteration is None else iteration.held_back
+        taker = self._taker
+        behind = 0 if taker is None else taker.held_back
         if behind >= len(stands):
             raise StateError(
                 f"{behind} batches were taken ahead, and the states of {len(stands)} are known; "
@@ -338,7 +362,7 @@ class Loader(ABC):
     def _goes_on_at(self, stand: Stand, taken: int) -> None:
         """A state was loaded; the loader stands there."""
         self._stands = deque(maxlen=KEPT_STANDS)
-        self._iteration = None
+        self._iteration = self._taker = None
         self._ended, self._resumed = False, True
         self._stands_at(stand, taken)
 
@@ -370,41 +394,6 @@ class Loader(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Iteration(Iterator[Any]):
-    """One epoch or pass; it begins with the first batch that is taken."""
-
-    def __init__(self, loader: Loader, caller: Caller) -> None:
-        self._loader = loader
-        self._caller = caller
-        self._over = False
-        self._count = 0
-        self._ahead = caller.ahead
-        self.begun = False
-        self.resumed_at_the_end = False
-        """It goes on from a state, and nothing has come yet."""
-
-    @property
-    def held_back(self) -> int:
-        """Batches that a framework has taken ahead."""
-        return min(self._count, self._caller.held_back(self._ahead, over=self._over))
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        if self._over:
-            raise EndOfStream("the iteration is over")
-        self._ahead = self._caller.ahead
-        try:
-            batch = self._loader._next(None, copy=None, of=self)
-        except EndOfStream:
-            self._over = True
-            raise
-        self._count += 1
-        self.resumed_at_the_end = False
-        return batch
 
 
 def deadline_of(timeout: float | None) -> Callable[[float], float]:

@@ -193,7 +193,7 @@ class SharedDL(Loader):
             self._stands_at(self._stand(0), 0)
 
     def check_caller(self, caller: Caller) -> None:
-        if caller.deals_out and self._wish.world_size > 1:
+        if caller.shares > 1 and self._wish.world_size > 1:
             raise ConfigError(
                 "accelerate would read this rank's share in one process and deal that out; the "
                 "ranks share the stream already, so give the loader to no accelerator.prepare: "

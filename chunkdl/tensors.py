@@ -117,31 +117,31 @@ class DatasetView(IterableDataset[Any]):
 
     def __init__(self, loader: Loader) -> None:
         super().__init__()
-        self._loader = loader
+        self.loader = loader
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._loader)
+        return iter(self.loader)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self.loader)
 
     @property
     def generator(self) -> NoReturn:
         """See `Loader.generator`."""
-        self._loader.generator  # noqa: B018
+        self.loader.generator  # noqa: B018
         raise AttributeError("a view has no generator")
 
     def set_epoch(self, epoch: int) -> None:
         """Which pass the next iteration is; see `Loader.set_epoch`."""
-        self._loader.set_epoch(epoch)
+        self.loader.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Loader.state_dict`."""
-        return self._loader.state_dict()
+        return self.loader.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Loader.load_state_dict`."""
-        self._loader.load_state_dict(state)
+        self.loader.load_state_dict(state)
 
 
 _pytree.register_pytree_node(
