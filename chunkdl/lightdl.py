@@ -19,6 +19,7 @@ from chunkdl.arguments import Arguments, whole
 from chunkdl.array_kinds import array_kind
 from chunkdl.arrays import ArraysName
 from chunkdl.assembly import Assembly
+from chunkdl.callers import Caller
 from chunkdl.chunks import Batch
 from chunkdl.config import OnError, Order
 from chunkdl.consumer import Consumer, Received
@@ -31,6 +32,7 @@ from chunkdl.notes import note_of, value_of
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.cursor import Cursor
 from chunkdl.plan.policies import Policy
+from chunkdl.ranks import warn_of_equal_rows
 from chunkdl.settings import configure
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.statistics import NOTHING_COUNTED, LoaderStatistics
@@ -241,6 +243,8 @@ class LightDL(Loader):
         )
         self._consumer: Consumer | None = None
         self._wakeup = Wakeup()
+        self._may_share = True
+        """Nobody has asked yet whether other ranks should have a part of the rows."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
         self._counted = NOTHING_COUNTED
@@ -271,8 +275,18 @@ class LightDL(Loader):
 
     # ------------------------------------------------------------------- batches
 
+    def check_caller(self, caller: Caller) -> None:
+        """See `Loader.check_caller`."""
+        super().check_caller(caller)
+        if caller.shares > 1:
+            # Accelerate reads in one process for all.
+            self._may_share = False
+
     def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
         left, asked = deadline_of(timeout), time.monotonic()
+        if self._may_share:
+            self._may_share = False
+            warn_of_equal_rows()
         self._asked_since = asked if self._asked_since is None else self._asked_since
         if self._halted:
             raise EndOfStream("the policy has ended the stream")

@@ -1,6 +1,6 @@
 """Two ranks of Lightning that share one stream, for one epoch more than the checkpoint has::
 
-    lightning_ddp.py SLIDES FOLDER EPOCHS
+lightning_ddp.py SLIDES FOLDER EPOCHS
 """
 
 from __future__ import annotations

@@ -240,7 +240,9 @@ def test_a_training_that_is_killed_at_every_step_sees_every_row_once(
     assert kept["trained"] == stream[:8]
 
 
-def test_two_ranks_of_lightning_share_the_stream_and_go_on(two_slides: Path, tmp_path: Path) -> None:
+def test_two_ranks_of_lightning_share_the_stream_and_go_on(
+    two_slides: Path, tmp_path: Path
+) -> None:
     """`for_ddp` in `train_dataloader`: as many rows of each step for both, none twice, no gap."""
     for epochs in "1", "2":
         run_program("lightning_ddp.py", str(two_slides), str(tmp_path), epochs)

@@ -1,6 +1,6 @@
 """Batches of numpy where torch is not installed::
 
-    without_torch.py SLIDES
+without_torch.py SLIDES
 """
 
 from __future__ import annotations
