@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.arguments import choice
-from chunkdl.errors import ConfigError
+from chunkdl.buffers import BufferPool
 from chunkdl.layouts import Array, Bytes
 
 ArraysName = Literal["torch", "numpy"]
@@ -32,6 +31,9 @@ class ArrayKind(Protocol):
     @property
     def pins(self) -> bool:
         """Whether copies go to page-locked memory."""
+
+    def know(self, loader: type[Any]) -> None:
+        """Have the library take loaders of this class for what it calls datasets."""
 
     def buffers(self, size: int) -> Buffers:
         """Memory for copies of batches of so many bytes."""
@@ -60,10 +62,11 @@ class NumpyArrays:
 
     pins = False
 
+    def know(self, loader: type[Any]) -> None:
+        """There is nothing to know."""
+
     def buffers(self, size: int) -> Buffers:
         """See `ArrayKind`."""
-        from chunkdl.buffers import BufferPool
-
         return BufferPool(size)
 
     def rows(self, rows: Array, *, images: bool) -> Any:
@@ -102,29 +105,3 @@ def joined(parts: Sequence[Any]) -> list[Any]:
     return [
         value for part in parts for value in (part.tolist() if hasattr(part, "tolist") else part)
     ]
-
-
-def array_kind(name: str, *, pin: bool | None) -> ArrayKind:
-    """The library of that name.
-
-    Args:
-        name: "torch" or "numpy".
-        pin: copy into page-locked memory; None: where CUDA is there.
-
-    Raises:
-        ConfigError: there is none of that name, it is not installed, or it cannot pin.
-    """
-    choice("arrays", name, ("torch", "numpy"))
-    if name == "numpy":
-        if pin:
-            raise ConfigError('pin_memory is for arrays="torch"; numpy has no page-locked memory')
-        return NumpyArrays()
-    try:
-        from chunkdl.tensors import TorchArrays
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ConfigError(
-            'torch is not installed; install chunkdl[torch], or give arrays="numpy"'
-        ) from error
-    return TorchArrays(pin=pin)

@@ -37,7 +37,7 @@ class SmallChunk:
 
     Args:
         data: the crop, or whatever the user's class made; None in what `LightDL.get()` returns of
-            the built-in classes, whose pixels are in the batch.
+            the built-in classes, whose pixels are in the batch, unless `tfms` ran there.
         dict_info_of_smallchunk: x, y (level-0 pixels of the top-left corner), level, mpp,
             tissue_fraction, call.
         dict_info_of_bigchunk: slide (path) and bigchunk (ordinal).
@@ -118,6 +118,8 @@ class Batch(MutableMapping[str, Any]):
         self._columns = columns
         self._changed: dict[str, Any] = {}
         self._removed: frozenset[str] = frozenset()
+        self.untransformed: Sequence[Any] | None = None
+        """Data of the SmallChunks, where `tfms` has made rows of them in this process."""
         known = patients is not None
         self._origin = Origin(number, patients or [], stands) if known else _origin_of(columns)
 
@@ -276,10 +278,11 @@ class SmallChunks(Sequence[SmallChunk]):
             rows = batch["image"] if "image" in batch else batch["data"]
             small, big = batch["info_smallchunk"][row], batch["info_bigchunk"][row]
             return SmallChunk(rows[row], small, big, batch.patients[row])
+        data = None if batch.untransformed is None else batch.untransformed[row]
         small = {name: batch[name][row].item() for name in _OF_SMALLCHUNK}
         slide = "slide" if "slide" in batch else "slide_index"
         big = {slide: batch[slide][row], "bigchunk": batch["bigchunk"][row].item()}
-        return SmallChunk(None, small, big, batch.patients[row])
+        return SmallChunk(data, small, big, batch.patients[row])
 
 
 _OF_SMALLCHUNK = ("x", "y", "level", "mpp", "tissue_fraction", "call")

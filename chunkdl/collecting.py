@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +21,15 @@ from chunkdl.chunks import SmallChunk
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import ChunkdlError, Failure, HookError, PackingError
 from chunkdl.extracting import Extracted
-from chunkdl.hook_tools import CollectorTools, named, seed_globals
+from chunkdl.hook_tools import CollectorTools, named
 from chunkdl.hooks import EXHAUSTED
 from chunkdl.layouts import RECORD, Array
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.packing import unpack
 from chunkdl.memory.recorder import EXTRACT_SMALLCHUNK, TRANSFORM, Recorder
 from chunkdl.notes import value_of
+from chunkdl.patient_copies import PatientCopies, PatientsOfLoad
+from chunkdl.patients import Patient
 from chunkdl.protocol.messages import (
     CheckpointSet,
     FillRows,
@@ -36,6 +39,7 @@ from chunkdl.protocol.messages import (
     StatusSet,
 )
 from chunkdl.row_writer import RowWriter
+from chunkdl.seeded_code import SeededCode, seed_globals
 from chunkdl.seeding import Purpose
 from chunkdl.tissue_hooks import TissueSmallChunkCollector
 from chunkdl.transforms import Transform
@@ -64,6 +68,7 @@ class TransformedRows:
         bigchunks: arena of the BigChunks.
         writer: of the rows.
         recorder: told before each call of the user's code.
+        warn: takes warnings for the log of the training process.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class TransformedRows:
         bigchunks: Arena,
         writer: RowWriter,
         recorder: Recorder,
+        warn: Callable[[str], None],
     ) -> None:
         self._config = config
         self._user = user
@@ -81,7 +87,7 @@ class TransformedRows:
         self._recorder = recorder
         if user.transform is None:
             raise TypeError("rows are to be transformed, and there is no transform")
-        self._transform = Transform(user.transform, config.stream.seed)
+        self._transform = Transform(user.transform, config.stream.seed, warn)
         self._ended: dict[int, tuple[int, int]] = {}
 
     def fill(self, ticket: FillRows, group: RowGroup) -> RowsEnded | None:
@@ -98,11 +104,11 @@ class TransformedRows:
             # A copy: a transform may write into it, and the BigChunk serves others.
             crop = np.empty((stream.smallchunk_px, stream.smallchunk_px, 3), dtype=np.uint8)
             strips.crop_into(crop, int(record["left"]), int(record["top"]))
-            self._recorder.enter(TRANSFORM, patient, group.ordinal)
-            name = self._config.patients[patient]
-            self._transform.seed(group.ordinal, group.attempt, call)
+            name, key = self._config.patients[patient], (group.ordinal, group.attempt, call)
+            enter = partial(self._recorder.enter, TRANSFORM, patient, group.ordinal)
+            seed_globals(stream.seed, Purpose.SMALLCHUNK, *key)
             try:
-                data = self._transform.apply(crop, group.ordinal, group.attempt, call, name)
+                data = self._transform.apply(crop, *key, name, enter)
                 self._writer.write(ticket.slot, row, record, data)
             except (HookError, PackingError) as error:
                 self._ended[group.slot] = group.ordinal, group.attempt
@@ -119,9 +125,11 @@ class _Open:
     ordinal: int
     attempt: int
     patient: int
+    own: Patient
     bigchunk: Any
     message: Any
     hook: Any
+    code: SeededCode
     tools: CollectorTools
     delivered: int
 
@@ -137,6 +145,7 @@ class HookRows:
         recorder: told before each call of the user's code.
         send: to the coordinator.
         log: takes lines for the log of the training process.
+        warn: takes warnings for it.
     """
 
     def __init__(
@@ -148,6 +157,7 @@ class HookRows:
         recorder: Recorder,
         send: Callable[[Message], None],
         log: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._config = config
         self._user = user
@@ -157,10 +167,12 @@ class HookRows:
         self._send = send
         self._log = log
         self._transform = (
-            None if user.transform is None else Transform(user.transform, config.stream.seed)
+            None if user.transform is None else Transform(user.transform, config.stream.seed, warn)
         )
         self._kind = user.smallchunkcollector or TissueSmallChunkCollector
+        self._code = SeededCode.of_class(config.stream.seed, self._kind, user.settings, warn)
         self._hook = f"{self._kind.__name__}.extract_smallchunk"
+        self._copies = PatientCopies(user.patients, all_arrays=self._kind.copies_all_arrays)
         self._slides = {entry.path: index for index, entry in enumerate(config.slides)}
         self._open: dict[int, _Open] = {}
         self._ended: dict[int, tuple[int, int]] = {}
@@ -192,8 +204,9 @@ class HookRows:
 
     def _begin(self, group: RowGroup) -> _Open:
         self._open.pop(group.slot, None)
-        extracted: Extracted = unpack(self._arena.slot(group.slot), shared=self._user.patients)
-        patient = self._user.patients[extracted.patient]
+        patients = PatientsOfLoad(self._copies)
+        extracted: Extracted = unpack(self._arena.slot(group.slot), shared=patients)
+        patient = patients[extracted.patient]
         message = value_of(extracted.message)
 
         def checkpoint(note: bytes) -> None:
@@ -208,14 +221,16 @@ class HookRows:
             group.attempt,
             group.first,
             extracted.records,
+            partial(self._copies.changes, extracted.patient),
             checkpoint,
             status,
             self._log,
         )
         self._recorder.enter(EXTRACT_SMALLCHUNK, extracted.patient, group.ordinal)
-        seed = self._config.stream.seed
-        seed_globals(seed, Purpose.SMALLCHUNK, group.ordinal, group.attempt, group.first)
-        with named(f"{self._kind.__name__}.__init__", patient.name):
+        name = Purpose.SMALLCHUNK, group.ordinal, group.attempt, group.first
+        seed_globals(self._config.stream.seed, *name)
+        self._code.seed_own(*name)
+        with named(f"{self._kind.__name__}.__init__", self._config.patients[extracted.patient]):
             hook: Any = object.__new__(self._kind)
             # Before __init__, so that the helpers work there too.
             hook._tools = tools
@@ -233,9 +248,11 @@ class HookRows:
             group.ordinal,
             group.attempt,
             extracted.patient,
+            patient,
             extracted.bigchunk,
             message,
             hook,
+            self._code.of_object(hook),
             tools,
             delivered=group.first,
         )
@@ -254,19 +271,18 @@ class HookRows:
 
     def _next(self, serving: _Open) -> SmallChunk | None:
         tools, patient = serving.tools, self._config.patients[serving.patient]
+        may_end = self._kind.nones_mean_no_more and _has_given(serving)
         for nones in range(MOST_NONES):
-            if nones > NONES_WITHOUT_PAUSE:
+            if nones > NONES_WITHOUT_PAUSE and not may_end:
                 time.sleep(min(LONGEST_PAUSE_S, 0.001 * (nones - NONES_WITHOUT_PAUSE)))
             self._recorder.enter(EXTRACT_SMALLCHUNK, serving.patient, serving.ordinal)
-            seed_globals(
-                self._config.stream.seed,
-                Purpose.SMALLCHUNK,
-                serving.ordinal,
-                serving.attempt,
-                tools.first + tools.call,
-            )
+            made = tools.first + tools.call
+            name = Purpose.SMALLCHUNK, serving.ordinal, serving.attempt, made
+            seed_globals(self._config.stream.seed, *name)
+            for code in (self._code, serving.code):
+                code.seed_own(*name)
             with named(self._hook, patient):
-                result = serving.hook.extract_smallchunk(
+                result = serving.hook._asked_by_engine(
                     tools.call, serving.bigchunk, serving.message
                 )
             tools.call += 1
@@ -282,6 +298,8 @@ class HookRows:
                     patient=patient,
                     kind="TypeError",
                 )
+        if may_end:
+            return None
         raise HookError(
             f"it returned None {MOST_NONES} times in a row; return EXHAUSTED where a BigChunk "
             "gives no more SmallChunks",
@@ -296,17 +314,27 @@ class HookRows:
         small, big = smallchunk.dict_info_of_smallchunk, smallchunk.dict_info_of_bigchunk
         data = smallchunk.data
         if self._transform is not None:
-            self._recorder.enter(TRANSFORM, serving.patient, serving.ordinal)
             patient = self._config.patients[serving.patient]
             if isinstance(data, np.ndarray) and not data.flags.owndata:
                 # A transform may write into it, and the BigChunk serves others.
                 data = data.copy()
             made = serving.tools.first + serving.tools.call - 1
-            data = self._transform.apply(data, serving.ordinal, serving.attempt, made, patient)
+            key = serving.ordinal, serving.attempt, made
+            enter = partial(self._recorder.enter, TRANSFORM, serving.patient, serving.ordinal)
+            data = self._transform.apply(data, *key, patient, enter)
         record = _record_of(small, big, self._slides)
         record["bigchunk"], record["patient"] = serving.ordinal, serving.patient
         record["call"] = call
-        self._writer.write(slot, row, record, data, (small, big))
+        of_load = None
+        if self._config.stream.objects and self._copies.is_unchanged(serving.patient, serving.own):
+            of_load = serving.own, serving.patient
+        self._writer.write(slot, row, record, data, (small, big), of_load)
+
+
+def _has_given(serving: _Open) -> bool:
+    """Whether the patient is known to have given something: now, or in a load that said so."""
+    given = serving.delivered > serving.tools.first
+    return given or serving.hook.get_checkpoint() is not None
 
 
 def rows_and_calls(group: RowGroup) -> zip[tuple[int, int]]:

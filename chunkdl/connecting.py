@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import overload
 
 from chunkdl.arguments import choice, number, whole
-from chunkdl.arrays import ArrayKind, ArraysName, array_kind
+from chunkdl.array_kinds import array_kind
+from chunkdl.arrays import ArrayKind, ArraysName
 from chunkdl.errors import ConfigError
 from chunkdl.machine import parse_bytes
 from chunkdl.merged import MergedDL, OnNodeLost, portions
 from chunkdl.operator import operate
+from chunkdl.ranks import find
 from chunkdl.session_thread import Wish
-from chunkdl.shared import SharedDL, rank_of
+from chunkdl.shared import SharedDL
 from chunkdl.wire import ClientKeys
 
 
@@ -82,7 +84,8 @@ def connect(
         address: "ipc:///path" of a service on this machine, or "tcp://host:port". Of several, each
             of which owns slides of its own: one loader whose batches have rows of all of them.
         group: that is joined.
-        rank, world_size: which of how many ranks share the rows; torchrun's without.
+        rank, world_size: which of how many ranks share the rows; those of torch.distributed,
+            torchrun, MPI or Slurm without, see `chunkdl.ranks`.
         batch_size: rows of a batch of this consumer; the stream's own without.
         credit_batches, credit_bytes: that may be under way or in use at a time.
         keys: CURVE keys, for a service that wants them; see `chunkdl.curve_keys`.
@@ -101,7 +104,7 @@ def connect(
         ServiceDied: nobody answers at the address.
     """
     choice("on_node_lost", on_node_lost, ("raise", "continue"))
-    of, size = rank_of(rank, world_size)
+    ranks = find(rank, world_size)
     for name, value in (
         ("connect_timeout", connect_timeout),
         ("reconnect_timeout", reconnect_timeout),
@@ -115,8 +118,8 @@ def connect(
     wish = Wish(
         address="" if not isinstance(address, str) else address,
         group=group,
-        rank=of,
-        world_size=size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
         batch_rows=rows,
         credit_batches=whole("credit_batches", credit_batches, 1, 4096),
         credit_bytes=parse_bytes(credit_bytes, "credit_bytes"),

@@ -7,7 +7,6 @@ thread at a time; `LightDL` holds a lock around it.
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections import deque
@@ -46,6 +45,7 @@ from chunkdl.protocol.messages import (
     StreamFailed,
     Welcome,
 )
+from chunkdl.steady_log import steady_logger
 
 START_TIMEOUT_S = 60.0
 """For the coordinator to come up: a Python start and the allocation of the arenas."""
@@ -55,7 +55,7 @@ LOOK_S = 1.0
 LEASE_CHECK_S = 0.5
 """The same while slots are held, which another thread may give back meanwhile."""
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import socket
 import subprocess
-import sys
 
 import cloudpickle
 
+from chunkdl.awake_clock import AwakeClock
+from chunkdl.child_program import ChildProgram
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
-from chunkdl.memory.passing import channel, descriptor_of, receive, send
+from chunkdl.memory.passing import PIECE_S, channel, descriptor_of, first_message, receive, send
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import Message, ServiceUp, StreamFailed
 
@@ -35,7 +36,15 @@ class CoordinatorProcess:
         ours, theirs = channel()
         specification = descriptor_of(cloudpickle.dumps(config))
         try:
-            self._process = _start([theirs.fileno(), specification])
+            self._process = ChildProgram(
+                "chunkdl_workers.coordinator",
+                [os.getpid()],
+                [theirs.fileno(), specification],
+                leads=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise ServiceDied(f"the coordinator cannot be started: {error}") from error
         except BaseException:
             ours.close()
             raise
@@ -55,11 +64,10 @@ class CoordinatorProcess:
         Raises:
             ChunkdlError: it could not start; the cause is told.
         """
-        self.channel.settimeout(timeout_s)
-        try:
-            data, descriptors = receive(self.channel, descriptors=1)
-        except (TimeoutError, BlockingIOError):
+        first = first_message(self.channel, AwakeClock(2 * PIECE_S), timeout_s, descriptors=1)
+        if first is None:
             return None
+        data, descriptors = first
         if not data:
             raise self.died()
         message = decode(data)
@@ -94,13 +102,11 @@ class CoordinatorProcess:
     def died(self) -> ServiceDied:
         """How it has ended."""
         try:
-            code = self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return ServiceDied("the coordinator closed its channel but still runs")
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        return ServiceDied(
-            f"the coordinator (pid {self.pid}) {how}; what it wrote to stderr says more"
-        )
+        how = self._process.ended_how() + self._process.last_lines()
+        return ServiceDied(f"the coordinator (pid {self.pid}) {how}")
 
     def kill(self) -> None:
         """End it at once; the kernel ends its workers."""
@@ -108,32 +114,12 @@ class CoordinatorProcess:
 
     def stop(self) -> None:
         """Have it end, and wait until it and its workers are gone."""
-        # It sees the end of its parent's channel.
+        # It sees the end of the channel, also where a fork of this process has that too.
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _start(descriptors: list[int]) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ)
-    # The child must find the same packages, and the modules that user classes were defined in.
-    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, "1")
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "chunkdl_workers.coordinator",
-            str(os.getpid()),
-            *map(str, descriptors),
-        ],
-        pass_fds=descriptors,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-        # Ctrl-C of the terminal is for the training process; the service follows it.
-        process_group=0,
-    )

@@ -1,82 +1,56 @@
 """One stream for the ranks of a distributed training: `LightDL.for_ddp`.
 
-The first rank of each machine starts a service; the others learn its address through the store that
-torch has for that. Of several machines each serves its own share of the patients.
+The first rank of each machine starts a service; the others learn its address where they meet. Of
+several machines each serves its own share of the patients.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-from torch.distributed import distributed_c10d
-
-from chunkdl.arguments import whole
-from chunkdl.connecting import connect
-from chunkdl.errors import ConfigError
+from chunkdl.arguments import flag, whole
+from chunkdl.array_kinds import array_kind
+from chunkdl.errors import ConfigError, Failure
+from chunkdl.meeting import Meeting, Served
 from chunkdl.patients import Dataset
+from chunkdl.rank_loader import Machines, RankDL
+from chunkdl.ranks import Place, find, refuse_children
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from chunkdl.service_spec import GroupSpec
-from chunkdl.shared import SharedDL
+from chunkdl.session_thread import Wish
+from chunkdl.steady_log import steady_logger
 
 if TYPE_CHECKING:
     from chunkdl.lightdl import LightDL
 
 GROUP = "ddp"
-STORE_TIMEOUT_S = 120.0
-"""For the first rank of the machine to have its service up."""
+NAME = "LightDL.for_ddp"
+OF_A_RANK = frozenset(
+    {
+        "num_loaders",
+        "num_collectors",
+        "memory_limit",
+        "mask_cache",
+        "cpu_affinity",
+        "pin_memory",
+        "arrays",
+        "tensors_only",
+    }
+)
+"""Arguments that change no row; each rank may have its own, and those of the first count."""
 
-_opened = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """Where this process is in the training, from torchrun's environment.
-
-    Attributes:
-        local_rank, local_world_size: on this machine.
-        node, nodes: which machine of how many.
-    """
-
-    local_rank: int
-    local_world_size: int
-    node: int
-    nodes: int
-
-    @classmethod
-    def here(cls) -> Ranks:
-        """As the environment says; a single process without.
-
-        Raises:
-            ConfigError: it says something impossible.
-        """
-        world = _of_environment("WORLD_SIZE", 1)
-        local_world = _of_environment("LOCAL_WORLD_SIZE", world)
-        local = _of_environment("LOCAL_RANK", _of_environment("RANK", 0))
-        node = _of_environment("GROUP_RANK", 0)
-        if not (1 <= local_world <= world and world % local_world == 0 and local < local_world):
-            raise ConfigError(
-                f"LOCAL_RANK={local}, LOCAL_WORLD_SIZE={local_world} and WORLD_SIZE={world} do not "
-                "fit; every machine must have as many ranks"
-            )
-        return cls(local, local_world, node, world // local_world)
+log = steady_logger("chunkdl")
+_met = 0
+"""How often this process has met the others."""
 
 
-def _of_environment(name: str, otherwise: int) -> int:
-    text = os.environ.get(name, str(otherwise))
-    if not text.isdecimal():
-        raise ConfigError(f"{name}={text!r} is no number; start the training with torchrun")
-    return int(text)
-
-
-def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) -> SharedDL:
+def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) -> RankDL:
     """A loader of one rank; to be called by all ranks, in the same order.
 
     Args:
@@ -87,38 +61,58 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
             classes of one's own, `schedule`, `collate_func`, `tfms_in="consumer"`.
 
     Raises:
+        ConfigError: it was called before the ranks are there, in a process that is none, or not by
+            all of them; the message says where to call it.
         ConfigError, DatasetError, ResolutionError: an argument is wrong; nothing was started.
         ServiceDied: the first rank of the machine has not started a service.
     """
-    global _opened
-    ranks = Ranks.here()
+    global _met
+    refuse_children(NAME)
+    ranks = find()
     rest = dict(arguments)
     batches, pin_memory = rest.pop("batches", None), rest.pop("pin_memory", None)
     arrays, tensors_only = rest.pop("arrays", "torch"), rest.pop("tensors_only", False)
     if batches is not None:
         whole("batches", batches, 1)
-    if ranks.nodes > 1:
-        mine = dataset[ranks.node :: ranks.nodes]
-        dataset = Dataset(f"{dataset.str_dsname}, machine {ranks.node}", mine)
-    _opened += 1
-    key = f"chunkdl/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{ranks.node}/{_opened}"
-    service = None
-    if ranks.local_rank == 0:
-        service, address = _started(cls, dataset, rest, ranks)
-        if ranks.local_world_size > 1:
-            _store().set(key, address)
-    else:
-        store = _store()
-        store.wait([key], timedelta(seconds=STORE_TIMEOUT_S))
-        address = store.get(key).decode()
+    if pin_memory is not None:
+        flag("pin_memory", pin_memory)
+    kind = array_kind(arrays, pin=pin_memory)
+    meeting, place = None, Place(0, 1, 0, 1)
+    if ranks.world_size > 1:
+        # After a restart torchrun's agent still has what was said before.
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        meeting = Meeting(ranks, f"{restart}/{_met + 1}")
+        place = meeting.places(_described(dataset, arguments), ranks.place)[ranks.rank]
+        _met += 1
+    service, served = None, Served()
     try:
-        shared = connect(
-            address,
-            GROUP,
-            ranks.local_rank,
-            ranks.local_world_size,
-            pin_memory=pin_memory,
-            arrays=arrays,
+        if place.local_rank == 0:
+            service, served = _started(cls, _share(dataset, place), rest, place, meeting)
+        machines = None
+        if meeting is not None and place.nodes > 1:
+            all_served = meeting.services(range(place.nodes))
+            served = all_served[place.node]
+            machines = Machines(meeting, place, tuple(one.plan_hash for one in all_served))
+            _warn_of_uneven_passes(rest, place)
+        elif meeting is not None:
+            (served,) = meeting.services((place.node,))
+        wish = Wish(
+            address=served.address,
+            group=GROUP,
+            rank=place.local_rank,
+            world_size=place.local_world_size,
+            batch_rows=0,
+            credit_batches=4,
+            credit_bytes=2**30,
+            keys=None,
+            reconnect_s=60.0,
+            connect_s=30.0,
+        )
+        return RankDL(
+            wish,
+            kind,
+            ranks=ranks,
+            machines=machines,
             tensors_only=tensors_only,
             batches=batches,
             when_closed=(lambda: None) if service is None else service.let_go,
@@ -127,35 +121,78 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
         if service is not None:
             service.close()
         raise
-    return shared
+
+
+def _described(dataset: Dataset, arguments: Mapping[str, Any]) -> str:
+    """What is wanted, in a few words that differ where the rows would."""
+    given = [
+        f"{name}={value!r}"
+        for name, value in sorted(arguments.items())
+        if name not in OF_A_RANK and isinstance(value, int | float | str | None)
+    ]
+    # Folders may differ from machine to machine.
+    names = [
+        (patient.int_uniqueid, patient.name, [os.path.basename(one.path) for one in patient.slides])
+        for patient in dataset
+    ]
+    digest = hashlib.sha256(repr(names).encode(errors="surrogateescape")).hexdigest()[:8]
+    return ", ".join([f"{len(dataset)} patients of {dataset.str_dsname!r} ({digest})", *given])
+
+
+def _share(dataset: Dataset, place: Place) -> Dataset:
+    """The patients of a machine."""
+    if place.nodes == 1:
+        return dataset
+    if len(dataset) < place.nodes:
+        raise ConfigError(
+            f"the {len(dataset)} patients are too few for {place.nodes} machines, each of which "
+            "has some of its own; use fewer machines, or a service (chunkdl serve) for all"
+        )
+    return Dataset(
+        f"{dataset.str_dsname}, machine {place.node}", dataset[place.node :: place.nodes]
+    )
 
 
 def _started(
-    cls: type[LightDL], dataset: Dataset, rest: dict[str, Any], ranks: Ranks
-) -> tuple[ServiceProcess, str]:
-    """A service for the ranks of this machine, and its address."""
+    cls: type[LightDL],
+    dataset: Dataset,
+    rest: dict[str, Any],
+    place: Place,
+    meeting: Meeting | None,
+) -> tuple[ServiceProcess, Served]:
+    """A service for the ranks of this machine, of which the others are told."""
     address = f"ipc://@chunkdl-{secrets.token_hex(12)}"
-    loader = cls(dataset, **{"batch_slots": 2, **rest})
-    settings = ServiceSettings(
-        binds=(address,),
-        groups=(GroupSpec(name=GROUP),),
-        max_consumers=ranks.local_world_size,
-    )
-    given = dataclasses.replace(loader.arguments, batch_slots=rest.get("batch_slots", 0))
-    spec = configure_service(dataset, given, settings)
-    return ServiceProcess(spec), address
-
-
-def _store() -> Any:
-    """The store of the training: of its process group, or of torchrun's agent."""
-    if dist.is_initialized():
-        return distributed_c10d._get_default_store()
-    host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
-    if host is None or port is None:
-        raise ConfigError(
-            "the ranks cannot find each other; start the training with torchrun, or call "
-            "torch.distributed.init_process_group first"
+    try:
+        loader = cls(dataset, **{"batch_slots": 2, **rest})
+        settings = ServiceSettings(
+            binds=(address,),
+            groups=(GroupSpec(name=GROUP),),
+            max_consumers=place.local_world_size,
         )
-    return dist.TCPStore(  # type: ignore[attr-defined]
-        host, int(port), is_master=False, timeout=timedelta(seconds=STORE_TIMEOUT_S)
-    )
+        given = dataclasses.replace(loader.arguments, batch_slots=rest.get("batch_slots", 0))
+        spec = configure_service(dataset, given, settings)
+        service = ServiceProcess(spec)
+    except BaseException as error:
+        if meeting is not None:
+            # Else they would wait for it.
+            meeting.serve(place.node, Served(failure=Failure.of(error)))
+        raise
+    served = Served(address, spec.config.rows_hash)
+    if meeting is not None:
+        try:
+            meeting.serve(place.node, served)
+        except BaseException:
+            service.close()
+            raise
+    return service, served
+
+
+def _warn_of_uneven_passes(rest: Mapping[str, Any], place: Place) -> None:
+    if rest.get("grid") and place.local_rank == 0:
+        log.warning(
+            "each of the %d machines makes a pass of its own over the grid of its patients, and "
+            "their numbers of batches differ; what all ranks do together (a backward pass of "
+            "DistributedDataParallel) would wait for ever at the end of the shorter one. Do it "
+            "behind the loop, or let all ranks connect to one service (chunkdl serve)",
+            place.nodes,
+        )

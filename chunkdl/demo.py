@@ -187,5 +187,6 @@ def _workers_of(parent: int) -> Iterator[tuple[int, str]]:
             words = folder.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
-        if parent_of == parent and len(words) > 2 and words[2].startswith("chunkdl_workers."):
-            yield int(folder.name), words[2].partition(".")[2]
+        program = next((word for word in words if word.startswith("chunkdl_workers.")), "")
+        if parent_of == parent and program:
+            yield int(folder.name), program.partition(".")[2]

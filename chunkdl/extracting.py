@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import HookError, PackingError
-from chunkdl.hook_tools import ROOM, LoaderTools, named, seed_globals
+from chunkdl.hook_tools import ROOM, LoaderTools, named
 from chunkdl.hooks import Exhausted
 from chunkdl.layouts import Array
 from chunkdl.memory.packing import Packer
 from chunkdl.notes import value_of
 from chunkdl.open_slides import OpenSlides
+from chunkdl.patient_copies import PatientCopies
 from chunkdl.protocol.messages import LoadBigChunk
+from chunkdl.seeded_code import SeededCode, seed_globals
 from chunkdl.seeding import Purpose
 from chunkdl.tissue_hooks import TissueBigChunkLoader
 from chunkdl.user_code import UserCode
@@ -49,6 +51,7 @@ class Extractor:
         user: the user's part of the stream.
         slides: those that this loader has open.
         log: takes lines for the log of the training process.
+        warn: takes warnings for it.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Extractor:
         user: UserCode,
         slides: OpenSlides,
         log: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         self._config = config
         self._user = user
@@ -65,6 +69,8 @@ class Extractor:
         self._slides = slides
         self._log = log
         self._shared = user.shared()
+        self._code = SeededCode.of_class(config.stream.seed, self._kind, user.settings, warn)
+        self._copies = PatientCopies(user.patients, all_arrays=self._kind.copies_all_arrays)
 
     def extract(
         self,
@@ -87,19 +93,24 @@ class Extractor:
             HookError: the hook raised, or what it returned cannot be put into the slot.
         """
         stream, user = self._config.stream, self._user
-        patient = user.patients[ticket.patient]
+        name, kind = user.patients[ticket.patient].name, self._kind.__name__
+        with named(f"{kind}.__init__", name):
+            patient = self._copies.fresh(ticket.patient)
         packer = Packer(slot, reserve, self._shared)
         tools = LoaderTools(
             stream, ticket, patient, self._config.slides, self._slides, packer, self._log
         )
-        seed_globals(stream.seed, Purpose.BIGCHUNK, ticket.ordinal, ticket.attempt, 0)
-        with named(f"{self._kind.__name__}.__init__", patient.name):
+        numbers = Purpose.BIGCHUNK, ticket.ordinal, ticket.attempt, 0
+        seed_globals(stream.seed, *numbers)
+        self._code.seed_own(*numbers)
+        with named(f"{kind}.__init__", name):
             message, checkpoint = value_of(ticket.message), value_of(ticket.checkpoint)
             hook: Any = object.__new__(self._kind)
             # Before __init__, so that the helpers work there too.
             hook._tools = tools
             hook.__init__(patient, None, user.settings, None, checkpoint, message)
-        with named(self._hook, patient.name):
+        self._code.of_object(hook).seed_own(*numbers)
+        with named(self._hook, name):
             bigchunk: Any = hook.extract_bigchunk(message)
         if isinstance(bigchunk, Exhausted):
             return bigchunk
@@ -107,9 +118,14 @@ class Extractor:
             ticket.patient, bigchunk, tools.records(), ticket.checkpoint, ticket.message
         )
         try:
+            if self._copies.is_unchanged(ticket.patient, patient):
+                # The collector has this patient too; it need not travel.
+                self._shared[id(patient)] = ticket.patient
             packer.pack(extracted)
         except PackingError as error:
-            raise self._unpackable(bigchunk, error, patient.name) from error
+            raise self._unpackable(bigchunk, error, name) from error
+        finally:
+            self._shared.pop(id(patient), None)
         return tools.decoded_px
 
     def _unpackable(self, bigchunk: Any, error: PackingError, patient: str) -> HookError:

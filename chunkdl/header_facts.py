@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import logging
 import os
 import threading
 from collections import deque
@@ -26,6 +25,7 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.cache import default_folder, write_whole
 
 HeaderFacts = SlideInfo | SlideError
@@ -41,7 +41,10 @@ _CHECKSUM_AT = len(_VERSION) + 32
 _BODY_AT = _CHECKSUM_AT + 32
 _MOST_BYTES = 2**20
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
+# Made once: msgspec learns a class when it first reads one, and two threads that make it learn the
+# same class at a time end the process.
+_DECODER = msgspec.msgpack.Decoder(SlideInfo)
 
 
 def header_facts(
@@ -265,4 +268,4 @@ def _decoded(data: bytes, key: bytes) -> SlideInfo:
         raise ValueError("they are not those of this slide")
     if hashlib.sha256(body).digest() != data[_CHECKSUM_AT:_BODY_AT]:
         raise ValueError("they are damaged")
-    return msgspec.msgpack.decode(body, type=SlideInfo)
+    return _DECODER.decode(body)

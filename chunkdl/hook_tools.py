@@ -5,8 +5,6 @@ Each object serves one BigChunk. Whatever is expensive is made when it is asked 
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,10 +22,11 @@ from chunkdl.loading import describe, plan_bigchunk, read_draws, strip_width
 from chunkdl.memory.packing import Packer
 from chunkdl.notes import note_of
 from chunkdl.open_slides import OpenSlides, PlannedSlide
+from chunkdl.patient_copies import Changes
 from chunkdl.patients import Patient, Record
 from chunkdl.plan.windows import Draws, Window
 from chunkdl.protocol.messages import LoadBigChunk
-from chunkdl.seeding import Purpose, generator, number
+from chunkdl.seeding import Purpose, generator
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resampling import read_target_into
 from chunkdl.slides.resolution import resolve, wished_resolution
@@ -43,18 +42,8 @@ MOST_POSITIONS = 100_000
 """Positions that are drawn for one BigChunk; one that serves longer begins again with the first."""
 
 
-def seed_globals(seed: int, purpose: Purpose, ordinal: int, attempt: int, call: int) -> None:
-    """Seed the generators that programs use without asking, for one call of a hook."""
-    value = number(seed, purpose, ordinal, attempt, call)
-    random.seed(value)
-    np.random.seed(value & 0xFFFFFFFF)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.manual_seed(value)
-
-
 @contextmanager
-def named(hook: str, patient: str) -> Iterator[None]:
+def named(hook: str, patient: str, advice: str = "") -> Iterator[None]:
     """Give an exception of the user's code the name of the hook and of the patient."""
     try:
         yield
@@ -62,7 +51,8 @@ def named(hook: str, patient: str) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(error).__name__
-        raise HookError(f"{kind}: {error}", hook=hook, patient=patient, kind=kind) from error
+        message = f"{kind}: {error}; {advice}" if advice else f"{kind}: {error}"
+        raise HookError(message, hook=hook, patient=patient, kind=kind) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +246,7 @@ class CollectorTools:
         first: the call of the plan with which this attempt began.
         records: of the plan's positions, None where the loader did not look at the plan.
         checkpoint, status: take the bytes of a note.
+        changes: how what a hook returned as its patient differs from the dataset's.
         log: takes lines for the log of the training process.
     """
 
@@ -266,6 +257,7 @@ class CollectorTools:
         attempt: int,
         first: int,
         records: Array | None,
+        changes: Callable[[Any], Changes | None],
         checkpoint: Callable[[bytes], None],
         status: Callable[[bytes], None],
         log: Callable[[str], None],
@@ -276,6 +268,8 @@ class CollectorTools:
         self.first = first
         """The call of the plan with which this attempt began."""
         self._records = records
+        self.changes = changes
+        """How what a hook returned as its patient differs from the dataset's; None: in nothing."""
         self._send_checkpoint = checkpoint
         self._send_status = status
         self.log = log

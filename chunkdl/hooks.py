@@ -15,8 +15,8 @@
 
 Names, arguments and meaning are PyDmed's. The classes have no ABC metaclass: PyDmed's users mark
 their overrides with ``@abstractmethod``. A fresh object is made for every BigChunk, in a worker
-process; the hooks are called with positional arguments. Python's `random`, numpy's global generator
-and torch's, where the worker has torch, are seeded from the plan before every call.
+process; the hooks are called with positional arguments. Every generator that they draw from, global
+or their own, is set from the plan before every call (`chunkdl.seeded_code`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class BigChunkLoader:
     """Override `extract_bigchunk`; runs in a loader process.
 
     Args:
-        patient: whose BigChunk is wanted.
+        patient: whose BigChunk is wanted; a copy of this load.
         queue_bigchunk, queue_logs: hold PyDmed's places.
         const_global_info: the user's settings, as given to `LightDL`.
         old_checkpoint: what the last load of this patient has set; None for the first.
@@ -66,6 +66,9 @@ class BigChunkLoader:
     """
 
     _tools: ClassVar[LoaderTools | None] = None
+    copies_all_arrays: ClassVar[bool] = False
+    """Whether large arrays of the patient are copied for each load, or are read-only; see
+    `chunkdl.patient_copies`."""
 
     def __init__(
         self,
@@ -178,7 +181,7 @@ class SmallChunkCollector:
     """Override `extract_smallchunk`; runs in a collector process.
 
     Args:
-        patient: whose BigChunk this collector serves.
+        patient: whose BigChunk this collector serves; a copy of this load.
         queue_smallchunks, type_bigchunkloader, queue_logs, queue_checkpoint: hold PyDmed's places.
         const_global_info: the user's settings, as given to `LightDL`.
         old_checkpoint: what the last load of this patient has set; None for the first.
@@ -186,6 +189,11 @@ class SmallChunkCollector:
     """
 
     _tools: ClassVar[CollectorTools | None] = None
+    copies_all_arrays: ClassVar[bool] = False
+    """Whether large arrays of the patient are copied for each load, or are read-only; see
+    `chunkdl.patient_copies`."""
+    nones_mean_no_more: ClassVar[bool] = False
+    """Whether None too many times in a row is as `EXHAUSTED` of a patient that gave something."""
 
     def __init__(
         self,
@@ -214,6 +222,10 @@ class SmallChunkCollector:
             last_message_fromroot: the last message sent to this patient before the load, or None.
         """
         raise NotImplementedError(f"{type(self).__name__} must override extract_smallchunk")
+
+    def _asked_by_engine(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
+        """What the engine calls: `extract_smallchunk`, and what is done to its answer."""
+        return self.extract_smallchunk(call_count, bigchunk, last_message_fromroot)
 
     def get_checkpoint(self) -> Any:
         """The checkpoint of this patient: what was set last."""

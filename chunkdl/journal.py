@@ -6,7 +6,6 @@ checkpoint; what of it counts is decided here, by the batches that the loop has 
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +21,9 @@ from chunkdl.protocol.messages import (
     CheckpointKept,
     RowsShaped,
 )
+from chunkdl.steady_log import steady_logger
 
-_user_log = logging.getLogger("chunkdl.user")
+_user_log = steady_logger("chunkdl.user")
 
 Report = RowsShaped | BigChunkOpened | CheckpointKept
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,10 +14,11 @@ from chunkdl.errors import DatasetError
 from chunkdl.labels import RESERVED, Stacked, is_plain, plain, refusal, stacked
 from chunkdl.layouts import Array
 from chunkdl.patients import Patient
+from chunkdl.steady_log import steady_logger
 
 Labels = Mapping[str, object]
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

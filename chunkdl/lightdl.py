@@ -16,19 +16,23 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from chunkdl.arguments import Arguments, whole
-from chunkdl.arrays import ArraysName, array_kind
+from chunkdl.array_kinds import array_kind
+from chunkdl.arrays import ArraysName
 from chunkdl.assembly import Assembly
-from chunkdl.chunks import Batch, SmallChunks
+from chunkdl.callers import Caller
+from chunkdl.chunks import Batch
 from chunkdl.config import OnError, Order
 from chunkdl.consumer import Consumer, Received
 from chunkdl.coordination.places import LOOK_AHEAD
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
+from chunkdl.finishing import Finish
 from chunkdl.journal import Journal
 from chunkdl.loader import Loader, deadline_of
 from chunkdl.notes import note_of, value_of
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.cursor import Cursor
 from chunkdl.plan.policies import Policy
+from chunkdl.ranks import warn_of_equal_rows
 from chunkdl.settings import configure
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.statistics import NOTHING_COUNTED, LoaderStatistics
@@ -216,10 +220,16 @@ class LightDL(Loader):
         """What the stream is made from, with the defaults filled in."""
         self._config = configure(dataset, self.arguments)
         super().__init__(finite=grid, batches=batches, shuffle=shuffle, tensors_only=tensors_only)
-        self._kind = kind
-        self._tfms = tfms
-        self._tfms_here = tfms is not None and tfms_in == "consumer"
-        self._collate = collate_func
+        kind.know(LightDL)
+        self._finish = Finish(
+            kind,
+            tfms,
+            here=tfms_in == "consumer",
+            collate=collate_func,
+            plain=self._rows == "plain",
+            seed=self._config.stream.seed,
+            tensors_only=tensors_only,
+        )
         self._patients = list(dataset)
         self._cursor = Cursor.from_dict(self._config.cursor, self._config.plan_hash)
         self._log_func = log_func
@@ -233,6 +243,8 @@ class LightDL(Loader):
         )
         self._consumer: Consumer | None = None
         self._wakeup = Wakeup()
+        self._may_share = True
+        """Nobody has asked yet whether other ranks should have a part of the rows."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
         self._counted = NOTHING_COUNTED
@@ -263,8 +275,18 @@ class LightDL(Loader):
 
     # ------------------------------------------------------------------- batches
 
+    def check_caller(self, caller: Caller) -> None:
+        """See `Loader.check_caller`."""
+        super().check_caller(caller)
+        if caller.shares > 1:
+            # Accelerate reads in one process for all.
+            self._may_share = False
+
     def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
         left, asked = deadline_of(timeout), time.monotonic()
+        if self._may_share:
+            self._may_share = False
+            warn_of_equal_rows()
         self._asked_since = asked if self._asked_since is None else self._asked_since
         if self._halted:
             raise EndOfStream("the policy has ended the stream")
@@ -278,7 +300,7 @@ class LightDL(Loader):
                 self._wait(left)
         finally:
             self._waited_s += time.monotonic() - asked
-        return self._as_asked(batch)
+        return self._finish(batch)
 
     def _next_here(self, *, copy: bool | None) -> Batch | None:
         """The next batch, if it is here."""
@@ -345,27 +367,6 @@ class LightDL(Loader):
             except ChunkdlError:
                 self._could_not_start(consumer)
                 raise
-
-    def _as_asked(self, batch: Batch) -> Any:
-        """What `collate_func`, or `tfms` in this process, makes of a batch."""
-        if self._collate is None and not self._tfms_here:
-            return batch
-        rows: Any
-        if self._rows == "plain":
-            rows = self._kind.pixels(batch["image"])
-        else:
-            rows = batch["data"] if "data" in batch else batch["image"]
-        if self._collate is not None:
-            chunks = list(SmallChunks(batch))
-            for chunk, row in zip(chunks, rows, strict=True):
-                chunk.data = row
-            return self._collate(chunks, self._tfms)
-        made = [row if self._tfms is None else self._tfms(row) for row in rows]
-        for name in ("image", "data"):
-            batch.pop(name, None)
-        stacked = self._kind.stacked(made)
-        batch["data" if stacked is None else "image"] = made if stacked is None else stacked
-        return batch
 
     @property
     def _pass(self) -> int:

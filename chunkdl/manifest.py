@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import stat
@@ -16,6 +15,7 @@ from chunkdl.labels import is_plain, plain, refusal
 from chunkdl.slide_search import same_slides
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.readers.dicom_series import slides_in
+from chunkdl.steady_log import steady_logger
 from chunkdl.tables import Table, refuse, spelled
 
 NEEDED = ("patient", "slide")
@@ -25,7 +25,7 @@ _UNNAMED = re.compile(r"|Unnamed: [0-9]+(\.[0-9]+)?|__index_level_[0-9]+__")
 """What pandas calls the column of row numbers that it wrote without a name, or read again."""
 _MOST_NAMED = 10
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ function of the nodes alone, and every batch holds patients of all of them.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +25,13 @@ from chunkdl.errors import (
 from chunkdl.loader import Loader
 from chunkdl.shared import SharedDL
 from chunkdl.statistics import LoaderStatistics
+from chunkdl.steady_log import steady_logger
 
 STATE_VERSION = 1
 OnNodeLost = Literal["raise", "continue"]
 Answer = TypeVar("Answer")
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 def portions(patients: Sequence[int], rows: int) -> tuple[int, ...]:
@@ -120,6 +120,7 @@ class MergedDL(Loader):
         super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=None)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
         self._kind = kind
+        kind.know(MergedDL)
         self._on_node_lost = on_node_lost
         self._number = 0
         self._stands_at(self._stand(), 0)

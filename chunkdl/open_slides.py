@@ -6,7 +6,6 @@ region, so the slides used last stay open, up to a bound on handles and on memor
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import TargetGrid, resolve
 from chunkdl.slides.slide import Slide
 from chunkdl.slides.watched import WatchedSlide
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.cache import MaskCache
 from chunkdl.tissue.mask import (
     TissueMask,
@@ -42,7 +42,7 @@ PAUSES_S = (0.2, 0.8, 3.2)
 """Before a slide that the system would not give is tried again, seconds."""
 BEAT_S = 0.05
 
-_LOG = logging.getLogger(__name__)
+_LOG = steady_logger(__name__)
 
 Result = TypeVar("Result")
 

@@ -46,6 +46,11 @@ class Record:
     dict_infos: dict[str, object] = field(default_factory=dict)
     labels: dict[str, object] = field(default_factory=dict)
 
+    def __setstate__(self, state: Any) -> None:
+        """From a pickle: of this class, or of PyDmed's, which has the same attributes."""
+        for name, value in (state[1] if isinstance(state, tuple) else state).items():
+            setattr(self, name, value)
+
     @property
     def path(self) -> str:
         """The slide: `rootdir` and `relativedir` as `os.path.join` joins them."""
@@ -83,6 +88,10 @@ class Patient:
             ) from error
         self.dict_records = dict_records
         self.name = str(self.int_uniqueid) if name is None else name
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle: of this class, or of PyDmed's, whose patients have no name."""
+        self.__dict__.update({"name": str(state["int_uniqueid"]), **state})
 
     @property
     def slides(self) -> tuple[Record, ...]:

@@ -48,7 +48,15 @@ class RowWriter:
         layout = self._config.stream.layout_of(shape.shape, shape.dtype, packed=shape.packed)
         self._layout = layout
 
-    def write(self, slot: int, row: int, record: Any, data: Any, infos: Any = None) -> None:
+    def write(
+        self,
+        slot: int,
+        row: int,
+        record: Any,
+        data: Any,
+        infos: Any = None,
+        of_load: tuple[object, int] | None = None,
+    ) -> None:
         """Write one row.
 
         Args:
@@ -56,6 +64,7 @@ class RowWriter:
             record: a `RECORD`.
             data: an array, a tensor, an image, or an object.
             infos: the two info dicts; None: the stream has none.
+            of_load: one object more that both sides have, and its number.
 
         Raises:
             PackingError: it is not like the rows before it, too large, or cannot be pickled.
@@ -73,7 +82,13 @@ class RowWriter:
             def reserve(first: int, end: int) -> None:
                 self._arena.reserve(slot, at + first, at + end)
 
-            self._packed(Packer(view.data[row], reserve, self._shared), data)
+            shared, number = (None, 0) if of_load is None else of_load
+            if shared is not None:
+                self._shared[id(shared)] = number
+            try:
+                self._packed(Packer(view.data[row], reserve, self._shared), data)
+            finally:
+                self._shared.pop(id(shared), None)
             return
         if array is None or array.shape != layout.shape or array.dtype.str != layout.dtype:
             found = type(data).__name__ if array is None else f"{array.dtype} {array.shape}"
@@ -97,8 +112,8 @@ class RowWriter:
             dump(infos, view.infos[row])
         except PackingError as error:
             raise PackingError(
-                f"the two info dicts of a SmallChunk have to be small; put large things into its "
-                f"data: {error}"
+                "the two info dicts of a SmallChunk have to be small, with what a hook has changed "
+                f"in its patient; put large things into its data: {error}"
             ) from error
 
     def _view(self, slot: int) -> tuple[BatchView, BatchLayout]:

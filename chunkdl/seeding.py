@@ -35,6 +35,8 @@ class Purpose(IntEnum):
     """What the hook that extracts a BigChunk draws."""
     SMALLCHUNK = 9
     """What the hook that extracts a SmallChunk, and its transform, draw."""
+    TRANSFORM = 10
+    """What generators that a transform keeps for itself draw."""
 
 
 MAX_SEED = 2**64 - 1
@@ -61,4 +63,10 @@ def generator(
 def number(seed: int, purpose: Purpose, ordinal: int, attempt: int, call: int) -> int:
     """A number of that name, 0 to 2**64 - 1, to seed generators of other libraries with."""
     name = struct.pack("<5Q", seed, purpose, ordinal, attempt, call)
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+
+
+def nth(number: int, index: int) -> int:
+    """Of the numbers that belong to a number, the one of that index, 0 to 2**64 - 1."""
+    name = struct.pack("<2Q", number, index)
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")

@@ -15,6 +15,7 @@ from typing import Any
 import cloudpickle
 import msgspec
 
+from chunkdl.child_program import command_of
 from chunkdl.curve_keys import create_keys, fingerprint, load_client_keys, load_public_key
 from chunkdl.daemon_config import DaemonConfig, read_daemon_config, spec_of
 from chunkdl.daemon_explain import explain, summary
@@ -156,13 +157,10 @@ def _become_server(spec: ServiceSpec) -> None:
     """Signals and process id stay those that the caller knows."""
     descriptor = descriptor_of(cloudpickle.dumps(spec))
     os.set_inheritable(descriptor, True)
-    environment = dict(os.environ)
-    # The server must find the same packages, and the module of the transform.
-    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, "1")
-    program = [sys.executable, "-m", SERVER, str(descriptor)]
-    os.execve(sys.executable, program, environment)  # noqa: S606 - our own program, no shell
+    command, environment, given = command_of(SERVER, stderr=2)
+    os.set_inheritable(given, True)
+    program = [*command, str(given), "0", str(descriptor)]
+    os.execve(program[0], program, environment)  # noqa: S606 - our own program, no shell
 
 
 def _check(given: argparse.Namespace) -> int:

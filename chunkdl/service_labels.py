@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeGuard
 
@@ -14,13 +13,14 @@ from chunkdl.label_tables import slide_labels
 from chunkdl.labels import Label, plain
 from chunkdl.patients import Dataset
 from chunkdl.service_spec import PatientFacts
+from chunkdl.steady_log import steady_logger
 
 MOST_BYTES = 32 * 1024
 """Of the labels of one patient or slide: they have to fit into a message with others."""
 MOST_ITEMS = 1000
 """Of one label that is a list; see `chunkdl.protocol.codec.MAX_LIST`."""
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 def facts_that_travel(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
-import sys
 import weakref
 
 import cloudpickle
 
+from chunkdl.awake_clock import AwakeClock
+from chunkdl.child_program import ChildProgram
 from chunkdl.errors import ProtocolError, ServiceDied
-from chunkdl.memory.passing import channel, descriptor_of, receive
+from chunkdl.memory.passing import PIECE_S, channel, descriptor_of, first_message
 from chunkdl.protocol.codec import decode
 from chunkdl.protocol.messages import ServiceUp, StreamFailed
 from chunkdl.service_spec import ServiceSpec
@@ -37,24 +39,24 @@ class ServiceProcess:
     def __init__(self, spec: ServiceSpec) -> None:
         ours, theirs = channel()
         specification = descriptor_of(cloudpickle.dumps(spec))
-        descriptors = [specification, theirs.fileno()]
-        environment = dict(os.environ)
-        # The child must find the same packages.
-        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
         try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "chunkdl_workers.server", *map(str, descriptors)],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                # Ctrl-C of the terminal is for the training process; the service follows it.
-                process_group=0,
+            self.process = ChildProgram(
+                "chunkdl_workers.server",
+                [os.getpid()],
+                [specification, theirs.fileno()],
+                leads=True,
             )
+        except OSError as error:
+            ours.close()
+            raise ServiceDied(f"the service cannot be started: {error}") from error
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
             os.close(specification)
         self._channel = ours
-        self._let_go = weakref.finalize(self, ours.close)
+        self._let_go = weakref.finalize(self, _hang_up, os.getpid(), ours)
         try:
             self._wait_until_up()
         except BaseException:
@@ -62,18 +64,14 @@ class ServiceProcess:
             raise
 
     def _wait_until_up(self) -> None:
-        self._channel.settimeout(START_TIMEOUT_S)
-        try:
-            data, _ = receive(self._channel)
-        except TimeoutError:
-            raise ServiceDied(
-                f"the service did not come up within {START_TIMEOUT_S:.0f} s"
-            ) from None
+        first = first_message(self._channel, AwakeClock(2 * PIECE_S), START_TIMEOUT_S)
+        if first is None:
+            raise ServiceDied(f"the service did not come up within {START_TIMEOUT_S:.0f} s")
+        data, _ = first
         if not data:
-            raise ServiceDied(
-                f"the service ended with {self.process.wait(STOP_TIMEOUT_S)} before it was up; "
-                "what it wrote to stderr says more"
-            )
+            self.process.wait(STOP_TIMEOUT_S)
+            how = self.process.ended_how() + self.process.last_lines()
+            raise ServiceDied(f"the service (pid {self.process.pid}) {how}, before it was up")
         message = decode(data)
         if isinstance(message, StreamFailed):
             raise message.failure.to_error()
@@ -96,9 +94,14 @@ class ServiceProcess:
         try:
             self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self.process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_TIMEOUT_S)
-        if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def _hang_up(owner: int, channel: socket.socket) -> None:
+    """Tell the service that its starter is done with it; also at collection and exit."""
+    if os.getpid() == owner:
+        # A fork of this process may have the channel too.
+        with contextlib.suppress(OSError):
+            channel.shutdown(socket.SHUT_RDWR)
+    channel.close()

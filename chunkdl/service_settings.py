@@ -7,7 +7,6 @@ name of the field and what to change.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from chunkdl.service_spec import (
     ServiceSpec,
 )
 from chunkdl.settings import configure
+from chunkdl.steady_log import steady_logger
 from chunkdl.user_settings import rows_of
 
 SPARE_SLOTS = 4
@@ -37,7 +37,7 @@ MOST_SLOTS = 1024
 """Batch slots of a stream."""
 GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

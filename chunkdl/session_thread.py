@@ -11,7 +11,6 @@ import os
 import queue
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 import zmq
 
 from chunkdl.arrivals import Answers, Arrivals
+from chunkdl.awake_clock import AwakeClock
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.layouts import Bytes
 from chunkdl.plan.shares import Remainder
@@ -110,6 +110,7 @@ class SessionThread:
         self.in_use: set[tuple[int, int]] = set()
         self._wire: Wire | None = None
         self._kept: list[tuple[Wire, int, set[int]]] = []
+        self._clock = AwakeClock(2 * self._ping_s)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._over = False
         self._stopping = False
@@ -186,13 +187,13 @@ class SessionThread:
         self.pages.put(error)
 
     def _keep_up(self) -> None:
-        away_since = time.monotonic()
+        away_since = self._clock.now()
         while not self._stopping:
             limit = self.wish.connect_s if self.arrivals.joined is None else self.wish.reconnect_s
             if self._wire is None:
-                self._wire = Wire.open(self.wish.address, self.wish.keys, self._wake)
+                self._wire = Wire.open(self.wish.address, self.wish.keys, self._wake, self._clock)
                 if self._wire is None:
-                    if time.monotonic() - away_since > limit:
+                    if self._clock.now() - away_since > limit:
                         raise ServiceDied(self._nobody(limit))
                     self._sleep(RETRY_S)
                     continue
@@ -211,7 +212,7 @@ class SessionThread:
                     self._sleep(RETRY_S)
                 continue
             self._speak(wire)
-            if time.monotonic() - away_since > limit:
+            if self._clock.now() - away_since > limit:
                 raise ServiceDied(self._nobody(limit))
         if self._wire is not None and self.arrivals.joined is not None:
             self._speak(self._wire)
@@ -224,8 +225,8 @@ class SessionThread:
         A lease that is closed before looks like a death, after which less is known; and who joins
         again in its place could be heard first.
         """
-        deadline = time.monotonic() + GOODBYE_S
-        while not wire.is_over and time.monotonic() < deadline:
+        deadline = self._clock.now() + GOODBYE_S
+        while not wire.is_over and self._clock.now() < deadline:
             wire.wait(GOODBYE_S / 10, with_data=False)
             # Of one that has batches in use the lease stays open.
             waits = wire.is_local and not self.arrivals.held
@@ -299,7 +300,7 @@ class SessionThread:
                 self._start = Position(Remainder(message.epoch))
                 self.arrivals.epoch, self.arrivals.step = message.epoch, 0
             said |= wire.say(message)
-        if not said and time.monotonic() - wire.said_s >= self._ping_s:
+        if not said and self._clock.now() - wire.said_s >= self._ping_s:
             wire.say(Ping())
 
     def _release_kept(self, session: int, number: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 import operator
 import os
 import secrets
@@ -29,6 +28,7 @@ from chunkdl.slide_table import grouped, identity, slide_table
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.resolution import Resolution, wished_resolution
 from chunkdl.slides.slide import PixelRule
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.detectors import TissueDetector, detector_by_name
 from chunkdl.usable_slides import usable_slides
 from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of, user_code
@@ -43,7 +43,7 @@ what pixels are made of: a state of a stream that was read by other rules is ref
 MOST_ROWS = 4096
 """Of a batch: its tickets have to fit into messages."""
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:

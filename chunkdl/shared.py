@@ -16,7 +16,7 @@ import msgspec
 from chunkdl.arrays import ArrayKind
 from chunkdl.arrivals import Arrived
 from chunkdl.callers import Caller
-from chunkdl.chunks import Batch
+from chunkdl.chunks import Batch, Stand
 from chunkdl.connection import Connection
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
 from chunkdl.loader import Loader, deadline_of
@@ -76,7 +76,9 @@ class SharedDL(Loader):
     ) -> None:
         self._when_closed = when_closed
         self._wish = wish
+        self._in_step = wish.world_size > 1
         self._kind = kind
+        kind.know(SharedDL)
         self._since: float | None = None
         self._waited_s = 0.0
         self._tensors_only = tensors_only
@@ -158,7 +160,7 @@ class SharedDL(Loader):
         stand = self._stand(taken)
         self._stands_at(stand, taken)
         # Every rank must get as many batches; alone there is no use for one without rows.
-        if not patients and self._wish.world_size == 1:
+        if not patients and not self._in_step:
             return None
         return Batch(columns, patients, arrived.message.step, stand)
 
@@ -167,7 +169,8 @@ class SharedDL(Loader):
         """See `Loader.tables`."""
         return self._assembly.tables.by_name()
 
-    def _stand(self, taken: int) -> SharedState:
+    def _stand(self, taken: int) -> Stand:
+        """Where it stands after so many batches of the epoch."""
         return SharedState(self._plan_hash, self._after, None if self._batches is None else taken)
 
     @property
@@ -211,22 +214,25 @@ class SharedDL(Loader):
             ServiceRefused: others of the group stand elsewhere.
         """
         self._check_process()
-        found = _state_of(state)
+        position, taken = self._position_of(state)
         with self._section:
             self._running()
-            if found.plan_hash != self._plan_hash:
-                raise StateError(
-                    "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
-                    "settings, reuse or num_bigchunks of the service differ"
-                )
             self._leave()
-            self._joined_at(*self._connected(self._plan_hash, found.position))
-            taken = found.epoch_batches if self._batches is not None else self._step_of(found)
-            self._goes_on_at(self._stand(taken or 0), taken or 0)
+            self._joined_at(*self._connected(self._plan_hash, position))
+            if self._batches is None:
+                # Some number that is 0 at the beginning of a pass.
+                taken = int(position.left != Remainder(position.left.epoch))
+            self._goes_on_at(self._stand(taken), taken)
 
-    def _step_of(self, state: SharedState) -> int:
-        """Whether a pass is in the middle: some number that is 0 at its beginning."""
-        return int(state.position.left != Remainder(state.position.left.epoch))
+    def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
+        """Where a state stands, and after how many batches of its epoch."""
+        found = _state_of(state)
+        if found.plan_hash != self._plan_hash:
+            raise StateError(
+                "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
+                "settings, reuse or num_bigchunks of the service differ"
+            )
+        return found.position, found.epoch_batches or 0
 
     def stats(self) -> LoaderStatistics:
         """What the engine of the group has done since it started."""
@@ -284,6 +290,11 @@ class SharedDL(Loader):
 
 
 def _state_of(state: Mapping[str, Any]) -> SharedState:
+    if isinstance(state, Mapping) and "plan_hashes" in state:
+        raise StateError(
+            f"the state is of {len(state['plan_hashes'])} machines, each with patients of its own, "
+            "and here is one service; go on with LightDL.for_ddp on as many machines"
+        )
     try:
         fields = {**state, "position": dict(state["position"])}
         pairs = fields["position"]["substitutions"]
@@ -298,21 +309,3 @@ def _state_of(state: Mapping[str, Any]) -> SharedState:
     if not found.position.left.is_sound():
         raise StateError("this is no state of a shared stream: a number in it is out of range")
     return found
-
-
-def rank_of(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Rank and world size, from the environment of torchrun where they are not given.
-
-    Raises:
-        ConfigError: only one is given, or they do not fit.
-    """
-    if (rank is None) != (world_size is None):
-        raise ConfigError("give both rank and world_size, or neither")
-    if rank is None or world_size is None:
-        given = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not all(text.isdecimal() for text in given):
-            raise ConfigError(f"RANK={given[0]!r} and WORLD_SIZE={given[1]!r} are no numbers")
-        rank, world_size = int(given[0]), int(given[1])
-    if not 0 <= rank < world_size:
-        raise ConfigError(f"rank={rank} must lie between 0 and world_size={world_size}")
-    return rank, world_size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from collections import Counter
@@ -11,6 +10,7 @@ from collections.abc import Iterable
 
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX, series_among, slides_among
+from chunkdl.steady_log import steady_logger
 
 SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".bif", ".svslide"),
@@ -21,7 +21,7 @@ SLIDE_SUFFIXES = (
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What the system says of a link whose target is not there."""
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 def slides_at(path: str) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,19 @@ from torch.utils.data import IterableDataset
 from chunkdl.arrays import Buffers, joined
 from chunkdl.buffers import BufferPool
 from chunkdl.chunks import Batch
+from chunkdl.errors import ConfigError
 from chunkdl.layouts import Array
-from chunkdl.loader import Loader
+from chunkdl.pinned import PinnedMemory, tensor_on
+
+if TYPE_CHECKING:
+    from chunkdl.loader import Loader
 
 
 def _over(rows: Array) -> torch.Tensor:
     """A tensor on the memory of an array; the memory of a broadcast is not to be written to."""
     if not rows.flags.writeable:
         _have_warned()
-    return torch.from_numpy(rows)
+    return tensor_on(rows)
 
 
 @functools.cache
@@ -51,11 +55,20 @@ class TorchArrays:
     """
 
     def __init__(self, *, pin: bool | None) -> None:
-        self.pins = bool(torch.cuda.is_available()) if pin is None else pin
+        gpu = bool(torch.cuda.is_available())
+        if pin and not gpu:
+            raise ConfigError(
+                "pin_memory=True, and torch finds no GPU to lock memory for; leave pin_memory out"
+            )
+        self.pins = gpu if pin is None else pin
+
+    def know(self, loader: type[Any]) -> None:
+        """``DataLoader(loader, batch_size=None)`` is ``DataLoader(loader.dataset_view(), ...)``."""
+        IterableDataset.register(loader)
 
     def buffers(self, size: int) -> Buffers:
         """See `ArrayKind`."""
-        return BufferPool(size)
+        return PinnedMemory(size) if self.pins else BufferPool(size)
 
     def rows(self, rows: Array, *, images: bool) -> Any:
         """See `ArrayKind`."""
@@ -130,9 +143,6 @@ class DatasetView(IterableDataset[Any]):
         """See `Loader.load_state_dict`."""
         self.loader.load_state_dict(state)
 
-
-# ``DataLoader(loader, batch_size=None)`` does what ``DataLoader(loader.dataset_view(), ...)`` does.
-IterableDataset.register(Loader)  # type: ignore[type-abstract]
 
 _pytree.register_pytree_node(
     Batch,

@@ -5,7 +5,6 @@ The answer for a slide depends on its header and on the wish, never on its place
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from chunkdl.header_facts import HeaderFacts, header_facts
 from chunkdl.printing import printable
 from chunkdl.slides.resolution import GIVE_MPP, resolve
 from chunkdl.slides.slide import SlideInfo
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.mask import mask_from
 
 MOST_NAMED = 20
@@ -24,7 +24,7 @@ CHECKED_MASKS = 64
 """Given tissue masks that are read before anything starts, evenly spread."""
 LEAVE_OUT = "leave them out with on_error='substitute'"
 
-log = logging.getLogger("chunkdl")
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,10 +18,11 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from chunkdl.awake_clock import AwakeClock
 from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.layouts import Array, Bytes
 from chunkdl.memory.arena import Arena
-from chunkdl.memory.passing import receive
+from chunkdl.memory.passing import first_message, receive
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import (
@@ -63,13 +63,20 @@ class Wire:
         address: of the service.
         keys: for a protected one.
         wake: descriptor that ends a wait.
+        clock: by which it notes when something was heard and said.
         lease: connected lease socket of a service on this machine, else None.
     """
 
     def __init__(
-        self, address: str, keys: ClientKeys | None, wake: int, lease: socket.socket | None
+        self,
+        address: str,
+        keys: ClientKeys | None,
+        wake: int,
+        clock: AwakeClock,
+        lease: socket.socket | None,
     ) -> None:
         self._wake = wake
+        self._clock = clock
         self._lease = lease
         self._keys = keys
         self._address = address
@@ -98,7 +105,9 @@ class Wire:
             self._poller.register(lease.fileno(), zmq.POLLIN)
 
     @classmethod
-    def open(cls, address: str, keys: ClientKeys | None, wake: int) -> Self | None:
+    def open(
+        cls, address: str, keys: ClientKeys | None, wake: int, clock: AwakeClock
+    ) -> Self | None:
         """A connection; None: there is no service on this machine at that address.
 
         Raises:
@@ -106,7 +115,7 @@ class Wire:
             ServiceRefused: the lease socket belongs to somebody else.
         """
         if address.startswith("tcp://"):
-            return cls(address, keys, wake, None)
+            return cls(address, keys, wake, clock, None)
         if not address.startswith("ipc://"):
             raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
         path = lease_address(address)
@@ -114,13 +123,18 @@ class Wire:
         lease.settimeout(ARENA_TIMEOUT_S)
         try:
             lease.connect(path)
-            data, _ = receive(lease)
+            first = first_message(lease, clock, ARENA_TIMEOUT_S)
+            lease.settimeout(ARENA_TIMEOUT_S)
         except PermissionError as error:
             lease.close()
             raise ServiceRefused(f"the service at {address} belongs to another user") from error
         except OSError:
             lease.close()
             return None
+        if first is None:
+            lease.close()
+            return None
+        data, _ = first
         try:
             credentials = lease.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             owner = struct.unpack("3i", credentials)[1]
@@ -136,7 +150,7 @@ class Wire:
         except BaseException:
             lease.close()
             raise
-        wire = cls(address, keys, wake, lease)
+        wire = cls(address, keys, wake, clock, lease)
         wire.token = opened.token
         return wire
 
@@ -250,7 +264,7 @@ class Wire:
         """What the service has said."""
         while not self.is_over and int(self._control.get(zmq.EVENTS)) & READABLE:
             data = self._control.recv()
-            self.heard_s = time.monotonic()
+            self.heard_s = self._clock.now()
             yield decode_service(data)
 
     def say(self, message: Message) -> bool:
@@ -261,7 +275,7 @@ class Wire:
             return False
         if not self.said_s:
             self._poller.modify(self._control, zmq.POLLIN)
-        self.said_s = time.monotonic()
+        self.said_s = self._clock.now()
         return True
 
     # ---------------------------------------------------------------------- bytes
@@ -281,7 +295,7 @@ class Wire:
         if data is None or not int(data.get(zmq.EVENTS)) & READABLE:
             return None
         message = decode_service(data.recv())
-        self.heard_s = time.monotonic()
+        self.heard_s = self._clock.now()
         if isinstance(message, Refuse):
             raise ServiceRefused(f"{self._address}: {message.reason}")
         if not isinstance(message, Delivered):
@@ -331,9 +345,9 @@ class Wire:
 
     def _arena(self, engine: int) -> Arena:
         """The memory of an engine, which is passed before the first batch in it is announced."""
-        deadline = time.monotonic() + ARENA_TIMEOUT_S
+        deadline = self._clock.now() + ARENA_TIMEOUT_S
         while engine not in self._arenas:
-            if self._lease is None or self.is_over or time.monotonic() > deadline:
+            if self._lease is None or self.is_over or self._clock.now() > deadline:
                 raise ServiceDied("the service has not passed the memory that batches lie in")
             self._from_lease(self._lease)
         return self._arenas[engine]

@@ -39,6 +39,8 @@ LAYER_OF_MODULE = {
     "chunkdl.slides.microns": "values",
     "chunkdl.slide_search": "values",
     "chunkdl.printing": "values",
+    "chunkdl.steady_log": "values",
+    "chunkdl.awake_clock": "values",
     "chunkdl.config": "configuration",
     "chunkdl.notes": "memory",
     "chunkdl.user_code": "values",
@@ -47,9 +49,14 @@ LAYER_OF_MODULE = {
     "chunkdl.hook_tools": "tasks",
     "chunkdl.tissue_hooks": "tasks",
     "chunkdl.extracting": "tasks",
+    "chunkdl.patient_copies": "tasks",
     "chunkdl.collecting": "tasks",
     "chunkdl.row_writer": "tasks",
     "chunkdl.transforms": "tasks",
+    "chunkdl.random_generators": "tasks",
+    "chunkdl.generator_search": "tasks",
+    "chunkdl.seeded_code": "tasks",
+    "chunkdl.same_results": "tasks",
     "chunkdl.loading": "tasks",
     "chunkdl.cropping": "tasks",
     "chunkdl.arguments": "edges",
@@ -63,12 +70,14 @@ LAYER_OF_MODULE = {
     "chunkdl.machine": "edges",
     "chunkdl.lightdl": "edges",
     "chunkdl.loader": "edges",
+    "chunkdl.iteration": "edges",
     "chunkdl.callers": "edges",
     "chunkdl.iteration": "edges",
     "chunkdl.arrays": "edges",
+    "chunkdl.array_kinds": "edges",
     "chunkdl.batch_rows": "edges",
-    "chunkdl.buffers": "edges",
     "chunkdl.sections": "edges",
+    "chunkdl.finishing": "edges",
     "chunkdl.wakeups": "edges",
     "chunkdl.columns": "edges",
     "chunkdl.label_tables": "edges",
@@ -76,16 +85,25 @@ LAYER_OF_MODULE = {
     "chunkdl.statistics": "edges",
     "chunkdl.consumer": "edges",
     "chunkdl.tensors": "edges",
+    "chunkdl.buffers": "edges",
+    "chunkdl.pinned": "edges",
     "chunkdl.cli": "edges",
     "chunkdl.service_spec": "edges",
     "chunkdl.service_process": "edges",
     "chunkdl.connecting": "edges",
     "chunkdl.merged": "edges",
     "chunkdl.ddp": "edges",
+    "chunkdl.ranks": "edges",
+    "chunkdl.rank_loader": "edges",
+    "chunkdl.machines": "edges",
+    "chunkdl.meeting": "edges",
     "chunkdl.connection": "edges",
     "chunkdl.session_thread": "edges",
     "chunkdl.arrivals": "edges",
     "chunkdl.coordinator_process": "edges",
+    "chunkdl.child_program": "edges",
+    "chunkdl.child_imports": "edges",
+    "chunkdl.stderr_tail": "edges",
     "chunkdl.shared": "edges",
     "chunkdl.shared_assembly": "edges",
     "chunkdl.wire": "edges",
@@ -140,7 +158,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "pydicom": {"chunkdl/slides/readers/"},
     "skimage": {"chunkdl/tissue/"},
     "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic.py"},
-    "torch": {"chunkdl/tensors.py", "chunkdl/ddp.py"},
+    "torch": {"chunkdl/tensors.py", "chunkdl/meeting.py", "chunkdl/pinned.py"},
     "zmq": {
         *("chunkdl/consumer.py", "chunkdl/curve_keys.py", "chunkdl/wire.py"),
         *("chunkdl/session_thread.py", "workers/chunkdl_workers/"),
@@ -161,12 +179,15 @@ IMPURE = {
 MAX_LINES = 400
 LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
+    "chunkdl/memory/packing.py": 440,  # what is written, and beside it what reads it again
     "chunkdl/protocol/messages.py": 450,  # every message, and nothing else
     "chunkdl/coordination/group.py": 460,  # who gets which rows, and what is kept for them
     "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot
     "chunkdl/coordination/desk.py": 490,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 480,  # each event in, each action out
-    "chunkdl/lightdl.py": 480,  # the reference of one class: half of it says what arguments mean
+    "chunkdl/plan/policies.py": 420,  # every policy that comes with it
+    "chunkdl/loader.py": 420,  # what every loader does alike, and why
+    "chunkdl/lightdl.py": 550,  # the reference of one class: half of it says what arguments mean
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from chunkdl.arrays import array_kind
+from chunkdl.array_kinds import array_kind
 from chunkdl.columns import Columns, Tables
 from chunkdl.config import SlideEntry
 from chunkdl.errors import DatasetError

@@ -19,7 +19,6 @@ from chunkdl.chunks import SmallChunk
 from chunkdl.collecting import HookRows
 from chunkdl.errors import ConfigError
 from chunkdl.extracting import Extracted
-from chunkdl.hook_tools import seed_globals
 from chunkdl.hooks import (
     EMPTY_STATUS,
     EXHAUSTED,
@@ -34,6 +33,7 @@ from chunkdl.memory.recorder import Recorder, create_recorder
 from chunkdl.patients import Dataset, Patient
 from chunkdl.protocol.messages import CheckpointSet, FillRows, Message, RowGroup, StatusSet
 from chunkdl.row_writer import RowWriter
+from chunkdl.seeded_code import seed_globals
 from chunkdl.seeding import Purpose
 from chunkdl.user_code import load_user_code
 
@@ -196,6 +196,7 @@ class Rows:
             Recorder(self.recorder),
             self.sent.append,
             print,
+            pytest.fail,
         )
 
     def fill(self, calls: list[int], attempt: int = 0, ordinal: int = 9) -> Any:

@@ -26,16 +26,18 @@ from chunkdl.slides.synthetic import CoordinateSlide
 
 STAND_IN = """#!{python}
 import json, os, sys
-from chunkdl.memory.passing import content_of
-data = content_of(int(sys.argv[-1]))
-open(os.environ["SAID"] + ".spec", "wb").write(data)
+def content_of(descriptor):
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+open(os.environ["SAID"] + ".spec", "wb").write(content_of(int(sys.argv[-1])))
+told = json.loads(content_of(int(sys.argv[-3])))
 json.dump(
     {{
-        "arguments": sys.argv[1:-1],
+        "arguments": sys.argv[-4:-3],
         "pid": os.getpid(),
         "torch": "torch" in sys.modules,
         "threads": os.environ["OMP_NUM_THREADS"],
-        "path": sys.path,
+        "path": told["imports"]["then"],
+        "variable": os.environ.get("PYTHONPATH"),
     }},
     open(os.environ["SAID"], "w"),
 )
@@ -147,12 +149,13 @@ sys.exit(main(sys.argv[1:]))
     assert "slides    3: 3 by reader tiff" in err
     assert "NOT PROTECTED" in err
     said = json.loads((tmp_path / "said").read_text())
-    assert said["arguments"] == ["-m", "chunkdl_workers.server"]
+    assert said["arguments"] == ["chunkdl_workers.server"]
     assert said["pid"] == process.pid
     assert not said["torch"]
     assert said["threads"] == "1"
     # The server finds the module of the transform, which lies beside the file.
     assert str(tmp_path) in said["path"]
+    assert said["variable"] is None
     spec = pickle.loads((tmp_path / "said.spec").read_bytes())
     assert spec.binds == ("tcp://0.0.0.0:7", "tcp://[::1]:8")
     assert spec.exit_when_idle

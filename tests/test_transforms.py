@@ -1,8 +1,9 @@
-"""The user's transform in a collector: seeded by the name of the SmallChunk, named in errors."""
+"""The user's transform as it is called: seeded by the name of the SmallChunk, checked, named."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,19 @@ import pytest
 import torch
 
 from chunkdl.errors import HookError
-from chunkdl.transforms import Transform
+from chunkdl.same_results import same
+from chunkdl.seeded_code import globals_kept, seed_globals
+from chunkdl.seeding import Purpose
+from chunkdl.transforms import Transform, TransformHere
+
+CROP = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def generators_stay() -> Iterator[None]:
+    """What a worker does to its global generators is not left to other tests."""
+    with globals_kept(gpus=False):
+        yield
 
 
 class OwnGenerator:
@@ -23,72 +36,227 @@ class OwnGenerator:
         """What albumentations calls it."""
         self.rng = np.random.default_rng(seed)
 
-    def __call__(self, data: int) -> float:
-        return data + float(self.rng.random())
+    def __call__(self, data: Any) -> float:
+        return float(self.rng.random())
 
 
-class Pipeline:
-    """A user's class around transforms."""
+class Collector:
+    """A transform in a collector."""
 
-    def __init__(self, *steps: Any) -> None:
-        self.steps = steps
+    def __init__(self, call: Any, seed: int = 5) -> None:
+        self.told: list[str] = []
+        self.seed = seed
+        self.transform = Transform(call, seed, self.told.append)
 
-    def __call__(self, data: Any) -> Any:
-        for step in self.steps:
-            data = step(data)
-        return data
-
-
-own = OwnGenerator()
-
-
-def by_a_global(data: int) -> float:
-    """A function that reaches its transform through a global name."""
-    return own(data)
+    def row(self, call: int, ordinal: int = 3, attempt: int = 0, data: Any = CROP) -> Any:
+        """What it makes."""
+        seed_globals(self.seed, Purpose.SMALLCHUNK, ordinal, attempt, call)
+        given = data.copy() if isinstance(data, np.ndarray) else data
+        return self.transform.apply(given, ordinal, attempt, call, "Ada", lambda: None)
 
 
-def by_a_closure(step: OwnGenerator) -> Any:
-    """A function that reaches its transform through its closure."""
-    return lambda data: step(data)
+def by_globals(data: Any) -> list[float]:
+    """The generators that programs use without asking, and one that is made here."""
+    made = np.random.default_rng().random(), np.random.default_rng().random()
+    return [random.random(), float(np.random.random()), float(torch.rand(1)), *made]
+
+
+own_generators = random.Random(1), np.random.default_rng(1), torch.Generator()
+another = random.Random(1)
+
+
+def by_own(data: Any) -> list[float]:
+    """Four generators of the module, two of them alike."""
+    python, numpy, of_torch = own_generators
+    return [
+        another.random(),
+        python.random(),
+        float(numpy.random()),
+        float(torch.rand(1, generator=of_torch)),
+    ]
 
 
 @pytest.mark.parametrize(
-    "transform",
-    [OwnGenerator(), Pipeline(abs, OwnGenerator()), by_a_global, by_a_closure(OwnGenerator())],
-    ids=["itself", "inside an object", "a global", "a closure"],
+    "call", [OwnGenerator(), by_globals, by_own], ids=["method", "globals", "own"]
 )
-def test_a_generator_inside_a_transform_gives_the_same_numbers_for_the_same_smallchunk(
-    transform: Any,
-) -> None:
-    """However often and in whatever order; and other numbers for another SmallChunk."""
-    applied = Transform(transform, seed=5)
-    first = applied.apply(1, 3, 0, 7, "p")
-    others = [applied.apply(1, *name, "p") for name in ((4, 0, 7), (3, 1, 7), (3, 0, 8))]
-    assert applied.apply(1, 3, 0, 7, "p") == first
-    assert len({first, *others}) == 4
-    assert Transform(transform, seed=6).apply(1, 3, 0, 7, "p") != first
+def test_a_transform_draws_the_same_numbers_for_the_same_smallchunk(call: Any) -> None:
+    """However often and in whatever order; others for another SmallChunk, and another seed."""
+    collector = Collector(call)
+    first = collector.row(7)
+    others = [collector.row(8), collector.row(7, ordinal=4), collector.row(7, attempt=1)]
+    others.append(Collector(call, 6).row(7))
+    assert collector.row(7) == first
+    assert Collector(call).row(7) == first
+    numbers = np.concatenate([np.atleast_1d(row) for row in (first, *others)])
+    assert len(set(numbers.tolist())) == len(numbers)
+    assert collector.told == []
 
 
-def test_the_global_generators_give_the_same_numbers_for_the_same_smallchunk() -> None:
-    """Python's, numpy's and torch's."""
+def test_the_first_rows_are_made_twice_and_later_ones_once() -> None:
+    """From the crop as it was, though the transform writes into it; the last is delivered."""
+    seen = []
 
-    def draw(call: int) -> tuple[float, float, float]:
-        transform.seed(3, 0, call)
-        return transform.apply(0, 3, 0, call, "p")  # type: ignore[no-any-return]
+    def call(data: Any) -> Any:
+        seen.append(data.copy())
+        data += 1
+        return data
 
-    transform = Transform(lambda _: (random.random(), np.random.random(), float(torch.rand(1))), 5)
-    first = draw(0)
-    assert all(a != b for a, b in zip(first, draw(1), strict=True))
-    assert draw(0) == first
+    collector = Collector(call)
+    for number in range(6):
+        assert np.array_equal(collector.row(number), CROP + 1)
+    assert len(seen) == 4 * 2 + 2
+    assert all(np.array_equal(data, CROP) for data in seen)
+    assert collector.told == []
+
+
+def test_rows_that_come_out_differently_are_told_once() -> None:
+    """With the name of the transform."""
+    counter = iter(range(1000))
+    collector = Collector(lambda data: np.array([next(counter)]))
+    for number in range(6):
+        collector.row(number)
+    (told,) = collector.told
+    assert "made two different rows of one SmallChunk" in told
+    assert "<lambda>" in told
+
+
+class Lazy:
+    """Makes its generators in the first call, as one does for the workers of a DataLoader."""
+
+    def __init__(self) -> None:
+        self.rngs: list[Any] = []
+
+    def __call__(self, data: Any) -> list[float]:
+        if not self.rngs:
+            self.rngs += [random.Random(), np.random.default_rng(), np.random.RandomState()]
+        return [float(rng.random()) for rng in self.rngs]
+
+
+def test_generators_that_the_first_call_makes_are_seeded_from_the_first_row() -> None:
+    """Each collector makes its own, and has other rows behind it."""
+    one, other = Collector(Lazy()), Collector(Lazy())
+    rows = [one.row(number) for number in range(6)]
+    assert [other.row(number) for number in reversed(range(6))] == rows[::-1]
+    assert one.told == other.told == []
+
+
+def test_looking_for_generators_draws_from_none() -> None:
+    """A method that seeds may do so, and so may a library below it."""
+
+    class Draws:
+        def seed(self, seed: int) -> None:
+            random.random()
+            np.random.RandomState(seed)
+            self.entropy = np.random.SeedSequence().entropy
+
+        def __call__(self, data: Any) -> list[float]:
+            return by_globals(data)
+
+    collector, again = Collector(Draws()), Collector(Draws())
+    rows = [collector.row(number) for number in range(6)]
+    assert [again.row(number) for number in reversed(range(6))] == rows[::-1]
+    random.seed(1)
+    Collector(Draws())
+    assert random.random() == random.Random(1).random()
+
+
+def test_generators_that_every_call_makes_anew_are_told() -> None:
+    """Also where the object keeps them."""
+
+    class Anew:
+        def __call__(self, data: Any) -> float:
+            self.rng = random.Random()
+            return self.rng.random()
+
+    collector = Collector(Anew())
+    collector.row(0)
+    assert "made two different rows" in collector.told[0]
+
+
+def test_none_is_refused_with_what_to_do() -> None:
+    """Each SmallChunk has to become a row."""
+    with pytest.raises(HookError, match=r"returned None, .*extract_smallchunk.*patient Ada"):
+        Collector(lambda data: None).row(0)
 
 
 def test_an_exception_names_transform_and_patient() -> None:
     """With the class of what was raised, whose traceback is the cause."""
 
-    def fails(data: int) -> int:
-        raise KeyError(data)
+    def fails(data: Any) -> int:
+        raise KeyError(1)
 
     with pytest.raises(HookError, match=r"KeyError: 1 \[.*fails, patient Ada\]") as caught:
-        Transform(fails, 0).apply(1, 0, 0, 0, "Ada")
+        Collector(fails).row(0)
     assert caught.value.kind == "KeyError"
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (np.array([1.0, np.nan]), np.array([1.0, np.nan]), True),
+        (np.array([1.0]), np.array([2.0]), False),
+        (np.zeros(1), np.zeros(2), False),
+        (torch.ones(2), torch.ones(2), True),
+        (torch.ones(2), torch.zeros(2), False),
+        ([np.zeros(1), "a"], [np.zeros(1), "a"], True),
+        ([np.zeros(1), "a"], [np.zeros(1), "b"], False),
+        ({"a": (1, 2)}, {"a": (1, 3)}, False),
+        ({"a": 1}, {"b": 1}, False),
+        (1.5, 1.5, True),
+        (object(), object(), True),
+    ],
+)
+def test_results_are_compared_by_what_is_in_them(one: Any, other: Any, equal: bool) -> None:
+    """What nobody can look into is no reason for an alarm."""
+    assert same(one, other) is equal
+
+
+# ------------------------------------------------------------------ in the training process
+
+
+def test_a_transform_in_the_training_process_makes_the_rows_of_a_collector() -> None:
+    """Once each, with the same random numbers."""
+    seen = []
+
+    def call(data: Any) -> list[float]:
+        seen.append(data)
+        return by_globals(data) + by_own(data)
+
+    here = TransformHere(call, 5, pytest.fail)
+    rows = here.apply([CROP] * 6, [3] * 6, range(6), ["Ada"] * 6)
+    assert len(seen) == 6
+    collector = Collector(call)
+    assert rows == [collector.row(number) for number in range(6)]
+
+
+def test_the_training_draws_as_if_there_were_no_transform() -> None:
+    """From the global generators, and from those that it shares with the transform."""
+
+    def draws() -> list[float]:
+        return [*by_own(None), random.random(), float(np.random.rand()), float(torch.rand(1))]
+
+    here = TransformHere(lambda data: by_globals(data) + by_own(data), 5, pytest.fail)
+    draws()
+    with globals_kept(here._transform._code.own, gpus=False):
+        expected = draws()
+    here.apply([CROP], [0], [0], ["Ada"])
+    assert draws() == expected
+    # A generator without a seed is the system's matter again.
+    here.apply([CROP], [0], [0], ["Ada"])
+    one = np.random.default_rng().random()
+    here.apply([CROP], [0], [0], ["Ada"])
+    assert np.random.default_rng().random() != one
+
+
+def test_an_exception_in_the_training_process_gives_the_generators_back() -> None:
+    """And has the name of the transform and of the patient."""
+
+    def fails(data: Any) -> int:
+        raise ValueError(data.shape)
+
+    here = TransformHere(fails, 5, pytest.fail)
+    random.seed(1)
+    with pytest.raises(HookError, match=r"ValueError: \(2, 2, 3\) \[.*fails, patient Ada\]"):
+        here.apply([CROP], [0], [0], ["Ada"])
+    assert random.random() == random.Random(1).random()

@@ -84,6 +84,7 @@ class Core:
         self._restarts = 0
         self._barren_deaths = BarrenDeaths(config.max_restarts)
         self._told: set[tuple[int, str]] = set()
+        self._warned: set[str] = set()
         self.last_loss = ""
         """How the last worker ended, and over what."""
         self._stream: RandomStream | GridStream | None = None
@@ -181,6 +182,10 @@ class Core:
                     self._loads.nothing_left(ticket)
             case WorkerBroke() | ScheduleFailed():
                 self._outgoing.fail(message.failure)
+            case WorkerNote(warning=True):
+                if message.text not in self._warned:
+                    self._warned.add(message.text)
+                    self._outgoing.note(logging.WARNING, message.text)
             case WorkerNote():
                 self._outgoing.say(Notice(logging.INFO, message.text, of_user=True))
             case RowsEnded() | RowsShaped():

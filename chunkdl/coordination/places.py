@@ -321,9 +321,20 @@ class Places:
             return
         # What a later load of the patient has left, delivered ahead, is not undone by a repetition.
         if ordinal not in self._repeated or ordinal > self._passed_to.get(patient, -1):
+            if self._beside_another(ordinal, patient):
+                # Which of two loads at a time a third one hears of depends on the moment.
+                self._pure = False
             self._checkpoints[patient] = note
             self._outgoing.say(CheckpointKept(ordinal, patient, note))
             self.something_changed()
+
+    def _beside_another(self, ordinal: int, patient: int) -> bool:
+        """Whether the plan has another BigChunk of the patient open at the same time."""
+        places = self._config.stream.num_bigchunks
+        return any(
+            other != ordinal and abs(other - ordinal) < places and its == patient
+            for other, its in self._chosen.items()
+        )
 
     def status(self, ordinal: int, note: bytes) -> None:
         """The collector of a BigChunk has a status."""

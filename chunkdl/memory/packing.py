@@ -259,15 +259,48 @@ def load(data: npt.NDArray[np.uint8]) -> Any:
         return _rebuilt(view[_LENGTH.size : end], [])
 
 
+def pickled_apart(
+    value: object, instead: Callable[[npt.NDArray[Any]], object] | None = None
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """An object's pickle without the bytes of its contiguous arrays, and these, not copied.
+
+    ``pickle.loads(stream, buffers=...)`` makes the object again, with the arrays on any memory of
+    these lengths.
+
+    Args:
+        value: the object.
+        instead: what to write for an array, where the pickle is only to be compared with others.
+
+    Raises:
+        PackingError: it cannot be pickled.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    file = io.BytesIO()
+    try:
+        _Pickler(file, None, buffers.append, instead).dump(value)
+    except Exception as error:
+        raise _unpicklable(value, error) from error
+    return file.getvalue(), buffers
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles what plain pickle does, and what only this process can import."""
 
-    def __init__(self, file: io.BytesIO, packer: Packer | None) -> None:
-        super().__init__(file, 5, None if packer is None else packer.refer)
+    def __init__(
+        self,
+        file: io.BytesIO,
+        packer: Packer | None,
+        refer: Callable[[pickle.PickleBuffer], None] | None = None,
+        instead: Callable[[npt.NDArray[Any]], object] | None = None,
+    ) -> None:
+        super().__init__(file, 5, refer if packer is None else packer.refer)
         self._packer = packer
+        self._instead = instead
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
+        if self._instead is not None and kind is np.ndarray and not value.dtype.hasobject:
+            return list, ((self._instead(value),),)
         if kind is np.ndarray or kind is np.memmap:
             # Whatever file it maps, the reader gets an array in the slot.
             plain = value.view(np.ndarray)
@@ -341,11 +374,15 @@ def _pickled(value: object, packer: Packer | None = None) -> memoryview:
         else:
             _Pickler(stream, packer).dump(value)
     except Exception as error:
-        raise PackingError(
-            f"{type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; "
-            "leave out what belongs to one process, such as locks, sockets and open files"
-        ) from error
+        raise _unpicklable(value, error) from error
     return stream.getbuffer()
+
+
+def _unpicklable(value: object, error: Exception) -> PackingError:
+    return PackingError(
+        f"{type(value).__name__} cannot be pickled: {type(error).__name__}: {error}; "
+        "leave out what belongs to one process, such as locks, sockets and open files"
+    )
 
 
 def _too_large(value: object, wanted: int, available: int) -> PackingError:

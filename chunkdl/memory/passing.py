@@ -7,15 +7,19 @@ file), has no name that could be left behind or reached by anybody else, and can
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
 
+from chunkdl.awake_clock import AwakeClock
 from chunkdl.errors import ProtocolError
 from chunkdl.memory.arena import create_memory
 
 MAX_MESSAGE = 64 * 1024
 """Bytes of one message."""
+PIECE_S = 0.5
+"""A wait is counted in pieces of that, seconds."""
 
 
 def channel() -> tuple[socket.socket, socket.socket]:
@@ -44,6 +48,29 @@ def receive(end: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]
         return end.recv(MAX_MESSAGE), []
     data, received, _, _ = socket.recv_fds(end, MAX_MESSAGE, descriptors)
     return data, list(received)
+
+
+def first_message(
+    end: socket.socket, clock: AwakeClock, timeout_s: float, descriptors: int = 0
+) -> tuple[bytes, list[int]] | None:
+    """What `receive` gives, of a peer that is just starting; None: nothing came in that time.
+
+    Args:
+        end: ours; it blocks afterwards.
+        clock: by which the time counts; it is looked at every `PIECE_S`.
+        timeout_s: longest wait, seconds.
+        descriptors: that may come with it.
+    """
+    until_s = clock.now() + timeout_s
+    end.settimeout(min(PIECE_S, timeout_s))
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError, BlockingIOError):
+                return receive(end, descriptors)
+            if clock.now() >= until_s:
+                return None
+    finally:
+        end.settimeout(None)
 
 
 def descriptor_of(data: bytes) -> int:

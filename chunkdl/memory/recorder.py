@@ -81,11 +81,22 @@ class Recorded:
     alive_s: float = 0.0
 
 
-def read_recorder(descriptor: int) -> Recorded:
-    """The parent's side."""
-    content = os.pread(descriptor, _BYTES, 0)
+def clear_stack(descriptor: int) -> None:
+    """The parent's side: what is written next is all that is there."""
+    os.pwrite(descriptor, bytes(_BYTES - _STACK_AT), _STACK_AT)
+    os.lseek(descriptor, _STACK_AT, os.SEEK_SET)
+
+
+def read_recorder(descriptor: int, *, stack: bool = True) -> Recorded:
+    """The parent's side.
+
+    Args:
+        descriptor: of the recorder.
+        stack: read that too; it is much longer than the rest.
+    """
+    content = os.pread(descriptor, _BYTES if stack else _STACK_AT, 0)
     steps, hook, patient, ordinal, called_s = _NOTE.unpack_from(content)
     (alive_s,) = _ALIVE.unpack_from(content, _ALIVE_AT)
-    stack = content[_STACK_AT:].rstrip(b"\0").decode(errors="replace")
+    written = content[_STACK_AT:].rstrip(b"\0").decode(errors="replace")
     hook = hook if 0 <= hook < len(HOOKS) else 0
-    return Recorded(steps, hook, patient, ordinal, stack, called_s, alive_s)
+    return Recorded(steps, hook, patient, ordinal, written, called_s, alive_s)

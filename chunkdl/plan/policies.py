@@ -75,9 +75,9 @@ class Policy:
                 return max(now.waiting or set(now.open) - now.finished)
 
     A policy keeps no memory between choices and takes its chance from `Situation.rng` only: else
-    a replay would choose others. It should choose from `Situation.waiting`. Where that is empty
-    it may choose an open patient that is not finished, which is then loaded twice at a time. It
-    is pickled on its way to the process that asks it.
+    a replay would choose others. It should choose from `Situation.waiting`. It may choose an open
+    patient that is not finished, whose new load then waits for the one before, or is there twice at
+    a time where the plan has both open. It is pickled on its way to the process that asks it.
     """
 
     __slots__ = ()
@@ -155,8 +155,10 @@ class LabelBalanced(Policy):
 
     Takes a patient of the label that is rarest among the open ones. Ties go to the label with the
     fewest loads in total, then to the one whose last choice lies furthest back, then to chance: so
-    labels come in turn as far as they can. Of that label it takes one of the least loaded waiting
-    patients, at random. A label whose patients are all open is passed over until one waits again.
+    labels come in turn, and each has its share of the BigChunks however few patients it has. Of
+    that label it takes one of the least loaded waiting patients, at random; where all of them are
+    open, the one whose last choice is the oldest. That one is loaded twice at a time only where a
+    label has fewer patients than its share of the BigChunks that are open at a time.
 
     Attributes:
         label: a label column of the patients, or a function from patient to anything hashable.
@@ -191,19 +193,23 @@ class _ByLabel(Policy):
     labels: tuple[int, ...]
 
     def choose(self, now: Situation) -> int | Halt:
-        if not now.waiting:
-            return _furthest_back(now)
-        waiting, label_of = _array(now.waiting), _array(self.labels)
+        label_of = _array(self.labels)
+        usable = sorted({*now.waiting, *now.open} - now.finished)
+        if not usable:
+            return HALT
         opened = label_of[_array(now.open)]
         loads = np.bincount(label_of, weights=now.loads)
         places = np.bincount(opened, minlength=len(loads))
         last_choice = np.full(len(loads), -1)
         np.maximum.at(last_choice, opened, np.arange(len(opened)))
-        candidates = np.unique(label_of[waiting])
+        candidates = np.unique(label_of[usable])
         for counts in (places, loads, last_choice):
             candidates = _fewest(candidates, counts)
         label = _one_of(candidates, now.rng)
-        return _one_of(_fewest(waiting[label_of[waiting] == label], now.loads), now.rng)
+        waiting = [patient for patient in now.waiting if self.labels[patient] == label]
+        if waiting:
+            return _one_of(_fewest(_array(waiting), now.loads), now.rng)
+        return _furthest_back(now, {one for one in now.open if self.labels[one] != label})
 
 
 @dataclass(frozen=True, slots=True)

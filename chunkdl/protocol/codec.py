@@ -27,6 +27,10 @@ _CLASSES: dict[object, type[AnyMessage]] = {kind.__name__: kind for kind in get_
 _SERVICE: dict[object, type[ServiceMessage]] = {
     kind.__name__: kind for kind in get_args(ServiceMessage)
 }
+# msgspec learns a class when it first reads one, and two threads that make it learn the same class
+# at a time end the process. So it learns them here.
+for _kind in {**_CLASSES, **_SERVICE}.values():
+    msgspec.msgpack.Decoder(_kind)
 
 
 def encode(message: Message) -> bytes:

@@ -234,9 +234,10 @@ class WorkerReady(Message, frozen=True):
 
 
 class WorkerNote(Message, frozen=True):
-    """What the user's classes put into the log of the training process."""
+    """A line for the log of the training process: of the user's classes, or a warning of ours."""
 
     text: str
+    warning: bool = False
 
 
 class WorkerBroke(Message, frozen=True):

@@ -3,15 +3,18 @@
 ::
 
     import chunkdl.pydmed as pydmed
-    from chunkdl.pydmed.lightdl import LightDL, BigChunkLoader, SmallChunkCollector
+    from chunkdl.pydmed.lightdl import *
 
-What is different on purpose is in docs/migrating-from-pydmed.md.
+Datasets that were pickled with PyDmed load behind `install_alias()`. What is different on purpose
+is in docs/migrating-from-pydmed.md.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
+
+from chunkdl.pydmed.alias import install_alias as install_alias
 
 _MODULES = ("extensions", "lightdl", "stat", "streamcollector", "utils")
 

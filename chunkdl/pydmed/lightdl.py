@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -11,12 +10,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from chunkdl.chunks import BigChunk, SmallChunk, SmallChunks
 from chunkdl.errors import Closed, ConfigError, EndOfStream
-from chunkdl.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
+from chunkdl.hooks import EXHAUSTED
 from chunkdl.patients import Dataset, Patient
-from chunkdl.plan.policies import NEVER_LOADED_WEIGHT, NeverLoadedFirst, Policy
+from chunkdl.plan.policies import NeverLoadedFirst, Policy
+from chunkdl.pydmed import star
 from chunkdl.pydmed.constglobinf import get_default_constglobinf
+from chunkdl.pydmed.hooks import BigChunkLoader, NoQueue, SmallChunkCollector
+from chunkdl.pydmed.process import AsProcess
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE, PYDMEDRESERVED_HALTDL
-from chunkdl.pydmed.schedules import ActiveCollector, OverriddenSchedule, View
+from chunkdl.pydmed.returned import as_returned
+from chunkdl.pydmed.schedules import AsksSchedule, OverriddenSchedule
+from chunkdl.steady_log import steady_logger
 
 if TYPE_CHECKING:
     from chunkdl.lightdl import LightDL as Engine
@@ -31,7 +35,10 @@ __all__ = [
     "SmallChunk",
     "SmallChunkCollector",
     "get_default_constglobinf",
+    *star.LIGHTDL,
 ]
+
+__getattr__ = star.importer(__name__, star.LIGHTDL)
 
 MOST_FOR_VISUALIZATION = 20_000
 """SmallChunks that are remembered for `visualize`; older ones are forgotten."""
@@ -39,13 +46,14 @@ SMALLCHUNKS_OF_UNBOUNDED_QUEUE = 100
 
 Visualize = Callable[[Patient, list[SmallChunk]], Any]
 
-log = logging.getLogger("chunkdl.user")
+log = steady_logger("chunkdl.user")
 
 
-class DeliveryQueue:
+class DeliveryQueue(NoQueue):
     """What PyDmed's programs ask of `lightdl.queue_lightdl`: whether there is something left."""
 
     def __init__(self, count: Callable[[], int]) -> None:
+        super().__init__("call get() of the loader")
         self._count = count
 
     def qsize(self) -> int:
@@ -57,13 +65,15 @@ class DeliveryQueue:
         return self.qsize() == 0
 
 
-class LightDL:
+class LightDL(AsProcess, AsksSchedule):
     """PyDmed's loader.
 
     Args:
         dataset, type_bigchunkloader, type_smallchunkcollector, const_global_info, batch_size, tfms,
             flag_grabqueue_onunsched, collate_func, fname_logfile, flag_enable_sendgetmessage,
-            flag_enable_setgetcheckpoint: PyDmed's, in its order.
+            flag_enable_setgetcheckpoint: PyDmed's, in its order. `flag_grabqueue_onunsched` and
+            `flag_enable_sendgetmessage` have no effect: nothing is lost at a replacement, and
+            messages cost nothing.
         more: further arguments of `chunkdl.LightDL`, such as `seed`, `memory_limit`,
             `num_loaders`, `smallchunks_per_bigchunk`, `on_error` or `tfms_in`.
     """
@@ -83,6 +93,7 @@ class LightDL:
         flag_enable_setgetcheckpoint: bool = True,
         **more: Any,
     ) -> None:
+        super().__init__()
         self.dataset = dataset
         self.type_bigchunkloader = type_bigchunkloader
         self.type_smallchunkcollector = type_smallchunkcollector
@@ -90,7 +101,7 @@ class LightDL:
         self.batch_size = batch_size
         self.tfms = tfms
         self.flag_grabqueue_onunsched = flag_grabqueue_onunsched
-        self.collate_func = collate_func
+        self.collate_func = LightDL.default_collate if collate_func is None else collate_func
         self.fname_logfile = fname_logfile
         self.flag_enable_sendgetmessage = flag_enable_sendgetmessage
         self.flag_enable_setgetcheckpoint = flag_enable_setgetcheckpoint
@@ -98,14 +109,12 @@ class LightDL:
         self.queue_lightdl = DeliveryQueue(self._waiting)
         self._more = more
         self._engine: Engine | None = None
-        self._paused = False
         self._ended = False
         self._left: list[SmallChunk] = []
         self._before: tuple[dict[str, Any] | None, int] = None, 0
         self._skip = 0
         self._early: dict[Patient, Any] = {}
         self._logfile: TextIO | None = None
-        self._view: View | None = None
 
     # ------------------------------------------------------------------ lifetime
 
@@ -126,14 +135,14 @@ class LightDL:
         except BaseException:
             engine.close()
             raise
-        self._engine = engine
+        self._engine, self._started = engine, True
         for patient, message in self._early.items():
             engine.send_message(patient, message)
         self._early.clear()
 
     def pause_loading(self) -> None:
         """End the loading for good and free everything; doing it twice is no error."""
-        self._paused = True
+        super().pause_loading()
         if self._engine is not None:
             self._engine.close()
         if self._logfile is not None:
@@ -179,7 +188,7 @@ class LightDL:
             except EndOfStream:
                 self._ended = True
                 break
-            received = list(SmallChunks(batch))
+            received = [as_returned(chunk) for chunk in SmallChunks(batch)]
             self._before = before, len(received)
             received, self._skip = received[self._skip :], 0
             if not self._left and len(received) == self.batch_size:
@@ -199,7 +208,7 @@ class LightDL:
 
     def _collate(self) -> Callable[..., Any] | None:
         """The user's collate function, None for the default."""
-        if self.collate_func is not None:
+        if self.collate_func is not LightDL.default_collate:
             return self.collate_func
         overridden = type(self).default_collate is not LightDL.default_collate
         return self.default_collate if overridden else None
@@ -289,42 +298,26 @@ class LightDL:
         `PYDMEDRESERVED_HALTDL` ends the loading. Runs in the scheduler process, where the three
         helpers below have answers; `self` is a copy that was made at the start.
         """
-        loaded, waiting = self.get_list_loadedpatients(), self.get_list_waitingpatients()
-        if not waiting:
-            return (loaded[0], loaded[0]) if loaded else PYDMEDRESERVED_HALTDL
-        counts = [self.get_schedcount_of(patient) for patient in waiting]
-        weights = [1 / (1 + count) if count else NEVER_LOADED_WEIGHT for count in counts]
-        chosen = random.choices(waiting, weights)[0]  # noqa: S311 - seeded from the plan
-        return (loaded[0] if loaded else None), chosen
-
-    def get_list_loadedpatients(self) -> list[Patient]:
-        """Inside a schedule: the patients that are loaded or on their way, oldest first."""
-        return self._looking().loaded
-
-    def get_list_waitingpatients(self) -> list[Patient]:
-        """Inside a schedule: the other patients, without those that have nothing left."""
-        return self._looking().waiting
-
-    def get_schedcount_of(self, patient: Patient) -> int:
-        """Inside a schedule: how often a patient was chosen."""
-        return self._looking().counts[patient]
+        return self._looking().answer_of(NeverLoadedFirst())
 
     @property
-    def dict_patient_to_schedcount(self) -> dict[Patient, int]:
-        """Inside a schedule: how often each patient was chosen."""
-        return self._looking().counts
+    def dict_patient_to_checkpoint(self) -> dict[Patient, Any] | None:
+        """What the collectors of each patient have set last, in the training process; None where
+        checkpoints are off.
 
-    @property
-    def active_subprocesses(self) -> list[ActiveCollector]:
-        """Inside a schedule: the loaded patients, each with `patient` and `get_status()`."""
-        return self._looking().collectors
-
-    def _looking(self) -> View:
-        if self._view is None:
+        Raises:
+            ConfigError: a schedule asks; a collector tells it something with `set_status`.
+        """
+        if not self.flag_enable_setgetcheckpoint:
+            return None
+        if self._view is not None:
             raise ConfigError(
-                "the scheduling helpers have answers only inside schedule() and initial_schedule()"
+                "checkpoints are not known where schedule() runs; let the collector call "
+                "set_status(), and ask active_subprocesses for it"
             )
-        return self._view
+        if self._engine is None:
+            return dict.fromkeys(self.dataset)
+        return {patient: self.get_checkpoint(patient) for patient in self.dataset}
 
     def policy(self) -> Policy:
         """The policy behind this loader: the user's methods where they are overridden."""
@@ -357,11 +350,11 @@ class LightDL:
         }
         return Engine(
             self.dataset,
-            self.type_bigchunkloader,
-            self.type_smallchunkcollector,
-            self.const_global_info,
-            self.batch_size,
-            self.tfms,
+            type_bigchunkloader=self.type_bigchunkloader,
+            type_smallchunkcollector=self.type_smallchunkcollector,
+            const_global_info=self.const_global_info,
+            batch_size=self.batch_size,
+            tfms=self.tfms,
             collate_func=self._collate(),
             flag_enable_setgetcheckpoint=self.flag_enable_setgetcheckpoint,
             **arguments,

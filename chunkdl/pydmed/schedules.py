@@ -11,7 +11,7 @@ from typing import Any
 
 from chunkdl.errors import ConfigError
 from chunkdl.hooks import EMPTY_STATUS
-from chunkdl.patients import Patient
+from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.policies import HALT, Halt, Policy, Situation
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_HALTDL
 
@@ -55,6 +55,20 @@ class View:
         """How often each patient was chosen."""
         return dict(zip(self._patients, self._now.loads.tolist(), strict=True))
 
+    def answer_of(self, policy: Policy) -> Any:
+        """What a schedule answers where it leaves the choice to a policy of chunkdl.
+
+        Args:
+            policy: bound to the patients.
+        """
+        choice = policy.choose(self._now)
+        if isinstance(choice, Halt):
+            return PYDMEDRESERVED_HALTDL
+        if choice is None:
+            return None, None
+        loaded = self.loaded
+        return (loaded[0] if loaded else None), self._patients[choice]
+
     @property
     def collectors(self) -> list[ActiveCollector]:
         """The loaded patients with their statuses."""
@@ -63,6 +77,51 @@ class View:
             ActiveCollector(self._patients[index], status.get(index, EMPTY_STATUS))
             for index in dict.fromkeys(self._now.open)
         ]
+
+
+class AsksSchedule:
+    """The helpers of a loader for schedules that a user writes.
+
+    Attributes:
+        dataset: whom to choose from.
+    """
+
+    dataset: Dataset
+    _started: bool
+    _view: View | None = None
+
+    def get_list_loadedpatients(self) -> list[Patient]:
+        """Inside a schedule: the patients that are loaded or on their way, oldest first."""
+        return self._looking().loaded
+
+    def get_list_waitingpatients(self) -> list[Patient]:
+        """Inside a schedule: the other patients, without those that have nothing left."""
+        return self._looking().waiting
+
+    def get_schedcount_of(self, patient: Patient) -> int:
+        """Inside a schedule: how often a patient was chosen."""
+        return self._looking().counts[patient]
+
+    @property
+    def dict_patient_to_schedcount(self) -> dict[Patient, int]:
+        """Before the start and inside a schedule: how often each patient was chosen."""
+        return self._looking().counts if self._looks() else dict.fromkeys(self.dataset, 0)
+
+    @property
+    def active_subprocesses(self) -> list[ActiveCollector]:
+        """Before the start and inside a schedule: the loaded patients, each with `patient` and
+        `get_status()`."""
+        return self._looking().collectors if self._looks() else []
+
+    def _looks(self) -> bool:
+        return self._started or self._view is not None
+
+    def _looking(self) -> View:
+        if self._view is None:
+            raise ConfigError(
+                "the scheduling helpers have answers only inside schedule() and initial_schedule()"
+            )
+        return self._view
 
 
 class OverriddenSchedule(Policy):

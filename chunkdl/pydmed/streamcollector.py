@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,12 +12,23 @@ from typing import Any, Protocol
 from chunkdl.chunks import SmallChunk
 from chunkdl.errors import ChunkdlError, ConfigError, DatasetError
 from chunkdl.patients import Dataset, Patient
+from chunkdl.pydmed import star
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
 from chunkdl.pydmed.utils.output import StreamWriter
+from chunkdl.steady_log import steady_logger
 
-__all__ = ["ProcessedPiece", "StatCollector", "Statistic", "StreamCollector", "StreamWriter"]
+__all__ = [
+    "ProcessedPiece",
+    "StatCollector",
+    "Statistic",
+    "StreamCollector",
+    "StreamWriter",
+    *star.STREAMCOLLECTOR,
+]
 
-log = logging.getLogger("chunkdl")
+__getattr__ = star.importer(__name__, star.STREAMCOLLECTOR)
+
+log = steady_logger("chunkdl")
 
 _REPORT_EVERY_S = 5.0
 
@@ -53,10 +63,17 @@ class ProcessedPiece:
         stat: older name of `data`.
 
     Raises:
-        ConfigError: both `data` and `stat` were given.
+        ConfigError: both `data` and `stat` were given, or the first argument is no SmallChunk, as
+            in old programs that name the result first.
     """
 
     def __init__(self, source_smallchunk: SmallChunk, data: Any = None, stat: Any = None) -> None:
+        if not hasattr(source_smallchunk, "patient"):
+            raise ConfigError(
+                f"the first argument is the SmallChunk that a piece is of, not a "
+                f"{type(source_smallchunk).__name__}; say {type(self).__name__}"
+                "(source_smallchunk=..., data=...)"
+            )
         if data is not None and stat is not None:
             raise ConfigError("data and stat of a ProcessedPiece are the same; give one of them")
         self.source_smallchunk = copy.copy(source_smallchunk)
@@ -79,6 +96,8 @@ class StreamCollector:
         kwargs_streamwriter: arguments of the `StreamWriter` other than `list_patients`.
 
     Attributes:
+        seconds_between_finishchecks: `get_flag_finishcollecting` is asked so often at most, behind
+            a `get()`, as in PyDmed; a subclass may set another number, 0 for "every time".
         lightdl: as given.
         dict_patient_to_liststats: with "saveall", all pieces of each patient so far.
         dict_patient_to_accumstat: with "accum", the value of each patient so far, first None.
@@ -87,6 +106,8 @@ class StreamCollector:
     Raises:
         ConfigError: the type is unknown, or the arguments of the writer are wrong.
     """
+
+    seconds_between_finishchecks: float = 5.0
 
     def __init__(
         self,
@@ -134,7 +155,8 @@ class StreamCollector:
         raise ConfigError(f"{type(self).__name__} must override process_pieceofstream")
 
     def get_flag_finishcollecting(self) -> bool | None:
-        """Override this to stop before the end of the stream; asked after every `get()`."""
+        """Override this to stop before the end of the stream; asked behind a `get()`, every five
+        seconds at most (`seconds_between_finishchecks`), and once when the stream has ended."""
         return False
 
     def accum_statistics(
@@ -195,18 +217,22 @@ class StreamCollector:
         return self._finalstats
 
     def _consume(self) -> None:
-        finished = False
-        while not finished:
+        asked_s = time.monotonic()
+        while True:
             piece_of_stream = self.lightdl.get()
             if (
                 isinstance(piece_of_stream, str)
                 and piece_of_stream == PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
             ):
+                self.get_flag_finishcollecting()
                 break
             self._keep(self.process_pieceofstream(piece_of_stream))
             if time.monotonic() - self._reported_s >= _REPORT_EVERY_S:
                 self._report("collected")
-            finished = bool(self.get_flag_finishcollecting())
+            if time.monotonic() - asked_s >= self.seconds_between_finishchecks:
+                asked_s = time.monotonic()
+                if self.get_flag_finishcollecting():
+                    break
         self._report("finished with")
 
     def _keep(self, pieces: Iterable[ProcessedPiece]) -> None:

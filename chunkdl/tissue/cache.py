@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import secrets
 import struct
@@ -24,10 +23,11 @@ import numpy as np
 
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.detectors import TissueDetector
 from chunkdl.tissue.mask import TissueMask
 
-_LOG = logging.getLogger(__name__)
+_LOG = steady_logger(__name__)
 
 # Part of every key: a change of the file format or of compute_mask raises it.
 _VERSION = b"chunkdl mask 2"

@@ -77,13 +77,13 @@ def test_a_transform_of_the_training_process_runs_there(
 
     with LightDL(coordinate_dataset, tfms=transform, tfms_in="consumer", **small_stream) as loader:
         x, patients, smallchunks = loader.get(60)
-        batch = loader.next_batch(60)
+        others = [loader.next_batch(60), next(iter(loader)), next(iter(loader.dataset_view()))]
 
-    assert seen == [(os.getpid(), (64, 64, 3))] * 16
+    assert seen == [(os.getpid(), (64, 64, 3))] * 64
     assert x.shape == (16, 4, 4, 3)
     assert len(patients) == len(smallchunks) == 16
     assert torch.equal(x[5], torch.as_tensor(smallchunks[5].data[:4, :4]).float())
-    assert batch["image"].shape == (16, 3, 64, 64)
+    assert [batch["image"].shape for batch in others] == [(16, 4, 4, 3)] * 3
 
 
 def test_a_transform_in_a_collector_gets_what_one_here_gets(
@@ -183,10 +183,10 @@ def test_a_collate_function_gets_chunks_with_pixels_and_the_transform(
     with LightDL(
         coordinate_dataset, tfms=np.ndarray.mean, collate_func=collate, **small_stream
     ) as loader:
-        plain = loader.next_batch(60)
-        rows = loader.get(60)
+        ways = [loader.next_batch(60), loader.get(60), next(iter(loader))]
+        rows = next(iter(loader.dataset_view()))
 
-    assert "image" in plain
+    assert [len(way) for way in ways] == [16] * 3
     assert [shape for shape, _, _ in rows] == [(64, 64, 3)] * 16
     assert all(0 <= mean <= 255 for _, mean, _ in rows)
     assert {patient.name for _, _, patient in rows} <= {p.name for p in coordinate_dataset}

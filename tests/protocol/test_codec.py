@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import tracemalloc
 from typing import get_args
 
@@ -262,3 +265,38 @@ def test_bytes_travel_as_bytes_and_not_as_text() -> None:
     """No base64, which would take a third more."""
     hello = Hello(1, bytes(range(16)), "", 1)
     assert msgpack.unpackb(encode(hello))["token"] == bytes(range(16))
+
+
+FIRST_MESSAGES = """
+import sys, threading
+from msgspec import MsgspecError, convert
+from chunkdl.protocol import codec
+
+sys.setswitchinterval(1e-6)
+kinds = {**codec._CLASSES, **codec._SERVICE}.values()
+plain = [{name: 1 for name in kind.__struct_fields__} for kind in kinds]
+go = False
+
+def read():
+    while not go:
+        pass
+    for one, kind in zip(plain, kinds):
+        try:
+            convert(one, kind)
+        except MsgspecError:
+            pass
+
+threads = [threading.Thread(target=read) for _ in range(6)]
+for thread in threads:
+    thread.start()
+go = True
+"""
+
+
+def test_threads_may_read_their_first_messages_at_the_same_time() -> None:
+    """The connections of two loaders do. What msgspec learns of a class it has learned before, for
+    it breaks when two threads make it do so.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for _ in range(8):
+        subprocess.run([sys.executable, "-c", FIRST_MESSAGES], check=True, env=environment)

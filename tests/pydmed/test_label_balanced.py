@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
+from chunkdl.chunks import SmallChunk
 from chunkdl.patients import Dataset, Patient
 from chunkdl.pydmed.extensions.dl import LabelBalancedDL
-from tests.pydmed.counting import running
+from tests.pydmed.counting import NumberedCollector, running
 
 LABELS = ("a",) * 12 + ("b",) * 3 + ("c",) * 5
 
@@ -42,6 +44,55 @@ def test_every_label_has_its_share_of_the_loads(places: int) -> None:
         together = loads[begin : begin + places]
         assert len(set(together)) == places, "a patient is loaded once at a time"
     assert len(set(loads)) == len(LABELS), "and nobody is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "places"),
+    [((8, 2), 4), ((19, 1), 4), ((19, 1), 2), ((2, 1), 2), ((20, 2, 1), 5)],
+    ids=str,
+)
+def test_a_rare_label_has_its_share_of_the_smallchunks(sizes: tuple[int, ...], places: int) -> None:
+    """As many as any other label, for any numbers of patients, places and labels."""
+    labels = np.repeat(range(len(sizes)), sizes).tolist()
+    patients = [Patient(number, {"label": label}) for number, label in enumerate(labels)]
+    counts: Counter[Any] = Counter()
+    with running(
+        Dataset("rare", patients), kind=LabelBalancedDL, places=places, batch_size=10,
+        first=(label_of,),
+    ) as loader:  # fmt: skip
+        for _ in range(60):
+            counts.update(map(label_of, loader.get()[1]))
+    for label in range(len(sizes)):
+        assert abs(counts[label] / counts.total() - 1 / len(sizes)) < 0.03, counts
+
+
+class Checking(NumberedCollector):
+    """Leaves a checkpoint for the next load."""
+
+    def extract_smallchunk(self, call_count: int, bigchunk: Any, message: Any) -> SmallChunk:
+        self.set_checkpoint(call_count)
+        return super().extract_smallchunk(call_count, bigchunk, message)
+
+
+@pytest.mark.parametrize(
+    ("rare", "collector", "repeatable"),
+    [(1, NumberedCollector, True), (1, Checking, False), (2, Checking, True)],
+)
+def test_a_state_says_where_two_loads_of_a_patient_may_tell_a_third_one_different_things(
+    rare: int, collector: type[Any], repeatable: bool
+) -> None:
+    """Only where one patient has two places of four, and its loads leave checkpoints."""
+    patients = [Patient(number, {"label": int(number < rare)}) for number in range(20)]
+    with running(
+        Dataset("rare", patients),
+        kind=LabelBalancedDL,
+        places=4,
+        first=(label_of,),
+        type_smallchunkcollector=collector,
+    ) as loader:
+        for _ in range(30):
+            loader.get()
+        assert loader.state_dict()["deterministic"] == repeatable
 
 
 def test_a_schedule_of_a_subclass_counts() -> None:

@@ -480,6 +480,8 @@ class Collector(SmallChunkCollector):
 dataset = Dataset("nine", [Patient(number, {"label": int(number > 6)}) for number in range(9)])
 
 class Until(StreamCollector):
+    seconds_between_finishchecks = 0
+
     def process_pieceofstream(self, retval):
         x, list_patients, list_smallchunks = retval
         self.seen = getattr(self, "seen", 0) + len(list_patients)

@@ -8,6 +8,7 @@ import threading
 import time
 from abc import abstractmethod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from chunkdl.chunks import SmallChunk
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, DatasetError
 from chunkdl.patients import Dataset, Patient
-from chunkdl.pydmed import stat
+from chunkdl.pydmed import stat, streamcollector
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
 from chunkdl.pydmed.streamcollector import (
     ProcessedPiece,
@@ -136,6 +137,8 @@ def test_overrides_may_be_decorated_as_abstract() -> None:
         def process_pieceofstream(self, retval: Returned) -> list[ProcessedPiece]:
             return [ProcessedPiece(data=1, source_smallchunk=chunk) for chunk in retval[2]]
 
+        seconds_between_finishchecks = 0
+
         @abstractmethod
         def get_flag_finishcollecting(self) -> bool:
             return len(self.dict_patient_to_liststats[self.lightdl.dataset[0]]) > 3
@@ -216,9 +219,11 @@ def test_a_loader_that_runs_is_not_started_again() -> None:
 
 
 def test_collecting_ends_as_soon_as_there_is_enough() -> None:
-    """After the very batch that made it so; PyDmed asked every five seconds."""
+    """After the very batch that made it so, where a subclass wants to be asked each time."""
 
     class Enough(Numbers):
+        seconds_between_finishchecks = 0
+
         def get_flag_finishcollecting(self) -> bool:
             return all(len(pieces) >= 10 for pieces in self.dict_patient_to_liststats.values())
 
@@ -363,8 +368,37 @@ def test_a_piece_has_one_result_under_two_names() -> None:
         ProcessedPiece(chunk, 1, 2)
 
 
+def test_whether_there_is_enough_is_asked_at_the_pace_of_pydmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every five seconds of a stream, behind a batch, and once at its end."""
+    now = 0.0
+    asked: list[float] = []
+
+    class Slow(ShortStream):
+        def get(self) -> Any:
+            nonlocal now
+            now += 1.0
+            return super().get()
+
+    class Asked(Numbers):
+        def get_flag_finishcollecting(self) -> bool:
+            asked.append(now)
+            return now >= 20
+
+    monkeypatch.setattr(streamcollector, "time", SimpleNamespace(monotonic=lambda: now))
+    stream = Slow(10**9)
+    Asked(stream, "saveall").start_collecting()
+    assert asked == [5, 10, 15, 20]
+    assert stream.delivered == 20
+    now, asked[:] = 0.0, []
+    short = Slow(8)
+    Asked(short, "saveall").start_collecting()
+    assert asked == [5, 9]
+
+
 def test_programs_with_the_older_names_run() -> None:
-    """Of both modules, each with its order of arguments."""
+    """Of both modules, with the arguments by name as old programs give them, or in order."""
 
     class Older(StatCollector):
         def get_statistics(self, retval: Returned) -> list[Statistic]:
@@ -375,7 +409,7 @@ def test_programs_with_the_older_names_run() -> None:
 
     class Oldest(stat.StatCollector):
         def get_statistics(self, retval: Returned) -> list[Statistic]:
-            return [stat.Statistic(1, chunk) for chunk in retval[2]]
+            return [stat.Statistic(chunk, 1) for chunk in retval[2]]
 
         accum_statistics = Older.accum_statistics
 
@@ -385,6 +419,17 @@ def test_programs_with_the_older_names_run() -> None:
         final = collector.get_finalstats()
         assert final is not None
         assert sorted(final.values()) == [6, 7, 7]
+
+
+def test_a_result_in_the_place_of_its_smallchunk_is_told() -> None:
+    """Old versions of PyDmed named the result first; which is which is not guessed."""
+    chunk = SmallChunk(np.ones(3), {}, {}, Patient(0, {}))
+    for kind in (stat.Statistic, ProcessedPiece):
+        assert kind(chunk, data=2).stat == kind(stat=2, source_smallchunk=chunk).stat == 2
+        assert kind(chunk, 2).source_smallchunk.data is None
+        with pytest.raises(ConfigError, match=r"not a int; say .*source_smallchunk=..., data"):
+            kind(2, chunk)  # type: ignore[arg-type]
+    assert chunk.data is not None
 
 
 def test_progress_is_logged_on_request_and_seldom(caplog: pytest.LogCaptureFixture) -> None:

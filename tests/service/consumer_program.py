@@ -49,6 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--batches", type=int, default=10**6)
     parser.add_argument("--pause-file", type=Path, help="while it is there, no batch is asked for")
+    parser.add_argument("--reconnect-timeout", type=float, default=60.0)
     parser.add_argument("--copy", choices=("none", "true", "false"), default="none")
     return parser.parse_args()
 
@@ -72,7 +73,12 @@ def main() -> None:
     copy = {"none": None, "true": True, "false": False}[given.copy]
     with (
         connect(
-            given.address, given.group, given.rank, given.world_size, given.batch_size
+            given.address,
+            given.group,
+            given.rank,
+            given.world_size,
+            given.batch_size,
+            reconnect_timeout=given.reconnect_timeout,
         ) as loader,
         given.file.open("a") as file,
         suppress(EndOfStream),

@@ -23,6 +23,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import ServiceSpec
 from tests.service.both_modes import each_row_once, in_turn, is_stretch, readers_of
 from tests.service.conftest import Start, row_digests
+from tests.service.stand_alone import stand_alone
 from tests.service.two_ranks import addresses, steps_of, were_sent
 
 Eventually = Callable[..., bool]
@@ -155,16 +156,15 @@ def test_sigterm_seen_from_elsewhere(
     _, tcp = both = addresses(socket_folder)
     spec = service_spec(binds=both)
     with ExitStack() as stack:
-        service = ServiceProcess(spec)
-        stack.callback(service.close)
+        service = stack.enter_context(stand_alone(spec))
         timeout = {"reconnect_timeout": 1.0} if then == "nobody" else {}
         readers = readers_of(stack, group, (tcp, tcp), **timeout)
         parts = [steps_of([reader], 3) for reader in readers]
         assert eventually(lambda: were_sent(tcp, 3 + 4, group), 60)
-        service.process.send_signal(signal.SIGTERM)
+        service.terminate()
         assert eventually(lambda: operate(tcp, "status")["draining"], 60)
         in_turn(readers, parts, 4)
-        assert service.process.wait(30) == 0
+        assert service.wait(30) == 0
         if then == "nobody":
             for reader in readers:
                 with pytest.raises(ServiceDied, match="nobody answers"):

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-import cloudpickle
 import pytest
 
-from chunkdl.memory.passing import descriptor_of
 from chunkdl.operator import operate
 from chunkdl.service_spec import ServiceSpec
 from tests.service.consumer_program import lines_of
+from tests.service.stand_alone import begin_server
 from tests.service.two_ranks import members
 
 REPOSITORY = Path(__file__).parents[2]
@@ -100,25 +100,25 @@ def hosts() -> Iterator[Hosts]:
         made.remove()
 
 
-def begin(stack: ExitStack, host: str, *command: str, passed: tuple[int, ...] = ()) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
+    """Have a program end, and see that it does."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def begin(stack: ExitStack, host: str, *command: str) -> None:
     """Start a program on a host; it is ended with the test."""
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "workers")])
     process = subprocess.Popen(
         ["ip", "netns", "exec", host, sys.executable, *command],
-        pass_fds=passed,
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": path},
     )
-
-    def end() -> None:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        finally:
-            process.kill()
-            process.wait()
-
-    stack.callback(end)
+    stack.callback(end, process)
 
 
 def states(address: str) -> list[str]:
@@ -149,10 +149,8 @@ def test_a_bad_network_costs_no_row_and_repeats_none(
             pytest.skip(f"no link can be made worse here: {error}")
     files = [tmp_path / f"rank-{rank}" for rank in range(2)]
     with ExitStack() as stack:
-        descriptor = descriptor_of(cloudpickle.dumps(spec))
-        stack.callback(os.close, descriptor)
-        program = "-m", "chunkdl_workers.server", str(descriptor)
-        begin(stack, hosts.service, *program, passed=(descriptor,))
+        server = begin_server(spec, ("ip", "netns", "exec", hosts.service))
+        stack.callback(end, server)
         for rank, host in enumerate(hosts.consumers):
             program = "-m", "tests.service.consumer_program", hosts.address(rank)
             which = f"--rank={rank}", "--world-size=2", "--batch-size=8"

@@ -16,6 +16,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import ServiceSpec
 from chunkdl.shared import SharedDL
 from tests.service.conftest import Start, row_digests
+from tests.service.stand_alone import stand_alone
 
 
 def rows_of(loader: SharedDL, batches: int, **given: Any) -> list[str]:
@@ -177,15 +178,14 @@ def test_consumers_outlive_a_service_that_is_drained_and_comes_back(
     spec = service_spec(drain_s=1.0)
     world = 2 if group == "train" else 1
     with ExitStack() as ending:
-        first = ServiceProcess(spec)
-        ending.callback(first.close)
+        first = ending.enter_context(stand_alone(spec))
         ranks = [
             ending.enter_context(connect(spec.binds[0], group, rank % world, world))
             for rank in range(2)
         ]
         rows = [rows_of(loader, 3) for loader in ranks]
-        first.process.terminate()
-        assert first.process.wait(30) == 0
+        first.terminate()
+        assert first.wait(30) == 0
         second = ServiceProcess(spec)
         ending.callback(second.close)
         for _ in range(12):

@@ -21,6 +21,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import GroupSpec, ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in
+from tests.service.stand_alone import stand_alone
 from tests.service.two_ranks import addresses, joined, members, steps_of, were_sent
 
 Processes = Callable[..., list[psutil.Process]]
@@ -330,21 +331,26 @@ def test_a_drain_of_one_rank_leaves_its_place_to_another(
 
 
 def test_sigterm_lets_consumers_finish(
-    start: Start, socket_folder: Path, row_reference: tuple[str, ...], eventually: Eventually
+    service_spec: Callable[..., ServiceSpec],
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    eventually: Eventually,
 ) -> None:
     """No more consumers and no more batches; it ends with status 0 when all is given back."""
     both = addresses(socket_folder)
-    service, _ = start(binds=both)
-    with joined(both, reconnect_timeout=3.0) as ranks:
+    with (
+        stand_alone(service_spec(binds=both)) as service,
+        joined(both, reconnect_timeout=3.0) as ranks,
+    ):
         rows = steps_of(ranks, 3)
         assert eventually(lambda: were_sent(both[0], 3 + 4))
-        service.process.send_signal(signal.SIGTERM)
+        service.terminate()
         with pytest.raises(ServiceRefused, match="about to end"):
             connect(both[0], "trials")
-        assert service.process.poll() is None
+        assert service.poll() is None
         # What was sent before.
         rows += steps_of(ranks, 4)
-        assert service.process.wait(30) == 0
+        assert service.wait(30) == 0
         for loader in ranks:
             with pytest.raises(ServiceDied, match="nobody answers"):
                 loader.next_batch(60)
@@ -352,18 +358,23 @@ def test_sigterm_lets_consumers_finish(
 
 
 def test_a_second_sigterm_ends_at_once(
-    start: Start, socket_folder: Path, row_reference: tuple[str, ...], eventually: Eventually
+    service_spec: Callable[..., ServiceSpec],
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    eventually: Eventually,
 ) -> None:
     """Without waiting for what is out, which stays readable for those who have it."""
     both = addresses(socket_folder)
-    service, _ = start(binds=both, drain_s=1000.0)
-    with connect(both[0], rank=0, world_size=1, reconnect_timeout=3.0) as loader:
+    with (
+        stand_alone(service_spec(binds=both, drain_s=1000.0)) as service,
+        connect(both[0], rank=0, world_size=1, reconnect_timeout=3.0) as loader,
+    ):
         batch = loader.next_batch(60, copy=False)
-        service.process.send_signal(signal.SIGTERM)
+        service.terminate()
         assert eventually(lambda: operate(both[0], "status")["draining"])
-        assert service.process.poll() is None
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
+        assert service.poll() is None
+        service.terminate()
+        assert service.wait(30) == 0
         assert row_digests(batch) == list(row_reference[:16])
 
 

@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import cloudpickle
 import msgspec
 import pytest
 import zmq
@@ -23,7 +21,6 @@ import zmq
 from benchmarks.fuzz import lease_of
 from chunkdl.connecting import connect
 from chunkdl.errors import ServiceRefused
-from chunkdl.memory.passing import descriptor_of
 from chunkdl.operator import operate
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
 from chunkdl.protocol.messages import Message, Ping, Refuse
@@ -44,6 +41,7 @@ from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import Keys, ServiceSpec
 from chunkdl.wire import ClientKeys
 from tests.service.conftest import Start, row_digests
+from tests.service.stand_alone import begin_server
 from tests.service.two_ranks import addresses
 
 ANSWER_MS = 20_000
@@ -398,19 +396,9 @@ def test_the_sockets_of_a_killed_service_are_replaced(
 
 def run_server(spec: ServiceSpec) -> tuple[int, str]:
     """Status and words of a server that cannot start."""
-    descriptor = descriptor_of(cloudpickle.dumps(spec))
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "chunkdl_workers.server", str(descriptor)],
-            pass_fds=[descriptor],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    finally:
-        os.close(descriptor)
-    return ended.returncode, ended.stderr
+    with begin_server(spec, stderr=subprocess.PIPE) as server:
+        told = server.communicate(timeout=60)[1]
+    return server.returncode, told
 
 
 def test_an_address_in_use_is_left_alone(

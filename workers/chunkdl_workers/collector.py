@@ -1,6 +1,6 @@
 """The collector: makes the rows of batch slots out of resident BigChunks.
 
-Started as ``python -m chunkdl_workers.collector`` by the supervisor; knows two arenas, no slides.
+Started by the supervisor; knows two arenas, no slides.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ def row_maker(
     one_thread_for_torch()
     writer = RowWriter(config, batches, settle, user.shared())
     if config.stream.rows == "transformed":
-        return TransformedRows(config, user, bigchunks, writer, link.recorder), writer.shaped
-    rows = HookRows(config, user, bigchunks, writer, link.recorder, link.send, link.log)
+        recorder = link.recorder
+        made = TransformedRows(config, user, bigchunks, writer, recorder, link.warn)
+        return made, writer.shaped
+    rows = HookRows(config, user, bigchunks, writer, link.recorder, link.send, link.log, link.warn)
     return rows, writer.shaped
 
 
@@ -81,5 +83,6 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
         link.send(RowsFilled(ticket.batch, ticket.generation, tuple(filled)))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
     serve("collector", work)

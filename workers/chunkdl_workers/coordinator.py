@@ -1,13 +1,12 @@
 """The coordinator: sockets, clock and processes around `chunkdl.coordination.core`.
 
-Started as ``python -m chunkdl_workers.coordinator`` by the training process. It ends with it: the
-private channel to it reports its death as an end of file, a pidfd confirms it. Everything that
-happens becomes an event for the core; what the core answers is carried out here and nothing else.
+Started by the training process. It ends with it: the private channel to it reports its death as an
+end of file, a pidfd confirms it. Everything that happens becomes an event for the core; what the
+core answers is carried out here and nothing else.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import select
@@ -32,7 +31,7 @@ from chunkdl.coordination.events import (
 from chunkdl.errors import Failure, HookTimeout, ProtocolError, WorkerDied
 from chunkdl.memory.arena import create_memory
 from chunkdl.memory.passing import receive, send
-from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded, read_recorder
+from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded
 from chunkdl.plan.cursor import Cursor
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import (
@@ -53,22 +52,21 @@ from chunkdl.protocol.messages import (
     WindowSurveyed,
     WorkerReady,
 )
+from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.link import read_config
 from chunkdl_workers.supervisor import Death, Supervisor, Worker
+from chunkdl_workers.watch import Watch
 
 ANSWERS = (
     *(BigChunkLoaded, GridSurveyed, LoadFailed, NothingLeft, RowsFilled, WindowSurveyed),
     *(PatientChosen, ScheduleFailed),
 )
 """Messages with which a worker gives a ticket back."""
-STACK_S = 0.3
-"""What a silent worker gets to write its stack before it is ended."""
-START_S = 10.0
-"""What a worker may take to begin, at least: it imports what the user's code imports, and none of
-it is work."""
+MOST_REASON = 8_000
+"""Characters of what is told about a death."""
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
 
 
 def core_config(config: ServiceConfig) -> CoreConfig:
@@ -113,6 +111,7 @@ class Coordinator:
     ) -> None:
         self._config = config
         self._stall_timeout_s = config.run.stall_timeout_s
+        self._watching = Watch(config.run.stall_timeout_s, config.run.hook_timeout_s)
         self._parent = parent
         self._router = router
         self._supervisor = supervisor
@@ -132,7 +131,7 @@ class Coordinator:
         with self._poll:
             while True:
                 self._from_consumer()
-                for source, _ in self._poll.poll(self._wait_s()):
+                for source, _ in self._poll.poll(self._watching.wait_s(self._supervisor.workers)):
                     if source == self._parent_pidfd:
                         return
                     if source == self._parent.fileno() and not self._from_parent():
@@ -140,46 +139,19 @@ class Coordinator:
                     worker = self._supervisor.by_descriptor(source)
                     if worker is not None:
                         self._from_worker(worker, source)
-                self._end_stalled()
+                self._end_silent()
 
     def _watch(self, worker: Worker) -> None:
         self._poll.register(worker.end.fileno(), select.EPOLLIN)
         self._poll.register(worker.pidfd, select.EPOLLIN)
-        now = time.monotonic()
-        worker.gets_on(now, now + max(self._stall_timeout_s, START_S))
+        worker.gets_on()
 
-    def _wait_s(self) -> float | None:
-        """Until the next worker would count as stalled; for ever while nobody works."""
-        due = [w.look for w in self._supervisor.workers if w.busy and not w.stalled]
-        if not due:
-            return None
-        return max(0.0, min(due) - time.monotonic()) + 0.001
-
-    def _gets_on(self, worker: Worker) -> None:
-        now, hook = time.monotonic(), self._config.run.hook_timeout_s
-        worker.gets_on(now, now + min(self._stall_timeout_s, hook or self._stall_timeout_s))
-
-    def _end_stalled(self) -> None:
-        """A worker that is silent over its work says where it is and is killed."""
-        now = time.monotonic()
-        for worker in self._supervisor.workers:
-            if not worker.busy or worker.stalled or now < worker.look:
-                continue
-            recorded = read_recorder(worker.recorder)
-            due = max(worker.since, recorded.alive_s) + self._stall_timeout_s
-            hook_s = self._config.run.hook_timeout_s
-            if recorded.hook and hook_s is not None:
-                # Reading on and on inside one call of the user's code does not prolong it.
-                due = min(due, max(worker.since, recorded.called_s) + hook_s)
-            if now < due:
-                worker.look = due if hook_s is None else min(due, now + hook_s)
-                worker.asked = False
-            elif worker.ready and not worker.asked:
-                worker.ask_where(now + STACK_S)
-            else:
-                log.warning("%s %d is silent; it is replaced", worker.program, worker.number)
-                worker.stalled = True
-                worker.kill()
+    def _end_silent(self) -> None:
+        """A worker that is silent over its work has said where it is, and is killed."""
+        for worker in self._watching.silent(self._supervisor.workers):
+            log.warning("%s %d is silent; it is replaced", worker.program, worker.number)
+            worker.stalled = True
+            worker.kill()
 
     # ------------------------------------------------------------------- workers
 
@@ -190,7 +162,7 @@ class Coordinator:
                 worker.ready = True
             elif isinstance(message, ANSWERS):
                 worker.in_hand -= 1
-                self._gets_on(worker)
+                worker.gets_on()
             self._handle(FromWorker(worker.number, message))
         if worker.unsent:
             worker.flush()
@@ -221,9 +193,10 @@ class Coordinator:
                 failure = self._too_late(recorded)
         if recorded.stack:
             reason = f"{reason}; it was at\n{recorded.stack}"
+        reason = (reason + death.last_lines)[:MOST_REASON]
         ordinal = recorded.ordinal if recorded.hook else -1
         silence = Silence(death.alive_s, time.monotonic()) if death.stalled else None
-        return WorkerLost(worker.number, reason[:8_000], death.by_itself, ordinal, failure, silence)
+        return WorkerLost(worker.number, reason, death.by_itself, ordinal, failure, silence)
 
     def _doing(self, recorded: Recorded) -> str:
         hook, patient = HOOKS[recorded.hook], self._patient(recorded)
@@ -298,7 +271,7 @@ class Coordinator:
                 worker = self._supervisor.workers[action.worker]
                 if not isinstance(action.message, RowsShaped | Recall):
                     if worker.in_hand == 0:
-                        self._gets_on(worker)
+                        worker.gets_on()
                     worker.in_hand += 1
                 worker.send(encode(action.message))
                 if worker.unsent:
@@ -345,6 +318,8 @@ def main() -> None:
 
 def _serve(parent: socket.socket, parent_pidfd: int, specification: int) -> None:
     config = read_config(specification)
+    # What the configuration names of the user's, such as a detector, was imported.
+    process.stay_deaf()
     process.pin(config.run.cpu_affinity)
     run, rows = config.run, config.stream.rows
     bigchunk_bytes, batch_bytes = run.memory_bytes
@@ -369,7 +344,3 @@ def _serve(parent: socket.socket, parent_pidfd: int, specification: int) -> None
     finally:
         supervisor.stop()
         context.term()
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,6 @@ times a minute at most, and a few times without a batch in between, however slow
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections import deque
 
 from chunkdl.config import ServiceConfig
@@ -17,13 +16,14 @@ from chunkdl.journal import Journal
 from chunkdl.layouts import RECORD, Bytes
 from chunkdl.plan.cursor import Cursor
 from chunkdl.protocol.messages import BatchReady, End, RowsShaped, Statistics
+from chunkdl.steady_log import steady_logger
 
 WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_DEATHS = 5
 """In that time, and between two batches, that are made good."""
 
-log = logging.getLogger("chunkdl.service")
+log = steady_logger("chunkdl.service")
 
 
 class Engine:

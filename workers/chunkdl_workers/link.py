@@ -41,13 +41,15 @@ class Link:
         """For what the worker is doing."""
         self._kept: deque[AnyMessage] = deque()
         self._recalled: set[int] = set()
+        self._warned: set[str] = set()
 
     def send(self, message: Message) -> None:
         """Send a message; blocks while the coordinator's queue is full."""
         send(self._end, encode(message))
 
     def ready(self) -> None:
-        """Say that tickets can come."""
+        """Say that tickets can come; the user's code is imported."""
+        process.stay_deaf()
         self.send(WorkerReady())
 
     def messages(self) -> Iterator[AnyMessage]:
@@ -95,8 +97,15 @@ class Link:
             self._kept.append(message)
         raise ConnectionResetError("the coordinator is gone")
 
+    def warn(self, text: str) -> None:
+        """Put a warning of ours into the log of the training process, once for all workers."""
+        text = printable(text)[:NOTE_CHARACTERS]
+        if text not in self._warned:
+            self._warned.add(text)
+            self.send(WorkerNote(text, warning=True))
+
     def log(self, text: str) -> None:
-        """Put lines into the log of the training process."""
+        """Put lines of the user's classes into the log of the training process."""
         text = printable(text)
         for start in range(0, max(1, len(text)), NOTE_CHARACTERS):
             self.send(WorkerNote(text[start : start + NOTE_CHARACTERS]))

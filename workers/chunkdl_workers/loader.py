@@ -1,6 +1,6 @@
 """The loader: reads BigChunks from slides into slots.
 
-Started as ``python -m chunkdl_workers.loader`` by the supervisor; knows one arena and the slides.
+Started by the supervisor; knows one arena and the slides.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
         if stream.rows == "hooks":
             user = load_user_code(config.user["loader"])
             one_thread_for_torch()
-            extractor = Extractor(config, user, slides, link.log)
+            extractor = Extractor(config, user, slides, link.log, link.warn)
             answer = partial(
                 _extracted,
                 extractor=extractor,
@@ -182,5 +182,6 @@ def _done(
             return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
     serve("loader", work)

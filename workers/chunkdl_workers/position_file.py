@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,12 @@ import msgspec
 
 from chunkdl.coordination.group import Group
 from chunkdl.protocol.service_messages import Position
+from chunkdl.steady_log import steady_logger
 
 EVERY_S = 1.0
 """Written at most so often, and at the end."""
 
-log = logging.getLogger("chunkdl.service")
+log = steady_logger("chunkdl.service")
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

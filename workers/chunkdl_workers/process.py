@@ -8,31 +8,80 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
+
+from chunkdl.child_program import FOR_THE_TRAINING
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
+STACK_SIGNAL = signal.SIGRTMIN + 7
+"""Asks a worker where it is. Nobody sends it to a whole job, unlike SIGUSR1."""
+NEVER_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that the user's code does not get here either, whatever it installs at its import."""
 
-def begin(name: str, recorder: int | None = None) -> None:
-    """Set the process up: no Ctrl-C of its own, stacks on a crash, a name in the process list.
+
+def begin(name: str, recorder: int | None = None, *, deaf: bool = True) -> None:
+    """Set the process up: no signals of its own, stacks on a crash, a name in the process list.
 
     Args:
         name: for the process list and the log.
         recorder: descriptor of the flight recorder, which gets the stacks of a worker at a crash
-            and when it is asked for them with SIGUSR1.
+            and when it is asked for them.
+        deaf: signals that are sent to every process of the training do nothing here.
     """
-    # The terminal sends Ctrl-C to everybody; only the training process decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if deaf:
+        os.register_at_fork(after_in_child=_hear_again)
+        _become_deaf(FOR_THE_TRAINING)
     if recorder is None:
         faulthandler.enable()
     else:
         faulthandler.enable(recorder)
-        faulthandler.register(signal.SIGUSR1, recorder, all_threads=True)
+        faulthandler.register(STACK_SIGNAL, recorder, all_threads=True)
     logging.basicConfig(
         level=logging.WARNING, format=f"%(asctime)s {name}[%(process)d] %(levelname)s: %(message)s"
     )
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def stay_deaf() -> None:
+    """The user's code was imported, and may have installed handlers that end the process."""
+    _become_deaf(NEVER_OURS)
+
+
+def _become_deaf(signals: Sequence[signal.Signals]) -> None:
+    for number in signals:
+        # Who was started with nohup has that for what it starts, too.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            # A handler that does nothing, and not SIG_IGN, which what the user's code starts would
+            # inherit: its subprocesses could not be terminated.
+            signal.signal(number, _do_nothing)
+            signal.siginterrupt(number, False)
+    # They were held back since before the process began.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
+def end_by_signals(end: Callable[..., None]) -> None:
+    """Have the signals that are meant to end a daemon call that, and the others do nothing."""
+    _become_deaf(FOR_THE_TRAINING)
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    # With nohup it stays.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, end)
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    """What a signal means is for the training to decide."""
+
+
+def _hear_again() -> None:
+    """A fork by the user's code is no process of ours: multiprocessing ends it by SIGTERM."""
+    for number in FOR_THE_TRAINING:
+        if signal.getsignal(number) is _do_nothing:
+            interrupt = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if interrupt else signal.SIG_DFL)
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,7 +1,7 @@
 """The scheduler: asks the user's own policy which patient is loaded next.
 
-Started as ``python -m chunkdl_workers.scheduler`` by the supervisor, only where the policy is none
-of the built-in ones: it may keep state, hang or raise, and the coordinator must not.
+Started by the supervisor, only where the policy is none of the built-in ones: it may keep state,
+hang or raise, and the coordinator must not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import Failure, HookError
-from chunkdl.hook_tools import named, seed_globals
+from chunkdl.hook_tools import named
 from chunkdl.memory.recorder import SCHEDULE
 from chunkdl.notes import value_of
 from chunkdl.plan.policies import HALT, Situation
@@ -23,6 +23,7 @@ from chunkdl.protocol.messages import (
     PatientChosen,
     ScheduleFailed,
 )
+from chunkdl.seeded_code import SeededCode, seed_globals
 from chunkdl.seeding import Purpose, generator
 from chunkdl.user_code import UserCode, load_user_code
 from chunkdl_workers.link import Link, serve
@@ -33,21 +34,27 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
     """Answer questions until the coordinator is gone."""
     user = load_user_code(config.user["scheduler"])
     one_thread_for_torch()
+    code = SeededCode(
+        config.stream.seed, [(type(user.policy).__qualname__, user.policy)], link.warn
+    )
     link.ready()
     for question in link.messages():
         if not isinstance(question, ChoosePatient):
             raise TypeError(f"a scheduler cannot do {type(question).__name__}")
         link.recorder.enter(SCHEDULE, 0, question.ordinal)
         try:
-            link.send(_choose(question, config, user))
+            link.send(_choose(question, config, user, code))
         except HookError as error:
             link.send(ScheduleFailed(question.ordinal, Failure.of(error)))
         link.recorder.leave()
 
 
-def _choose(question: ChoosePatient, config: ServiceConfig, user: UserCode) -> PatientChosen:
+def _choose(
+    question: ChoosePatient, config: ServiceConfig, user: UserCode, code: SeededCode
+) -> PatientChosen:
     ordinal, attempt, seed = question.ordinal, question.attempt, config.stream.seed
     seed_globals(seed, Purpose.SCHEDULE, ordinal, attempt, 0)
+    code.seed_own(Purpose.SCHEDULE, ordinal, attempt, 0)
     hook = getattr(user.policy, "hook_name", f"{type(user.policy).__name__}.choose")
     with named(hook, ""):
         now = Situation(
@@ -88,5 +95,6 @@ def _numbers(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     return np.frombuffer(data, dtype=np.int32)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the program."""
     serve("scheduler", work)

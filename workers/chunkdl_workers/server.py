@@ -1,8 +1,7 @@
 """The server of a service: sockets, clock and engines around `chunkdl.coordination.desk`.
 
-Started as ``python -m chunkdl_workers.server`` by ``chunkdl serve``, or by the first rank of a
-training. One thread: whatever happens is told to the desk, and what it answers is carried out. An
-idle service sleeps.
+Started by ``chunkdl serve``, or by the first rank of a training. One thread: whatever happens is
+told to the desk, and what it answers is carried out. An idle service sleeps.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import select
 import signal
 import socket
 import sys
-import time
 from functools import partial
 from typing import Any
 
 import zmq
 
+from chunkdl.awake_clock import AwakeClock
 from chunkdl.coordination.desk import Desk
 from chunkdl.coordination.group import Group
 from chunkdl.coordination.service_actions import (
@@ -39,9 +38,8 @@ from chunkdl.coordination.service_actions import (
 )
 from chunkdl.coordination.sessions import addressed
 from chunkdl.errors import ChunkdlError, Failure, ProtocolError, ServiceDied
-from chunkdl.memory.passing import content_of, receive, send
+from chunkdl.memory.passing import content_of
 from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.codec import encode
 from chunkdl.protocol.messages import (
     BatchReady,
     End,
@@ -58,6 +56,7 @@ from chunkdl.protocol.service_messages import (
     Position,
 )
 from chunkdl.service_spec import ServiceSpec
+from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import AddressInUse, Doors
@@ -65,6 +64,7 @@ from chunkdl_workers.engine import Engine
 from chunkdl_workers.position_file import PositionFile
 from chunkdl_workers.service_facts import desk_facts, group_facts
 from chunkdl_workers.service_log import write_log
+from chunkdl_workers.starter import Starter
 from chunkdl_workers.systemd import Notifier
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 0, 1, 2, 3
@@ -75,7 +75,7 @@ LAST_WORDS_S = 0.1
 TICK_S = 0.5
 """How often the silence of consumers is looked at, while there are any."""
 
-log = logging.getLogger("chunkdl.service")
+log = steady_logger("chunkdl.service")
 
 
 class Server:
@@ -84,13 +84,14 @@ class Server:
     Args:
         spec: of the service.
         doors: its sockets, bound.
-        parent: private channel to the process that has started it for itself; None: nobody has.
+        starter: the process that has started it for itself; None: nobody has.
     """
 
-    def __init__(self, spec: ServiceSpec, doors: Doors, parent: socket.socket | None) -> None:
+    def __init__(self, spec: ServiceSpec, doors: Doors, starter: Starter | None) -> None:
         self._spec = spec
         self._doors = doors
-        self._parent = parent
+        self._starter = starter
+        self._clock = AwakeClock(2 * TICK_S)
         self._positions = PositionFile(spec.journal, spec.config.rows_hash)
         cursor = spec.config.cursor
         start = Position(
@@ -141,7 +142,7 @@ class Server:
                 for source in self._wait():
                     self._take_in(source)
                 self._from_doors()
-                now = time.monotonic()
+                now = self._clock.now()
                 self._bury(now)
                 self._desk.tick(now)
                 self._carry_out()
@@ -163,8 +164,8 @@ class Server:
         wanted.update(self._doors.descriptors)
         for engine in self._engines.values():
             wanted.update(engine.descriptors)
-        if self._parent is not None:
-            wanted.add(self._parent.fileno())
+        if self._starter is not None:
+            wanted.update(self._starter.descriptors)
         for descriptor in wanted:
             poll.register(descriptor, select.POLLIN)
         wait_s = self._wait_s()
@@ -195,7 +196,7 @@ class Server:
             self._carry_out()
         if self._exit_when_idle and self._has_been_idle(now_s):
             return True
-        if self._parent is None and self._exit_when_idle and not self._spec.exit_when_idle:
+        if self._starter is None and self._exit_when_idle and not self._spec.exit_when_idle:
             # Who started it has ended before anybody came.
             return not self._desk.present
         if self._drain_until_s is None:
@@ -220,8 +221,8 @@ class Server:
         self._wake.close()
         self._woken.close()
         self._doors.close()
-        if self._parent is not None:
-            self._parent.close()
+        if self._starter is not None:
+            self._starter.let_go()
 
     # --------------------------------------------------------------------- what comes in
 
@@ -236,12 +237,11 @@ class Server:
                 self._doors.pass_on(lease, LeaseOpened(self._desk.lease_opened(lease)))
         elif source in self._doors.leases:
             if self._doors.is_over(source):
-                self._gone[source] = time.monotonic()
-        elif self._parent is not None and source == self._parent.fileno():
-            if not receive(self._parent)[0]:
-                log.info("whoever started the service has ended; it ends with the last consumer")
-                self._parent.close()
-                self._parent, self._exit_when_idle = None, True
+                self._gone[source] = self._clock.now()
+        elif self._starter is not None and source in self._starter.descriptors:
+            self._starter.let_go()
+            self._starter, self._exit_when_idle = None, True
+            log.info("whoever started the service has ended; it ends with the last consumer")
         else:
             self._engine_ended(source)
 
@@ -269,7 +269,7 @@ class Server:
                 self._desk.drop(str(message))
             else:
                 # An engine that was started meanwhile has taken its time.
-                self._desk.handle(peer, message, time.monotonic())
+                self._desk.handle(peer, message, self._clock.now())
                 self._carry_out()
 
     def _from_engines(self) -> None:
@@ -311,7 +311,7 @@ class Server:
     def _engine_failed(self, name: str, error: ChunkdlError) -> None:
         engine = self._engines[name]
         # A coordinator that was killed is replaced; a stream that cannot go on stays where it is.
-        enough = engine.died(time.monotonic())
+        enough = engine.died(self._clock.now())
         again = not enough and isinstance(error, ServiceDied)
         if enough and isinstance(error, ServiceDied):
             error = ServiceDied(f"{enough}; the last: {error}")
@@ -447,11 +447,12 @@ class Server:
 
 def main() -> None:
     """Run the service until it is over."""
-    specification = int(sys.argv[1])
-    parent = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
+    starter_pid, specification, *channel = map(int, sys.argv[1:])
     spec: ServiceSpec = pickle.loads(content_of(specification))  # noqa: S301
     os.close(specification)
-    process.begin("chunkdl-server")
+    # What belongs to a training ends with it; a daemon is told by signals.
+    process.begin("chunkdl-server", deaf=bool(channel))
+    starter = Starter(socket.socket(fileno=channel[0]), starter_pid) if channel else None
     # Each connection takes a descriptor, and whoever connects must not take those of the engines.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -459,21 +460,17 @@ def main() -> None:
     try:
         doors = Doors(spec.binds, spec.keys)
     except ChunkdlError as error:
-        if parent is not None:
-            send(parent, encode(StreamFailed(Failure.of(error))))
+        if starter is not None:
+            starter.tell(StreamFailed(Failure.of(error)))
         log.error("%s", error)
         sys.exit(EXIT_IN_USE if isinstance(error, AddressInUse) else EXIT_CONFIG)
-    server = Server(spec, doors, parent)
-    signal.signal(signal.SIGTERM, server.stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN if parent is not None else server.stop)
+    server = Server(spec, doors, starter)
+    if starter is None:
+        process.end_by_signals(server.stop)
     log.info("serving at %s", " ".join(doors.addresses))
-    if parent is not None:
-        send(parent, encode(ServiceUp(doors.addresses[0])))
+    if starter is not None:
+        starter.tell(ServiceUp(doors.addresses[0]))
     status = server.run()
     # One that comes while the interpreter ends must not change how it ended.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,26 +6,27 @@ process takes the number of the one that died.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chunkdl.child_program import ChildProgram
 from chunkdl.config import Program
 from chunkdl.memory.passing import MAX_MESSAGE, channel
-from chunkdl.memory.recorder import Recorded, create_recorder, read_recorder
+from chunkdl.memory.recorder import Recorded, clear_stack, create_recorder, read_recorder
+from chunkdl.steady_log import steady_logger
+from chunkdl_workers.process import STACK_SIGNAL
 
 WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_STILLBORN = 3
 """A worker that ends so often in a row, by itself and before it was ready, will never be."""
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Death:
         by_itself: it crashed or hung; False: somebody killed it.
         stalled: it hung.
         recorded: what it was doing, and where.
+        last_lines: of its stderr, as the end of a sentence.
         alive_s: its last sign of life, seconds (monotonic).
     """
 
@@ -44,6 +46,7 @@ class Death:
     by_itself: bool
     stalled: bool
     recorded: Recorded
+    last_lines: str
     alive_s: float
 
 
@@ -60,25 +63,29 @@ class Worker:
         recorder: descriptor of its flight recorder.
         unsent: messages that did not fit into the channel yet.
         in_hand: tickets it has not answered.
-        since: when it last took up or answered a ticket, seconds.
-        look: when to look whether it gets on, seconds.
+        since: when it last took up or answered a ticket, seconds (monotonic).
         ready: it has said so.
-        asked: it is silent and was asked where it is.
+        seen: its signs of life when they were looked at last; None: not since it got on.
+        silent_s: waited since without a new one.
+        calling_s: waited since its present call of the user's code has begun.
+        asked_s: waited since it was asked where it is; None: it was not.
         stalled: it is being replaced because it was silent.
     """
 
     number: int
     program: Program
-    process: subprocess.Popen[bytes]
+    process: ChildProgram
     end: socket.socket
     pidfd: int
     recorder: int
     unsent: deque[bytes] = field(default_factory=deque)
     in_hand: int = 0
     since: float = 0.0
-    look: float = 0.0
     ready: bool = False
-    asked: bool = False
+    seen: Recorded | None = None
+    silent_s: float = 0.0
+    calling_s: float = 0.0
+    asked_s: float | None = None
     stalled: bool = False
 
     @property
@@ -117,29 +124,31 @@ class Worker:
         """End it at once; the pidfd reports when it is gone."""
         self.process.kill()
 
-    def gets_on(self, now: float, look: float) -> None:
-        """It has shown that it works; look again then."""
-        self.since, self.look, self.asked = now, look, False
+    def gets_on(self) -> None:
+        """It has shown that it works."""
+        self.since = time.monotonic()
+        self.seen = self.asked_s = None
 
-    def ask_where(self, look: float) -> None:
-        """Have it write its stack into its recorder; look again then."""
-        self.asked, self.look = True, look
-        self.process.send_signal(signal.SIGUSR1)
+    def ask_where(self) -> None:
+        """Have it write its stack into its recorder."""
+        clear_stack(self.recorder)
+        self.asked_s = 0.0
+        self.process.send_signal(STACK_SIGNAL)
 
     def reap(self) -> Death:
         """Collect its exit, close what belongs to it, and say how it ended."""
         code = self.process.wait()
+        how, last_lines = self.process.ended_how(), self.process.last_lines()
         recorded = read_recorder(self.recorder)
         self.end.close()
         os.close(self.pidfd)
         os.close(self.recorder)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         if self.stalled:
             how = "was silent for too long and was ended"
         outside = not self.stalled and -code in (signal.SIGKILL, signal.SIGTERM)
         reason = f"{self.program} {self.number} (pid {self.process.pid}) {how}"
         alive_s = max(self.since, recorded.alive_s)
-        return Death(reason, not outside, self.stalled, recorded, alive_s)
+        return Death(reason, not outside, self.stalled, recorded, last_lines, alive_s)
 
 
 class Supervisor:
@@ -174,18 +183,7 @@ class Supervisor:
         ours.setblocking(False)
         recorder = create_recorder()
         descriptors = [theirs.fileno(), self._specification, recorder, *arenas]
-        child = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                f"chunkdl_workers.{program}",
-                str(number),
-                str(os.getpid()),
-                *map(str, descriptors),
-            ],
-            pass_fds=descriptors,
-            stdin=subprocess.DEVNULL,
-        )
+        child = ChildProgram(f"chunkdl_workers.{program}", [number, os.getpid()], descriptors)
         theirs.close()
         return Worker(number, program, child, ours, os.pidfd_open(child.pid), recorder)
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
 from chunkdl.patients import Patient
 from chunkdl.plan.policies import LabelBalanced, Policy
+from chunkdl.pydmed import star
 from chunkdl.pydmed.lightdl import LightDL
+
+__all__ = ["LabelBalancedDL", *star.EXTENSIONS_DL]
+
+__getattr__ = star.importer(__name__, star.EXTENSIONS_DL)
 
 
 class LabelBalancedDL(LightDL):
     """Loads patients so that every label has as many of them loaded as any other.
 
-    No patient is loaded twice at a time, and no label is ever left out.
+    No label is ever left out, however few patients it has; only where these are fewer than its
+    share of the places is one of them loaded twice at a time.
 
     Args:
         func_getlabel_of_patient: the label of a patient, anything hashable.
@@ -40,6 +45,7 @@ class LabelBalancedDL(LightDL):
             label = func_getlabel_of_patient(patient)
             self.dict_label_to_listpatients.setdefault(label, []).append(patient)
         self.possible_labels = list(self.dict_label_to_listpatients)
+        self._balanced = LabelBalanced(func_getlabel_of_patient).for_patients(list(self.dataset))
 
     def policy(self) -> Policy:
         """`LabelBalanced`, or the user's methods where a subclass overrides them."""
@@ -62,17 +68,6 @@ class LabelBalancedDL(LightDL):
         return [patient for patient in in_turn if patient in waiting][: self._places()]
 
     def schedule(self) -> Any:
-        """A waiting patient of the label that is rarest among the loaded; asked only where a
-        subclass overrides `initial_schedule` or calls this."""
-        loaded, waiting = self.get_list_loadedpatients(), self.get_list_waitingpatients()
-        if not waiting:
-            return super().schedule()
-        label_of = self.func_getlabel_of_patient
-        places = Counter(map(label_of, loaded))
-
-        def rank(patient: Patient) -> tuple[int, int]:
-            return places[label_of(patient)], self.get_schedcount_of(patient)
-
-        best = min(map(rank, waiting))
-        candidates = [patient for patient in waiting if rank(patient) == best]
-        return (loaded[0] if loaded else None), random.choice(candidates)  # noqa: S311
+        """A patient of the label that is rarest among the loaded; asked only where a subclass
+        overrides `initial_schedule` or calls this."""
+        return self._looking().answer_of(self._balanced)

@@ -19,7 +19,7 @@ RasterPoints = tuple[list[float], list[float], list[Any]]
 """x and y of points on a raster, and the values of each point, one per channel."""
 
 
-def Tensor3DtoPdmcsvrow(np_input: Any, smallchunk: SmallChunk) -> str:  # noqa: N802
+def Tensor3DtoPdmcsvrow(np_input: Any, smalchunk_input: SmallChunk) -> str:  # noqa: N802
     """A row of a pdmcsv file: what was found out about one tile of a `SlidingWindowDL`.
 
     The columns are y, x, H, W, level, kernel size and downsample of the level, c, h, w, and the
@@ -27,7 +27,7 @@ def Tensor3DtoPdmcsvrow(np_input: Any, smallchunk: SmallChunk) -> str:  # noqa: 
 
     Args:
         np_input: array or tensor of shape (c, h, w).
-        smallchunk: the tile.
+        smalchunk_input: the tile; the name is PyDmed's.
 
     Raises:
         ConfigError: the shape is another.
@@ -35,7 +35,7 @@ def Tensor3DtoPdmcsvrow(np_input: Any, smallchunk: SmallChunk) -> str:  # noqa: 
     shape = tuple(np_input.shape)
     if len(shape) != 3:
         raise ConfigError(f"the values of a tile have the shape {shape}, not (c, h, w)")
-    small, strip = smallchunk.dict_info_of_smallchunk, smallchunk.dict_info_of_bigchunk
+    small, strip = smalchunk_input.dict_info_of_smallchunk, smalchunk_input.dict_info_of_bigchunk
     place = [strip["y"], small["x"], strip["H"], strip["W"], small["patch_levelidx"]]
     numbers = [*place, small["kernel_size"], strip["downsample_of_patchlevel"], *shape]
     return ",".join(map(str, [*numbers, *np_input.reshape(-1).tolist()])) + "\n"

@@ -10,14 +10,16 @@ import numpy as np
 
 from chunkdl.chunks import BigChunk, SmallChunk
 from chunkdl.errors import ConfigError, DatasetError, SlideError
-from chunkdl.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
+from chunkdl.hooks import EXHAUSTED
 from chunkdl.patients import Patient, Record
 from chunkdl.plan.policies import Policy, Quota, RoundRobin
+from chunkdl.pydmed import star
 from chunkdl.pydmed.extensions.pdmcsv import (
     DefaultWSIxyWHvaltoRasterPoints,
     Tensor3DtoPdmcsvrow,
     pdmcsvtoarray,
 )
+from chunkdl.pydmed.hooks import BigChunkLoader, SmallChunkCollector
 from chunkdl.pydmed.lightdl import LightDL
 from chunkdl.pydmed.schedules import OverriddenSchedule
 from chunkdl.slides.slide import Slide
@@ -30,7 +32,10 @@ __all__ = [
     "Tensor3DtoPdmcsvrow",
     "default_func_patient_to_fnameimage",
     "pdmcsvtoarray",
+    *star.EXTENSIONS_WSI,
 ]
+
+__getattr__ = star.importer(__name__, star.EXTENSIONS_WSI)
 
 STATUS_BUSY = "busy"
 STATUS_IDLE = "idle"
@@ -41,16 +46,17 @@ UNTIL_EXHAUSTED = 10**9
 LevelOf = int | Callable[[Patient], int]
 
 
-def default_func_patient_to_fnameimage(patient: Patient) -> str:
+def default_func_patient_to_fnameimage(patient_input: Patient) -> str:
     """The path of the patient's record "H&E".
 
     Raises:
         DatasetError: the patient has no such record.
     """
-    record = patient.dict_records.get("H&E")
+    record = patient_input.dict_records.get("H&E")
     if not isinstance(record, Record):
         raise DatasetError(
-            f'{patient!r} has no record "H&E"; give it one, or give func_patient_to_fnameimage'
+            f'{patient_input!r} has no record "H&E"; give it one, or give '
+            "func_patient_to_fnameimage"
         )
     return record.path
 
@@ -158,7 +164,19 @@ def level_of(patient: Patient, slide: Slide, settings: dict[str, Any]) -> int:
 
 
 class SlidingWindowSmallChunkCollector(SmallChunkCollector):
-    """Gives the tiles of a strip from left to right."""
+    """Gives the tiles of a strip from left to right.
+
+    Attributes:
+        tfms_onsmallchunkcollection: applied to each tile; as given to `SlidingWindowDL`, unless a
+            subclass sets another.
+        mode_trainortest: of the settings, "test" where they do not say it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = self.const_global_info
+        self.tfms_onsmallchunkcollection = settings["pdmreserved_tfms_onsmallchunkcollection"]
+        self.mode_trainortest = settings.get("mode_trainortest", "test")
 
     def extract_smallchunk(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
         """The next tile in a `SmallChunk`, or `EXHAUSTED` behind the last one."""
@@ -178,7 +196,7 @@ class SlidingWindowSmallChunkCollector(SmallChunkCollector):
         x = columns[call_count]
         shifted = call_count > 0 and x - columns[call_count - 1] < stride
         tile = bigchunk.data[:, x : x + kernel_size]
-        transform = settings["pdmreserved_tfms_onsmallchunkcollection"]
+        transform = self.tfms_onsmallchunkcollection
         return SmallChunk(
             tile if transform is None else channels_last(transform(tile)),
             {

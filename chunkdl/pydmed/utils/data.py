@@ -18,9 +18,12 @@ from typing import Any, Final
 from chunkdl import patients
 from chunkdl.errors import ConfigError, DatasetError
 from chunkdl.patients import Patient, Record
+from chunkdl.pydmed import star
 from chunkdl.pydmed.utils.minimath import lcm
 
-__all__ = ["KEY_OF_ORIGINAL_PATIENT", "Dataset", "Patient", "Record"]
+__all__ = ["KEY_OF_ORIGINAL_PATIENT", "Dataset", "Patient", "Record", *star.DATA]
+
+__getattr__ = star.importer(__name__, star.DATA)
 
 KEY_OF_ORIGINAL_PATIENT: Final = "TODO:packagename reserved, original patient"
 """Under which record a copy made by `Dataset.balance_by_repeat` keeps its original.

@@ -8,6 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from chunkdl.errors import ConfigError
+from chunkdl.pydmed import star
+
+__all__ = ["lcm", "multiminority", "multimode", *star.MINIMATH]
+
+__getattr__ = star.importer(__name__, star.MINIMATH)
 
 
 def lcm(list_numbers: Sequence[int]) -> int:

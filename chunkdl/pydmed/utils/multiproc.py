@@ -6,9 +6,12 @@ import os
 import queue as queues
 from typing import Any, Protocol
 
-import psutil
-
 from chunkdl.errors import ChunkdlError
+from chunkdl.pydmed import star
+
+__all__ = ["poplast_from_queue", "set_nicemax", "terminaterecursively", *star.MULTIPROC]
+
+__getattr__ = star.importer(__name__, star.MULTIPROC)
 
 _ALL_NICE_STEPS = 39
 """From -20 to 19."""
@@ -52,6 +55,9 @@ def terminaterecursively(pid: int) -> None:
     Raises:
         ChunkdlError: some may not be killed; all others were.
     """
+    # Every program imports this module with `lightdl`; few end processes.
+    import psutil
+
     try:
         process = psutil.Process(pid)
         doomed = [process, *process.children(recursive=True)]

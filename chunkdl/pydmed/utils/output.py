@@ -12,6 +12,11 @@ from typing import Self
 
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, DatasetError
 from chunkdl.patients import Patient, StrPath
+from chunkdl.pydmed import star
+
+__all__ = ["StreamWriter", *star.OUTPUT]
+
+__getattr__ = star.importer(__name__, star.OUTPUT)
 
 _MOST_PENDING_BYTES = 2**20
 """More than this is written at once, however recent the last time was."""

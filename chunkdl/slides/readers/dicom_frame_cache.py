@@ -7,7 +7,6 @@ whole or not at all. Whatever goes wrong with it costs time, never a run.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import secrets
 import struct
@@ -17,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-_LOG = logging.getLogger(__name__)
+from chunkdl.steady_log import steady_logger
+
+_LOG = steady_logger(__name__)
 
 # Part of every key: a change of the file format or of the search for frames raises it.
 _VERSION = b"chunkdl frames 1"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from functools import lru_cache
 
 from chunkdl.slides.readers.dicom_header import Member, is_dicom, member_of
 from chunkdl.slides.readers.refusals import NotTaken
+from chunkdl.steady_log import steady_logger
 
 DICOM_SUFFIX = ".dcm"
 
-log = logging.getLogger(__name__)
+log = steady_logger(__name__)
 
 
 # ---- The slides of a dataset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -19,8 +18,9 @@ from chunkdl.slides.readers.tiff import tiff_slide, tiff_structure
 from chunkdl.slides.readers.tiff_header import is_tiff
 from chunkdl.slides.slide import AS_STORED, PixelRule, Slide
 from chunkdl.slides.structure import Structure
+from chunkdl.steady_log import steady_logger
 
-_log = logging.getLogger(__name__)
+_log = steady_logger(__name__)
 HEAD_BYTES = 512
 
 READERS: Mapping[str, Callable[[str, PixelRule], Slide]] = {
