@@ -16,6 +16,7 @@ from chunkdl.memory.recorder import (
     SCHEDULE,
     TRANSFORM,
     Recorder,
+    clear_stack,
     create_recorder,
     read_recorder,
 )
@@ -138,3 +139,12 @@ def test_it_outlives_a_process_that_crashes(descriptor: int) -> None:
     )
     assert "in the_hook" in recorded.stack
     assert "Segmentation fault" in recorded.stack
+
+
+def test_a_stack_that_is_asked_for_is_all_that_is_there(descriptor: int) -> None:
+    """What was written before, for whatever reason, is not taken for it."""
+    os.write(descriptor, b"of long ago, and longer")
+    clear_stack(descriptor)
+    os.write(descriptor, b"of now")
+    assert read_recorder(descriptor).stack == "of now"
+    assert read_recorder(descriptor, stack=False).stack == ""
