@@ -1,13 +1,26 @@
-"""From the name of a library of arrays to what makes columns with it."""
+"""From the name of a library of arrays to what makes columns with it.
+
+torch is imported with this module where it is installed: at a later time its import could meet a
+working folder that is gone, and would leave tracebacks that hold whoever makes a loader.
+"""
 
 from __future__ import annotations
 
-import gc
-import sys
+from collections.abc import Callable
 
 from chunkdl.arguments import choice
 from chunkdl.arrays import ArrayKind, NumpyArrays
 from chunkdl.errors import ConfigError
+
+_torch_arrays: Callable[[bool | None], ArrayKind] | None
+try:
+    from chunkdl.tensors import TorchArrays
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    _torch_arrays = None
+else:
+    _torch_arrays = TorchArrays
 
 
 def array_kind(name: str, *, pin: bool | None) -> ArrayKind:
@@ -25,16 +38,6 @@ def array_kind(name: str, *, pin: bool | None) -> ArrayKind:
         if pin:
             raise ConfigError('pin_memory is for arrays="torch"; numpy has no page-locked memory')
         return NumpyArrays()
-    new = "torch" not in sys.modules
-    try:
-        from chunkdl.tensors import TorchArrays
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ConfigError(
-            'torch is not installed; install chunkdl[torch], or give arrays="numpy"'
-        ) from error
-    if new:
-        # Its import leaves tracebacks in cycles, which hold the frames of whoever is making a loader.
-        gc.collect()
-    return TorchArrays(pin=pin)
+    if _torch_arrays is None:
+        raise ConfigError('torch is not installed; install chunkdl[torch], or give arrays="numpy"')
+    return _torch_arrays(pin)

@@ -37,7 +37,7 @@ from chunkdl.settings import configure
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.statistics import NOTHING_COUNTED, LoaderStatistics
 from chunkdl.tissue.detectors import TissueDetector
-from chunkdl.wakeups import Wakeup
+from chunkdl.wakeups import Wakeup, readable
 
 if TYPE_CHECKING:
     from chunkdl.shared import SharedDL
@@ -291,13 +291,17 @@ class LightDL(Loader):
         if self._halted:
             raise EndOfStream("the policy has ended the stream")
         try:
-            while (batch := self._next_here(copy=copy)) is None:
+            while True:
+                # Before it is looked: whoever is woken from here on does not wait.
+                calls = self._wakeup.calls
+                if (batch := self._next_here(copy=copy)) is not None:
+                    break
                 if timeout is not None and left(1.0) == 0.0:
                     raise GetTimeout(
                         "no batch came in time; the service is alive (loader.stats() shows what it "
                         "does). Raise the timeout, or look for slow storage"
                     )
-                self._wait(left)
+                self._wait(left, calls)
         finally:
             self._waited_s += time.monotonic() - asked
         return self._finish(batch)
@@ -349,12 +353,12 @@ class LightDL(Loader):
         if not consumer.is_open:
             self._stop_service()
 
-    def _wait(self, left: Callable[[float], float]) -> None:
+    def _wait(self, left: Callable[[float], float], calls: int) -> None:
         """Wait until there may be something new."""
         with self._section:
             consumer = self._running()
             (messages, channel), wait_s = consumer.descriptors, left(consumer.look_s)
-        heard = self._wakeup.wait((messages, channel), wait_s)
+        heard = self._wakeup.wait((messages, channel), wait_s, calls)
         with self._section:
             # Meanwhile another thread may have closed the loader, or begun elsewhere.
             if self._consumer is not consumer:
@@ -442,7 +446,7 @@ class LightDL(Loader):
                     self._counted = consumer.answers.popleft()
                     return
                 descriptors = consumer.descriptors
-            self._wakeup.look(descriptors, left(LOOK_FOR_ANSWER_S))
+            readable(descriptors, left(LOOK_FOR_ANSWER_S))
         raise GetTimeout(f"the service did not answer within {STATISTICS_TIMEOUT_S:g} s")
 
     # --------------------------------------------------------------------- notes
@@ -482,6 +486,7 @@ class LightDL(Loader):
         self._check_process()
         forever = deadline_of(None)
         while True:
+            calls = self._wakeup.calls
             with self._section:
                 consumer = self._running()
                 try:
@@ -491,7 +496,7 @@ class LightDL(Loader):
                     raise
                 if consumer.is_open:
                     return
-            self._wait(forever)
+            self._wait(forever, calls)
 
     def pause(self) -> None:
         """End the processes and free their memory for now; the next batch goes on exactly."""

@@ -54,7 +54,7 @@ class TorchArrays:
         pin: copy into page-locked memory; None: where CUDA is there.
     """
 
-    def __init__(self, *, pin: bool | None) -> None:
+    def __init__(self, pin: bool | None) -> None:
         gpu = bool(torch.cuda.is_available())
         if pin and not gpu:
             raise ConfigError(

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import weakref
+import threading
 from collections.abc import Sequence
 
 
 class Wakeup:
-    """A descriptor that is waited on beside others, until it is collected."""
+    """Wakes those that wait. It has a descriptor only while somebody waits."""
 
     def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        weakref.finalize(self, os.close, self._descriptor)
+        # A signal handler may wake its own thread in the middle of these.
+        self._lock = threading.RLock()
+        self._waiting: set[int] = set()
+        self.calls = 0
+        """How often somebody was to be woken."""
 
     def wake(self) -> None:
-        """Have whoever is in `wait`, or comes next, go on."""
-        os.eventfd_write(self._descriptor, 1)
+        """Have whoever is in `wait` go on."""
+        with self._lock:
+            self.calls += 1
+            for descriptor in self._waiting:
+                os.eventfd_write(descriptor, 1)
 
-    def wait(self, descriptors: Sequence[int], seconds: float) -> frozenset[int]:
-        """Which of these became readable in that time, and the own one where it was woken."""
-        ready = _readable((*descriptors, self._descriptor), seconds)
-        if self._descriptor in ready:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._descriptor)
-        return ready
+    def wait(self, descriptors: Sequence[int], seconds: float, calls: int) -> frozenset[int]:
+        """Which of these became readable in that time, and another one where it was woken.
 
-    def look(self, descriptors: Sequence[int], seconds: float) -> frozenset[int]:
-        """The same for somebody who is not to be woken."""
-        return _readable(descriptors, seconds)
+        Args:
+            descriptors: that are waited on.
+            seconds: the longest wait.
+            calls: what `calls` was when there was nothing to do: who was to be woken since does not
+                wait.
+        """
+        own = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            with self._lock:
+                self._waiting.add(own)
+                if self.calls != calls:
+                    return frozenset((own,))
+            return readable((*descriptors, own), seconds)
+        finally:
+            with self._lock:
+                self._waiting.discard(own)
+            os.close(own)
 
 
-def _readable(descriptors: Sequence[int], seconds: float) -> frozenset[int]:
+def readable(descriptors: Sequence[int], seconds: float) -> frozenset[int]:
+    """Which of these became readable in that time."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)

@@ -49,6 +49,10 @@ Visualize = Callable[[Patient, list[SmallChunk]], Any]
 log = steady_logger("chunkdl.user")
 
 
+def _as_they_are(list_smallchunks: list[SmallChunk], tfms: object) -> list[SmallChunk]:
+    return list_smallchunks
+
+
 class DeliveryQueue(NoQueue):
     """What PyDmed's programs ask of `lightdl.queue_lightdl`: whether there is something left."""
 
@@ -188,10 +192,11 @@ class LightDL(AsProcess, AsksSchedule):
             except EndOfStream:
                 self._ended = True
                 break
-            received = [as_returned(chunk) for chunk in SmallChunks(batch)]
+            chunks = batch if isinstance(batch, list) else SmallChunks(batch)
+            received = [as_returned(chunk) for chunk in chunks]
             self._before = before, len(received)
             received, self._skip = received[self._skip :], 0
-            if not self._left and len(received) == self.batch_size:
+            if not self._left and len(received) == self.batch_size and batch is not chunks:
                 stacked = batch.get("image")
             self._left += received
         chunks, self._left = self._left[: self.batch_size], self._left[self.batch_size :]
@@ -201,9 +206,8 @@ class LightDL(AsProcess, AsksSchedule):
         collate = self._collate()
         if collate is not None:
             return collate(chunks, self.tfms)
-        tfms_here = self._more.get("tfms_in") == "consumer"
-        if stacked is None or tfms_here:
-            return self.default_collate(chunks, self.tfms if tfms_here else None)
+        if stacked is None:
+            return self.default_collate(chunks, None)
         return stacked, [chunk.patient for chunk in chunks], chunks
 
     def _collate(self) -> Callable[..., Any] | None:
@@ -355,7 +359,8 @@ class LightDL(AsProcess, AsksSchedule):
             const_global_info=self.const_global_info,
             batch_size=self.batch_size,
             tfms=self.tfms,
-            collate_func=self._collate(),
+            # The user's is called with what batches of several loads are put together to.
+            collate_func=None if self._collate() is None else _as_they_are,
             flag_enable_setgetcheckpoint=self.flag_enable_setgetcheckpoint,
             **arguments,
         )
