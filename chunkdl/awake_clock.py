@@ -8,6 +8,10 @@ watches others therefore counts the time in which it could have heard them.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+
+PIECE_S = 1.0
+"""The longest piece of a wait with a deadline."""
 
 
 class AwakeClock:
@@ -28,3 +32,16 @@ class AwakeClock:
         self._now_s += min(real_s - self._real_s, self._step_s)
         self._real_s = real_s
         return self._now_s
+
+
+def deadline_of(timeout: float | None) -> Callable[[float], float]:
+    """How long the next piece of a wait may be, seconds: at most so long, and not past the timeout.
+
+    A wait that is to notice the end of its timeout, and no time in which the process stood, is made
+    of pieces of at most `PIECE_S`.
+    """
+    if timeout is None:
+        return lambda most: most
+    clock = AwakeClock(2 * PIECE_S)
+    until = clock.now() + timeout
+    return lambda most: max(0.0, min(most, until - clock.now()))

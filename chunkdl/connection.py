@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chunkdl.arrivals import Answer, Answers, Arrived
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.errors import ChunkdlError, Closed, GetTimeout, ServiceDied
 from chunkdl.layouts import BatchLayout, Bytes
 from chunkdl.protocol.messages import Message, Statistics
@@ -81,13 +82,18 @@ class Connection:
             ServiceRefused: it has ended the session.
             ChunkdlError: the stream failed.
         """
-        try:
-            arrived = self._talk.arrivals.inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            raise GetTimeout(
-                "no batch came in time; the service is there (loader.stats() shows what it does). "
-                "Raise the timeout, or look for slow storage or a rank that is away"
-            ) from None
+        left = deadline_of(timeout_s)
+        while True:
+            piece_s = left(PIECE_S)
+            try:
+                arrived = self._talk.arrivals.inbox.get(timeout=piece_s)
+                break
+            except queue.Empty:
+                if piece_s == 0.0:
+                    raise GetTimeout(
+                        "no batch came in time; the service is there (loader.stats() shows what it "
+                        "does). Raise the timeout, or look for slow storage or a rank that is away"
+                    ) from None
         if isinstance(arrived, ChunkdlError):
             # Whoever asks again is told again. What is raised keeps the frames that it passes, and
             # with them their batches; the thread must not keep those.

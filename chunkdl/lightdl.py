@@ -19,6 +19,7 @@ from chunkdl.arguments import Arguments, whole
 from chunkdl.array_kinds import array_kind
 from chunkdl.arrays import ArraysName
 from chunkdl.assembly import Assembly
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch
 from chunkdl.config import OnError, Order
@@ -27,7 +28,7 @@ from chunkdl.coordination.places import LOOK_AHEAD
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
 from chunkdl.finishing import Finish
 from chunkdl.journal import Journal
-from chunkdl.loader import Loader, deadline_of
+from chunkdl.loader import Loader
 from chunkdl.notes import note_of, value_of
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.cursor import Cursor
@@ -296,7 +297,7 @@ class LightDL(Loader):
                 calls = self._wakeup.calls
                 if (batch := self._next_here(copy=copy)) is not None:
                     break
-                if timeout is not None and left(1.0) == 0.0:
+                if timeout is not None and left(PIECE_S) == 0.0:
                     raise GetTimeout(
                         "no batch came in time; the service is alive (loader.stats() shows what it "
                         "does). Raise the timeout, or look for slow storage"
@@ -435,7 +436,7 @@ class LightDL(Loader):
             if consumer is None or not consumer.is_open:
                 return
             consumer.ask_statistics()
-        while left(1.0):
+        while left(PIECE_S):
             with self._section:
                 if self._consumer is not consumer:
                     return

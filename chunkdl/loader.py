@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -375,9 +374,3 @@ class Loader(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def deadline_of(timeout: float | None) -> Callable[[float], float]:
-    """How long a piece of a wait may be, seconds: at most so long, and not past the timeout."""
-    until = None if timeout is None else time.monotonic() + timeout
-    return lambda most: most if until is None else max(0.0, min(most, until - time.monotonic()))

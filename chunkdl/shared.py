@@ -15,11 +15,12 @@ import msgspec
 
 from chunkdl.arrays import ArrayKind
 from chunkdl.arrivals import Arrived
+from chunkdl.awake_clock import deadline_of
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch, Stand
 from chunkdl.connection import Connection
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
-from chunkdl.loader import Loader, deadline_of
+from chunkdl.loader import Loader
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
