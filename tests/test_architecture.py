@@ -72,7 +72,6 @@ LAYER_OF_MODULE = {
     "chunkdl.loader": "edges",
     "chunkdl.iteration": "edges",
     "chunkdl.callers": "edges",
-    "chunkdl.iteration": "edges",
     "chunkdl.arrays": "edges",
     "chunkdl.array_kinds": "edges",
     "chunkdl.batch_rows": "edges",
