@@ -208,6 +208,18 @@ def test_shuffled_passes_of_a_grid_go_on(
     go_on(two_patients, tmp_path, "itself", run, [rows for one in passes for rows in one])
 
 
+def test_a_state_is_of_whoever_took_the_last_batch(
+    two_patients: Dataset, stream: list[Rows], tmp_path: Path
+) -> None:
+    """A Trainer that has ended holds a batch back; a batch that is taken by hand does not."""
+    model = Model()
+    with loaders(two_patients) as (train, _):
+        trainer(tmp_path, max_steps=3).fit(model, train)
+        assert train.state_dict()["next_batch"] == len(model.trained) == 3
+        batch = train.next_batch(60)
+        assert train.state_dict() == batch.state
+
+
 class Pair(Model):
     """Is trained on two streams at a time."""
 
