@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 from chunkdl.arguments import choice
 from chunkdl.arrays import ArrayKind, NumpyArrays
 from chunkdl.errors import ConfigError
@@ -22,6 +25,7 @@ def array_kind(name: str, *, pin: bool | None) -> ArrayKind:
         if pin:
             raise ConfigError('pin_memory is for arrays="torch"; numpy has no page-locked memory')
         return NumpyArrays()
+    new = "torch" not in sys.modules
     try:
         from chunkdl.tensors import TorchArrays
     except ModuleNotFoundError as error:
@@ -30,4 +34,7 @@ def array_kind(name: str, *, pin: bool | None) -> ArrayKind:
         raise ConfigError(
             'torch is not installed; install chunkdl[torch], or give arrays="numpy"'
         ) from error
+    if new:
+        # Its import leaves tracebacks in cycles, which hold the frames of who is making a loader.
+        gc.collect()
     return TorchArrays(pin=pin)

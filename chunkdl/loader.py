@@ -21,7 +21,7 @@ from chunkdl.arguments import whole
 from chunkdl.callers import Caller, find_caller, is_accelerate
 from chunkdl.chunks import Batch, SmallChunks, Stand
 from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, StateError
-from chunkdl.iteration import Iteration
+from chunkdl.iteration import Iteration, Progress
 from chunkdl.sections import Section
 from chunkdl.statistics import LoaderStatistics
 
@@ -69,8 +69,8 @@ class Loader(ABC):
         self._taken = 0
         self._steps: int | None = None
         self._wanted_pass: int | None = None
-        self._iteration: Iteration | None = None
-        self._taker: Iteration | None = None
+        self._iteration: Progress | None = None
+        self._taker: Progress | None = None
         """That took the last batch."""
         # Appended by whoever has the turn, read by anybody.
         self._stands: deque[Stand] = deque(maxlen=KEPT_STANDS)
@@ -115,9 +115,7 @@ class Loader(ABC):
     def __next__(self) -> Any:
         return self.next_batch()
 
-    def _next(
-        self, timeout: float | None, *, copy: bool | None, of: Iteration | None = None
-    ) -> Any:
+    def _next(self, timeout: float | None, *, copy: bool | None, of: Progress | None = None) -> Any:
         self._check_process()
         with self._my_turn(timeout):
             if of is not None:
@@ -223,7 +221,7 @@ class Loader(ABC):
         if not is_accelerate("__iter__"):
             self._wanted_pass = number
 
-    def _begin(self, iteration: Iteration) -> None:
+    def _begin(self, iteration: Progress) -> None:
         """The iteration takes its first batch, or is not the last one that has."""
         bounded = self._finite or self._batches is not None
         if iteration.begun:

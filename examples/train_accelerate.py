@@ -6,8 +6,7 @@ already. `accelerator.save_state` keeps its state beside theirs. No data and no 
     python examples/train_accelerate.py
     torchrun --nproc-per-node=2 examples/train_accelerate.py
 
-The global batch is the same rows for any number of processes, and a later run may have more of
-them, or fewer.
+The global batch is the same rows for any number of processes, and a later run may have others.
 """
 
 from __future__ import annotations

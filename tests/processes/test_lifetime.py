@@ -20,6 +20,7 @@ import pytest
 
 from chunkdl import Dataset, LightDL
 from chunkdl.errors import Closed, ServiceDied, WorkerDied
+from tests.conftest import our_processes
 
 Processes = Callable[..., list[psutil.Process]]
 
@@ -272,3 +273,21 @@ def few_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_loader_that_is_dropped_in_the_middle_of_an_iteration_ends_at_once(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """Without close, and without waiting for the collector of cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        loader = LightDL(coordinate_dataset, **small_stream)
+        for number, _ in enumerate(loader):
+            if number == 3:
+                break
+        next(iter(loader))
+        del loader
+        assert not our_processes()
+    finally:
+        gc.enable()
