@@ -123,8 +123,8 @@ class Caller:
             "Lightning goes on from a checkpoint, and this loader stands at the beginning of its "
             "stream: the training would see the same rows again. Give the loader to the Trainer "
             "itself, without a DataLoader, and Lightning saves its state; or save "
-            "loader.state_dict() in on_save_checkpoint and load it before fit (to begin anew on "
-            "purpose: loader.load_state_dict(loader.state_dict()))"
+            "loader.state_dict() in on_save_checkpoint and load it in on_load_checkpoint (to begin "
+            "anew on purpose: loader.load_state_dict(loader.state_dict()))"
         )
 
 

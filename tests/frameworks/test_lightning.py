@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from chunkdl import Dataset, LightDL
 from chunkdl.errors import ConfigError
 from chunkdl.loader import Loader
-from tests.frameworks.common import GRID, STREAM, Rows, rows_of, run_program
+from tests.frameworks.common import GRID, STREAM, Rows, first_batches, rows_of, run_program
 from tests.frameworks.lightning_model import QUIET, Model, given_as
 
 pytestmark = [
@@ -132,10 +132,8 @@ RUNS = {
 }
 
 
-def go_on(
-    dataset: Dataset, folder: Path, way: str, run: Run, expected: list[Rows], loads: bool = False
-) -> None:
-    """Train, then train on from each checkpoint; `loads`: by hand."""
+def go_on(dataset: Dataset, folder: Path, way: str, run: Run, expected: list[Rows]) -> None:
+    """Train, then train on from each checkpoint."""
     saves = ModelCheckpoint(dirpath=folder, save_top_k=-1, filename="{step}", **run.saves)
     model = Model()
     with loaders(dataset, **run.stream) as (train, validation):
@@ -148,8 +146,7 @@ def go_on(
     for path in found:
         model = Model()
         with loaders(dataset, **run.stream) as (train, validation):
-            if loads:
-                train.load_state_dict(torch.load(path, weights_only=True)["loader"])
+            model.loader = train
             trainer(folder, **{**run.trainer, **run.more}).fit(
                 model, given_as(way, train), validation, ckpt_path=path, weights_only=True
             )
@@ -169,7 +166,8 @@ def test_a_stateful_dataloader_goes_on_as_well(
     two_patients: Dataset, stream: list[Rows], tmp_path: Path, name: str
 ) -> None:
     """Lightning asks it, and it asks the view."""
-    go_on(two_patients, tmp_path, "StatefulDataLoader", RUNS[name], stream)
+    run = RUNS[name]._replace(steps=(3, 4))
+    go_on(two_patients, tmp_path, "StatefulDataLoader", run, stream)
 
 
 @pytest.mark.parametrize("name", ["after a step", "at the end of an epoch", "without a length"])
@@ -185,8 +183,14 @@ def test_a_state_that_the_module_saves_is_right(
     def on_save_checkpoint(self: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint.update(trained=list(self.trained), loader=self.loader.state_dict())
 
+    def on_load_checkpoint(self: Any, checkpoint: dict[str, Any]) -> None:
+        self.trained = list(checkpoint["trained"])
+        self.loader.load_state_dict(checkpoint["loader"])
+
     monkeypatch.setattr(Model, "on_save_checkpoint", on_save_checkpoint)
-    go_on(two_patients, tmp_path, "DataLoader", RUNS[name], stream, loads=True)
+    monkeypatch.setattr(Model, "on_load_checkpoint", on_load_checkpoint)
+    run = RUNS[name]._replace(steps=(3, 4))
+    go_on(two_patients, tmp_path, "DataLoader", run, stream)
 
 
 @pytest.mark.parametrize("saves", [{"every_n_train_steps": 1}, {}])
@@ -202,6 +206,45 @@ def test_shuffled_passes_of_a_grid_go_on(
     steps = each - 1, each, each + 1
     run = Run(grid, EPOCHS, {"max_epochs": 3}, 3 * each, saves, steps)
     go_on(two_patients, tmp_path, "itself", run, [rows for one in passes for rows in one])
+
+
+def test_a_state_is_of_whoever_took_the_last_batch(
+    two_patients: Dataset, stream: list[Rows], tmp_path: Path
+) -> None:
+    """A Trainer that has ended holds a batch back; a batch that is taken by hand does not."""
+    model = Model()
+    with loaders(two_patients) as (train, _):
+        trainer(tmp_path, max_steps=3).fit(model, train)
+        assert train.state_dict()["next_batch"] == len(model.trained) == 3
+        batch = train.next_batch(60)
+        assert train.state_dict() == batch.state
+
+
+class Pair(Model):
+    """Is trained on two streams at a time."""
+
+    def training_step(self, batch: Any, index: int) -> Any:
+        """Of both, the first's first."""
+        super().training_step(batch["other"], index)
+        return super().training_step(batch["one"], index)
+
+
+def test_two_streams_of_a_training_go_on_each_on_its_own(
+    two_patients: Dataset, stream: list[Rows], tmp_path: Path
+) -> None:
+    """A dict of loaders, from the end of an epoch, where Lightning gives no loader its state."""
+    saves = ModelCheckpoint(dirpath=tmp_path, save_top_k=-1, filename="{step}")
+    for epochs, ckpt_path in (1, None), (2, tmp_path / "step=3.ckpt"):
+        model = Pair()
+        with (
+            loaders(two_patients, batches=3) as (one, _),
+            loaders(two_patients, batches=2, seed=6) as (other, _),
+        ):
+            trainer(tmp_path, saves, max_epochs=epochs).fit(
+                model, {"one": one, "other": other}, ckpt_path=ckpt_path, weights_only=True
+            )
+    assert model.trained[1::2] == stream[:6]
+    assert model.trained[::2] == first_batches(two_patients, 6, seed=6)
 
 
 def test_a_training_that_would_see_the_same_rows_again_is_refused(
