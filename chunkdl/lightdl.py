@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +22,7 @@ from chunkdl.arrays import ArraysName
 from chunkdl.assembly import Assembly
 from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.callers import Caller
-from chunkdl.chunks import Batch
+from chunkdl.chunks import Batch, Stand
 from chunkdl.config import OnError, Order
 from chunkdl.consumer import Consumer, Received
 from chunkdl.coordination.places import LOOK_AHEAD
@@ -464,9 +465,16 @@ class LightDL(Loader):
         with self._section:
             self._journal.messages[index] = note
             self._journal.deterministic = False
-            self._stands_at(self._journal.state(self._cursor), self._taken)
+            self._stands = deque(map(self._with_messages, self._stands), self._stands.maxlen)
             if self._consumer is not None:
                 self._consumer.send_message(index, note)
+
+    def _with_messages(self, stand: Stand) -> Stand:
+        """The same place, with the messages that are under way now."""
+        if not isinstance(stand, Cursor):
+            return stand
+        messages = {**stand.messages, **self._journal.messages}
+        return msgspec.structs.replace(stand, messages=messages, deterministic=False)
 
     def get_checkpoint(self, patient: Patient) -> Any:
         """What the collectors of a patient have set last; None before that."""

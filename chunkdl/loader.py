@@ -237,15 +237,16 @@ class Loader(ABC):
         self._iteration = iteration
         self._stands = deque(self._stands, maxlen=KEPT_STANDS + iteration.caller.shares)
         wanted, self._wanted_pass = self._wanted_pass, None
+        used = not self._resumed and bool(self._taken or self._ended)
         if not self._finite:
             at_the_end = self._taken == self._batches
             if not self._resumed or at_the_end:
                 self._taken = 0
-        elif wanted is not None and wanted != self._pass:
+        elif wanted is not None and (used or wanted != self._pass):
             self.begin_pass(wanted)
         elif self._resumed and not self._ended:
             iteration.resumed_at_the_end = True
-        elif self._taken or self._ended:
+        elif used:
             self._begin_anew()
         self._ended = False
 

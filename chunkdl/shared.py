@@ -181,7 +181,7 @@ class SharedDL(Loader):
     def _next_pass(self, number: int) -> None:
         with self._section:
             connection = self._running()
-            if not self._pass <= number <= self._pass + MOST_PASSES:
+            if not self._pass < number <= self._pass + MOST_PASSES:
                 raise ConfigError(
                     f"pass {number} was asked for, and the shared stream is in pass {self._pass}; "
                     "go there with load_state_dict, in all ranks"

@@ -152,6 +152,14 @@ def test_shuffled_passes_differ_and_set_epoch_chooses_one(make: Make) -> None:
     assert passes[0] == passes[1] == passes[2]
     if not isinstance(loader, MergedDL):
         assert len({str(one) for one in (first, second, fourth)}) > 1
+    if not isinstance(loader, LightDL):
+        loader.set_epoch(3)
+        with pytest.raises(ConfigError, match="go there with load_state_dict"):
+            next(iter(loader))
+        loader.set_epoch(4)
+    else:
+        loader.set_epoch(3)
+        assert [places(batch) for batch in loader] == fourth
     state = loader.state_dict()
     loader.set_epoch(4)
     fifth = [places(batch) for batch in loader]
