@@ -103,7 +103,7 @@ class Loader(ABC):
         if "image" not in batch:
             raise ConfigError(
                 f"the SmallChunks hold objects of class {type(batch['data'][0]).__name__}, which "
-                "make no array; give a collate_func, or use next_batch()['data']"
+                "make no tensor; give a collate_func, or use next_batch()['data']"
             )
         return batch["image"], batch.patients, SmallChunks(batch)
 

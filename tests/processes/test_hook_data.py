@@ -198,10 +198,14 @@ def test_a_patient_never_travels_and_objects_go_to_the_collate_function() -> Non
 def test_objects_that_are_kept_stay_what_they_are() -> None:
     """Copies and those in shared memory; a copy holds the training program's patients too."""
     dataset = Dataset("objects", [Patient(n, {}) for n in (1, 2)])
+
+    def collate(chunks: list[Any], tfms: object) -> list[Any]:
+        return [chunk.data for chunk in chunks]
+
     with LightDL(
-        dataset, PatientLoader, PatientCollector, collate_func=list, batch_slots=4, **SMALL
+        dataset, PatientLoader, PatientCollector, collate_func=collate, batch_slots=4, **SMALL
     ) as loader:
-        kept = [loader.next_batch(60, copy=copy)["data"] for copy in [True, None] * 6]
+        kept = [loader.next_batch(60, copy=copy) for copy in [True, None] * 6]
         before = [[data["array"].copy() for data in batch] for batch in kept]
         for _ in range(12):
             loader.next_batch(60)
