@@ -2,7 +2,7 @@
 
 Grid positions lie at multiples of the SmallChunk's side. They are grouped into windows of as many
 whole SmallChunks as a BigChunk holds, so that each BigChunk is read once and used up at once. The
-slides come in a fresh order every epoch, the windows of a slide row by row.
+slides come in a mixed order, which the number of the pass names; the windows of a slide row by row.
 """
 
 from __future__ import annotations
