@@ -79,7 +79,7 @@ class NumpyArrays:
 
     def numbers(self, values: npt.NDArray[Any]) -> Any:
         """See `ArrayKind`."""
-        return np.ascontiguousarray(values)
+        return np.array(values)
 
     def stacked(self, rows: Sequence[Any]) -> Any:
         """See `ArrayKind`."""

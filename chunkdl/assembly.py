@@ -2,18 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 
 from chunkdl.arrays import ArrayKind, Buffers
 from chunkdl.batch_rows import leased, rows_of
+from chunkdl.chunks import Stand
 from chunkdl.columns import Columns, Tables
 from chunkdl.config import ServiceConfig
 from chunkdl.consumer import Consumer, Received
-from chunkdl.errors import ProtocolError
+from chunkdl.errors import ProtocolError, StateError
 from chunkdl.journal import Journal
 from chunkdl.label_tables import label_tables, slide_labels
 from chunkdl.layouts import RECORD, Array, BatchLayout
 from chunkdl.patients import Patient
+from chunkdl.plan.cursor import Cursor
+
+
+class LateStand:
+    """A place in the stream that is known once the batch before it was given out."""
+
+    def __init__(self) -> None:
+        self.stand: Stand | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state there."""
+        if self.stand is None:
+            raise StateError("the batch has not been given out yet; ask for its state after that")
+        return self.stand.to_dict()
+
+
+class Hold:
+    """The right to a slot, which whoever drops it gives back once the batch was given out.
+
+    An interrupt may drop what was assembled before anybody got it; then the slot is still to be
+    read.
+    """
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+        self._given_out = self._dropped = False
+
+    def __call__(self) -> None:
+        """Nothing refers to the memory of the slot any more."""
+        self._dropped = True
+        if self._given_out:
+            self._release()
+
+    def give_out(self, *, lent: bool) -> None:
+        """The batch is given out, on the memory of the slot or on other memory."""
+        if not self._given_out:
+            self._given_out = True
+            if self._dropped or not lent:
+                self._release()
+
+
+@dataclass(slots=True)
+class Assembled:
+    """A batch that was put together.
+
+    Attributes:
+        received: what it was made of.
+        columns: None: all rows were left out.
+        patients: of its rows.
+        records: of its rows.
+        hold: of its slot.
+        lent: it lies in the slot.
+        cursor: where the stream stands behind it, once that was settled.
+        late: the same with all that a state has, once it was given out.
+    """
+
+    received: Received
+    columns: Columns | None
+    patients: list[Patient]
+    records: Array
+    hold: Hold
+    lent: bool
+    cursor: Cursor | None = None
+    late: LateStand = field(default_factory=LateStand)
 
 
 class Assembly:
@@ -60,8 +129,8 @@ class Assembly:
 
     def assemble(
         self, consumer: Consumer, received: Received, journal: Journal, *, copy: bool | None
-    ) -> tuple[Columns | None, list[Patient], Array]:
-        """Columns (None: all rows were left out), patients and records of the rows of a batch.
+    ) -> Assembled:
+        """What a received batch is; it has not been given out, and may be assembled again.
 
         Args:
             consumer: that has received it.
@@ -70,22 +139,21 @@ class Assembly:
             copy: see `LightDL.get`.
         """
         message = received.message
+        hold = Hold(consumer.releaser(message))
         dropped = np.frombuffer(message.dropped, dtype=np.int32)
         if len(dropped) == message.rows:
-            consumer.release(message)
-            return None, [], np.zeros(0, dtype=RECORD)
+            return Assembled(received, None, [], np.zeros(0, dtype=RECORD), hold, lent=False)
         layout = self._known_layout(journal)
         if copy is None:
-            copy = self._kind.pins or consumer.held > self._config.run.batch_slots // 2
+            copy = self._kind.pins or consumer.held + 1 > self._config.run.batch_slots // 2
         slot = received.slot[: layout.slot_bytes]
-        if copy and not layout.packed:
+        lent = not copy or layout.packed
+        if lent:
+            buffer = leased(slot, hold)
+        else:
             self._pool = self._pool or self._kind.buffers(layout.slot_bytes)
             buffer = self._pool.take()
             np.copyto(buffer, slot)
-            consumer.release(message)
-            consumer.flush()
-        else:
-            buffer = leased(slot, consumer.releaser(message))
         columns, records = rows_of(
             buffer,
             layout,
@@ -99,7 +167,7 @@ class Assembly:
         self.copies += copy
         patients = [self._patients[index] for index in records["patient"].tolist()]
         whole = Columns(columns, records, self.tables, tensors_only=self._tensors_only)
-        return whole, patients, records
+        return Assembled(received, whole, patients, records, hold, lent=lent)
 
     def _known_layout(self, journal: Journal) -> BatchLayout:
         if self._layout is None:

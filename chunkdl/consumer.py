@@ -183,7 +183,14 @@ class Consumer:
                 self._greeted(message)
 
     def take(self) -> Received | End | None:
-        """The next batch, or the end of the pass; None: it is not here.
+        """The next batch, or the end of the pass; None: it is not here. Errors as of `first`."""
+        received = self.first()
+        if received is not None:
+            self.took(received)
+        return received
+
+    def first(self) -> Received | End | None:
+        """The same, which comes again until it was `took`.
 
         Raises:
             ProtocolError: all slots are in use.
@@ -196,11 +203,17 @@ class Consumer:
             )
         if not self._inbox or self._arena is None:
             return None
-        message = self._inbox.popleft()
+        message = self._inbox[0]
         if isinstance(message, End):
             return message
-        self.held += 1
         return Received(message, self._arena.slot(message.slot))
+
+    def took(self, received: Received | End) -> None:
+        """The first one was taken; once more is no error."""
+        message = received if isinstance(received, End) else received.message
+        if self._inbox and self._inbox[0] is message:
+            self._inbox.popleft()
+            self.held += isinstance(message, BatchReady)
 
     @property
     def is_full(self) -> bool:

@@ -47,7 +47,7 @@ OF_A_RANK = frozenset(
 
 log = steady_logger("chunkdl")
 _met = 0
-"""How often this process has met the others."""
+"""How often this process has gone to meet the others, refused or not."""
 
 
 def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) -> RankDL:
@@ -68,6 +68,11 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
     """
     global _met
     refuse_children(NAME)
+    for name in ("log_func", "const_global_info", "flag_enable_setgetcheckpoint"):
+        if arguments.get(name) is not None:
+            raise ConfigError(
+                f"{name} is for classes of your own, which several ranks cannot share; leave it out"
+            )
     ranks = find()
     rest = dict(arguments)
     batches, pin_memory = rest.pop("batches", None), rest.pop("pin_memory", None)
@@ -81,9 +86,9 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
     if ranks.world_size > 1:
         # After a restart torchrun's agent still has what was said before.
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        meeting = Meeting(ranks, f"{restart}/{_met + 1}")
-        place = meeting.places(_described(dataset, arguments), ranks.place)[ranks.rank]
         _met += 1
+        meeting = Meeting(ranks, f"{restart}/{_met}")
+        place = meeting.places(_described(dataset, arguments), ranks.place)[ranks.rank]
     service, served = None, Served()
     try:
         if place.local_rank == 0:

@@ -19,7 +19,7 @@ import msgspec
 from chunkdl.arguments import Arguments, whole
 from chunkdl.array_kinds import array_kind
 from chunkdl.arrays import ArraysName
-from chunkdl.assembly import Assembly
+from chunkdl.assembly import Assembled, Assembly
 from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch, Stand
@@ -247,6 +247,8 @@ class LightDL(Loader):
         self._wakeup = Wakeup()
         self._may_share = True
         """Nobody has asked yet whether other ranks should have a part of the rows."""
+        self._ready: Assembled | None = None
+        """The next batch, put together and not given out yet."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
         self._counted = NOTHING_COUNTED
@@ -296,59 +298,100 @@ class LightDL(Loader):
             while True:
                 # Before it is looked: whoever is woken from here on does not wait.
                 calls = self._wakeup.calls
-                if (batch := self._next_here(copy=copy)) is not None:
-                    break
-                if timeout is not None and left(PIECE_S) == 0.0:
+                if (ready := self._next_here(copy=copy)) is not None:
+                    batch = self._finish(self._batch_of(ready))
+                    if self._give_out(ready):
+                        return batch
+                elif timeout is not None and left(PIECE_S) == 0.0:
                     raise GetTimeout(
                         "no batch came in time; the service is alive (loader.stats() shows what it "
                         "does). Raise the timeout, or look for slow storage"
                     )
-                self._wait(left, calls)
+                else:
+                    self._wait(left, calls)
         finally:
             self._waited_s += time.monotonic() - asked
-        return self._finish(batch)
 
-    def _next_here(self, *, copy: bool | None) -> Batch | None:
-        """The next batch, if it is here."""
-        with self._section:
-            consumer = self._running()
-            try:
-                consumer.hear()
-            except ChunkdlError:
-                self._could_not_start(consumer)
-                raise
-            received = consumer.take()
-            if isinstance(received, Received):
-                return self._assembled(consumer, received, copy=copy)
-            if received is None:
-                return None
-            self._halted = not self._finite
-            self._steps = received.batches
-        raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
+    def _next_here(self, *, copy: bool | None) -> Assembled | None:
+        """The next batch that has rows, if it is here.
 
-    def _assembled(
-        self, consumer: Consumer, received: Received, *, copy: bool | None
-    ) -> Batch | None:
-        message = received.message
-        columns, patients, records = self._assembly.assemble(
-            consumer, received, self._journal, copy=copy
-        )
-        in_epoch = self._taken + (columns is not None)
-        self._cursor = msgspec.structs.replace(
-            self._cursor.delivered(message.batch),
-            epoch_batches=None if self._batches is None else in_epoch,
-            smallchunks_per_bigchunk=message.smallchunks_per_bigchunk,
-            substitutions=message.substitutions,
-        )
-        self._journal.delivered(message, records, self._cursor)
-        stand = self._journal.state(self._cursor)
+        It stays the next one until it is given out: neither an interrupt nor an exception of the
+        user's code loses it.
+        """
+        with self._section.lock:
+            while self._ready is None:
+                consumer = self._running()
+                try:
+                    consumer.hear()
+                except ChunkdlError:
+                    self._could_not_start(consumer)
+                    raise
+                received = consumer.first()
+                if received is None:
+                    return None
+                if not isinstance(received, Received):
+                    consumer.took(received)
+                    self._halted = not self._finite
+                    self._steps = received.batches
+                    raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
+                if self._has_gap(received):
+                    # An interrupt came between two steps; the service begins where we stand.
+                    self._stop_service()
+                    continue
+                ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
+                if ready.columns is None:
+                    # Rows that could not be made are left out, at the end of a pass all of a batch.
+                    self._settle(consumer, ready)
+                else:
+                    self._ready = ready
+            return self._ready
+
+    def _has_gap(self, received: Received) -> bool:
+        """Whether a batch before this one was lost."""
+        run, cursor = self._config.run, self._cursor
+        if run.order == "strict":
+            return received.message.batch != cursor.next_batch
+        return len(cursor.ahead) > 2 * run.batch_slots
+
+    def _batch_of(self, ready: Assembled) -> Batch:
+        message = ready.received.message
+        return Batch(ready.columns or {}, ready.patients, message.batch, ready.late)
+
+    def _behind(self, ready: Assembled) -> Cursor:
+        """The cursor behind a batch."""
+        if ready.cursor is None:
+            message = ready.received.message
+            in_epoch = self._taken + (ready.columns is not None)
+            ready.cursor = msgspec.structs.replace(
+                self._cursor.delivered(message.batch),
+                epoch_batches=None if self._batches is None else in_epoch,
+                smallchunks_per_bigchunk=message.smallchunks_per_bigchunk,
+                substitutions=message.substitutions,
+            )
+        return ready.cursor
+
+    def _give_out(self, ready: Assembled) -> bool:
+        """The batch goes to the user; False: another thread has closed or moved the loader."""
+        with self._section.lock:
+            if self._ready is not ready or self._consumer is None:
+                return False
+            self._settle(self._consumer, ready)
+            self._ready = None
+            return True
+
+    def _settle(self, consumer: Consumer, ready: Assembled) -> None:
+        """Note that a batch was delivered; an interrupt may have this done twice."""
+        message, cursor = ready.received.message, self._behind(ready)
+        self._journal.delivered(message, ready.records, cursor)
+        consumer.took(ready.received)
+        ready.hold.give_out(lent=ready.lent)
         if message.pass_batches >= 0:
             self._steps = message.pass_batches
-        self._stands_at(stand, in_epoch)
-        # Rows that could not be made are left out, at the end of a pass all of a batch.
-        if columns is None:
-            return None
-        return Batch(columns, patients, message.batch, stand)
+        if self._cursor is not cursor:
+            taken = self._taken + (ready.columns is not None)
+            self._cursor = cursor
+            ready.late.stand = self._journal.state(cursor)
+            self._stands_at(ready.late.stand, taken)
 
     def _could_not_start(self, consumer: Consumer) -> None:
         """Forget a service that has never been there, so that another attempt can be made."""
@@ -357,11 +400,11 @@ class LightDL(Loader):
 
     def _wait(self, left: Callable[[float], float], calls: int) -> None:
         """Wait until there may be something new."""
-        with self._section:
+        with self._section.lock:
             consumer = self._running()
             (messages, channel), wait_s = consumer.descriptors, left(consumer.look_s)
         heard = self._wakeup.wait((messages, channel), wait_s, calls)
-        with self._section:
+        with self._section.lock:
             # Meanwhile another thread may have closed the loader, or begun elsewhere.
             if self._consumer is not consumer:
                 return
@@ -379,7 +422,7 @@ class LightDL(Loader):
         return self._cursor.epoch
 
     def _next_pass(self, number: int) -> None:
-        with self._section:
+        with self._section.lock:
             in_turn = self._ended and number == self._cursor.epoch + 1
             cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
             if self._consumer is not None:
@@ -403,7 +446,9 @@ class LightDL(Loader):
         """
         self._check_process()
         cursor = Cursor.from_dict(state, self._config.plan_hash)
-        with self._section:
+        if self._is_for_later(lambda: self.load_state_dict(state)):
+            return
+        with self._section.lock:
             self._stop_service()
             self._cursor = cursor
             self._journal = self._new_journal()
@@ -430,7 +475,7 @@ class LightDL(Loader):
 
     def _ask_statistics(self) -> None:
         left = deadline_of(STATISTICS_TIMEOUT_S)
-        with self._section:
+        with self._section.lock:
             if self._closed:
                 raise Closed("the loader was closed")
             consumer = self._consumer
@@ -438,7 +483,7 @@ class LightDL(Loader):
                 return
             consumer.ask_statistics()
         while left(PIECE_S):
-            with self._section:
+            with self._section.lock:
                 if self._consumer is not consumer:
                     return
                 consumer.hear(past_batches=True)
@@ -460,9 +505,14 @@ class LightDL(Loader):
             ConfigError: it is no patient of the dataset, or the classes are the built-in ones.
             PackingError: the message cannot be pickled, or is too large.
         """
+        self._check_process()
         index = self._index_of(patient)
         note = note_of(message, "a message")
-        with self._section:
+        if not self._is_for_later(lambda: self._send_note(index, note)):
+            self._send_note(index, note)
+
+    def _send_note(self, index: int, note: bytes) -> None:
+        with self._section.lock:
             self._journal.messages[index] = note
             self._journal.deterministic = False
             self._stands = deque(map(self._with_messages, self._stands), self._stands.maxlen)
@@ -478,6 +528,7 @@ class LightDL(Loader):
 
     def get_checkpoint(self, patient: Patient) -> Any:
         """What the collectors of a patient have set last; None before that."""
+        self._check_process()
         return value_of(self._journal.checkpoints.get(self._index_of(patient), b""))
 
     def _index_of(self, patient: Patient) -> int:
@@ -493,10 +544,12 @@ class LightDL(Loader):
     def start(self) -> None:
         """Start the processes now instead of with the first batch, and wait until they are up."""
         self._check_process()
+        if self._section.is_mine:
+            return  # A signal handler; what it has interrupted starts them.
         forever = deadline_of(None)
         while True:
             calls = self._wakeup.calls
-            with self._section:
+            with self._section.lock:
                 consumer = self._running()
                 try:
                     consumer.hear()
@@ -510,7 +563,9 @@ class LightDL(Loader):
     def pause(self) -> None:
         """End the processes and free their memory for now; the next batch goes on exactly."""
         self._check_process()
-        with self._section:
+        if self._is_for_later(self.pause):
+            return
+        with self._section.lock:
             cursor = self._journal.state(self._cursor)
             self._stop_service()
             self._cursor = cursor
@@ -522,11 +577,9 @@ class LightDL(Loader):
         if os.getpid() != self._pid:
             return  # a forked child; nothing here is its own
         self._closed = True
-        if self._section.is_mine:
-            # A signal handler in the middle of a step; the step is over in a moment.
-            self._section.for_later(self.close)
+        if self._is_for_later(self.close):
             return
-        with self._section:
+        with self._section.lock:
             self._stop_service()
         self._wakeup.wake()
 
@@ -548,6 +601,7 @@ class LightDL(Loader):
         return Journal(self._cursor, recent, self._log_func)
 
     def _stop_service(self) -> None:
+        self._ready = None
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None

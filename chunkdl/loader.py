@@ -11,7 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -116,6 +116,11 @@ class Loader(ABC):
 
     def _next(self, timeout: float | None, *, copy: bool | None, of: Progress | None = None) -> Any:
         self._check_process()
+        if self._section.is_mine:
+            raise ConfigError(
+                "a signal handler asked for a batch in the middle of a step of the loader; have it "
+                "set a flag, and ask in the loop"
+            )
         with self._my_turn(timeout):
             if of is not None:
                 self._begin(of)
@@ -124,13 +129,13 @@ class Loader(ABC):
             try:
                 batch = self._take(timeout, copy=copy)
             except EndOfStream:
-                self._ended = True
+                self._ended, self._resumed = True, False
                 if of is None or not of.resumed_at_the_end:
                     raise
                 # The state was of the end of a pass, so this iteration is the next one.
                 self._begin_anew()
                 batch = self._take(timeout, copy=copy)
-            self._resumed, self._taker = False, of
+            self._resumed, self._taker = self._resumed and of is None, of
             return batch
 
     @contextmanager
@@ -141,6 +146,7 @@ class Loader(ABC):
             yield
         finally:
             self._turn.release()
+            self._section.catch_up()
 
     @abstractmethod
     def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
@@ -215,6 +221,7 @@ class Loader(ABC):
         stream, the number changes nothing. A pass that is in the middle of, by a state that was
         loaded, goes on if it has this number.
         """
+        self._check_process()
         number = whole("epoch", epoch, 0)
         # Accelerate says at each iteration how many it has had itself, also after a resume.
         if not is_accelerate("__iter__"):
@@ -255,6 +262,7 @@ class Loader(ABC):
 
     def begin_pass(self, number: int) -> None:
         """Have the next batch be the first of that pass; whoever calls has the turn."""
+        self._check_process()
         self._next_pass(number)
         self._ended, self._taken = False, 0
 
@@ -356,6 +364,13 @@ class Loader(ABC):
     @abstractmethod
     def close(self) -> None:
         """End everything that belongs to it; closing twice is no error."""
+
+    def _is_for_later(self, act: Callable[[], object]) -> bool:
+        """Whether a signal handler is in the middle of a step, and `act` is done after that."""
+        if not self._section.is_mine:
+            return False
+        self._section.for_later(act)
+        return True
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -131,7 +131,7 @@ class MergedDL(Loader):
         """The rows of the first node, then of the next; the column "node" tells."""
         for node in self._nodes:
             self._fetch(node, timeout, copy=copy)
-        with self._section:
+        with self._section.lock:
             parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
             if not parts:
                 lengths = [node.loader.length for node in self._nodes if not node.lost]

@@ -9,41 +9,31 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 
 class Section:
-    """A lock that knows when it is asked for by the thread that holds it.
+    """A lock that is held for moments.
 
-    Use it as a context manager; where `is_mine` says that this thread is in it already, leave what
-    has to be done `for_later`.
+    Use ``with section.lock``: it is taken and given back in one step each, so that neither a
+    handler nor an interrupt can come in between. Where `is_mine` says that this thread is in it
+    already, leave what has to be done `for_later`, and `catch_up` when the lock was given back.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner = 0
+        self.lock = threading.RLock()
         self._later: deque[Callable[[], object]] = deque()
 
     @property
     def is_mine(self) -> bool:
         """Whether this thread is in the section: a signal handler, or what it interrupted."""
-        return self._owner == threading.get_ident()
+        # As `threading.Condition` asks it.
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]
 
     def for_later(self, act: Callable[[], object]) -> None:
-        """Do something as soon as the section is left."""
+        """Do something when somebody next leaves the section."""
         self._later.append(act)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._owner = threading.get_ident()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._owner = 0
-        self._lock.release()
-        while self._later:
+    def catch_up(self) -> None:
+        """Do what was left for later."""
+        while self._later and not self.is_mine:
             self._later.popleft()()

@@ -110,6 +110,7 @@ class SharedDL(Loader):
         joined = connection.joined
         self._connection, self._assembly = connection, assembly
         self._step, self._after = joined.step, joined.after
+        self._session = -1
         self._plan_hash = joined.plan_hash
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
@@ -121,7 +122,7 @@ class SharedDL(Loader):
         self._since = asked if self._since is None else self._since
         try:
             while True:
-                with self._section:
+                with self._section.lock:
                     connection = self._running()
                     self._check_credit(connection)
                 try:
@@ -129,7 +130,7 @@ class SharedDL(Loader):
                 except Closed:
                     # Perhaps only this connection: a state was loaded.
                     continue
-                with self._section:
+                with self._section.lock:
                     batch = self._arrived(connection, arrived, copy=copy)
                 if batch is not None:
                     return batch
@@ -155,7 +156,14 @@ class SharedDL(Loader):
         if isinstance(arrived, PassEnded):
             self._steps = arrived.steps if self._whole else self._steps
             raise EndOfStream(f"the pass has delivered all its {arrived.steps} batches")
+        # A service that was started anew counts its steps anew.
+        if arrived.session == self._session and arrived.message.step != self._step:
+            raise ProtocolError(
+                f"the batch of step {self._step} was lost to an interrupt; "
+                "loader.load_state_dict(loader.state_dict()) goes on behind the last one"
+            )
         columns, patients = self._assembly.assemble(connection, arrived, copy=copy)
+        self._session = arrived.session
         self._step, self._after = arrived.message.step + 1, arrived.message.after
         taken = self._taken + 1
         stand = self._stand(taken)
@@ -179,7 +187,7 @@ class SharedDL(Loader):
         return self._after.left.epoch
 
     def _next_pass(self, number: int) -> None:
-        with self._section:
+        with self._section.lock:
             connection = self._running()
             if not self._pass < number <= self._pass + MOST_PASSES:
                 raise ConfigError(
@@ -216,7 +224,9 @@ class SharedDL(Loader):
         """
         self._check_process()
         position, taken = self._position_of(state)
-        with self._section:
+        if self._is_for_later(lambda: self.load_state_dict(state)):
+            return
+        with self._section.lock:
             self._running()
             self._leave()
             self._joined_at(*self._connected(self._plan_hash, position))
@@ -260,6 +270,7 @@ class SharedDL(Loader):
         self._say(Drain())
 
     def _say(self, message: Message) -> None:
+        self._check_process()
         connection = self._connection
         if self._closed or connection is None:
             raise Closed("the loader was closed")
@@ -280,11 +291,9 @@ class SharedDL(Loader):
         if os.getpid() != self._pid:
             return  # a forked child; nothing here is its own
         self._closed = True
-        if self._section.is_mine:
-            # A signal handler in the middle of a step; the step is over in a moment.
-            self._section.for_later(self.close)
+        if self._is_for_later(self.close):
             return
-        with self._section:
+        with self._section.lock:
             self._leave()
         after, self._when_closed = self._when_closed, lambda: None
         after()

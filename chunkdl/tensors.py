@@ -82,7 +82,8 @@ class TorchArrays:
 
     def numbers(self, values: npt.NDArray[Any]) -> Any:
         """See `ArrayKind`."""
-        return torch.from_numpy(np.ascontiguousarray(values))
+        # Never on memory of the slot: of one row the values lie side by side as they are.
+        return torch.from_numpy(np.array(values))
 
     def stacked(self, rows: Sequence[Any]) -> Any:
         """See `ArrayKind`."""

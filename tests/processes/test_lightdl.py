@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+import signal
 from collections import Counter
 from typing import Any
 
@@ -299,3 +301,90 @@ def test_the_endless_stream_needs_no_more_slots_than_places(
     with LightDL(coordinate_dataset, **arguments) as loader:
         for number in range(5):
             assert loader.next_batch(60).number == number
+
+
+def test_interrupts_lose_no_batch_and_lock_nothing(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """Whatever step of a batch they come in, the next call goes on with what was not returned."""
+    numbers: list[int] = []
+    interrupts = 0
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with LightDL(coordinate_dataset, **small_stream) as loader:
+            loader.next_batch(60)
+            while interrupts < 60:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.01))
+                    while True:
+                        numbers.append(loader.next_batch(60).number)
+                except KeyboardInterrupt:
+                    interrupts += 1
+            state = loader.state_dict()
+            numbers.append(loader.next_batch(60).number)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    # What was interrupted on its way out of the last call was given out all the same.
+    steps = np.diff([0, *numbers])
+    assert set(steps.tolist()) <= {1, 2}
+    assert (steps == 2).sum() <= interrupts // 6
+    assert not state["ahead"]
+
+
+def test_a_batch_over_which_the_users_code_raises_is_the_next_one_again(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """Until then the state does not count it."""
+    seen: list[int] = []
+
+    def collate(chunks: list[Any], tfms: object) -> list[int]:
+        seen.append(len(seen))
+        if len(seen) == 2:
+            raise ValueError("not this time")
+        assert loader.state_dict()["next_batch"] == len(seen) - 1 - (len(seen) > 2)
+        return [chunk.dict_info_of_smallchunk["x"] for chunk in chunks]
+
+    with LightDL(coordinate_dataset, **small_stream) as plain:
+        rows = [plain.next_batch(60)["x"].tolist() for _ in range(3)]
+    with LightDL(coordinate_dataset, collate_func=collate, **small_stream) as loader:
+        got = [loader.next_batch(60)]
+        with pytest.raises(ValueError, match="not this time"):
+            loader.next_batch(60)
+        got += [loader.next_batch(60), loader.next_batch(60)]
+
+    assert got == rows
+
+
+def test_a_handler_may_do_anything_at_any_moment(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """Statistics, state, a pause: none waits for the step that it has interrupted."""
+    calls: list[str] = []
+
+    def handler(number: int, frame: object) -> None:
+        calls.append("called")
+        loader.stats()
+        loader.state_dict()
+        if len(calls) == 40:
+            loader.pause()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with LightDL(coordinate_dataset, **small_stream) as loader:
+            loader.next_batch(60)
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.003)
+            numbers = []
+            while len(calls) < 150:
+                numbers.append(loader.next_batch(60).number)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+    assert numbers == list(range(1, 1 + len(numbers)))

@@ -350,3 +350,27 @@ def test_an_endless_stream_goes_on(make: Make) -> None:
 
     assert places(again.next_batch(60)) == seen[-1]
     assert len({str(one) for one in seen}) == 5
+
+
+def test_a_state_of_the_end_is_over_for_next_batch_and_the_next_pass_for_an_iteration(
+    make: Make,
+) -> None:
+    """`next_batch` says that nothing is left; the `for` behind it is a whole pass."""
+    loader = make(**GRID)
+    whole = [places(batch) for batch in loader]
+    loader.load_state_dict(loader.state_dict())
+    with pytest.raises(EndOfStream):
+        loader.next_batch(60)
+    assert [places(batch) for batch in loader] == whole
+
+
+def test_an_iteration_behind_next_batch_is_the_rest_of_a_pass_that_was_resumed(make: Make) -> None:
+    """What `next_batch` took of it does not come again, and nothing is left out."""
+    loader = make(**GRID)
+    iterator = iter(loader)
+    state = [next(iterator) for _ in range(3)][-1].state
+    whole = [places(batch) for batch in loader]
+    loader.load_state_dict(state)
+    assert places(loader.next_batch(60)) == whole[3]
+    assert [places(batch) for batch in loader] == whole[4:]
+    assert [places(batch) for batch in loader] == whole
