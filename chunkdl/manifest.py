@@ -11,7 +11,7 @@ from typing import Any
 
 from chunkdl import cells
 from chunkdl.errors import DatasetError
-from chunkdl.labels import is_plain, plain, refusal
+from chunkdl.labels import is_plain, is_time, plain, refusal
 from chunkdl.slide_search import same_slides
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.readers.dicom_series import slides_in
@@ -292,7 +292,8 @@ def _values(table: Table, name: str, position: int) -> list[Any]:
         table.source,
         [
             f"row {number}: column {name!r} is a {type(value).__name__}; a label is a number, a "
-            "text, a truth value or a list of them"
+            "text, a truth value or a list of them; make it text, in a DataFrame with "
+            f"df[{name!r}].astype('string')"
             for (number, _), value in zip(table.rows, values, strict=True)
             if not is_plain(value)
         ],
@@ -302,8 +303,7 @@ def _values(table: Table, name: str, position: int) -> list[Any]:
 
 def _value(cell: Any) -> Any:
     value = plain(cell)
-    # Dates and times.
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return value.isoformat() if is_time(value) else value
 
 
 def _labels_of_slides(
