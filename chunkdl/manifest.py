@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -269,9 +270,10 @@ def _parse_mpp(given: Any) -> float | tuple[float, float]:
     numbers = [
         float(part)
         for part in parts
-        if type(part) in (int, float) or (isinstance(part, str) and cells.NUMBER.fullmatch(part))
+        if type(part) in (int, float) or (isinstance(part, str) and cells.is_number(part))
     ]
-    if len(numbers) != len(parts) or len(parts) not in (1, 2) or not min(numbers) > 0:
+    usable = all(0 < number < math.inf for number in numbers)
+    if len(numbers) != len(parts) or len(parts) not in (1, 2) or not usable:
         raise DatasetError(
             f"column 'mpp' is {given!r}; give microns per pixel as '0.25', or as '0.25 0.26' for "
             f"x and y"

@@ -38,7 +38,8 @@ class Record:
             or the path of an image file of one).
         labels: of the slide; each is a column of a batch, with the value of each row's slide. A
             name that the patient has a label of as well means this one, in rows of this slide. In
-            rows of slides that have no such label it is the patient's, else missing.
+            rows of slides that have no such label, or a missing value of it (None, NaN, NaT, NA),
+            it is the patient's, else missing.
     """
 
     rootdir: StrPath

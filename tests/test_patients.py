@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import pickle
 import sys
@@ -403,6 +404,18 @@ def test_paths_of_a_manifest_are_relative_to_the_root_or_absolute(tmp_path: Path
         (["1", "-20"], [1, -20]),
         (["1", "2.5"], [1.0, 2.5]),
         (["1e3", ".5"], [1000.0, 0.5]),
+        (["+5", "5."], [5.0, 5.0]),
+        (["+5", "-.5"], [5.0, -0.5]),
+        (["1e-300", "1.5E+300"], [1e-300, 1.5e300]),
+        (["2E+003", "0e999"], [2000.0, 0.0]),
+        (["inf", "1"], [math.inf, 1.0]),
+        (["-Inf", "+Infinity"], [-math.inf, math.inf]),
+        (["[inf 0.5]", "[1e-100 2]"], [[math.inf, 0.5], [1e-100, 2.0]]),
+        (["inferior", "1"], ["inferior", "1"]),
+        (["inf", "high"], ["inf", "high"]),
+        (["1e999", "1"], ["1e999", "1"]),
+        (["1e-999", "1"], ["1e-999", "1"]),
+        (["1e3_0", "1"], ["1e3_0", "1"]),
         (["1", ""], [1, None]),
         (["", ""], [None, None]),
         (["1", "NA"], [1, None]),
@@ -783,6 +796,8 @@ def odd(**cells: Any) -> list[dict[str, Any]]:
         (odd(patient=float("nan")), "row 0: column 'patient' is empty"),
         (odd(image=0.5), "row 0: column 'image' is '0.5'"),
         (odd(mpp=-1), "row 0: column 'mpp' is -1"),
+        (odd(mpp="inf"), "row 0: column 'mpp' is 'inf'"),
+        (odd(mpp=(0.5, float("inf"))), r"row 0: column 'mpp' is \[0.5, inf\]"),
         (odd(mpp=True), "row 0: column 'mpp' is True"),
         (odd(tissue_mask=np.zeros((2, 2))), "'tissue_mask' is a list; give the path of an image"),
         (odd(z={}), "row 0: column 'z' is a dict; a label is a number, a text, a truth value or"),
