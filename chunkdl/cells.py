@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,9 +13,8 @@ MISSING = frozenset(("", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "<NA>", "null"
 # At most 18 digits, and none of them a leading zero: "007" and a 30-digit number are names, and
 # turning them into numbers would lose what they say.
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")
-NUMBER = re.compile(
-    r"[+-]?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?"
-)
+_FLOAT = re.compile(r"[+-]?((?:0|[1-9][0-9]{0,17})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 _TRUTH = {
     **dict.fromkeys(("True", "true", "TRUE"), True),
     **dict.fromkeys(("False", "false", "FALSE"), False),
@@ -36,6 +36,18 @@ def typed(cells: Sequence[str]) -> list[Any]:
     return [None if cell in MISSING else cell for cell in cells]
 
 
+def is_number(text: str) -> bool:
+    """Whether the text is a number that a float holds, or infinite and says so.
+
+    What a float would make infinite or 0, such as 1e999, is none.
+    """
+    found = _FLOAT.fullmatch(text)
+    if found is None:
+        return _INFINITE.fullmatch(text) is not None
+    value = float(text)
+    return math.isfinite(value) and (value != 0 or float(found[1]) == 0)
+
+
 def _conversion(texts: Sequence[str]) -> Callable[[str], Any]:
     if not texts:
         return str
@@ -54,7 +66,7 @@ def _scalar(texts: Sequence[str]) -> Callable[[str], Any]:
         return _TRUTH.__getitem__
     if all(map(_INTEGER.fullmatch, texts)):
         return int
-    if all(map(NUMBER.fullmatch, texts)):
+    if all(map(is_number, texts)):
         return float
     return str
 

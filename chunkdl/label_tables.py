@@ -51,14 +51,19 @@ class LabelTable:
 def slide_labels(
     patients: Sequence[Patient], slides: Sequence[SlideEntry]
 ) -> list[dict[str, object]]:
-    """For each slide of a stream its value of each label that slides have; see `Record.labels`."""
+    """For each slide of a stream its value of each label that slides have, None where it has none.
+
+    A missing value of a slide says nothing: its patient's holds. See `Record.labels`.
+    """
     records = [patient.slides for patient in patients]
     names = _names(record.labels for of_patient in records for record in of_patient)
     if not names:
         return [{} for _ in slides]
     found = []
     for entry in slides:
-        both = {**patients[entry.patient].labels, **records[entry.patient][entry.record].labels}
+        own = records[entry.patient][entry.record].labels
+        known = {name: value for name, value in own.items() if plain(value) is not None}
+        both = {**patients[entry.patient].labels, **known}
         found.append({name: both.get(name) for name in names})
     return found
 

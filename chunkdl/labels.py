@@ -83,6 +83,11 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
+def is_time(value: Any) -> bool:
+    """Whether the value is a date or a time, which a table gives as text in ISO 8601."""
+    return hasattr(value, "isoformat")
+
+
 def _plain_list(value: Sequence[Any]) -> Any:
     if len(value) > MOST_NUMBERS:
         return value

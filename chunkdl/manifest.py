@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -11,7 +12,7 @@ from typing import Any
 
 from chunkdl import cells
 from chunkdl.errors import DatasetError
-from chunkdl.labels import is_plain, plain, refusal
+from chunkdl.labels import is_plain, is_time, plain, refusal
 from chunkdl.slide_search import same_slides
 from chunkdl.slides.address import SlideAddress, parse_address
 from chunkdl.slides.readers.dicom_series import slides_in
@@ -269,9 +270,10 @@ def _parse_mpp(given: Any) -> float | tuple[float, float]:
     numbers = [
         float(part)
         for part in parts
-        if type(part) in (int, float) or (isinstance(part, str) and cells.NUMBER.fullmatch(part))
+        if type(part) in (int, float) or (isinstance(part, str) and cells.is_number(part))
     ]
-    if len(numbers) != len(parts) or len(parts) not in (1, 2) or not min(numbers) > 0:
+    usable = all(0 < number < math.inf for number in numbers)
+    if len(numbers) != len(parts) or len(parts) not in (1, 2) or not usable:
         raise DatasetError(
             f"column 'mpp' is {given!r}; give microns per pixel as '0.25', or as '0.25 0.26' for "
             f"x and y"
@@ -292,7 +294,8 @@ def _values(table: Table, name: str, position: int) -> list[Any]:
         table.source,
         [
             f"row {number}: column {name!r} is a {type(value).__name__}; a label is a number, a "
-            "text, a truth value or a list of them"
+            "text, a truth value or a list of them; make it text, in a DataFrame with "
+            f"df[{name!r}].astype('string')"
             for (number, _), value in zip(table.rows, values, strict=True)
             if not is_plain(value)
         ],
@@ -302,8 +305,7 @@ def _values(table: Table, name: str, position: int) -> list[Any]:
 
 def _value(cell: Any) -> Any:
     value = plain(cell)
-    # Dates and times.
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    return value.isoformat() if is_time(value) else value
 
 
 def _labels_of_slides(

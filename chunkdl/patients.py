@@ -38,7 +38,8 @@ class Record:
             or the path of an image file of one).
         labels: of the slide; each is a column of a batch, with the value of each row's slide. A
             name that the patient has a label of as well means this one, in rows of this slide. In
-            rows of slides that have no such label it is the patient's, else missing.
+            rows of slides that have no such label, or a missing value of it (None, NaN, NaT, NA),
+            it is the patient's, else missing.
     """
 
     rootdir: StrPath
@@ -234,11 +235,13 @@ class Dataset(Sequence[Patient]):
         "0.25 0.26" for x and y) and `tissue_mask` (the path of an image file), all empty where a
         slide has none. Their names may have capitals. Every other column is a label: of the
         patient where all rows of each patient agree, else of the slide, which the log says. An
-        index of pandas that has a name is a column; one without is left out.
+        index of pandas that has a name is a column, once if there is an equal column of that name;
+        one without is left out.
 
         Cells keep their types, except in files of text, which `from_csv` tells of. NaN, NaT and NA
-        are missing; categories are text; dates are text as in ISO 8601. A column of whole numbers
-        in which pandas had missing values holds floats, and stays so.
+        are missing; dates are text as in ISO 8601. Categories of text, numbers or truth values are
+        these; of other objects, such as the intervals of `pandas.cut`, they are their text. A
+        column of whole numbers in which pandas had missing values holds floats, and stays so.
 
         Args:
             source: the path of a Parquet file (".parquet", ".pq"; needs ``chunkdl[tables]``) or of

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunkdl.errors import DatasetError
+from chunkdl.labels import is_plain, is_time, plain
 
 _MOST_BYTES = 64 * 2**20
 _MOST_PROBLEMS_SHOWN = 10
@@ -175,12 +176,7 @@ def _in_memory(source: Any) -> Table:
     if isinstance(source, Mapping):
         return _of_columns(kind, list(source), [_column(kind, k, v) for k, v in source.items()])
     if hasattr(source, "reset_index") and hasattr(source, "columns"):
-        # pandas; an index with a name is a column like any other.
-        if any(name is not None for name in source.index.names):
-            source = source.reset_index()
-        names = list(source.columns)
-        # By position: two columns may have one name.
-        return _of_columns(kind, names, [source.iloc[:, n].tolist() for n in range(len(names))])
+        return _of_pandas(kind, source)
     if hasattr(source, "column_names") and hasattr(source, "columns"):
         # Arrow.
         return _of_columns(kind, source.column_names, [c.to_pylist() for c in source.columns])
@@ -191,6 +187,36 @@ def _in_memory(source: Any) -> Table:
     if isinstance(source, Iterable) and not isinstance(source, bytes):
         return _of_dicts(kind, list(source))
     raise _no_table(kind)
+
+
+def _of_pandas(kind: str, frame: Any) -> Table:
+    # By position: two columns may have one name.
+    columns = [(name, _pandas_cells(frame.iloc[:, n])) for n, name in enumerate(frame.columns)]
+    levels = []
+    # An index with a name is a column like any other.
+    if any(name is not None for name in frame.index.names):
+        for n, name in enumerate(frame.index.names):
+            name = f"level_{n}" if name is None else name
+            cells = _pandas_cells(frame.index.get_level_values(n).to_series())
+            same = [column for other, column in columns if other == name]
+            if not same:
+                levels.append((name, cells))
+            elif cells not in same:
+                raise DatasetError(
+                    f"{kind}: its index and a column are both called {name!r}, and differ; rename "
+                    "one of them, or leave the index out with df.reset_index(drop=True)"
+                )
+    both = levels + columns
+    return _of_columns(kind, [name for name, _ in both], [cells for _, cells in both])
+
+
+def _pandas_cells(series: Any) -> list[Any]:
+    """The cells of a column; None where it has none, text where it is of categories of objects."""
+    cells = [plain(cell) for cell in series.tolist()]
+    # Only a column of categories has it.
+    if not hasattr(series, "cat") or all(is_plain(cell) or is_time(cell) for cell in cells):
+        return cells
+    return [None if cell is None else str(cell) for cell in cells]
 
 
 def _no_table(kind: str) -> DatasetError:

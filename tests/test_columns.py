@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from chunkdl.config import SlideEntry
 from chunkdl.errors import DatasetError
 from chunkdl.label_tables import check_labels, label_tables, slide_labels
 from chunkdl.layouts import COLUMNS, RECORD
-from chunkdl.patients import Patient, Record
+from chunkdl.patients import Dataset, Patient, Record
+from chunkdl.service_labels import facts_that_travel
 
 
 def cohort() -> list[Patient]:
@@ -78,6 +80,19 @@ def test_a_row_has_the_labels_of_its_slide_and_of_its_patient() -> None:
     assert values(columns, "site") == ["lung", "liver", "lung"]
     assert columns["grade"].dtype == torch.int64
     assert "ignored" not in columns
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float32("nan"), np.datetime64("NaT")])
+def test_a_missing_value_of_a_slide_leaves_its_patients(missing: object) -> None:
+    """In a batch, and for consumers of a service; where the patient has none it is missing."""
+    one = Record("/d", "a.svs", {}, {"score": missing, "grade": missing})
+    two = Record("/d", "b.svs", {}, {"score": 0})
+    patients = [Patient(5, {"s": one, "t": two, "score": 5})]
+    columns = Columns({}, records_of((0, 0), (1, 0)), tables_of(patients, SLIDES[:2]))
+    assert values(columns, "score") == [5, 0]
+    assert values(columns, "grade") == [None, None]
+    _, of_slides = facts_that_travel(Dataset("d", patients), SLIDES[:2])
+    assert of_slides == ({"score": 5, "grade": None}, {"score": 0, "grade": None})
 
 
 def test_a_row_of_no_slide_has_what_all_slides_of_its_patient_have() -> None:

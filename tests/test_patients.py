@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import pickle
 import sys
@@ -403,6 +404,18 @@ def test_paths_of_a_manifest_are_relative_to_the_root_or_absolute(tmp_path: Path
         (["1", "-20"], [1, -20]),
         (["1", "2.5"], [1.0, 2.5]),
         (["1e3", ".5"], [1000.0, 0.5]),
+        (["+5", "5."], [5.0, 5.0]),
+        (["+5", "-.5"], [5.0, -0.5]),
+        (["1e-300", "1.5E+300"], [1e-300, 1.5e300]),
+        (["2E+003", "0e999"], [2000.0, 0.0]),
+        (["inf", "1"], [math.inf, 1.0]),
+        (["-Inf", "+Infinity"], [-math.inf, math.inf]),
+        (["[inf 0.5]", "[1e-100 2]"], [[math.inf, 0.5], [1e-100, 2.0]]),
+        (["inferior", "1"], ["inferior", "1"]),
+        (["inf", "high"], ["inf", "high"]),
+        (["1e999", "1"], ["1e999", "1"]),
+        (["1e-999", "1"], ["1e-999", "1"]),
+        (["1e3_0", "1"], ["1e3_0", "1"]),
         (["1", ""], [1, None]),
         (["", ""], [None, None]),
         (["1", "NA"], [1, None]),
@@ -783,6 +796,8 @@ def odd(**cells: Any) -> list[dict[str, Any]]:
         (odd(patient=float("nan")), "row 0: column 'patient' is empty"),
         (odd(image=0.5), "row 0: column 'image' is '0.5'"),
         (odd(mpp=-1), "row 0: column 'mpp' is -1"),
+        (odd(mpp="inf"), "row 0: column 'mpp' is 'inf'"),
+        (odd(mpp=(0.5, float("inf"))), r"row 0: column 'mpp' is \[0.5, inf\]"),
         (odd(mpp=True), "row 0: column 'mpp' is True"),
         (odd(tissue_mask=np.zeros((2, 2))), "'tissue_mask' is a list; give the path of an image"),
         (odd(z={}), "row 0: column 'z' is a dict; a label is a number, a text, a truth value or"),
@@ -816,6 +831,71 @@ def test_two_columns_of_one_name_are_refused_in_a_dataframe(tmp_path: Path) -> N
     frame = pandas.DataFrame([["x", "a.svs", 1, 2]], columns=["patient", "slide", "y", "y"])
     with pytest.raises(DatasetError, match="column 'y' comes twice"):
         Dataset.from_table(frame, root=tmp_path)
+
+
+def test_an_index_that_is_a_column_already_is_that_column(tmp_path: Path) -> None:
+    """As set_index(drop=False) leaves it; values that are missing in both are equal."""
+    manifest(tmp_path, "")
+    frame = pandas.DataFrame(full_rows())
+    expected = Dataset.from_table(frame, root=tmp_path)
+    for names in ("patient", ["patient", "site"], ["score"]):
+        dataset = Dataset.from_table(frame.set_index(names, drop=False), root=tmp_path)
+        assert [p.labels for p in dataset] == [p.labels for p in expected]
+        assert [p.name for p in dataset] == [p.name for p in expected]
+
+
+def test_an_index_that_differs_from_the_column_of_its_name_is_refused(tmp_path: Path) -> None:
+    """Nobody can say which of the two is meant."""
+    frame = pandas.DataFrame(full_rows())
+    for name in ("patient", "grade"):
+        index = pandas.Index(["x", "y", "z"], name=name)
+        with pytest.raises(DatasetError, match=f"index and a column are both called '{name}', and"):
+            Dataset.from_table(frame.set_index(index), root=tmp_path)
+    frame.index = pandas.MultiIndex.from_tuples([(1, 2)] * 3, names=["a", "a"])
+    with pytest.raises(DatasetError, match="column 'a' comes twice"):
+        Dataset.from_table(frame, root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (
+            pandas.cut(pandas.Series([0.5, 1.5, None]), [0, 1, 2]),
+            ["(0.0, 1.0]", "(1.0, 2.0]", None],
+        ),
+        (
+            pandas.Series(pandas.PeriodIndex(["2024-01", "2024-02", None], freq="M")),
+            ["2024-01", "2024-02", None],
+        ),
+        (pandas.Series([pandas.Timestamp("2024-01-01"), None, None]), ["2024-01-01T00:00:00"]),
+        (pandas.Series([3, 1, None], dtype=object), [3, 1, None]),
+        (pandas.Series([True, False, None], dtype=object), [True, False, None]),
+        (pandas.Series(["b", "a", None]), ["b", "a", None]),
+    ],
+)
+def test_categories_are_what_they_are_of_or_their_text(
+    tmp_path: Path, column: Any, expected: list[object]
+) -> None:
+    """In a column and in the index."""
+    manifest(tmp_path, "")
+    frame = pandas.DataFrame({"patient": [1, 2, 3], "slide": ["a.svs", "b.svs", "c.svs"]})
+    frame["z"] = column.astype("category")
+    expected = expected + [None] * (3 - len(expected))
+    for table in (frame, frame.set_index("z")):
+        got = [patient.labels["z"] for patient in Dataset.from_table(table, root=tmp_path)]
+        assert (got, [type(v) for v in got]) == (expected, [type(v) for v in expected])
+
+
+def test_objects_that_are_no_labels_are_refused_with_what_makes_them_text(tmp_path: Path) -> None:
+    """And what the message names is accepted, with the missing ones still missing."""
+    manifest(tmp_path, "")
+    frame = pandas.DataFrame({"patient": [1, 2], "slide": ["a.svs", "b.svs"]})
+    frame["z"] = pandas.Series(pandas.PeriodIndex(["2024-01", None], freq="M"))
+    with pytest.raises(DatasetError, match=r"'z' is a Period.*df\['z'\]\.astype\('string'\)"):
+        Dataset.from_table(frame, root=tmp_path)
+    frame["z"] = frame["z"].astype("string")
+    dataset = Dataset.from_table(frame, root=tmp_path)
+    assert [patient.labels["z"] for patient in dataset] == ["2024-01", None]
 
 
 def test_texts_are_numbered_as_classes() -> None:
