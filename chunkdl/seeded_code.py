@@ -26,6 +26,7 @@ from chunkdl.random_generators import (
     Generator,
     NumpyRandomState,
     PythonGenerator,
+    SeededByMethod,
     TorchGenerator,
 )
 from chunkdl.seeding import Purpose, nth, number
@@ -193,5 +194,8 @@ class SeededCode:
         """Set each to a number of its own, of that name."""
         if self.own:
             value = number(self._seed, purpose, ordinal, attempt, call)
-            for index, generator in enumerate(self.own, self._first):
-                generator.seed(nth(value, index))
+            # Methods come last, the outer before the inner: what they set is not undone.
+            for by_method in (False, True):
+                for index, generator in enumerate(self.own, self._first):
+                    if isinstance(generator, SeededByMethod) == by_method:
+                        generator.seed(nth(value, index))
