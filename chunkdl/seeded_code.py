@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import secrets
 import struct
 import sys
@@ -199,6 +200,7 @@ class SeededCode:
         self.own: tuple[Found, ...] = tuple(self.search.generators)
         """The generators, in an order that is the same in every process."""
         self._places = tuple(self.search.places)
+        self._numbers = tuple(range(self._first, self._first + len(self.own)))
         self._told: set[str] = set()
         self._tell(self.search)
 
@@ -230,12 +232,13 @@ class SeededCode:
     def look_again(self) -> Made:
         """Take in what code of the user has made since, as many do in the first call.
 
-        One that lies where another lay gets the number of that one.
+        One that lies where another lay gets the number of that one. Others get one by where they
+        lie: which is made first is another one in each process.
         """
         search = Search()
         self._look(search)
         self._tell(search)
-        own, places = list(self.own), list(self._places)
+        own, places, numbers = list(self.own), list(self._places), list(self._numbers)
         known = {id(generator.source) for generator in own}
         there = {id(generator.source) for generator in search.generators}
         gone = [index for index, one in enumerate(own) if id(one.source) not in there]
@@ -246,13 +249,14 @@ class SeededCode:
             index = next((index for index in gone if places[index] == place), None)
             if index is None:
                 own.append(generator)
+                numbers.append(_number_of(place, places.count(place)))
                 places.append(place)
                 added.append(place)
             else:
                 gone.remove(index)
                 own[index] = generator
                 replaced.append(place)
-        self.own, self._places = tuple(own), tuple(places)
+        self.own, self._places, self._numbers = tuple(own), tuple(places), tuple(numbers)
         return Made(tuple(replaced), tuple(added))
 
     def seed_own(self, purpose: Purpose, ordinal: int, attempt: int, call: int) -> None:
@@ -261,6 +265,13 @@ class SeededCode:
             value = number(self._seed, purpose, ordinal, attempt, call)
             # Methods come last, the outer before the inner: what they set is not undone.
             for by_method in (False, True):
-                for index, generator in enumerate(self.own, self._first):
+                for generator, index in zip(self.own, self._numbers, strict=True):
                     if isinstance(generator, SeededByMethod) == by_method:
                         generator.seed(nth(value, index))
+
+
+def _number_of(place: str, others: int) -> int:
+    """A number for a generator by where it lies, and how many lie there besides."""
+    # Addresses, in the repr of a key, are others in each process.
+    name = re.sub(r"0x[0-9a-fA-F]+", "", f"{others} {place}").encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")

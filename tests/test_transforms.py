@@ -140,6 +140,26 @@ def test_generators_that_the_first_call_makes_are_seeded_from_the_first_row() ->
     assert one.told == other.told == []
 
 
+class OneForEach:
+    """Makes a generator for each label that comes by."""
+
+    def __init__(self) -> None:
+        self.rngs: dict[int, random.Random] = {}
+
+    def __call__(self, data: Any) -> float:
+        return self.rngs.setdefault(int(data[0]), random.Random()).random()
+
+
+def test_generators_are_seeded_the_same_in_whatever_order_calls_make_them() -> None:
+    """Each collector sees other rows first."""
+    one, other = Collector(OneForEach()), Collector(OneForEach())
+    rows = [one.row(number, data=np.array([number % 3])) for number in range(4)]
+    backwards = [other.row(number, data=np.array([number % 3])) for number in reversed(range(4))]
+    assert backwards == rows[::-1]
+    assert len(set(rows)) == 4
+    assert one.told == other.told == []
+
+
 class Late:
     """Makes generators in a branch that is seldom entered."""
 
