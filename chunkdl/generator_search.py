@@ -1,9 +1,9 @@
 """Finds the random generators that an object of the user keeps, in an order that never varies.
 
-Looked through: attributes and slots, sequences, sets, values of dicts, `functools.partial`, bound
-methods, closures, defaults, attributes of classes, and the globals that functions name, through the
-functions that they name. The functions of installed libraries are not entered, nor is anything that
-only a call would make.
+Looked through: attributes and slots, sequences, sets, keys and values of dicts, arrays of objects,
+`functools.partial`, bound methods, closures, defaults, attributes of classes, and the globals that
+functions name, through the functions that they name. The functions of installed libraries are not
+entered, nor is anything that only a call would make.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Part = tuple[str, Any]
 
 _LEAVES = (
     *(type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, range, slice),
-    *(np.ndarray, np.generic, np.dtype, np.random.SeedSequence, types.ModuleType, types.CodeType),
+    *(np.generic, np.dtype, np.random.SeedSequence, types.ModuleType, types.CodeType),
     *(Path, Patient, Record, Dataset),
 )
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
@@ -53,20 +53,25 @@ class Search:
 
     Attributes:
         generators: that were found; one that lies in several places is there once.
+        places: where each lies, as one would write it.
         problems: what cannot be seeded, a sentence each.
     """
 
     def __init__(self, before: Search | None = None) -> None:
         self.generators: list[Found] = []
+        self.places: list[str] = []
         self.problems: list[str] = []
         # The objects are held, so that no other gets their id.
         self._seen: dict[int, Any] = {}
         self._before = before
+        self._ignored: list[Any] = []
+        self._tries = True
         self._packages: set[str] = set()
         self._full = False
 
     def ignore(self, value: Any) -> None:
         """Leave an object out."""
+        self._ignored.append(value)
         self._seen[id(value)] = value
 
     def look(self, root: Any, name: str) -> None:
@@ -77,6 +82,12 @@ class Search:
             name: what messages call it.
         """
         self._packages.add(_package(root if hasattr(root, "__qualname__") else type(root)))
+        first = len(self.generators)
+        self._walk(root, name)
+        if self._tries:
+            self._leave_out_replaced(root, name, first)
+
+    def _walk(self, root: Any, name: str) -> None:
         stack: list[Part] = [(name, root)]
         while stack and not self._full:
             where, value = stack.pop()
@@ -93,6 +104,29 @@ class Search:
                 parts = list(self._parts(value, where))
                 stack += [part for part in reversed(parts) if not _is_leaf(part[1])]
 
+    def _leave_out_replaced(self, root: Any, name: str, first: int) -> None:
+        """Drop the generators that a method which seeds makes anew: it takes care of them."""
+        found = self.generators[first:]
+        methods = [generator for generator in found if isinstance(generator, SeededByMethod)]
+        if not methods or len(methods) == len(found):
+            return
+        for method in methods:
+            method.seed(0)
+        again = Search(self._before)
+        again._tries = False
+        again._packages = self._packages
+        for value in self._ignored:
+            again.ignore(value)
+        again.look(root, name)
+        still = {id(generator.source) for generator in again.generators}
+        kept = [
+            (generator, place)
+            for generator, place in zip(found, self.places[first:], strict=True)
+            if isinstance(generator, SeededByMethod) or id(generator.source) in still
+        ]
+        self.generators[first:] = [generator for generator, _ in kept]
+        self.places[first:] = [place for _, place in kept]
+
     def saw(self, module: str) -> bool:
         """Whether an object of a class of that module, or of one in it, was looked at."""
         names = (f"{type(value).__module__}." for value in self._seen.values())
@@ -105,14 +139,10 @@ class Search:
     def _parts(self, value: Any, where: str) -> Iterator[Part]:
         """What lies in an object; the object itself is noted if it is a generator."""
         generator = generator_of(value)
-        if generator is not None and self._take(generator, value, where):
-            if isinstance(generator, SeededByMethod):
-                # Its method takes care of the generators that it holds itself.
-                for part in self._inside(value, where):
-                    if isinstance(generator_of(part[1]), SeededByMethod | None):
-                        yield part
-            return
-        yield from self._inside(value, where)
+        is_taken = generator is not None and self._take(generator, value, where)
+        # A method may seed some of the generators that its object holds, and leave others.
+        if not is_taken or isinstance(generator, SeededByMethod):
+            yield from self._inside(value, where)
 
     def _take(self, generator: Found, value: Any, where: str) -> bool:
         """Note a generator that can be seeded, after a trial; say why another one cannot."""
@@ -123,15 +153,17 @@ class Search:
         if any(generator.source is other.source for other in self._all()):
             return True
         try:
-            state = generator.state()
-            generator.seed(0)
-            generator.restore(state)
+            if self._tries:
+                state = generator.state()
+                generator.seed(0)
+                generator.restore(state)
         except Exception as error:
             self.problems.append(
                 f"{where}, of class {kind}, cannot be seeded: {type(error).__name__}: {error}"
             )
             return False
         self.generators.append(generator)
+        self.places.append(where)
         return True
 
     def _all(self) -> Iterator[Found]:
@@ -217,8 +249,14 @@ def _in_container(value: Any, where: str, problems: list[str]) -> Iterator[Part]
     # The methods of dict and list, not of the class: one of the user may load what is asked for.
     if isinstance(value, dict):
         for key, part in dict.items(value):
+            if not _is_leaf(key):
+                yield f"{where}: a key", key
             if not _is_leaf(part):
                 yield f"{where}[{key!r:.40}]", part
+    if isinstance(value, types.MappingProxyType):
+        yield where, dict(value)
+    if isinstance(value, np.ndarray):
+        yield from _in_array(value, where)
     kinds: tuple[Any, ...] = (list, tuple, deque)
     for kind in kinds:
         if isinstance(value, kind):
@@ -233,6 +271,16 @@ def _in_container(value: Any, where: str, problems: list[str]) -> Iterator[Part]
                 f"{where} is a set, whose order is another one in each process; use a list"
             )
         yield from ((where, part) for part in sorted(parts, key=lambda part: keys[id(part)]))
+
+
+def _in_array(array: np.ndarray[Any, Any], where: str) -> Iterator[Part]:
+    """The objects of an array that holds some, and those in its fields."""
+    for name in array.dtype.names or ():
+        yield f"{where}[{name!r}]", array[name]
+    if array.dtype == object:
+        for index, part in enumerate(array.flat):
+            if not _is_leaf(part):
+                yield f"{where}.flat[{index}]", part
 
 
 def _content(part: Any) -> tuple[str, bytes]:
@@ -261,6 +309,8 @@ def _in_attributes(value: Any, where: str) -> Iterator[Part]:
 def _is_leaf(value: Any) -> bool:
     if isinstance(value, _LEAVES):
         return True
+    if isinstance(value, np.ndarray):
+        return not value.dtype.hasobject
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import secrets
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,24 @@ from chunkdl.random_generators import (
     Generator,
     NumpyRandomState,
     PythonGenerator,
+    SeededByMethod,
     TorchGenerator,
 )
 from chunkdl.seeding import Purpose, nth, number
+
+Place = tuple[tuple[str, int], ...]
+"""In code: file and instruction of the innermost calls."""
+
+
+def _calling() -> Place:
+    """Where the code of the user is that asks; two calls up as well, as it may have a helper."""
+    frame, place = sys._getframe(2), []
+    for _ in range(3):
+        place.append((f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}", frame.f_lasti))
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return tuple(place)
 
 
 class NumpyEntropy:
@@ -37,6 +54,7 @@ class NumpyEntropy:
     def __init__(self) -> None:
         self._number = 0
         self._asked = 0
+        self._places: set[Place] = set()
 
     def seed(self, number: int) -> None:
         """Begin anew; see `Generator`."""
@@ -50,15 +68,26 @@ class NumpyEntropy:
         """See `Generator`."""
         self._number, self._asked = state
 
+    def places(self) -> set[Place]:
+        """Where in the code it was asked since this was last called."""
+        places, self._places = self._places, set()
+        return places
+
     def __call__(self, bits: int) -> int:
         """A number of so many bits, in place of `secrets.randbits`."""
         self._asked += 1
+        self._places.add(_calling())
         name = struct.pack("<2Q", self._number, self._asked)
         digest = hashlib.shake_128(name).digest((bits + 7) // 8)
         return int.from_bytes(digest, "little") >> (-bits % 8)
 
 
 _entropy = NumpyEntropy()
+
+
+def unseeded_generators() -> set[Place]:
+    """Where numpy has made generators without a seed since this was last called."""
+    return _entropy.places()
 
 
 def _globals() -> list[Generator]:
@@ -126,6 +155,22 @@ def globals_kept(own: Sequence[Generator] = (), *, gpus: bool) -> Iterator[None]
             cuda.set_rng_state_all(on_gpus)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where generators lie that code of the user has made since it was last looked through.
+
+    Attributes:
+        replaced: in place of others, which are gone.
+        added: beside the others.
+    """
+
+    replaced: tuple[str, ...]
+    added: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.replaced or self.added)
+
+
 class SeededCode:
     """The generators that objects of the user keep for themselves.
 
@@ -154,8 +199,16 @@ class SeededCode:
         self._look(self.search)
         self.own: tuple[Found, ...] = tuple(self.search.generators)
         """The generators, in an order that is the same in every process."""
-        for problem in self.search.problems:
-            warn(f"{problem}; what it draws is not the same in the next run")
+        self._places = tuple(self.search.places)
+        self._numbers = tuple(range(self._first, self._first + len(self.own)))
+        self._told: set[str] = set()
+        self._tell(self.search)
+
+    def _tell(self, search: Search) -> None:
+        for problem in search.problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                self._warn(f"{problem}; what it draws is not the same in the next run")
 
     def _look(self, search: Search) -> None:
         # It tries methods of the user that seed, and these may draw from the global generators.
@@ -176,22 +229,49 @@ class SeededCode:
         roots = [(type(hook).__qualname__, hook)]
         return SeededCode(self._seed, roots, self._warn, self, hook._tools)
 
-    def look_again(self) -> bool:
+    def look_again(self) -> Made:
         """Take in what code of the user has made since, as many do in the first call.
 
-        Returns:
-            Whether there was any.
+        One that lies where another lay gets the number of that one. Others get one by where they
+        lie: which is made first is another one in each process.
         """
         search = Search()
         self._look(search)
-        known = {id(generator.source) for generator in self.own}
-        new = [found for found in search.generators if id(found.source) not in known]
-        self.own += tuple(new)
-        return bool(new)
+        self._tell(search)
+        own, places, numbers = list(self.own), list(self._places), list(self._numbers)
+        known = {id(generator.source) for generator in own}
+        there = {id(generator.source) for generator in search.generators}
+        gone = [index for index, one in enumerate(own) if id(one.source) not in there]
+        replaced, added = [], []
+        for generator, place in zip(search.generators, search.places, strict=True):
+            if id(generator.source) in known:
+                continue
+            index = next((index for index in gone if places[index] == place), None)
+            if index is None:
+                own.append(generator)
+                numbers.append(_number_of(place, places.count(place)))
+                places.append(place)
+                added.append(place)
+            else:
+                gone.remove(index)
+                own[index] = generator
+                replaced.append(place)
+        self.own, self._places, self._numbers = tuple(own), tuple(places), tuple(numbers)
+        return Made(tuple(replaced), tuple(added))
 
     def seed_own(self, purpose: Purpose, ordinal: int, attempt: int, call: int) -> None:
         """Set each to a number of its own, of that name."""
         if self.own:
             value = number(self._seed, purpose, ordinal, attempt, call)
-            for index, generator in enumerate(self.own, self._first):
-                generator.seed(nth(value, index))
+            # Methods come last, the outer before the inner: what they set is not undone.
+            for by_method in (False, True):
+                for generator, index in zip(self.own, self._numbers, strict=True):
+                    if isinstance(generator, SeededByMethod) == by_method:
+                        generator.seed(nth(value, index))
+
+
+def _number_of(place: str, others: int) -> int:
+    """A number for a generator by where it lies, and how many lie there besides."""
+    # Addresses, in the repr of a key, are others in each process.
+    name = re.sub(r"0x[0-9a-fA-F]+", "", f"{others} {place}").encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")

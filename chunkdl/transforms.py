@@ -12,11 +12,21 @@ import numpy as np
 from chunkdl.errors import HookError
 from chunkdl.hook_tools import named
 from chunkdl.same_results import copied, same
-from chunkdl.seeded_code import SeededCode, globals_kept, seed_globals, seed_torch
+from chunkdl.seeded_code import (
+    Place,
+    SeededCode,
+    globals_kept,
+    seed_globals,
+    seed_torch,
+    unseeded_generators,
+)
 from chunkdl.seeding import Purpose
 
 CHECKED_ROWS = 4
 """Rows of each process that are made twice, to see that they come out the same."""
+
+MOST_LOOKS = 32
+"""Times that generators are looked for because numpy made one without a seed."""
 
 Name = tuple[Purpose, int, int, int]
 """Of the random numbers of a row: purpose, ordinal, attempt, call."""
@@ -67,6 +77,11 @@ class Transform:
         self._seed = seed
         self._warn = warn
         self._left_to_check = checked_rows
+        self._rows = 0
+        self._unseeded: set[Place] = set()
+        self._looks_left = MOST_LOOKS
+        self._usual: set[Place] = set()
+        self._has_told_late = False
         self.name = str(getattr(call, "__qualname__", type(call).__name__))
         self._code = SeededCode(seed, [(self.name, call)], warn)
         self._package = _package_of(call)
@@ -108,7 +123,34 @@ class Transform:
         made = self._called(data, name, patient)
         if is_checked:
             self._compare(first, made)
+        self._rows += 1
+        if is_checked:
+            # What a first call makes to keep, the rehearsal has made.
+            self._usual |= self._unseeded
+        else:
+            self._look_for_late_ones()
         return made
+
+    def _look_for_late_ones(self) -> None:
+        """Take in generators that a call made after the rows that are made twice.
+
+        numpy tells where in the code it made one. Most are gone after the call: a place that left
+        none behind is usual. Others are looked for at rows 1, 2, 4, 8 and so on.
+        """
+        is_told = not self._unseeded <= self._usual and self._looks_left > 0
+        if not is_told and self._rows & (self._rows - 1):
+            return
+        self._looks_left -= is_told
+        made = self._code.look_again()
+        if not made.added:
+            self._usual |= self._unseeded
+        elif not self._has_told_late:
+            self._has_told_late = True
+            self._warn(
+                f"{self.name} made generators in a call ({', '.join(made.added):.200}); they are "
+                "seeded from the next row on, but what they drew before is not the same in the "
+                "next run, or for another number of collectors; make them in __init__"
+            )
 
     def _rehearsed(self, data: Any, name: Name, patient: str, enter: Callable[[], None]) -> Any:
         """What the transform makes of a copy, with nothing changed but in the transform."""
@@ -119,7 +161,9 @@ class Transform:
     def _called(self, data: Any, name: Name, patient: str) -> Any:
         with named(self.name, patient, ADVICE.get(self._package, "")):
             self._code.seed_own(*name)
+            unseeded_generators()
             made = self._call(data)
+            self._unseeded = unseeded_generators()
         if made is None:
             raise self._wrong(
                 "it returned None, and each SmallChunk has to become a row; leave places out with "

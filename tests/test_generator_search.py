@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,9 @@ import torch
 from chunkdl import generator_search
 from chunkdl.generator_search import Search
 from chunkdl.random_generators import generator_of
+from chunkdl.seeded_code import SeededCode
+from chunkdl.seeding import Purpose, nth
+from chunkdl.seeding import number as seed_number
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -100,6 +103,11 @@ def with_default(data: Any, *, draw: Any = OF_MODULE) -> Any:
         lambda value: SimpleNamespace(a=SimpleNamespace(b=value)),
         lambda value: [[(value,)]],
         lambda value: {"a": {"b": deque([value])}},
+        lambda value: {value: 0.5},
+        lambda value: {("a", value): 0.5},
+        lambda value: MappingProxyType({"a": value}),
+        lambda value: np.array([None, [value]], dtype=object),
+        lambda value: np.array((1, value), dtype=[("weight", float), ("draw", object)]),
         lambda value: {value},
         lambda value: frozenset([value]),
         lambda value: functools.partial(print, value, a=1),
@@ -247,6 +255,44 @@ def test_only_methods_that_take_a_number_are_taken_for_seeding() -> None:
     other_found = found(other).generators[0]
     other_found.seed(2**63 + 5)
     assert other.R.rand() == np.random.RandomState(5).rand()
+
+
+class Half:
+    """Its method seeds one generator in place, makes one anew, and forgets two."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng()
+        self.place = random.Random()
+        self.R = np.random.RandomState()
+        self.helper = SimpleNamespace(rng=random.Random())
+
+    def set_random_state(self, seed: int | None = None) -> None:
+        """As MONAI calls it."""
+        self.place.seed(seed)
+        self.R = np.random.RandomState(seed)
+
+    def __call__(self, data: Any) -> list[float]:
+        drawing = (self.R, self.place, self.rng, self.helper.rng)
+        return [float(generator.random()) for generator in drawing]
+
+
+def test_generators_that_a_method_forgets_are_seeded_beside_it() -> None:
+    """What the method seeds is as it left it; what it makes anew costs nothing more."""
+    one = Half()
+    expected = [one, one.rng.bit_generator, one.place, one.helper.rng]
+    assert sources(one) == expected
+    code, other = (SeededCode(5, [("Half", half)], pytest.fail) for half in (one, Half()))
+    rows = []
+    for call in (1, 2, 1):
+        code.seed_own(Purpose.TRANSFORM, 0, 0, call)
+        rows.append(one(None))
+    other.seed_own(Purpose.TRANSFORM, 0, 0, 2)
+    assert rows[0] == rows[2]
+    assert not set(rows[0]) & set(rows[1])
+    assert other._roots[0][1](None) == rows[1]
+    number = nth(seed_number(5, Purpose.TRANSFORM, 0, 0, 1), 0) & 0x7FFFFFFF
+    drawn = float(np.random.RandomState(number).random()), random.Random(number).random()
+    assert tuple(rows[0][:2]) == drawn
 
 
 def test_a_generator_that_lies_in_two_places_is_seeded_once() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from chunkdl.errors import HookError
 from chunkdl.same_results import same
-from chunkdl.seeded_code import globals_kept, seed_globals
+from chunkdl.seeded_code import SeededCode, globals_kept, seed_globals
 from chunkdl.seeding import Purpose
 from chunkdl.transforms import Transform, TransformHere
 
@@ -138,6 +138,126 @@ def test_generators_that_the_first_call_makes_are_seeded_from_the_first_row() ->
     rows = [one.row(number) for number in range(6)]
     assert [other.row(number) for number in reversed(range(6))] == rows[::-1]
     assert one.told == other.told == []
+
+
+class OneForEach:
+    """Makes a generator for each label that comes by."""
+
+    def __init__(self) -> None:
+        self.rngs: dict[int, random.Random] = {}
+
+    def __call__(self, data: Any) -> float:
+        return self.rngs.setdefault(int(data[0]), random.Random()).random()
+
+
+def test_generators_are_seeded_the_same_in_whatever_order_calls_make_them() -> None:
+    """Each collector sees other rows first."""
+    one, other = Collector(OneForEach()), Collector(OneForEach())
+    rows = [one.row(number, data=np.array([number % 3])) for number in range(4)]
+    backwards = [other.row(number, data=np.array([number % 3])) for number in reversed(range(4))]
+    assert backwards == rows[::-1]
+    assert len(set(rows)) == 4
+    assert one.told == other.told == []
+
+
+class Late:
+    """Makes generators in a branch that is seldom entered."""
+
+    def __init__(self, make: Any, at: int) -> None:
+        self.make, self.at = make, at
+        self.rng: Any = None
+
+    def __call__(self, data: Any) -> list[float]:
+        if data[0] == self.at and self.rng is None:
+            self.rng = self.make()
+        made = float(np.random.default_rng().random()) if data[0] % 2 else 0.0
+        return [made, 0.0 if self.rng is None else float(draw(self.rng))]
+
+
+def draw(generator: Any) -> float:
+    """A number of any generator."""
+    if isinstance(generator, torch.Generator):
+        return float(torch.rand(1, generator=generator))
+    return float(generator.random())
+
+
+@pytest.mark.parametrize(
+    ("make", "at", "same_from"),
+    [
+        (np.random.default_rng, 10, 11),
+        (np.random.RandomState, 11, 12),
+        (random.Random, 10, 16),
+        (lambda: torch.Generator().manual_seed(random.SystemRandom().getrandbits(60)), 10, 16),
+    ],
+    ids=["numpy", "numpy, beside one of the call", "Python", "torch"],
+)
+def test_generators_that_a_later_call_makes_are_seeded_and_told(
+    make: Any, at: int, same_from: int
+) -> None:
+    """numpy's from the next row on, others from the next power of two on."""
+    one, other = Collector(Late(make, at)), Collector(Late(make, at))
+    rows = [one.row(number, data=np.array([number])) for number in range(24)]
+    for number in (0, 1, 2, 3, 4, 5, at, *range(same_from - 1, 16)):
+        other.row(number, data=np.array([number]))
+    later = range(same_from, 24)
+    assert [other.row(number, data=np.array([number])) for number in later] == rows[same_from:]
+    (told,) = one.told
+    assert "Late made generators in a call (Late.rng)" in told
+    assert "make them in __init__" in told
+
+
+def test_generators_that_numpy_makes_in_every_call_cost_no_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where each takes the place of the last; they are seeded by numpy's entropy."""
+    looks = []
+    look = SeededCode.look_again
+
+    def counted(code: SeededCode) -> Any:
+        looks.append(code)
+        return look(code)
+
+    monkeypatch.setattr(SeededCode, "look_again", counted)
+
+    class Keeps:
+        def __call__(self, data: Any) -> float:
+            self.rng = np.random.default_rng()
+            return float(self.rng.random())
+
+    for call in (by_globals, Keeps()):
+        looks.clear()
+        collector, again = Collector(call), Collector(call)
+        rows = [collector.row(number) for number in range(31)]
+        # The first four rows, rows 8 and 16.
+        assert len(looks) == 4 + 2
+        assert collector.told == []
+        assert len(collector.transform._code.own) <= 1
+        assert [again.row(number) for number in reversed(range(31))] == rows[::-1]
+
+
+def test_generators_that_a_call_in_the_training_process_makes_to_keep_are_told() -> None:
+    """No row is made twice there; the next ones are those of any other process."""
+    told: list[str] = []
+    here = TransformHere(Lazy(), 5, told.append)
+    rows = here.apply([CROP] * 3, [3] * 3, range(3), ["Ada"] * 3)
+    collector = Collector(Lazy())
+    assert rows[1:] == [collector.row(number) for number in range(3)][1:]
+    assert "Lazy made generators in a call" in told[0]
+
+
+def test_what_a_call_makes_and_nobody_can_seed_is_told() -> None:
+    """Once, as what was there from the start."""
+
+    class Makes:
+        def __call__(self, data: Any) -> int:
+            self.rng = random.SystemRandom()
+            return 1
+
+    collector = Collector(Makes())
+    for number in range(9):
+        collector.row(number)
+    (told,) = collector.told
+    assert "Makes.rng is a random.SystemRandom" in told
 
 
 def test_looking_for_generators_draws_from_none() -> None:
