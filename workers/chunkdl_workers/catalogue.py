@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import msgspec
 
 from chunkdl.labels import Label
@@ -27,8 +25,8 @@ def page(spec: ServiceSpec, first_patient: int, first_slide: int) -> CataloguePa
         if size > PAGE_BYTES and patients:
             break
         patients.append(entry)
-    every = zip(spec.config.slides, spec.slide_labels, strict=True)
-    for slide, labels in islice(every, first_slide, first_slide + PAGE_ITEMS):
+    asked = slice(first_slide, first_slide + PAGE_ITEMS)
+    for slide, labels in zip(spec.config.slides[asked], spec.slide_labels[asked], strict=True):
         told = file_name_bytes(slide.path), labels
         size += len(msgspec.msgpack.encode(told))
         if size > PAGE_BYTES and (slides or patients):
