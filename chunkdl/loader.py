@@ -62,6 +62,8 @@ class Loader(ABC):
         self._turn = threading.RLock()
         """Of the thread that takes batches."""
         self._closed = False
+        self._goes_past_the_end = True
+        """Where a state has left nothing of its pass, an iteration is the next one."""
         # What follows belongs to whoever has the turn.
         self._ended = False
         self._resumed = False
@@ -252,7 +254,7 @@ class Loader(ABC):
         elif wanted is not None and (used or wanted != self._pass):
             self.begin_pass(wanted)
         elif self._resumed and not self._ended:
-            iteration.resumed_at_the_end = True
+            iteration.resumed_at_the_end = self._goes_past_the_end
         elif used:
             self._begin_anew()
         self._ended = False

@@ -119,6 +119,8 @@ class MachinesStand:
         state: dict[str, Any] = msgspec.to_builtins(
             msgspec.structs.replace(found, epoch_batches=self.epoch_batches)
         )
+        if self.epoch_batches is None:
+            del state["epoch_batches"]
         return state
 
 
@@ -155,6 +157,8 @@ class RankDL(SharedDL):
         kind.know(RankDL)
         # Also where it has its machine for itself.
         self._in_step = ranks.world_size > 1
+        # Passes differ in length: where this one is over, another machine may be in the middle.
+        self._goes_past_the_end = machines is None
 
     def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
         self._refuse_another_world()

@@ -45,6 +45,8 @@ class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for json, torch.save or msgpack."""
         state: dict[str, Any] = msgspec.to_builtins(self)
+        if self.epoch_batches is None:
+            del state["epoch_batches"]
         pairs = state["position"]["substitutions"].items()
         # JSON has no integer keys; pairs survive every format.
         state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]

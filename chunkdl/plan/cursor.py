@@ -65,6 +65,8 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for json, torch.save or msgpack."""
         state: dict[str, Any] = msgspec.to_builtins(self)
+        if self.epoch_batches is None:
+            del state["epoch_batches"]
         # JSON has no integer keys; pairs survive every format.
         for name in _MAPS:
             state[name] = [list(pair) for pair in sorted(state[name].items())]

@@ -78,6 +78,7 @@ def test_the_numbers_of_purposes_are_part_of_every_saved_stream() -> None:
         "GRID": 7,
         "BIGCHUNK": 8,
         "SMALLCHUNK": 9,
+        "TRANSFORM": 10,
     }
 
 

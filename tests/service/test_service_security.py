@@ -300,7 +300,7 @@ def test_what_makes_no_sense_is_dropped_and_disturbs_nobody(
                 drops(b"", join(token))
                 wrong: dict[str, Any]
                 for wrong, why in (
-                    ({"version": 2}, "speaks protocol 2"),
+                    ({"version": 1}, "speaks protocol 1"),
                     ({"plan_hash": "0" * 64}, "expects another stream"),
                     ({"group": "nobody"}, "there is no group"),
                     ({"rank": 7}, "out of range"),
