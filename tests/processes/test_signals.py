@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -67,9 +68,11 @@ def test_a_signal_that_comes_while_processes_begin_ends_none(
     def send_all_the_time() -> None:
         while not over.is_set():
             for process in processes_of_this_run():
-                for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
-                    process.send_signal(number)
-                sent.add(process.pid)
+                # At the end the loader ends them itself.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
+                        process.send_signal(number)
+                    sent.add(process.pid)
 
     sender = threading.Thread(target=send_all_the_time)
     sender.start()

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from chunkdl.child_program import FOR_THE_TRAINING
@@ -31,7 +32,9 @@ def begin(name: str, recorder: int | None = None, *, deaf: bool = True) -> None:
         deaf: signals that are sent to every process of the training do nothing here.
     """
     if deaf:
-        os.register_at_fork(after_in_child=_hear_again)
+        os.register_at_fork(
+            before=_hold_back, after_in_parent=_let_through, after_in_child=_hear_again
+        )
         _become_deaf(FOR_THE_TRAINING)
     if recorder is None:
         faulthandler.enable()
@@ -76,12 +79,28 @@ def _do_nothing(number: int, frame: object) -> None:
     """What a signal means is for the training to decide."""
 
 
+_of_fork = threading.local()
+"""The mask of a thread that is forking."""
+
+
+def _hold_back() -> None:
+    _of_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_TRAINING)
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _of_fork.mask)
+
+
 def _hear_again() -> None:
-    """A fork by the user's code is no process of ours: multiprocessing ends it by SIGTERM."""
+    """A fork by the user's code is no process of ours: multiprocessing ends it by SIGTERM.
+
+    One that comes right after the fork has been held back, for here it would do nothing.
+    """
     for number in FOR_THE_TRAINING:
         if signal.getsignal(number) is _do_nothing:
             interrupt = number == signal.SIGINT
             signal.signal(number, signal.default_int_handler if interrupt else signal.SIG_DFL)
+    _let_through()
 
 
 def die_with_parent(parent: int) -> None:
