@@ -175,8 +175,6 @@ class LightDL(Loader):
             whole("batches", batches, 1)
             if grid:
                 raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
-        if shuffle and not grid:
-            raise ConfigError("shuffle=True is for a grid pass; an endless stream is random anyway")
         kind = array_kind(arrays, pin=pin_memory)
         self.arguments = Arguments(
             batch_size=batch_size,

@@ -105,6 +105,8 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
     if not 0 <= threshold <= 1:
         raise ConfigError(f"tissue_threshold={threshold!r} must lie between 0 and 1")
     choice("reader", arguments.reader, ("auto", *READERS))
+    if flag("shuffle", arguments.shuffle) and not arguments.grid:
+        raise ConfigError("shuffle=True is for a grid pass; an endless stream is random anyway")
     calls = arguments.smallchunks_per_bigchunk
     return StreamConfig(
         seed=whole("seed", arguments.seed, 0, MAX_SEED),
@@ -125,7 +127,7 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
         pixels=_pixel_rule(arguments),
         grid=flag("grid", arguments.grid),
         drop_last=flag("drop_last", arguments.drop_last),
-        shuffle=flag("shuffle", arguments.shuffle),
+        shuffle=arguments.shuffle,
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
         objects=rows == "hooks"

@@ -270,9 +270,20 @@ RUN: dict[str, object] = {
 }
 
 
+OF_GRID: dict[str, Any] = {"shuffle": True}
+"""Arguments of the plan that are for a grid pass alone."""
+
+
+def test_a_shuffle_of_an_endless_stream_is_refused(dataset: Dataset) -> None:
+    """It would do nothing, wherever it was asked for."""
+    with pytest.raises(ConfigError, match="for a grid pass"):
+        configured(dataset, shuffle=True)
+
+
 def test_every_argument_is_one_of_the_plan_or_one_of_the_run() -> None:
     """A new argument has to be put on one side here."""
-    assert {field.name for field in dataclasses.fields(Arguments)} == {*PLAN, *RUN}
+    given = {field.name for field in dataclasses.fields(Arguments)}
+    assert given == {*PLAN, *RUN, *OF_GRID}
 
 
 def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
@@ -284,6 +295,9 @@ def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
         if name not in of_hooks
     ]
     hashes.append(configured(dataset).plan_hash)
+    hashes += [
+        configured(dataset, grid=True, **{name: value}).plan_hash for name, value in OF_GRID.items()
+    ]
     own: dict[str, Any] = {"bigchunkloader": OwnLoader, "smallchunkcollector": OwnCollector}
     hashes += [configured(dataset, **own, **{name: PLAN[name]}).plan_hash for name in of_hooks]
     hashes.append(configured(dataset, **own).plan_hash)
