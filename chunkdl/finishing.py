@@ -42,8 +42,7 @@ class Finish:
         self._plain = plain
         self._tensors_only = tensors_only
         warn = steady_logger("chunkdl").warning
-        runs = here and tfms is not None
-        self._transform = TransformHere(tfms, seed, warn) if runs and tfms is not None else None
+        self._transform = TransformHere(tfms, seed, warn) if here and tfms is not None else None
 
     def __call__(self, batch: Batch) -> Any:
         """The batch as it was asked for: itself, or what `collate_func` returns."""

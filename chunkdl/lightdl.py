@@ -38,11 +38,14 @@ from chunkdl.ranks import warn_of_equal_rows
 from chunkdl.settings import configure
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.statistics import NOTHING_COUNTED, LoaderStatistics
+from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.detectors import TissueDetector
 from chunkdl.wakeups import Wakeup, readable
 
 if TYPE_CHECKING:
     from chunkdl.shared import SharedDL
+
+log = steady_logger("chunkdl")
 
 STATISTICS_TIMEOUT_S = 30.0
 LOOK_FOR_ANSWER_S = 0.02
@@ -297,7 +300,13 @@ class LightDL(Loader):
                 # Before it is looked: whoever is woken from here on does not wait.
                 calls = self._wakeup.calls
                 if (ready := self._next_here(copy=copy)) is not None:
-                    batch = self._finish(self._batch_of(ready))
+                    try:
+                        batch = self._finish(self._batch_of(ready))
+                    except BaseException:
+                        # The user's code may have written into the rows that it gets again.
+                        with self._section.lock:
+                            self._begin_again()
+                        raise
                     if self._give_out(ready):
                         return batch
                 elif timeout is not None and left(PIECE_S) == 0.0:
@@ -333,8 +342,8 @@ class LightDL(Loader):
                     self._steps = received.batches
                     raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
                 if self._has_gap(received):
-                    # An interrupt came between two steps; the service begins where we stand.
-                    self._stop_service()
+                    log.warning("an interrupt has lost a batch; the service begins where it was")
+                    self._begin_again()
                     continue
                 ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
                 if ready.columns is None:
@@ -564,11 +573,15 @@ class LightDL(Loader):
         if self._is_for_later(self.pause):
             return
         with self._section.lock:
-            cursor = self._journal.state(self._cursor)
-            self._stop_service()
-            self._cursor = cursor
-            self._journal = self._new_journal()
+            self._begin_again()
         self._wakeup.wake()
+
+    def _begin_again(self) -> None:
+        """End the service; the next one goes on behind the last batch that was given out."""
+        cursor = self._journal.state(self._cursor)
+        self._stop_service()
+        self._cursor = cursor
+        self._journal = self._new_journal()
 
     def close(self) -> None:
         """End all processes and free their memory; closing twice is no error."""

@@ -229,7 +229,8 @@ class SharedDL(Loader):
         if self._is_for_later(lambda: self.load_state_dict(state)):
             return
         with self._section.lock:
-            self._running()
+            if self._closed:
+                raise Closed("the loader was closed")
             self._leave()
             self._joined_at(*self._connected(self._plan_hash, position))
             if self._batches is None:
@@ -279,8 +280,10 @@ class SharedDL(Loader):
         connection.send(message)
 
     def _running(self) -> Connection:
-        if self._closed or self._connection is None:
+        if self._closed:
             raise Closed("the loader was closed")
+        if self._connection is None:
+            raise Closed("the loader has left its place for a state that it could not go to")
         return self._connection
 
     def _leave(self) -> None:

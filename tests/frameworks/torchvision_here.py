@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch.library import Library
 
 FOLDER = Path(sys.prefix) / "torchvision"
 IS_HERE = FOLDER.is_dir()
 
-_library: Any = torch.library.Library
+_library: Any = Library
 _declared = _library("torchvision", "FRAGMENT")
 
 if IS_HERE and "torchvision" not in sys.modules:

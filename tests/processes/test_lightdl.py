@@ -388,3 +388,24 @@ def test_a_handler_may_do_anything_at_any_moment(
         signal.signal(signal.SIGALRM, before)
 
     assert numbers == list(range(1, 1 + len(numbers)))
+
+
+def test_code_that_writes_into_its_rows_and_raises_gets_fresh_ones(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """The batch that it failed over comes again as the slide has it."""
+    first: list[Any] = []
+
+    def collate(chunks: list[Any], tfms: object) -> Any:
+        pixels = np.stack([chunk.data for chunk in chunks])
+        if not first:
+            first.append(pixels)
+            for chunk in chunks:
+                chunk.data[:] = 0
+            raise ValueError("not this time")
+        return pixels
+
+    with LightDL(coordinate_dataset, collate_func=collate, **small_stream) as loader:
+        with pytest.raises(ValueError, match="not this time"):
+            loader.next_batch(60)
+        assert np.array_equal(loader.next_batch(60), first[0])
