@@ -53,11 +53,13 @@ class Hold:
             self._release()
 
     def give_out(self, *, lent: bool) -> None:
-        """The batch is given out, on the memory of the slot or on other memory."""
-        if not self._given_out:
-            self._given_out = True
-            if self._dropped or not lent:
-                self._release()
+        """The batch is given out, on the memory of the slot or on other memory.
+
+        Where an interrupt has this done twice, the slot may be given back twice, which is once.
+        """
+        self._given_out = True
+        if self._dropped or not lent:
+            self._release()
 
 
 @dataclass(slots=True)
@@ -71,6 +73,8 @@ class Assembled:
         records: of its rows.
         hold: of its slot.
         lent: it lies in the slot.
+        begun: the user's code has been at work on it, and may have written into its rows.
+        taken: batches of the epoch or the pass behind it, once that was settled.
         cursor: where the stream stands behind it, once that was settled.
         late: the same with all that a state has, once it was given out.
     """
@@ -81,6 +85,8 @@ class Assembled:
     records: Array
     hold: Hold
     lent: bool
+    begun: bool = False
+    taken: int = 0
     cursor: Cursor | None = None
     late: LateStand = field(default_factory=LateStand)
 

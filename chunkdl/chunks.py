@@ -62,7 +62,8 @@ class Origin:
     """Where a batch comes from, which its columns do not say.
 
     Attributes:
-        number: of the batch in its stream, or in its pass.
+        number: of the batch in its stream, or in its pass; of a shared stream that went on with
+            another global batch, how often its rows fit into those before it.
         patients: of its rows.
         stands: where the stream stands behind it, with `to_dict`; None: nobody knows.
     """

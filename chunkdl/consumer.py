@@ -85,15 +85,16 @@ class Consumer:
     def __init__(self, config: ServiceConfig, journal: Journal) -> None:
         self._journal = journal
         self._slots = config.run.batch_slots
+        # Any thread appends.
         self._released: deque[Release] = deque()
-        self.held = 0
-        """Batches that were taken and not released."""
+        self._held: set[Release] = set()
         self._failure: ChunkdlError | None = None
         self._patience_s = config.run.stall_timeout_s
         self._silent_s = 0.0
+        self._arrived: deque[bytes] = deque()
         self._inbox: deque[BatchReady | End] = deque()
-        self.answers: deque[Statistics] = deque()
-        """Counters that were asked for and have come."""
+        self.answer: Statistics | None = None
+        """The last counters that have come."""
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
@@ -130,15 +131,6 @@ class Consumer:
         self._send(Hello(PROTOCOL_VERSION, config.token, config.plan_hash, self._slots))
         return True
 
-    def _greeted(self, answer: AnyMessage) -> None:
-        if self.is_open:
-            raise ProtocolError(f"the service sent {type(answer).__name__}")
-        if isinstance(answer, Refuse):
-            raise ProtocolError(f"the service refused the session: {answer.reason}")
-        if not isinstance(answer, Welcome):
-            raise ProtocolError(f"the service answered Hello with {type(answer).__name__}")
-        self.is_open = True
-
     @property
     def descriptors(self) -> tuple[int, int]:
         """What becomes readable when there may be something to `hear`, and when the service ends.
@@ -148,11 +140,20 @@ class Consumer:
         return self._descriptors
 
     @property
+    def held(self) -> int:
+        """Batches that were taken and not released."""
+        return len(self._held)
+
+    @property
     def waiting(self) -> bool:
         """Whether there is something to `hear` or to `take`."""
         if self._failure is not None:
             return False
-        ready = bool(self.answers) or (bool(self._inbox) and self.held < self._slots)
+        ready = (
+            bool(self._arrived)
+            or self.answer is not None
+            or (bool(self._inbox) and self.held < self._slots)
+        )
         return ready or bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
     @property
@@ -163,8 +164,11 @@ class Consumer:
     def hear(self, *, past_batches: bool = False) -> None:
         """Take in what the service has said, up to the next batch.
 
+        An interrupt loses nothing: what has arrived is kept until it was taken in, and taking it in
+        once more changes nothing.
+
         Args:
-            past_batches: and what came behind it, for the sake of `answers`.
+            past_batches: and what came behind it, for the sake of `answer`.
 
         Raises:
             ServiceDied: the coordinator is gone.
@@ -173,14 +177,14 @@ class Consumer:
         if self._failure is not None:
             raise self._failure
         self._return_slots()
-        while (past_batches or not self._inbox) and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-            message = self._take_in(decode(self._socket.recv()))
-            if isinstance(message, BatchReady | End):
-                self._inbox.append(message)
-            elif isinstance(message, Statistics):
-                self.answers.append(message)
-            elif message is not None:
-                self._greeted(message)
+        while past_batches or not self._inbox:
+            if not self._arrived:
+                if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+                    return
+                # One call from the socket to the queue: no interrupt comes in between.
+                self._arrived.extend(map(self._socket.recv, (zmq.NOBLOCK,)))
+            self._take_in(decode(self._arrived[0]))
+            self._arrived.popleft()
 
     def take(self) -> Received | End | None:
         """The next batch, or the end of the pass; None: it is not here. Errors as of `first`."""
@@ -195,8 +199,7 @@ class Consumer:
         Raises:
             ProtocolError: all slots are in use.
         """
-        self._return_slots()
-        if self.held == self._slots:
+        if self.is_full:
             raise ProtocolError(
                 f"all {self._slots} batch slots are in use by batches that were taken with "
                 "copy=False; drop them before asking for more, or raise batch_slots"
@@ -212,8 +215,9 @@ class Consumer:
         """The first one was taken; once more is no error."""
         message = received if isinstance(received, End) else received.message
         if self._inbox and self._inbox[0] is message:
+            if isinstance(message, BatchReady):
+                self._held.add(_release_of(message))
             self._inbox.popleft()
-            self.held += isinstance(message, BatchReady)
 
     @property
     def is_full(self) -> bool:
@@ -271,16 +275,16 @@ class Consumer:
 
         It does not hold the consumer: a tensor that is kept must not keep the service running.
         """
-        release = Release(message.batch, message.slot, message.generation)
-        return partial(self._released.append, release)
+        return partial(self._released.append, _release_of(message))
 
     def flush(self) -> None:
         """Tell the service which slots were given back."""
         self._return_slots()
 
     def next_epoch(self, epoch: int) -> None:
-        """Begin the next pass of a grid stream."""
+        """Begin the next pass of a grid stream, the last one being over."""
         self._send(NextEpoch(epoch))
+        self._inbox.clear()
 
     def send_message(self, patient: int, note: bytes) -> None:
         """Leave a pickled message for the next load of a patient."""
@@ -288,7 +292,7 @@ class Consumer:
         self._process.tell(MessageToPatient(patient, note))
 
     def ask_statistics(self) -> None:
-        """Have the counters of the service come into `answers`."""
+        """Have the counters of the service come into `answer`."""
         self._send(AskStatistics())
 
     def kill(self) -> None:
@@ -302,8 +306,7 @@ class Consumer:
             self._arena.close()
         self._free()
 
-    def _take_in(self, message: AnyMessage) -> AnyMessage | None:
-        """Note what is for the log or the journal; anything else is handed on."""
+    def _take_in(self, message: AnyMessage) -> None:
         self._silent_s = 0.0
         match message:
             case Notice():
@@ -315,20 +318,34 @@ class Consumer:
                 pass
             case RowsShaped() | BigChunkOpened() | CheckpointKept():
                 self._journal.take(message)
+            case BatchReady() | End():
+                if not self._inbox or self._inbox[-1] != message:
+                    self._inbox.append(message)
+            case Statistics():
+                self.answer = message
+            case Welcome():
+                self.is_open = True
+            case Refuse():
+                raise ProtocolError(f"the service refused the session: {message.reason}")
             case StreamFailed():
                 self._failure = message.failure.to_error()
                 raise self._failure
             case _:
-                return message
-        return None
+                raise ProtocolError(f"the service sent {type(message).__name__}")
 
     def _return_slots(self) -> None:
         while self._released:
-            self._send(self._released.popleft())
-            self.held -= 1
+            # An interrupt may have it sent twice, which does no harm, but never not at all.
+            self._send(self._released[0])
+            self._held.discard(self._released[0])
+            self._released.popleft()
 
     def _send(self, message: Message) -> None:
         self._socket.send(encode(message))
+
+
+def _release_of(message: BatchReady) -> Release:
+    return Release(message.batch, message.slot, message.generation)
 
 
 def _stop(

@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from chunkdl.notes import note_of, value_of
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.cursor import Cursor
 from chunkdl.plan.policies import Policy
+from chunkdl.protocol.messages import End
 from chunkdl.ranks import warn_of_equal_rows
 from chunkdl.settings import configure
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from chunkdl.shared import SharedDL
 
 log = steady_logger("chunkdl")
+T = TypeVar("T")
 
 STATISTICS_TIMEOUT_S = 30.0
 LOOK_FOR_ANSWER_S = 0.02
@@ -250,6 +252,8 @@ class LightDL(Loader):
         """Nobody has asked yet whether other ranks should have a part of the rows."""
         self._ready: Assembled | None = None
         """The next batch, put together and not given out yet."""
+        self._astray = False
+        """The service is beyond the next batch, or that was spoilt; it has to begin again."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
         self._counted = NOTHING_COUNTED
@@ -300,13 +304,8 @@ class LightDL(Loader):
                 # Before it is looked: whoever is woken from here on does not wait.
                 calls = self._wakeup.calls
                 if (ready := self._next_here(copy=copy)) is not None:
-                    try:
-                        batch = self._finish(self._batch_of(ready))
-                    except BaseException:
-                        # The user's code may have written into the rows that it gets again.
-                        with self._section.lock:
-                            self._begin_again()
-                        raise
+                    ready.begun = True
+                    batch = self._finish(self._batch_of(ready))
                     if self._give_out(ready):
                         return batch
                 elif timeout is not None and left(PIECE_S) == 0.0:
@@ -325,33 +324,34 @@ class LightDL(Loader):
         It stays the next one until it is given out: neither an interrupt nor an exception of the
         user's code loses it.
         """
-        with self._section.lock:
-            while self._ready is None:
-                consumer = self._running()
-                try:
-                    consumer.hear()
-                except ChunkdlError:
-                    self._could_not_start(consumer)
-                    raise
-                received = consumer.first()
-                if received is None:
-                    return None
-                if not isinstance(received, Received):
-                    consumer.took(received)
-                    self._halted = not self._finite
-                    self._steps = received.batches
-                    raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
-                if self._has_gap(received):
-                    log.warning("an interrupt has lost a batch; the service begins where it was")
-                    self._begin_again()
-                    continue
-                ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
-                if ready.columns is None:
-                    # Rows that could not be made are left out, at the end of a pass all of a batch.
-                    self._settle(consumer, ready)
-                else:
-                    self._ready = ready
-            return self._ready
+        while True:
+            ready = self._with_service(lambda consumer: self._look(consumer, copy=copy))
+            if not self._astray:
+                return ready
+            self._section.whole(self._begin_again)
+
+    def _look(self, consumer: Consumer, *, copy: bool | None) -> Assembled | None:
+        while self._ready is None:
+            consumer.hear()
+            received = consumer.first()
+            if received is None:
+                return None
+            if isinstance(received, End):
+                self._halted = not self._finite
+                self._steps = received.batches
+                raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
+            if self._has_gap(received):
+                log.warning("an interrupt has lost a batch; the service begins where it was")
+                self._astray = True
+                return None
+            ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
+            if ready.columns is None:
+                # Rows that could not be made are left out, at the end of a pass all of a batch.
+                self._settle(consumer, ready)
+            else:
+                self._ready = ready
+        self._astray = self._ready.begun
+        return self._ready
 
     def _has_gap(self, received: Received) -> bool:
         """Whether a batch before this one was lost."""
@@ -368,10 +368,10 @@ class LightDL(Loader):
         """The cursor behind a batch."""
         if ready.cursor is None:
             message = ready.received.message
-            in_epoch = self._taken + (ready.columns is not None)
+            ready.taken = self._taken + (ready.columns is not None)
             ready.cursor = msgspec.structs.replace(
                 self._cursor.delivered(message.batch),
-                epoch_batches=None if self._batches is None else in_epoch,
+                epoch_batches=None if self._batches is None else ready.taken,
                 smallchunks_per_bigchunk=message.smallchunks_per_bigchunk,
                 substitutions=message.substitutions,
             )
@@ -394,54 +394,77 @@ class LightDL(Loader):
         ready.hold.give_out(lent=ready.lent)
         if message.pass_batches >= 0:
             self._steps = message.pass_batches
-        if self._cursor is not cursor:
-            taken = self._taken + (ready.columns is not None)
-            self._cursor = cursor
-            ready.late.stand = self._journal.state(cursor)
-            self._stands_at(ready.late.stand, taken)
+        if (stand := ready.late.stand) is None:
+            stand = ready.late.stand = self._journal.state(cursor)
+        if self._stands[-1] is not stand:
+            self._stands_at(stand, ready.taken)
+        self._cursor = cursor
 
-    def _could_not_start(self, consumer: Consumer) -> None:
-        """Forget a service that has never been there, so that another attempt can be made."""
-        if not consumer.is_open:
-            self._stop_service()
+    def _with_service(self, act: Callable[[Consumer], T], *, whole: bool = False) -> T | None:
+        """Do something in the section with the service, which is started if there is none.
+
+        None: meanwhile another thread has ended it.
+
+        Args:
+            act: what is done.
+            whole: no interrupt may break it off.
+
+        Raises:
+            Closed: the loader was closed.
+        """
+        consumer = self._consumer
+        if consumer is None or self._closed:
+            consumer = self._section.whole(self._started)
+
+        def do() -> T | None:
+            return act(consumer) if self._consumer is consumer else None
+
+        try:
+            if whole:
+                return self._section.whole(do)
+            with self._section.lock:
+                return do()
+        except ChunkdlError:
+            if not consumer.is_open:
+                # It has never been there; so another attempt can be made.
+                self._section.whole(lambda: self._stop_service(consumer))
+            raise
 
     def _wait(self, left: Callable[[float], float], calls: int) -> None:
         """Wait until there may be something new."""
-        with self._section.lock:
-            consumer = self._running()
-            (messages, channel), wait_s = consumer.descriptors, left(consumer.look_s)
-        heard = self._wakeup.wait((messages, channel), wait_s, calls)
-        with self._section.lock:
-            # Meanwhile another thread may have closed the loader, or begun elsewhere.
-            if self._consumer is not consumer:
-                return
-            try:
-                if channel in heard:
-                    consumer.hear_channel()
-                elif not heard:
-                    consumer.waited(wait_s)
-            except ChunkdlError:
-                self._could_not_start(consumer)
-                raise
+        watched = self._with_service(lambda it: (it, it.descriptors, left(it.look_s)))
+        if watched is None:
+            return
+        consumer, descriptors, wait_s = watched
+        heard = self._wakeup.wait(descriptors, wait_s, calls)
+
+        def tell(now: Consumer) -> None:
+            # Meanwhile another thread may have begun elsewhere.
+            if now is consumer:
+                now.hear_channel() if heard else now.waited(wait_s)
+
+        if descriptors[1] in heard or not heard:
+            self._with_service(tell, whole=bool(heard))
 
     @property
     def _pass(self) -> int:
         return self._cursor.epoch
 
     def _next_pass(self, number: int) -> None:
-        with self._section.lock:
-            in_turn = self._ended and number == self._cursor.epoch + 1
-            cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
-            if self._consumer is not None:
-                if in_turn:
-                    self._consumer.next_epoch(number)
-                else:
-                    # What is under way for the pass that was broken off goes with the processes.
-                    self._stop_service()
-            self._cursor = cursor
-            if self._consumer is None:
-                self._journal = self._new_journal()
-            self._stands_at(self._journal.state(cursor), 0)
+        in_turn = self._ended and number == self._cursor.epoch + 1
+        self._section.whole(lambda: self._go_to_pass(number, in_turn=in_turn))
+
+    def _go_to_pass(self, number: int, *, in_turn: bool) -> None:
+        cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
+        if self._consumer is not None and in_turn:
+            self._consumer.next_epoch(number)
+        else:
+            # What is under way for the pass that was broken off goes with the processes.
+            self._stop_service()
+        self._cursor = cursor
+        if self._consumer is None:
+            self._journal = self._new_journal()
+        self._stands_at(self._journal.state(cursor), 0)
 
     # --------------------------------------------------------------------- state
 
@@ -455,17 +478,19 @@ class LightDL(Loader):
         cursor = Cursor.from_dict(state, self._config.plan_hash)
         if self._is_for_later(lambda: self.load_state_dict(state)):
             return
-        with self._section.lock:
-            self._stop_service()
-            self._cursor = cursor
-            self._journal = self._new_journal()
-            self._halted = False
-            delivered = cursor.next_batch + len(cursor.ahead)
-            taken = cursor.epoch_batches
-            if self._batches is not None:
-                taken = delivered % self._batches if taken is None else taken
-            self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
+        self._section.whole(lambda: self._go_to(cursor))
         self._wakeup.wake()
+
+    def _go_to(self, cursor: Cursor) -> None:
+        self._stop_service()
+        self._cursor = cursor
+        self._journal = self._new_journal()
+        self._halted = False
+        delivered = cursor.next_batch + len(cursor.ahead)
+        taken = cursor.epoch_batches
+        if self._batches is not None:
+            taken = delivered % self._batches if taken is None else taken
+        self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
 
     def stats(self) -> LoaderStatistics:
         """What the loader has done since its service started.
@@ -488,6 +513,7 @@ class LightDL(Loader):
             consumer = self._consumer
             if consumer is None or not consumer.is_open:
                 return
+            before = consumer.answer
             consumer.ask_statistics()
         while left(PIECE_S):
             with self._section.lock:
@@ -496,8 +522,8 @@ class LightDL(Loader):
                 consumer.hear(past_batches=True)
                 # Whoever waits for a batch is not told of what was taken in here.
                 self._wakeup.wake()
-                if consumer.answers:
-                    self._counted = consumer.answers.popleft()
+                if consumer.answer is not None and consumer.answer is not before:
+                    self._counted = consumer.answer
                     return
                 descriptors = consumer.descriptors
             readable(descriptors, left(LOOK_FOR_ANSWER_S))
@@ -556,15 +582,8 @@ class LightDL(Loader):
         forever = deadline_of(None)
         while True:
             calls = self._wakeup.calls
-            with self._section.lock:
-                consumer = self._running()
-                try:
-                    consumer.hear()
-                except ChunkdlError:
-                    self._could_not_start(consumer)
-                    raise
-                if consumer.is_open:
-                    return
+            if self._with_service(_is_up):
+                return
             self._wait(forever, calls)
 
     def pause(self) -> None:
@@ -572,8 +591,7 @@ class LightDL(Loader):
         self._check_process()
         if self._is_for_later(self.pause):
             return
-        with self._section.lock:
-            self._begin_again()
+        self._section.whole(self._begin_again)
         self._wakeup.wake()
 
     def _begin_again(self) -> None:
@@ -590,11 +608,10 @@ class LightDL(Loader):
         self._closed = True
         if self._is_for_later(self.close):
             return
-        with self._section.lock:
-            self._stop_service()
+        self._section.whole(self._stop_service)
         self._wakeup.wake()
 
-    def _running(self) -> Consumer:
+    def _started(self) -> Consumer:
         if self._closed:
             raise Closed("the loader was closed")
         if self._consumer is None:
@@ -611,8 +628,11 @@ class LightDL(Loader):
             return Journal(self._cursor, recent)
         return Journal(self._cursor, recent, self._log_func)
 
-    def _stop_service(self) -> None:
+    def _stop_service(self, only: Consumer | None = None) -> None:
+        if only is not None and self._consumer is not only:
+            return
         self._ready = None
+        self._astray = False
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
@@ -623,3 +643,8 @@ class LightDL(Loader):
     def __enter__(self) -> Self:
         self.start()
         return self
+
+
+def _is_up(consumer: Consumer) -> bool:
+    consumer.hear()
+    return consumer.is_open

@@ -165,6 +165,7 @@ class SharedDL(Loader):
                 "loader.load_state_dict(loader.state_dict()) goes on behind the last one"
             )
         columns, patients = self._assembly.assemble(connection, arrived, copy=copy)
+        number = self._number_of(connection, arrived)
         self._session = arrived.session
         self._step, self._after = arrived.message.step + 1, arrived.message.after
         taken = self._taken + 1
@@ -173,7 +174,14 @@ class SharedDL(Loader):
         # Every rank must get as many batches; alone there is no use for one without rows.
         if not patients and not self._in_step:
             return None
-        return Batch(columns, patients, arrived.message.step, stand)
+        return Batch(columns, patients, number, stand)
+
+    def _number_of(self, connection: Connection, arrived: Arrived) -> int:
+        """By the rows before it, since steps are counted anew wherever the service begins anew."""
+        left, step_rows = self._after.left, connection.joined.batch_rows * self._wish.world_size
+        if left.epoch != arrived.message.epoch:
+            return 0
+        return (left.tail - left.before_tail) // step_rows
 
     @property
     def tables(self) -> dict[str, Any]:

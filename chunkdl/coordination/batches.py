@@ -74,6 +74,8 @@ class Batches:
         self._stream: RandomStream | GridStream | None = None
         self._batches: dict[int, _Batch] = {}
         self._out: dict[Lease, int] = {}
+        self._back: dict[int, int] = {}
+        """Generation of the last batch in each slot that was given back."""
         self._waiting: dict[int, list[int]] = {}
         self._outbox: list[dict[int, list[int]]] = [{} for _ in range(config.collectors)]
         self._ahead: frozenset[int] = frozenset()
@@ -362,10 +364,13 @@ class Batches:
             self._outgoing.say(End(stream.epoch, self.next_batch))
 
     def released(self, release: Release) -> None:
-        """The consumer is done with a batch."""
+        """The consumer is done with a batch; it may say so twice where it was interrupted."""
         lease = Lease(release.slot, release.generation)
+        if release.generation <= self._back.get(release.slot, -1):
+            return
         if self.credit is None or self._out.get(lease) != release.batch:
             raise ProtocolError(f"batch {release.batch} was released but is not out")
         self.slots.release(lease)
         self.credit.give_back()
         del self._out[lease]
+        self._back[release.slot] = release.generation

@@ -115,8 +115,9 @@ class Engine:
         if self._consumer is None:
             return None
         self._consumer.hear(past_batches=True)
-        if self._consumer.answers:
-            return self._consumer.answers.popleft()
+        if (answer := self._consumer.answer) is not None:
+            self._consumer.answer = None
+            return answer
         received = None if self._consumer.is_full else self._consumer.take()
         if isinstance(received, Received):
             self._lent[received.message.epoch, received.message.batch] = received
