@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import secrets
 import tempfile
 import time
 import uuid
@@ -17,8 +18,10 @@ import numpy.typing as npt
 import psutil
 import pytest
 from hypothesis import settings
+from numpy.random import bit_generator
 
 from chunkdl.patients import Dataset, Patient, Record
+from chunkdl.seeded_code import globals_kept
 from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
 
 # `make test` tries the same examples each time, so that it says the same of the same tree; `make
@@ -103,7 +106,7 @@ def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) ->
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """No process, anonymous memory, socket or temporary file outlives a test."""
+    """No process, anonymous memory, socket, temporary file or seed outlives a test."""
     descriptors, temporary = _descriptors(), _temporary()
     shared = _shared_memory()
     yield
@@ -112,6 +115,14 @@ def nothing_left_behind() -> Iterator[None]:
     assert wait_until(lambda: _descriptors() == descriptors), (descriptors, _descriptors())
     assert _temporary() == temporary
     assert _shared_memory() == shared
+    assert getattr(bit_generator, "randbits", None) is secrets.randbits
+
+
+@pytest.fixture
+def generators_stay() -> Iterator[None]:
+    """What a worker does to its global generators is not left to other tests."""
+    with globals_kept(gpus=False):
+        yield
 
 
 def ragged_mask(seed: int, height: int = 50, width: int = 60) -> npt.NDArray[np.bool_]:

@@ -37,6 +37,8 @@ from chunkdl.seeded_code import seed_globals
 from chunkdl.seeding import Purpose
 from chunkdl.user_code import load_user_code
 
+pytestmark = pytest.mark.usefixtures("generators_stay")
+
 PATIENT = Patient(5, {})
 
 

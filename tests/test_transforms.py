@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,7 @@ from chunkdl.transforms import Transform, TransformHere
 CROP = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 
 
-@pytest.fixture(autouse=True)
-def generators_stay() -> Iterator[None]:
-    """What a worker does to its global generators is not left to other tests."""
-    with globals_kept(gpus=False):
-        yield
+pytestmark = pytest.mark.usefixtures("generators_stay")
 
 
 class OwnGenerator:
