@@ -104,11 +104,16 @@ class Connection:
             raise copy.copy(arrived) from arrived.__cause__
         return arrived
 
-    def took(self, arrived: Arrived | PassEnded) -> None:
-        """The first one was taken; once more is no error."""
+    def took(self, arrived: Arrived | PassEnded, *, unread: bool = False) -> None:
+        """The first one was taken; once more is no error.
+
+        Args:
+            arrived: that one.
+            unread: nobody uses it, and it was given back.
+        """
         if not self._arrived or self._arrived[0] is not arrived:
             return
-        if isinstance(arrived, Arrived):
+        if isinstance(arrived, Arrived) and not unread:
             message = arrived.message
             self._talk.in_use.add((arrived.session, message.number))
             # For one that is forgotten without close(): the rest was never returned.

@@ -178,7 +178,7 @@ class SharedDL(Loader):
         if connection is not self._connection or of.epoch < self._pass:
             if isinstance(arrived, Arrived):
                 connection.releaser(arrived)()
-            connection.took(arrived)
+            connection.took(arrived, unread=True)
             return None
         if isinstance(arrived, PassEnded):
             self._steps = arrived.steps if self._whole else self._steps
