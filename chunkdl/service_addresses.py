@@ -58,6 +58,11 @@ def lease_address(address: str) -> str:
     return "\0" + path[1:] if path.startswith("@") else path
 
 
+def private_address(place: int) -> str:
+    """The address of a socket without a name, of which this process has a descriptor (O_PATH)."""
+    return f"ipc:///proc/self/fd/{place}"
+
+
 def is_open_to_others(bind: str) -> bool:
     """Whether other machines may reach the address: a tcp address that is not this machine's own.
 
