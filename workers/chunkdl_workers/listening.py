@@ -119,10 +119,10 @@ def accept_own(listener: socket.socket) -> socket.socket | None:
 def _own_folder() -> str:
     """A new folder that only our user and root may enter."""
     try:
-        return tempfile.mkdtemp(prefix="chunkdl-")
+        return tempfile.mkdtemp(prefix=".chunkdl-")
     except OSError:
         try:
-            return tempfile.mkdtemp(prefix="chunkdl-", dir=MEMORY)
+            return tempfile.mkdtemp(prefix=".chunkdl-", dir=MEMORY)
         except OSError as error:
             raise ConfigError(
                 f"no folder for a socket can be made: {error}; set TMPDIR to one that can be "
