@@ -15,9 +15,11 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 NOBODY = 65534
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(16) + b"\x00" + bytes(31)
+GREETING_BYTES = len(GREETING)
 CURVE = GREETING.replace(b"NULL\0", b"CURVE")
 HELLO = b"\x04\xc8\x05HELLO" + bytes(194)
 _DEALER = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
@@ -33,7 +35,7 @@ def sayings(rng: random.Random) -> Iterator[list[bytes]]:
     piece = b"\x03" + struct.pack(">Q", PIECE_BYTES) + bytes(PIECE_BYTES)
     whole = (
         # A message of the protocol that is never answered; the sender is gone at once.
-        [GREETING, READY, b"\x00\x0d\x81\xa4type\xa4Ping"],
+        [GREETING, READY, b"\x00\x0b\x81\xa4type\xa4Ping"],
         # Small messages beyond any receive mark, and heartbeats behind them.
         [GREETING, READY, b"\x00\x00" * 3_000 + PING * 150],
         # A message of frames without end.
@@ -77,14 +79,16 @@ def connected(name: str) -> socket.socket | None:
     return end
 
 
-def say(end: socket.socket, pieces: list[bytes]) -> int:
-    """Say it, as far as anybody takes it; how much of it was tried."""
-    for number, piece in enumerate(pieces, 1):
-        try:
+def say(end: socket.socket, pieces: list[bytes]) -> None:
+    """Say it, as far as anybody takes it."""
+    with suppress(OSError):
+        for piece in pieces:
             end.sendall(piece)
-        except OSError:
-            return number
-    return len(pieces)
+            if piece == READY:
+                # What comes before it is answered is no message yet.
+                left = GREETING_BYTES + len(READY)
+                while left > 0 and (answer := end.recv(4096)):
+                    left -= len(answer)
 
 
 def heard(end: socket.socket) -> bytes:
@@ -124,6 +128,11 @@ def main() -> None:
                     # Before it has said anything, which no socket for strangers would mind.
                     counts["answers"] += bool(heard(end))
                 say(end, pieces)
+        # Whoever answers this one has taken in the others.
+        end = connected(name)
+        if end is not None:
+            with end:
+                counts["answers"] += bool(heard(end))
     print(json.dumps({"user": os.getuid(), "told": told}))
 
 
