@@ -25,6 +25,8 @@ HELLO = b"\x04\xc8\x05HELLO" + bytes(194)
 _DEALER = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
 READY = b"\x04" + bytes([len(_DEALER)]) + _DEALER
 PING = b"\x04\x07\x04PING\x00\x64"
+FLOOD = (b"\x00\x00" * 1_500 + PING * 20) * 20
+"""Whatever is read of it at once has more messages than are kept, and heartbeats behind them."""
 PIECE_BYTES = 60_000
 WAIT_S = 10.0
 """For an answer that should not come, or the end of the connection."""
@@ -36,19 +38,19 @@ def sayings(rng: random.Random) -> Iterator[list[bytes]]:
     whole = (
         # A message of the protocol that is never answered; the sender is gone at once.
         [GREETING, READY, b"\x00\x0b\x81\xa4type\xa4Ping"],
-        # Small messages beyond any receive mark, and heartbeats behind them.
-        [GREETING, READY, b"\x00\x00" * 3_000 + PING * 150],
+        # libzmq 4.3.5 aborts the process that holds such messages back when their sender is gone.
+        [GREETING, READY, FLOOD],
         # A message of frames without end.
         [GREETING, READY, *[piece] * 20],
         # A frame that claims 16 EiB, and one of a GiB.
         [GREETING, READY, b"\x02" + b"\xff" * 8],
         [GREETING, READY, b"\x02" + (2**30).to_bytes(8)],
         # The same in the middle of a handshake with keys, and in older protocols.
-        [CURVE, b"\x00\x00" * 3_000 + PING * 150],
-        [CURVE, HELLO, b"\x00\x00" * 3_000 + PING * 150],
+        [CURVE, FLOOD],
+        [CURVE, HELLO, FLOOD],
         [CURVE, *[piece] * 20],
         [CURVE, b"\x06" + (60_000).to_bytes(8) + b"\x08INITIATE" + bytes(59_991)],
-        [b"\xff" + bytes(8) + b"\x7f\x01\x05\x00\x00", b"\x00\x00" * 3_000 + PING * 150],
+        [b"\xff" + bytes(8) + b"\x7f\x01\x05\x00\x00", FLOOD],
         [b"\x01\x00" + b"\x01\x00" * 3_000],
         [b"GET / HTTP/1.1\r\n\r\n"],
         [b""],
