@@ -198,7 +198,7 @@ def running_service(folder: Path) -> Iterator[tuple[ServiceProcess, tuple[str, s
         rows = [row for _ in range(400) for row in row_digests(loader.next_batch(60))]
     with socket.create_server(("127.0.0.1", 0)) as free:
         addresses = f"ipc://{folder}/s", f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    settings = ServiceSettings(binds=addresses, groups=GROUPS, max_consumers=8)
+    settings = ServiceSettings(binds=addresses, groups=GROUPS, max_consumers=8, insecure=True)
     spec = configure_service(dataset, arguments(**stream, batch_slots=0), settings)
     service = ServiceProcess(spec)
     try:

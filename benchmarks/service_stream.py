@@ -70,6 +70,7 @@ def service(options: argparse.Namespace, keys: Keys | None) -> Iterator[tuple[st
             groups=(GroupSpec(name=GROUP, mode=mode),),
             max_consumers=max(2, options.consumers),
             keys=keys,
+            insecure=keys is None,
         ),
     )
     running = ServiceProcess(spec)

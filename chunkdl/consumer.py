@@ -45,6 +45,7 @@ from chunkdl.protocol.messages import (
     StreamFailed,
     Welcome,
 )
+from chunkdl.service_addresses import private_address
 from chunkdl.steady_log import steady_logger
 
 START_TIMEOUT_S = 60.0
@@ -122,12 +123,12 @@ class Consumer:
         up = self._process.come_up(timeout_s)
         if up is None:
             return False
-        endpoint, self.arena_descriptor = up
-        self._free = weakref.finalize(self, os.close, self.arena_descriptor)
+        self.arena_descriptor, place = up
+        self._free = weakref.finalize(self, _close, up)
         config = self._config
         run = config.run
         self._arena = Arena(self.arena_descriptor, run.batch_slots, run.batch_slot_bytes)
-        self._socket.connect(endpoint)
+        self._socket.connect(private_address(place))
         self._send(Hello(PROTOCOL_VERSION, config.token, config.plan_hash, self._slots))
         return True
 
@@ -346,6 +347,11 @@ class Consumer:
 
 def _release_of(message: BatchReady) -> Release:
     return Release(message.batch, message.slot, message.generation)
+
+
+def _close(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _stop(

@@ -58,13 +58,13 @@ class CoordinatorProcess:
         """Process id."""
         return self._process.pid
 
-    def come_up(self, timeout_s: float) -> tuple[str, int] | None:
-        """Endpoint of its socket and descriptor of its batch arena; None: not in that time.
+    def come_up(self, timeout_s: float) -> tuple[int, int] | None:
+        """Descriptors of its batch arena and of the place of its socket; None: not in that time.
 
         Raises:
             ChunkdlError: it could not start; the cause is told.
         """
-        first = first_message(self.channel, AwakeClock(2 * PIECE_S), timeout_s, descriptors=1)
+        first = first_message(self.channel, AwakeClock(2 * PIECE_S), timeout_s, descriptors=2)
         if first is None:
             return None
         data, descriptors = first
@@ -75,9 +75,11 @@ class CoordinatorProcess:
             raise message.failure.to_error()
         if not isinstance(message, ServiceUp):
             raise ProtocolError(f"the coordinator began with {type(message).__name__}")
-        if not descriptors:
+        if len(descriptors) < 2:
+            for descriptor in descriptors:
+                os.close(descriptor)
             raise ServiceDied("the memory of the batches could not be taken: too few descriptors")
-        return message.endpoint, descriptors[0]
+        return descriptors[0], descriptors[1]
 
     def tell(self, message: Message) -> None:
         """Say something over the channel.

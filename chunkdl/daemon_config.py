@@ -171,7 +171,9 @@ class ServiceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         said("positions of the groups; by default they are forgotten", "file", "positions"),
     ] = None
     log_format: Annotated[LogFormat, said("of what goes to stderr: text or json")] = "text"
-    insecure: Annotated[bool, said("let other machines connect without keys")] = False
+    insecure: Annotated[bool, said("let whoever reaches a tcp address connect without keys")] = (
+        False
+    )
     keys: Annotated[
         str | None, said("secret key of the server, see keygen", "file", "server.key_secret")
     ] = None

@@ -15,7 +15,6 @@ from chunkdl.curve_keys import fingerprint
 from chunkdl.daemon_config import TABLES, GroupTable
 from chunkdl.errors import SlideError
 from chunkdl.header_facts import header_facts
-from chunkdl.service_addresses import is_open_to_others
 from chunkdl.service_spec import GroupSpec, ServiceSpec
 
 WIDTH = 96
@@ -109,9 +108,7 @@ def _group(group: GroupSpec) -> str:
 
 def _protection(spec: ServiceSpec, bind: str) -> str:
     if bind.startswith("ipc://"):
-        return "this machine"
+        return "this user of this machine, and root"
     if spec.keys is not None:
         return f"keys, {len(spec.keys.allowed)} clients allowed"
-    if is_open_to_others(bind):
-        return "NOT PROTECTED: everybody on the network may read the slides"
-    return "this machine, everybody on it"
+    return "NOT PROTECTED: whoever reaches it may read the slides and end the service"

@@ -1,4 +1,4 @@
-"""The addresses that a service listens on: what they may be, and which need keys."""
+"""The addresses that a service listens on: what they may be."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_addresses(binds: tuple[str, ...]) -> None:
         if bind.startswith("ipc://"):
             _check_path(bind)
         else:
-            _host(bind)
+            _check_host(bind)
 
 
 def lease_address(address: str) -> str:
@@ -58,19 +58,9 @@ def lease_address(address: str) -> str:
     return "\0" + path[1:] if path.startswith("@") else path
 
 
-def is_open_to_others(bind: str) -> bool:
-    """Whether other machines may reach the address: a tcp address that is not this machine's own.
-
-    "*" and 0.0.0.0 are all addresses of the machine, so they are open; so is every name but
-    localhost, wherever it leads today.
-    """
-    if not bind.startswith("tcp://"):
-        return False
-    host = _host(bind)
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
+def private_address(place: int) -> str:
+    """The address of a socket without a name, of which this process has a descriptor (O_PATH)."""
+    return f"ipc:///proc/self/fd/{place}"
 
 
 def default_address() -> str:
@@ -121,8 +111,7 @@ def _check_path(bind: str) -> None:
         )
 
 
-def _host(bind: str) -> str:
-    """The host of a tcp address, checked; an IPv6 address without its brackets."""
+def _check_host(bind: str) -> None:
     match = _TCP.fullmatch(bind)
     if match is None:
         raise ConfigError(
@@ -131,8 +120,8 @@ def _host(bind: str) -> str:
     if not 1 <= int(match["port"]) <= 65535:
         raise ConfigError(f"bind: the port of {bind} must lie between 1 and 65535")
     if match["host"] is not None:
-        return match["host"]
+        return
     try:
-        return str(ipaddress.IPv6Address(match["literal"]))
+        ipaddress.IPv6Address(match["literal"])
     except ValueError as error:
         raise ConfigError(f"bind: {bind!r} has no IPv6 address in its brackets: {error}") from error

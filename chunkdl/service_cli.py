@@ -67,7 +67,9 @@ def add_service_commands(
         "--exit-when-idle", action="store_true", help="end when the last consumer has left"
     )
     serve.add_argument(
-        "--insecure", action="store_true", help="let other machines connect without keys"
+        "--insecure",
+        action="store_true",
+        help="let whoever reaches a tcp address connect without keys",
     )
     serve.set_defaults(run=_serve)
 

@@ -17,7 +17,7 @@ from chunkdl.config import RunConfig, ServiceConfig
 from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.machine import available_memory
 from chunkdl.patients import Dataset
-from chunkdl.service_addresses import check_addresses, is_open_to_others
+from chunkdl.service_addresses import check_addresses
 from chunkdl.service_labels import facts_that_travel
 from chunkdl.service_spec import (
     GroupSpec,
@@ -45,7 +45,7 @@ class ServiceSettings:
     """The arguments of a service, as a user gives them; `ServiceSpec` says what each means.
 
     Attributes:
-        insecure: other machines may connect without keys.
+        insecure: whoever reaches a tcp address may connect without keys.
     """
 
     binds: tuple[str, ...]
@@ -148,11 +148,12 @@ def _check_keys(settings: ServiceSettings) -> None:
                 f"allowed_clients has no public key, so nobody may connect to {bind}; put the "
                 '".key" file of each client there ("chunkdl keygen" makes them)'
             )
-        if keys is None and not insecure and is_open_to_others(bind):
+        if keys is None and not insecure and bind.startswith("tcp://"):
             raise ConfigError(
-                f"bind: other machines can reach {bind}, and there are no keys; give keys and "
-                'allowed_clients ("chunkdl keygen" makes keys), bind 127.0.0.1, or say '
-                "insecure=true where everybody on the network may read the slides"
+                f"bind: {bind} has no keys, and every user of a machine that reaches it, this one "
+                "first, could read the slides and end the service; bind an ipc address for this "
+                'machine, give keys and allowed_clients ("chunkdl keygen" makes keys), or say '
+                "insecure=true where all of them may"
             )
 
 

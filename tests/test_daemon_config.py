@@ -48,7 +48,7 @@ num_loaders = 1
 num_collectors = 1
 memory_limit = "64MiB"
 [service]
-bind = ["tcp://127.0.0.1:5555"]
+bind = ["ipc://@chunkdl-config"]
 max_consumers = 2
 """
 """A service that is quick to check; [dataset] comes before it, more of [service] behind it."""
@@ -239,6 +239,7 @@ def test_every_key_arrives(written: Written, folder: Path) -> None:
             on_error = "raise"
             [service]
             bind = ["tcp://127.0.0.1:1", "tcp://localhost:2"]
+            insecure = true
             max_consumers = 6
             credit_batches = 3
             credit_bytes = "1MiB"
@@ -288,7 +289,7 @@ def test_without_groups_and_addresses_there_is_one_of_each(
     """A shard group "train", and a socket in the runtime folder."""
     runtime = tmp_path_factory.mktemp("run")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    text = SMALL.replace('bind = ["tcp://127.0.0.1:5555"]', "")
+    text = SMALL.replace('bind = ["ipc://@chunkdl-config"]', "")
     spec = spec_of(written(f'[dataset]\nslides = ["slides"]\n{text}'))
 
     assert spec.groups == (GroupSpec(name="train"),)
@@ -434,7 +435,8 @@ def test_the_summary_says_what_is_served_to_whom(written: Written, folder: Path)
     (folder / "c2.key").rename(folder / "clients" / "c2.key")
     keys = 'keys = "server.key_secret"\nallowed_clients = "clients"\n'
     groups = "[groups.a]\n[groups.b]\nmode = 'broadcast'\n"
-    spec = served(written, keys + groups)
+    text = SMALL.replace("ipc://@chunkdl-config", "tcp://127.0.0.1:5555") + keys + groups
+    spec = spec_of(written(f'[dataset]\nslides = ["slides"]\n{text}'))
     assert spec.keys is not None
 
     text = "\n".join(summary(spec))
@@ -456,8 +458,8 @@ def test_the_summary_says_what_is_served_to_whom(written: Written, folder: Path)
 
 
 def test_the_summary_warns_of_an_open_service(written: Written) -> None:
-    """Where other machines may connect without keys."""
-    text = SMALL.replace("127.0.0.1", "0.0.0.0") + "insecure = true\n"
+    """Where whoever reaches it may connect without keys."""
+    text = SMALL.replace("ipc://@chunkdl-config", "tcp://0.0.0.0:5555") + "insecure = true\n"
     spec = spec_of(written(f'[dataset]\nslides = ["slides"]\n{text}'))
     assert "tcp://0.0.0.0:5555 (NOT PROTECTED" in "\n".join(summary(spec))
 

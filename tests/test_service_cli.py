@@ -66,7 +66,7 @@ def config(tmp_path: Path, coordinate_slides: dict[str, CoordinateSlide]) -> Pat
         num_collectors = 1
         memory_limit = "64MiB"
         [service]
-        bind = ["tcp://127.0.0.1:5555"]
+        bind = ["ipc://@chunkdl-cli"]
         max_consumers = 2
         """
     )
@@ -78,7 +78,7 @@ def test_a_good_file_is_summed_up(config: Path, capsys: pytest.CaptureFixture[st
     assert main(["check", str(config)]) == 0
     out, err = capsys.readouterr()
     assert "slides    3: 3 by reader tiff" in out
-    assert "tcp://127.0.0.1:5555" in out
+    assert "ipc://@chunkdl-cli (this user of this machine, and root)" in out
     assert err == ""
 
 
@@ -87,7 +87,7 @@ def test_a_good_file_is_summed_up(config: Path, capsys: pytest.CaptureFixture[st
     ("change", "message"),
     [
         (("batch_size", "batch_sizes"), "stream.batch_sizes is unknown; did you mean batch_size?"),
-        (("127.0.0.1", "0.0.0.0"), "there are no keys"),
+        (("ipc://@chunkdl-cli", "tcp://127.0.0.1:5555"), "has no keys"),
         (("batch_size = 4", "batch_size = 0"), "batch_size=0 must be"),
         (("slide-0", "absent"), "absent.tif cannot be used"),
     ],

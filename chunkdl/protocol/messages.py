@@ -294,7 +294,11 @@ class MessageToPatient(Message, frozen=True):
 
 
 class ServiceUp(Message, frozen=True):
-    """The service can be reached there; the descriptor of the batch arena comes with it."""
+    """The service can be reached there.
+
+    With that of an embedded one, which has no name, come two descriptors: of the batch arena and of
+    the place of its socket.
+    """
 
     endpoint: str
 

@@ -62,6 +62,8 @@ def service_spec(
         given = {**small_stream, "batch_slots": 0, **(stream or {})}
         local = f"ipc://{socket_folder}/{next(numbers)}"
         fields: dict[str, Any] = {"binds": (local,), "groups": GROUPS, "max_consumers": 4}
+        # Most tests are about what travels, not about who may connect.
+        fields["insecure"] = settings.get("keys") is None
         own = ServiceSettings(**{**fields, **settings})
         return configure_service(coordinate_dataset, arguments(**given), own)
 

@@ -7,8 +7,8 @@ core answers is carried out here and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import select
 import socket
 import sys
@@ -33,8 +33,9 @@ from chunkdl.memory.arena import create_memory
 from chunkdl.memory.passing import receive, send
 from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded
 from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode, encode
 from chunkdl.protocol.messages import (
+    AnyMessage,
     BigChunkLoaded,
     GridSurveyed,
     Hello,
@@ -55,6 +56,7 @@ from chunkdl.protocol.messages import (
 from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.link import read_config
+from chunkdl_workers.listening import bind_private
 from chunkdl_workers.supervisor import Death, Supervisor, Worker
 from chunkdl_workers.watch import Watch
 
@@ -63,6 +65,8 @@ ANSWERS = (
     *(PatientChosen, ScheduleFailed),
 )
 """Messages with which a worker gives a ticket back."""
+TURN_MESSAGES = 256
+"""Of a socket, before it is the turn of anything else."""
 MOST_REASON = 8_000
 """Characters of what is told about a death."""
 
@@ -117,6 +121,7 @@ class Coordinator:
         self._supervisor = supervisor
         self._core = Core(core_config(config), Cursor.from_dict(config.cursor, config.plan_hash))
         self._consumer: bytes | None = None
+        self._dropped = 0
         self._parent_pidfd = parent_pidfd
         self._poll = select.epoll()
         # The descriptor of a ZeroMQ socket only says that something may have happened to it.
@@ -130,8 +135,9 @@ class Coordinator:
         """Serve until the training process closes its channel or is gone."""
         with self._poll:
             while True:
-                self._from_consumer()
-                for source, _ in self._poll.poll(self._watching.wait_s(self._supervisor.workers)):
+                more = self._from_consumer()
+                wait_s = 0.0 if more else self._watching.wait_s(self._supervisor.workers)
+                for source, _ in self._poll.poll(wait_s):
                     if source == self._parent_pidfd:
                         return
                     if source == self._parent.fileno() and not self._from_parent():
@@ -238,27 +244,41 @@ class Coordinator:
 
     # ------------------------------------------------------------------ consumer
 
-    def _from_consumer(self) -> None:
-        while int(self._router.get(zmq.EVENTS)) & zmq.POLLIN:
-            identity, *frames = self._router.recv_multipart()
+    def _from_consumer(self) -> bool:
+        """Take in what has come; whether there may be more."""
+        for _ in range(TURN_MESSAGES):
             try:
-                message = decode(b"".join(frames))
+                identity, *frames = self._router.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return False
+            try:
+                message = _only(frames)
             except ProtocolError as error:
-                log.warning("a message of a stranger was dropped: %s", error)
+                self._drop(str(error))
                 continue
             if self._consumer is None and isinstance(message, Hello):
                 self._greet(identity, message)
             elif identity != self._consumer:
+                self._drop(f"{type(message).__name__} of somebody who is not its consumer")
                 self._say(identity, Refuse("this service has its consumer already"))
             else:
                 self._handle(FromConsumer(message))
+        return True
+
+    def _drop(self, why: str) -> None:
+        """Tell of messages that were not looked at; ever more of them for each line."""
+        self._dropped += 1
+        if self._dropped & (self._dropped - 1) == 0:
+            log.warning("dropped %d messages; the last: %s", self._dropped, why)
 
     def _greet(self, identity: bytes, hello: Hello) -> None:
         self._consumer = identity
         self._handle(FromConsumer(hello))
 
     def _say(self, identity: bytes, message: Refuse) -> None:
-        self._router.send_multipart([identity, encode(message)])
+        """Answer somebody who may be gone."""
+        with contextlib.suppress(zmq.ZMQError):
+            self._router.send_multipart([identity, encode(message)], zmq.DONTWAIT)
 
     # ------------------------------------------------------------------- actions
 
@@ -276,26 +296,37 @@ class Coordinator:
                 worker.send(encode(action.message))
                 if worker.unsent:
                     self._watch_writing(worker)
+            elif self._consumer is not None and isinstance(action.message, Refuse):
+                self._say(self._consumer, action.message)
+                self._consumer = None
             elif self._consumer is not None:
                 self._router.send_multipart([self._consumer, encode(action.message)])
-                if isinstance(action.message, Refuse):
-                    self._consumer = None
 
 
-def bind(context: zmq.Context[zmq.Socket[bytes]]) -> tuple[zmq.Socket[bytes], str]:
-    """A bound ROUTER that drops nothing in silence, and the name to connect to.
+def _only(frames: list[bytes]) -> AnyMessage:
+    """The message in the frames of one.
 
-    The name is in the abstract namespace: no file is left behind, whoever is killed. Anybody on
-    the machine can connect, so a session needs the token that only the parent has.
+    Raises:
+        ProtocolError: they hold none.
+    """
+    if len(frames) != 1:
+        raise ProtocolError(f"a message of {len(frames)} frames")
+    return decode(frames[0])
+
+
+def bind(context: zmq.Context[zmq.Socket[bytes]]) -> tuple[zmq.Socket[bytes], int]:
+    """A bound ROUTER that drops nothing in silence, and the descriptor of its place.
+
+    Only who has that can connect, and a session needs the token that only the parent has.
     """
     router = context.socket(zmq.ROUTER)
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
     router.setsockopt(zmq.LINGER, 200)
-    router.setsockopt(zmq.MAXMSGSIZE, 64 * 1024)
+    router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
     router.setsockopt(zmq.SNDHWM, 0)
-    endpoint = f"ipc://@chunkdl-{secrets.token_hex(12)}"
-    router.bind(endpoint)
-    return router, endpoint
+    # libzmq 4.3.5 aborts the process over heartbeats behind messages that it has to hold back.
+    router.setsockopt(zmq.RCVHWM, 0)
+    return router, bind_private(router)
 
 
 def main() -> None:
@@ -337,8 +368,9 @@ def _serve(parent: socket.socket, parent_pidfd: int, specification: int) -> None
     supervisor = Supervisor(programs, specification, arenas, run.max_restarts)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        router, endpoint = bind(context)
-        send(parent, encode(ServiceUp(endpoint)), [arenas[1]])
+        router, door = bind(context)
+        send(parent, encode(ServiceUp("")), [arenas[1], door])
+        os.close(door)
         with router:
             Coordinator(config, parent, parent_pidfd, router, supervisor).run()
     finally:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
 from chunkdl.service_spec import Keys
+from chunkdl_workers.listening import accept_own, bind_packets, bind_router
 
 GONE_MS = 30_000
 """A connection whose other end is frozen, or gone without a word, is closed after so long, and what
@@ -115,7 +115,7 @@ class Doors:
             )
         before = os.umask(0o177)
         try:
-            router.bind(address)
+            bind_router(router, address)
         except zmq.ZMQError as error:
             if error.errno == zmq.EADDRINUSE:
                 raise AddressInUse(f"{address} is in use by another program") from error
@@ -136,24 +136,17 @@ class Doors:
         return self._secure
 
     def _listen(self, path: str) -> None:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        listener.setblocking(False)
         before = os.umask(0o177)
         try:
             try:
-                listener.bind(path)
+                listener = bind_packets(path)
             except OSError:
                 _remove_dead(path)
-                listener.bind(path)
+                listener = bind_packets(path)
         except OSError as error:
-            listener.close()
             raise ConfigError(f"cannot bind {path}: {error.strerror}") from error
-        except AddressInUse:
-            listener.close()
-            raise
         finally:
             os.umask(before)
-        listener.listen(64)
         self.listeners[listener.fileno()] = listener
 
     @property
@@ -175,13 +168,10 @@ class Doors:
 
     def accept(self, listener: int) -> int | None:
         """A new lease connection of a process of this user; None: it is not taken."""
-        try:
-            end, _ = self.listeners[listener].accept()
-        except OSError:
+        end = accept_own(self.listeners[listener])
+        if end is None:
             return None
-        credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, user, _ = struct.unpack("3i", credentials)
-        if user not in (os.getuid(), 0) or len(self.leases) >= MOST_LEASES:
+        if len(self.leases) >= MOST_LEASES:
             end.close()
             return None
         end.setblocking(False)

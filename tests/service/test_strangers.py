@@ -1,0 +1,214 @@
+"""Other users of the machine, whatever they say to its sockets, reach nothing and disturb nobody.
+
+`benchmarks.fuzz` has them say a million messages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from chunkdl.connecting import connect
+from chunkdl.curve_keys import create_keys, load_server_keys
+from chunkdl.lightdl import LightDL
+from chunkdl.loader import Loader
+from chunkdl.patients import Dataset
+from tests.service.conftest import Start, row_digests
+from tests.service.stranger_program import NOBODY
+from tests.service.two_ranks import addresses
+
+MESSAGES = 20_000
+"""That strangers say to each socket."""
+MOST_GROWTH = 48 * 2**20
+"""Bytes of all processes that listen, together; an endless message alone would be more."""
+
+ROWS_BEHIND = 30 * 16
+"""Rows that are taken when the strangers have said everything."""
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+LISTENS = 0x10000
+"""The flag of a socket that listens, in /proc/net/unix."""
+
+
+def listening(pids: Iterable[int]) -> list[str]:
+    """Every Unix socket that these processes listen on, "NAME:TYPE"."""
+    inodes = {
+        link.removeprefix("socket:[").removesuffix("]")
+        for pid in pids
+        for link in links_of(pid).values()
+        if link.startswith("socket:[")
+    }
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return sorted(
+        f"{line[7]}:{int(line[4], 16)}"
+        for line in lines
+        if len(line) == 8 and line[6] in inodes and int(line[3], 16) & LISTENS
+    )
+
+
+def links_of(pid: int) -> dict[str, str]:
+    """What the descriptors of a process are."""
+    found = {}
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            found[entry.path] = os.readlink(entry.path)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def doors_without_a_name() -> list[str]:
+    """Descriptors of this process that lead to the sockets of embedded services."""
+    places = links_of(os.getpid())
+    return [path for path, link in places.items() if "/.chunkdl-" in link and "/s" in link]
+
+
+def strangers(names: Iterable[str], messages: int, user: int = NOBODY) -> subprocess.Popen[str]:
+    """A process of another user that pesters these sockets."""
+    program = [sys.executable, "-m", "tests.service.stranger_program"]
+    options = ["--messages", str(messages), "--user", str(user)]
+    return subprocess.Popen([*program, *options, *names], stdout=subprocess.PIPE, text=True)
+
+
+def told(program: subprocess.Popen[str]) -> dict[str, dict[str, int]]:
+    """What became of each socket."""
+    out, _ = program.communicate(timeout=300)
+    assert program.returncode == 0
+    counts: dict[str, dict[str, int]] = json.loads(out)["told"]
+    return counts
+
+
+def take_beside(
+    program: subprocess.Popen[str], loader: Loader, reference: tuple[str, ...], rows: list[str]
+) -> None:
+    """Take batches, which must be the right ones, while a program runs and some behind it."""
+    while len(rows) < len(reference) - ROWS_BEHIND and program.poll() is None:
+        rows += row_digests(loader.next_batch(60))
+        time.sleep(0.02)
+    program.wait(300)
+    # More than are under way when it ends.
+    for _ in range(ROWS_BEHIND // 16):
+        rows += row_digests(loader.next_batch(60))
+    assert rows == list(reference[: len(rows)])
+
+
+def size_of(processes: Iterable[psutil.Process]) -> int:
+    """Bytes that they hold, without what they share."""
+    infos = [process.memory_info() for process in processes]
+    return sum(info.rss - info.shared for info in infos)
+
+
+@as_root
+@pytest.mark.timeout(400)
+def test_strangers_reach_no_socket_of_an_embedded_service(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], row_reference: tuple[str, ...]
+) -> None:
+    """Its only listening socket has no name, and its place is in descriptors of its own user."""
+    with LightDL(coordinate_dataset, **small_stream) as loader:
+        rows = row_digests(loader.next_batch(60))
+        processes = psutil.Process().children(recursive=True)
+        (name,) = listening(process.pid for process in processes)
+        (door,) = doors_without_a_name()
+        assert not name.startswith("@")
+        assert told(strangers([f"{door}:1"], 1, os.getuid()))[f"{door}:1"]["answers"] == 2
+        before = size_of(processes)
+        program = strangers([name, f"{door}:1"], MESSAGES)
+        take_beside(program, loader, row_reference, rows)
+        for counts in told(program).values():
+            assert counts == {"connected": 0, "messages": MESSAGES, "answers": 0}
+        assert size_of(processes) - before < MOST_GROWTH
+
+
+@as_root
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("place", ["path", "name"])
+def test_strangers_are_sent_away_from_every_socket_of_a_service(
+    start: Start, row_reference: tuple[str, ...], place: str
+) -> None:
+    """Whether it is at a path or an abstract name: nothing answers, and the training goes on."""
+    named = {"binds": (f"ipc://@chunkdl-test-{secrets.token_hex(6)}",)} if place == "name" else {}
+    service, address = start(**named)
+    with connect(address) as loader:
+        rows = row_digests(loader.next_batch(60))
+        server = psutil.Process(service.process.pid)
+        processes = [server, *server.children(recursive=True)]
+        names = listening(process.pid for process in processes)
+        own = [name for name in names if address.removeprefix("ipc://") in name]
+        assert sorted(name.rpartition(":")[2] for name in own) == ["1", "5"]
+        # The others are those of engines.
+        assert len(names) > len(own)
+        for counts in told(strangers(own, 1, os.getuid())).values():
+            assert counts["answers"] == 2
+        before = size_of(processes)
+        program = strangers(names, MESSAGES)
+        take_beside(program, loader, row_reference, rows)
+        for name, counts in told(program).items():
+            assert counts["messages"] == MESSAGES
+            assert counts["answers"] == 0
+            assert bool(counts["connected"]) == name.startswith("@"), name
+        assert size_of(processes) - before < MOST_GROWTH
+        assert service.process.poll() is None
+
+
+@pytest.mark.timeout(400)
+def test_strangers_without_keys_disturb_nobody_by_tcp(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...]
+) -> None:
+    """Before the handshake is over nothing of theirs is a message, a heartbeat or kept."""
+    _, secret = create_keys("server", socket_folder)
+    (socket_folder / "clients").mkdir()
+    public, _ = create_keys("me", socket_folder)
+    public.rename(socket_folder / "clients" / public.name)
+    keys = load_server_keys(secret, socket_folder / "clients")
+    local, remote = addresses(socket_folder)
+    service, _ = start(binds=(local, remote), keys=keys)
+    with connect(local) as loader:
+        rows = row_digests(loader.next_batch(60))
+        server = psutil.Process(service.process.pid)
+        before = size_of([server])
+        program = strangers([remote], MESSAGES // 4, os.getuid())
+        take_beside(program, loader, row_reference, rows)
+        assert told(program)[remote]["connected"] == MESSAGES // 4
+        assert size_of([server]) - before < MOST_GROWTH
+        assert service.process.poll() is None
+
+
+def test_no_message_ends_an_embedded_service(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], row_reference: tuple[str, ...]
+) -> None:
+    """Of its own user, who reaches it by a descriptor: unroutable, malformed, beyond any mark."""
+    with LightDL(coordinate_dataset, **small_stream) as loader:
+        rows = row_digests(loader.next_batch(60))
+        (door,) = doors_without_a_name()
+        program = strangers([f"{door}:{socket.SOCK_STREAM.value}"], MESSAGES // 20, os.getuid())
+        take_beside(program, loader, row_reference, rows)
+        (counts,) = told(program).values()
+        assert counts["connected"] == MESSAGES // 20
+
+
+def test_the_socket_of_an_embedded_service_leaves_no_file(
+    coordinate_dataset: Dataset,
+    small_stream: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing lies in the folder for temporary files while it serves, however long its path is."""
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    with LightDL(coordinate_dataset, **small_stream) as loader:
+        loader.next_batch(60)
+        (door,) = doors_without_a_name()
+        assert os.readlink(door).startswith(str(long))
+        assert list(long.iterdir()) == []

@@ -1,0 +1,135 @@
+"""Sockets that other processes connect to: bound here and nowhere else.
+
+On this machine the kernel says which user connects. Only our own and root get in, and of anybody
+else not one byte is read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import socket
+import struct
+import tempfile
+
+import zmq
+
+from chunkdl.errors import ConfigError
+
+SOCKET_NAME = "s"
+MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
+"""Where a folder is made when those for temporary files are full or cannot be written to."""
+WAITING_CONNECTIONS = 4096
+"""That are not accepted yet; the kernel's own limit may be lower."""
+TURN_STRANGERS = 64
+"""That are sent away before it is the turn of anything else."""
+CREDENTIALS = struct.Struct("3i")
+"""Of a connection: process, user, group."""
+
+
+def bind_router(router: zmq.Socket[bytes], address: str) -> None:
+    """Bind a ZeroMQ socket; to an ipc address only our own user and root can connect.
+
+    libzmq asks the kernel right behind `accept` and closes the connection of anybody else.
+
+    Raises:
+        ConfigError: this libzmq cannot ask.
+        zmq.ZMQError: the address cannot be bound.
+    """
+    router.setsockopt(zmq.BACKLOG, WAITING_CONNECTIONS)
+    if address.startswith("ipc://"):
+        for user in _admitted():
+            try:
+                # pyzmq takes numbers with a sign, the kernel's have none.
+                router.setsockopt(zmq.IPC_FILTER_UID, ctypes.c_int(user).value)
+            except zmq.ZMQError as error:
+                raise ConfigError(
+                    f"libzmq {zmq.zmq_version()} was built without a look at who connects "
+                    f"({error}), so every user of the machine could; install pyzmq from its wheels"
+                ) from error
+    router.bind(address)
+
+
+def bind_private(router: zmq.Socket[bytes]) -> int:
+    """Bind a ZeroMQ socket where only those can connect who are given the descriptor.
+
+    The socket is made in a folder of our own, and its name is taken away again at once: nothing is
+    left behind, whoever is killed, and nobody can find it, fill its queue, or take its name when it
+    is gone.
+
+    Returns:
+        A descriptor of the place (O_PATH), for `chunkdl.service_addresses.private_address`.
+
+    Raises:
+        ConfigError: no folder takes a socket.
+    """
+    folder = _own_folder()
+    try:
+        # It stays open with the socket: libzmq goes by this path once more when it closes that.
+        place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # By descriptor, since the path of a socket may have 107 bytes and that of a folder more.
+        bind_router(router, f"ipc:///proc/self/fd/{place}/{SOCKET_NAME}")
+        return os.open(SOCKET_NAME, os.O_PATH | os.O_CLOEXEC, dir_fd=place)
+    except (OSError, zmq.ZMQError) as error:
+        raise ConfigError(
+            f"no socket can be made in {folder}: {error}; set TMPDIR to a folder on a disk of this "
+            "machine"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def bind_packets(path: str) -> socket.socket:
+    """A listening Unix socket (SOCK_SEQPACKET) that does not block; for `accept_own`.
+
+    Raises:
+        OSError: it cannot be bound.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        listener.setblocking(False)
+        listener.bind(path)
+        listener.listen(WAITING_CONNECTIONS)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def accept_own(listener: socket.socket) -> socket.socket | None:
+    """The next connection of our own user or of root; None: there is none now.
+
+    Those of others are closed, unread.
+    """
+    for _ in range(TURN_STRANGERS):
+        try:
+            end, _ = listener.accept()
+        except OSError:
+            return None
+        _, user, _ = CREDENTIALS.unpack(
+            end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        )
+        if user in _admitted():
+            return end
+        end.close()
+    return None
+
+
+def _own_folder() -> str:
+    """A new folder that only our user and root may enter."""
+    try:
+        return tempfile.mkdtemp(prefix=".chunkdl-")
+    except OSError:
+        try:
+            return tempfile.mkdtemp(prefix=".chunkdl-", dir=MEMORY)
+        except OSError as error:
+            raise ConfigError(
+                f"no folder for a socket can be made: {error}; set TMPDIR to one that can be "
+                "written to"
+            ) from error
+
+
+def _admitted() -> set[int]:
+    """Users that may connect."""
+    return {os.geteuid(), 0}
