@@ -31,7 +31,7 @@ settings.register_profile("searching", print_blob=True, deadline=None)
 
 MARK = "CHUNKDL_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 SLIDE_WIDTH, SLIDE_HEIGHT = 1500, 1248
 
@@ -46,10 +46,13 @@ def slides_folder() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is kept of slides beyond a run goes to a folder of this test run."""
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of slides and what is temporary goes to folders of this process of the tests."""
+    temporary = os.fspath(tmp_path_factory.mktemp("t"))  # short: sockets get names in it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TMPDIR", temporary)
+        patch.setattr(tempfile, "tempdir", temporary)
         yield
 
 
@@ -85,13 +88,15 @@ def _descriptors() -> list[str]:
 
 
 def _temporary() -> list[str]:
-    folder = tempfile.gettempdir()
-    return sorted(name for name in os.listdir(folder) if name.startswith("chunkdl"))
+    """Temporary files of chunkdl, in the folder that only this process and its children have."""
+    return sorted(name for name in os.listdir(os.environ["TMPDIR"]) if name.startswith("chunkdl"))
 
 
 def _shared_memory() -> list[str]:
-    """Named shared memory; semaphores are those of multiprocessing, of whoever is at work here."""
-    return sorted(name for name in os.listdir("/dev/shm") if not name.startswith("sem."))
+    """Named shared memory of chunkdl or of this process; other programs make and delete theirs."""
+    mine = str(os.getpid())
+    names = os.listdir("/dev/shm")
+    return sorted(name for name in names if "chunkdl" in name or mine in name.split("_"))
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
