@@ -31,7 +31,7 @@ settings.register_profile("searching", print_blob=True, deadline=None)
 
 MARK = "CHUNKDL_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 
 SLIDE_WIDTH, SLIDE_HEIGHT = 1500, 1248
 

@@ -266,7 +266,7 @@ def test_everything_else_answers_while_a_thread_waits(make: Make) -> None:
         assert loader.stats().batches >= 3
         assert loader.state_dict().keys() == batch.state.keys()
     loader.close()
-    thread.join(30)
+    thread.join(100)
     assert not thread.is_alive()
     assert isinstance(told[0], Closed)
 
