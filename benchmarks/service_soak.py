@@ -1,7 +1,9 @@
 """Does a service stand its consumers? ``python -m benchmarks.service_soak --minutes 30``.
 
 Three ranks of a shared stream and three members of a broadcast, each a process of its own, are
-killed, frozen, ended and started again at random. Afterwards every batch that anybody got is
+killed, frozen, ended and started again at random, and fork children that live on. The engine of the
+service is killed and replaced, and everything, the service with its consumers, is stopped for
+longer than anybody may be silent. Afterwards every batch that anybody got is
 compared with those of `LightDL`: none may differ or be missing, and one may have come twice only to
 the successor of a rank that was killed with it in hand. Memory and descriptors of the server may
 not grow. Prints one line at the end, and what is wrong, if anything is.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import secrets
 import signal
@@ -20,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -39,6 +43,10 @@ RANKS, MEMBERS, ROWS, CREDIT = 3, 3, 16, 4
 SHARD, BROADCAST = "train", "trials"
 SILENT_S, GRACE_S = 1.0, 4.0
 GROWTH_MIB, MORE_DESCRIPTORS = 16.0, 8
+STOP_S = 1.2 * (SILENT_S + GRACE_S)
+WHOLE_EVERY_S = 12.0
+"""Between two acts that strike all: the engine is killed, or everything is stopped, in turns."""
+FORK_EVERY, FORK_LIVES_S = 40, 3.0
 PACE_S = 0.01
 """Between the batches of a consumer: what they do beside, and what keeps their files small."""
 
@@ -83,12 +91,17 @@ def consume(address: str, group: str, rank: int, file: Path) -> None:
             time.sleep(0.2)
             if stop.exists():
                 return
+    # Who waits for them is the kernel.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with loader, file.open("a") as out:
         while not stop.exists():
             batch = loader.next_batch(120)
             after = loader.state_dict()["position"]["left"]["tail"] // ROWS
             number = after - 1 if world == 1 else after - world + rank
             print(number, digest(batch), file=out, flush=True)
+            if number % FORK_EVERY == rank and os.fork() == 0:
+                time.sleep(FORK_LIVES_S)
+                os._exit(0)
             del batch
             time.sleep(PACE_S)
 
@@ -139,9 +152,14 @@ class Soak:
 
     def run(self, seconds: float) -> None:
         """Let things happen for so long; then everybody ends in peace."""
-        end = time.monotonic() + seconds
+        begun = time.monotonic()
         server = psutil.Process(self._service.process.pid)
-        while time.monotonic() < end:
+        strikes = itertools.cycle((_kill_engine, self._stop_all))
+        due = WHOLE_EVERY_S
+        while (passed := time.monotonic() - begun) < seconds:
+            if passed > due:
+                next(strikes)(server)
+                due += WHOLE_EVERY_S
             self._act(self._random.choice(self.places))
             time.sleep(self._random.uniform(0.05, 0.5))
             self._samples.append((server.memory_info().rss / 2**20, server.num_fds()))
@@ -175,6 +193,22 @@ class Soak:
                     self._end(place)
                 case _:
                     pass
+
+    def _stop_all(self, server: psutil.Process) -> None:
+        """Suspend the service and its consumers, and wake them in any order."""
+        there = [place.process for place in self.places if place.process is not None]
+        stopped = [server, *server.children(recursive=True)]
+        stopped += [psutil.Process(process.pid) for process in there if process.poll() is None]
+        frozen = {place.process.pid for place in self.places if place.process and place.thaw_s}
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        time.sleep(STOP_S)
+        self._random.shuffle(stopped)
+        for process in stopped:
+            if process.pid not in frozen:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def _begin(self, place: Place) -> None:
         file = self._folder / f"{place.group}-{place.rank}-{len(place.files)}"
@@ -244,6 +278,14 @@ class Soak:
             if place.group == SHARD:
                 found += _wrong_handovers(who, files, place.killed)
         return found
+
+
+def _kill_engine(server: psutil.Process) -> None:
+    """Kill what makes the batches; the service starts another."""
+    for process in server.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "chunkdl_workers.coordinator" in process.cmdline():
+                process.kill()
 
 
 def _wrong_handovers(
