@@ -47,6 +47,7 @@ STOP_S = 1.2 * (SILENT_S + GRACE_S)
 WHOLE_EVERY_S = 12.0
 """Between two acts that strike all: the engine is killed, or everything is stopped, in turns."""
 FORK_EVERY, FORK_LIVES_S = 40, 3.0
+START_S = 120.0
 PACE_S = 0.01
 """Between the batches of a consumer: what they do beside, and what keeps their files small."""
 
@@ -147,13 +148,16 @@ class Soak:
         self._service = ServiceProcess(configure_service(self._dataset, arguments, settings))
         shard = [Place(SHARD, rank) for rank in range(RANKS)]
         self.places = [*shard, *(Place(BROADCAST, rank) for rank in range(MEMBERS))]
-        self._samples: list[tuple[float, int]] = []
+        self._memory_mib: list[float] = []
+        self._more_descriptors = 0
         self.acts = 0
 
     def run(self, seconds: float) -> None:
-        """Let things happen for so long; then everybody ends in peace."""
-        begun = time.monotonic()
+        """Everybody comes and goes once; things happen for so long; everybody ends in peace."""
         server = psutil.Process(self._service.process.pid)
+        self._once()
+        alone = _least_descriptors(server)
+        begun = time.monotonic()
         strikes = itertools.cycle((_kill_engine, self._stop_all))
         due = WHOLE_EVERY_S
         while (passed := time.monotonic() - begun) < seconds:
@@ -162,11 +166,24 @@ class Soak:
                 due += WHOLE_EVERY_S
             self._act(self._random.choice(self.places))
             time.sleep(self._random.uniform(0.05, 0.5))
-            self._samples.append((server.memory_info().rss / 2**20, server.num_fds()))
+            self._memory_mib.append(server.memory_info().rss / 2**20)
         for place in self.places:
             self._thaw(place)
             self._end(place)
+        self._more_descriptors = _least_descriptors(server) - alone
         self._service.close()
+
+    def _once(self) -> None:
+        """After this the engines of all groups are there."""
+        for place in self.places:
+            self._begin(place)
+        give_up = time.monotonic() + START_S
+        while not all(_lines(place.files[0]) for place in self.places):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"no batches for all within {START_S:.0f} s")
+            time.sleep(0.05)
+        for place in self.places:
+            self._end(place)
 
     def _act(self, place: Place) -> None:
         self.acts += 1
@@ -250,15 +267,14 @@ class Soak:
         return [*self._wrong_batches(), *self._growth()]
 
     def _growth(self) -> list[str]:
-        third = max(1, len(self._samples) // 3)
-        memory, descriptors = zip(*self._samples, strict=True)
-        more = statistics.median(memory[-third:]) - statistics.median(memory[:third])
-        fds = max(descriptors[-third:]) - max(descriptors[:third])
+        third = max(1, len(self._memory_mib) // 3)
+        first, last = self._memory_mib[:third], self._memory_mib[-third:]
+        more = statistics.median(last) - statistics.median(first)
         found = []
         if more > GROWTH_MIB:
             found.append(f"the server has grown by {more:.1f} MiB")
-        if fds > MORE_DESCRIPTORS:
-            found.append(f"the server has {fds} descriptors more")
+        if self._more_descriptors > MORE_DESCRIPTORS:
+            found.append(f"the server has {self._more_descriptors} descriptors more")
         return found
 
     def _wrong_batches(self) -> list[str]:
@@ -278,6 +294,15 @@ class Soak:
             if place.group == SHARD:
                 found += _wrong_handovers(who, files, place.killed)
         return found
+
+
+def _least_descriptors(server: psutil.Process) -> int:
+    """What a process has open when the last of its consumers is gone; a little is patience."""
+    seen = []
+    for _ in range(100):
+        seen.append(server.num_fds())
+        time.sleep(0.05)
+    return min(seen)
 
 
 def _kill_engine(server: psutil.Process) -> None:

@@ -10,7 +10,7 @@ from benchmarks.service_soak import Soak
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_minute_of_anything_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """Every batch is that of `LightDL`, once; the server does not grow; nothing is left behind.
 
