@@ -116,8 +116,9 @@ def nothing_left_behind() -> Iterator[None]:
     shared = _shared_memory()
     yield
     gc.collect()
-    assert wait_until(lambda: not our_processes()), our_processes()
-    assert wait_until(lambda: _descriptors() == descriptors), (descriptors, _descriptors())
+    assert wait_until(lambda: not our_processes(), PATIENCE_S), our_processes()
+    now = _descriptors
+    assert wait_until(lambda: now() == descriptors, PATIENCE_S), (descriptors, now())
     assert _temporary() == temporary
     assert _shared_memory() == shared
     assert getattr(bit_generator, "randbits", None) is secrets.randbits
