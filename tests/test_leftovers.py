@@ -74,14 +74,6 @@ def test_what_is_left_behind_is_an_error_and_what_others_do_is_none(
     file.write_text(TESTS.replace("sys.argv[-1]", repr(":".join(map(str, of_others)))))
     options = ["-p", "tests.conftest", "-p", "no:cacheprovider", "-q", "-rE"]
     options += ["--hypothesis-profile=repeatable", f"--rootdir={tmp_path}"]
-        "-p",
-        "tests.conftest",
-        "-p",
-        "no:cacheprovider",
-        "--hypothesis-profile=repeatable",
-        "-q",
-        "-rE",
-    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(file)],
         capture_output=True,
