@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import os
+import random
 import secrets
+import socket
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +111,18 @@ def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) ->
             return False
         time.sleep(0.01)
     return True
+
+
+# Linux gives the ports from 32768 on to whoever asks for any, also between our choice and its use.
+_PORTS = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody uses, and that nobody gets who does not name it."""
+    for port in itertools.islice(_PORTS, 1000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port between 20000 and 32000 is free")
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ from chunkdl.patients import Dataset
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from chunkdl.service_spec import GroupSpec
+from tests.conftest import free_port
 from tests.service.conftest import arguments
 
 Make = Callable[..., Loader]
@@ -51,7 +52,7 @@ def make(
         def serve(dataset: Dataset, stream: dict[str, Any]) -> str:
             address = f"ipc://{socket_folder}/{dataset.str_dsname}"
             if request.param == "remote":
-                address = f"tcp://127.0.0.1:{_free_port()}"
+                address = f"tcp://127.0.0.1:{free_port()}"
             given = arguments(**{**small_stream, "batch_slots": 0, **stream})
             settings = ServiceSettings(
                 binds=(address,), groups=(GroupSpec(name="train"),), insecure=True
@@ -75,14 +76,6 @@ def make(
             return stack.enter_context(loader)
 
         yield begin
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def places(batch: Any) -> list[tuple[str, int, int]]:
