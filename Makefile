@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint bench docs clean
+.PHONY: help demo test fuzz soak lint bench docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -17,11 +17,14 @@ demo: $(VENV)/installed  ## stream batches from synthetic slides and show what h
 	$(BIN)/chunkdl demo
 
 test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
 	$(BIN)/python -m pytest --hypothesis-profile=searching tests/coordination tests/plan tests/protocol tests/memory
 	$(BIN)/python -m benchmarks.fuzz_slides --seed $$(date +%s)
+
+soak: $(VENV)/installed  ## ten minutes of a service whose consumers and engines come, go, freeze and die
+	$(BIN)/python -m benchmarks.service_soak --minutes 10
 
 lint: $(VENV)/installed  ## check style and types
 	$(BIN)/ruff check

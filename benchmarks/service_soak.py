@@ -1,7 +1,9 @@
 """Does a service stand its consumers? ``python -m benchmarks.service_soak --minutes 30``.
 
 Three ranks of a shared stream and three members of a broadcast, each a process of its own, are
-killed, frozen, ended and started again at random. Afterwards every batch that anybody got is
+killed, frozen, ended and started again at random, and fork children that live on. The engine of the
+service is killed and replaced, and everything, the service with its consumers, is stopped for
+longer than anybody may be silent. Afterwards every batch that anybody got is
 compared with those of `LightDL`: none may differ or be missing, and one may have come twice only to
 the successor of a rank that was killed with it in hand. Memory and descriptors of the server may
 not grow. Prints one line at the end, and what is wrong, if anything is.
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
 import secrets
 import signal
@@ -20,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -39,6 +43,11 @@ RANKS, MEMBERS, ROWS, CREDIT = 3, 3, 16, 4
 SHARD, BROADCAST = "train", "trials"
 SILENT_S, GRACE_S = 1.0, 4.0
 GROWTH_MIB, MORE_DESCRIPTORS = 16.0, 8
+STOP_S = 1.2 * (SILENT_S + GRACE_S)
+WHOLE_EVERY_S = 12.0
+"""Between two acts that strike all: the engine is killed, or everything is stopped, in turns."""
+FORK_EVERY, FORK_LIVES_S = 40, 3.0
+START_S = 120.0
 PACE_S = 0.01
 """Between the batches of a consumer: what they do beside, and what keeps their files small."""
 
@@ -83,12 +92,17 @@ def consume(address: str, group: str, rank: int, file: Path) -> None:
             time.sleep(0.2)
             if stop.exists():
                 return
+    # Who waits for them is the kernel.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with loader, file.open("a") as out:
         while not stop.exists():
             batch = loader.next_batch(120)
             after = loader.state_dict()["position"]["left"]["tail"] // ROWS
             number = after - 1 if world == 1 else after - world + rank
             print(number, digest(batch), file=out, flush=True)
+            if number % FORK_EVERY == rank and os.fork() == 0:
+                time.sleep(FORK_LIVES_S)
+                os._exit(0)
             del batch
             time.sleep(PACE_S)
 
@@ -134,21 +148,42 @@ class Soak:
         self._service = ServiceProcess(configure_service(self._dataset, arguments, settings))
         shard = [Place(SHARD, rank) for rank in range(RANKS)]
         self.places = [*shard, *(Place(BROADCAST, rank) for rank in range(MEMBERS))]
-        self._samples: list[tuple[float, int]] = []
+        self._memory_mib: list[float] = []
+        self._more_descriptors = 0
         self.acts = 0
 
     def run(self, seconds: float) -> None:
-        """Let things happen for so long; then everybody ends in peace."""
-        end = time.monotonic() + seconds
+        """Everybody comes and goes once; things happen for so long; everybody ends in peace."""
         server = psutil.Process(self._service.process.pid)
-        while time.monotonic() < end:
+        self._once()
+        alone = _least_descriptors(server)
+        begun = time.monotonic()
+        strikes = itertools.cycle((_kill_engine, self._stop_all))
+        due = WHOLE_EVERY_S
+        while (passed := time.monotonic() - begun) < seconds:
+            if passed > due:
+                next(strikes)(server)
+                due += WHOLE_EVERY_S
             self._act(self._random.choice(self.places))
             time.sleep(self._random.uniform(0.05, 0.5))
-            self._samples.append((server.memory_info().rss / 2**20, server.num_fds()))
+            self._memory_mib.append(server.memory_info().rss / 2**20)
         for place in self.places:
             self._thaw(place)
             self._end(place)
+        self._more_descriptors = _least_descriptors(server) - alone
         self._service.close()
+
+    def _once(self) -> None:
+        """After this the engines of all groups are there."""
+        for place in self.places:
+            self._begin(place)
+        give_up = time.monotonic() + START_S
+        while not all(_lines(place.files[0]) for place in self.places):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"no batches for all within {START_S:.0f} s")
+            time.sleep(0.05)
+        for place in self.places:
+            self._end(place)
 
     def _act(self, place: Place) -> None:
         self.acts += 1
@@ -175,6 +210,22 @@ class Soak:
                     self._end(place)
                 case _:
                     pass
+
+    def _stop_all(self, server: psutil.Process) -> None:
+        """Suspend the service and its consumers, and wake them in any order."""
+        there = [place.process for place in self.places if place.process is not None]
+        stopped = [server, *server.children(recursive=True)]
+        stopped += [psutil.Process(process.pid) for process in there if process.poll() is None]
+        frozen = {place.process.pid for place in self.places if place.process and place.thaw_s}
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        time.sleep(STOP_S)
+        self._random.shuffle(stopped)
+        for process in stopped:
+            if process.pid not in frozen:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def _begin(self, place: Place) -> None:
         file = self._folder / f"{place.group}-{place.rank}-{len(place.files)}"
@@ -216,15 +267,14 @@ class Soak:
         return [*self._wrong_batches(), *self._growth()]
 
     def _growth(self) -> list[str]:
-        third = max(1, len(self._samples) // 3)
-        memory, descriptors = zip(*self._samples, strict=True)
-        more = statistics.median(memory[-third:]) - statistics.median(memory[:third])
-        fds = max(descriptors[-third:]) - max(descriptors[:third])
+        third = max(1, len(self._memory_mib) // 3)
+        first, last = self._memory_mib[:third], self._memory_mib[-third:]
+        more = statistics.median(last) - statistics.median(first)
         found = []
         if more > GROWTH_MIB:
             found.append(f"the server has grown by {more:.1f} MiB")
-        if fds > MORE_DESCRIPTORS:
-            found.append(f"the server has {fds} descriptors more")
+        if self._more_descriptors > MORE_DESCRIPTORS:
+            found.append(f"the server has {self._more_descriptors} descriptors more")
         return found
 
     def _wrong_batches(self) -> list[str]:
@@ -244,6 +294,23 @@ class Soak:
             if place.group == SHARD:
                 found += _wrong_handovers(who, files, place.killed)
         return found
+
+
+def _least_descriptors(server: psutil.Process) -> int:
+    """What a process has open when the last of its consumers is gone; a little is patience."""
+    seen = []
+    for _ in range(100):
+        seen.append(server.num_fds())
+        time.sleep(0.05)
+    return min(seen)
+
+
+def _kill_engine(server: psutil.Process) -> None:
+    """Kill what makes the batches; the service starts another."""
+    for process in server.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "chunkdl_workers.coordinator" in process.cmdline():
+                process.kill()
 
 
 def _wrong_handovers(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import os
+import random
 import secrets
+import socket
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ settings.register_profile("searching", print_blob=True, deadline=None)
 
 MARK = "CHUNKDL_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
-PATIENCE_S = 10.0
+PATIENCE_S = 100.0
 
 SLIDE_WIDTH, SLIDE_HEIGHT = 1500, 1248
 
@@ -46,10 +50,13 @@ def slides_folder() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is kept of slides beyond a run goes to a folder of this test run."""
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of slides and what is temporary goes to folders of this process of the tests."""
+    temporary = os.fspath(tmp_path_factory.mktemp("t"))  # short: sockets get names in it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TMPDIR", temporary)
+        patch.setattr(tempfile, "tempdir", temporary)
         yield
 
 
@@ -85,13 +92,15 @@ def _descriptors() -> list[str]:
 
 
 def _temporary() -> list[str]:
-    folder = tempfile.gettempdir()
-    return sorted(name for name in os.listdir(folder) if name.startswith("chunkdl"))
+    """Temporary files of chunkdl, in the folder that only this process and its children have."""
+    return sorted(name for name in os.listdir(os.environ["TMPDIR"]) if name.startswith("chunkdl"))
 
 
 def _shared_memory() -> list[str]:
-    """Named shared memory; semaphores are those of multiprocessing, of whoever is at work here."""
-    return sorted(name for name in os.listdir("/dev/shm") if not name.startswith("sem."))
+    """Named shared memory of chunkdl or of this process; other programs make and delete theirs."""
+    mine = str(os.getpid())
+    names = os.listdir("/dev/shm")
+    return sorted(name for name in names if "chunkdl" in name or mine in name.split("_"))
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
@@ -104,6 +113,18 @@ def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) ->
     return True
 
 
+# Linux gives the ports from 32768 on to whoever asks for any, also between our choice and its use.
+_PORTS = itertools.cycle(random.sample(range(20_000, 32_000), 12_000))
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody uses, and that nobody gets who does not name it."""
+    for port in itertools.islice(_PORTS, 1000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port between 20000 and 32000 is free")
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """No process, anonymous memory, socket, temporary file or seed outlives a test."""
@@ -111,8 +132,9 @@ def nothing_left_behind() -> Iterator[None]:
     shared = _shared_memory()
     yield
     gc.collect()
-    assert wait_until(lambda: not our_processes()), our_processes()
-    assert wait_until(lambda: _descriptors() == descriptors), (descriptors, _descriptors())
+    assert wait_until(lambda: not our_processes(), PATIENCE_S), our_processes()
+    now = _descriptors
+    assert wait_until(lambda: now() == descriptors, PATIENCE_S), (descriptors, now())
     assert _temporary() == temporary
     assert _shared_memory() == shared
     assert getattr(bit_generator, "randbits", None) is secrets.randbits

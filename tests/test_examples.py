@@ -20,7 +20,7 @@ def run(program: str, folder: Path, *arguments: str, ranks: int = 0) -> str:
         [sys.executable, *(torchrun if ranks else ()), str(EXAMPLES / program), *arguments],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
         cwd=folder,
         env={

@@ -20,7 +20,7 @@ PACKAGES = {
     "chunkdl": REPOSITORY / "chunkdl",
     "chunkdl_workers": REPOSITORY / "workers" / "chunkdl_workers",
 }
-DEADLINE_S = 60.0
+DEADLINE_S = 150.0
 
 
 def run(*command: str | Path, cwd: Path) -> str:

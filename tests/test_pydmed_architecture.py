@@ -30,7 +30,7 @@ from chunkdl.slides.synthetic import CoordinateSlide
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 SIDE = 48
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 NEVER_S = 1e6
 
 Start = Callable[..., AbstractContextManager[PydmedArchitecture]]

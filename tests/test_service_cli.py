@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from chunkdl.daemon_config import read_daemon_config
 from chunkdl.daemon_explain import explain
 from chunkdl.service_cli import table_of, with_options
 from chunkdl.slides.synthetic import CoordinateSlide
+from tests.conftest import free_port
 
 STAND_IN = """#!{python}
 import json, os, sys
@@ -221,9 +221,7 @@ def test_ctl_asks_and_drains_a_daemon(
     public, secret = create_keys("me", short_folder)
     (short_folder / "clients").mkdir()
     shutil.copy(public, short_folder / "clients")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    here, there = f"ipc://{short_folder}/service", f"tcp://127.0.0.1:{port}"
+    here, there = f"ipc://{short_folder}/service", f"tcp://127.0.0.1:{free_port()}"
     config.write_text(
         config.read_text()
         + f"""log_format = "json"

@@ -17,7 +17,7 @@ from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.rank_program import PATIENCE_S
 
 pytest.importorskip("lightning")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STREAM: dict[str, Any] = {
     "batch_size": 8,

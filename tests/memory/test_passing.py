@@ -25,7 +25,7 @@ from chunkdl.memory.passing import (
     send,
 )
 
-DEADLINE_S = 60.0
+DEADLINE_S = 150.0
 REPOSITORY = Path(__file__).parents[2]
 
 

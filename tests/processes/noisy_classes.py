@@ -86,8 +86,8 @@ class Starts:
             child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
             child.start()
             child.terminate()
-            child.join(20)
-            ends = f"ends {sleeper.wait(20)} {child.exitcode}"
+            child.join(100)
+            ends = f"ends {sleeper.wait(100)} {child.exitcode}"
             self._file.write_text(f"{told.stdout}\n{ends}\n")
         return pixels
 

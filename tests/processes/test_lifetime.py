@@ -121,7 +121,7 @@ def test_the_service_ends_with_the_trainer(
             process.send_signal(signal.SIGINT)
         elif how == "terminate":
             process.terminate()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=100)
 
     assert process.returncode != 0
     assert eventually(lambda: not processes_of_this_run())
@@ -263,7 +263,7 @@ def test_an_idle_service_uses_no_processor(
             return before == last[0]
 
         # The ZeroMQ threads have no timers and the workers only wait: three looks without a wake.
-        assert eventually(lambda: at_rest() and at_rest() and at_rest(), 30)
+        assert eventually(lambda: at_rest() and at_rest() and at_rest(), 100)
 
 
 @pytest.fixture(autouse=True)

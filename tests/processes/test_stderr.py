@@ -76,7 +76,7 @@ class Piped:
 
     def last_lines(self) -> str:
         """Of the child, once it has ended."""
-        self.process.wait(30)
+        self.process.wait(100)
         return self.tail.last_lines()
 
 

@@ -471,4 +471,4 @@ def test_an_idle_loader_with_hooks_uses_no_processor(
             before, last[0] = last[0], used()
             return before == last[0]
 
-        assert eventually(lambda: at_rest() and at_rest() and at_rest(), 30)
+        assert eventually(lambda: at_rest() and at_rest() and at_rest(), 100)

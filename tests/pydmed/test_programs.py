@@ -17,7 +17,7 @@ import pytest
 
 from chunkdl.slides.synthetic import write_tissue_slide
 
-TIMEOUT_S = 60
+TIMEOUT_S = 150
 
 PRELUDE = """
 import json, os, random, sys, time

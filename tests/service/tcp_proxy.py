@@ -100,6 +100,6 @@ class TcpProxy:
         self._door.close()
         self.cut()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(100)
         for end in self._ends:
             end.close()

@@ -38,7 +38,7 @@ def torchrun(ranks: int, program: Path, *arguments: str) -> str:
         [*launcher, f"--nproc-per-node={ranks}", str(program), *arguments],
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
     )
@@ -47,7 +47,7 @@ def torchrun(ranks: int, program: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(900)
 def test_the_example_goes_on_with_other_numbers_of_ranks(tmp_path: Path) -> None:
     """Two ranks train; one, then four, go on from the checkpoint of the first; the loss falls."""
     losses = []
@@ -62,7 +62,7 @@ def test_the_example_goes_on_with_other_numbers_of_ranks(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(900)
 def test_the_rows_of_a_step_are_the_same_for_any_number_of_ranks(tmp_path: Path) -> None:
     """One, two and four ranks: together they have the same rows in each step, in one order."""
     for number in range(2):

@@ -30,6 +30,7 @@ from chunkdl.patients import Dataset
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from chunkdl.service_spec import GroupSpec
+from tests.conftest import free_port
 from tests.interrupting import Interrupt
 from tests.service.conftest import arguments
 
@@ -54,7 +55,7 @@ def make(
         def serve(dataset: Dataset, stream: dict[str, Any]) -> str:
             address = f"ipc://{socket_folder}/{dataset.str_dsname}"
             if request.param == "remote":
-                address = f"tcp://127.0.0.1:{_free_port()}"
+                address = f"tcp://127.0.0.1:{free_port()}"
             given = arguments(**{**small_stream, "batch_slots": 0, **stream})
             settings = ServiceSettings(
                 binds=(address,), groups=(GroupSpec(name="train"),), insecure=True
@@ -78,14 +79,6 @@ def make(
             return stack.enter_context(loader)
 
         yield begin
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def test_an_interrupt_anywhere_loses_no_row(make: Make) -> None:
@@ -291,7 +284,7 @@ def test_everything_else_answers_while_a_thread_waits(make: Make) -> None:
         assert loader.stats().batches >= 3
         assert loader.state_dict().keys() == batch.state.keys()
     loader.close()
-    thread.join(30)
+    thread.join(100)
     assert not thread.is_alive()
     assert isinstance(told[0], Closed)
 

@@ -164,7 +164,7 @@ def test_sigterm_seen_from_elsewhere(
         service.terminate()
         assert eventually(lambda: operate(tcp, "status")["draining"], 60)
         in_turn(readers, parts, 4)
-        assert service.wait(30) == 0
+        assert service.wait(100) == 0
         if then == "nobody":
             for reader in readers:
                 with pytest.raises(ServiceDied, match="nobody answers"):

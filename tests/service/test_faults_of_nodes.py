@@ -161,12 +161,12 @@ def test_a_worker_or_the_engine_of_a_node_dies_during_a_drain(
     _, tcp = both.addresses
     with connect(both.addresses, reconnect_timeout=3.0, on_node_lost="continue") as loader:
         rows = batches_of(loader, 3)
-        assert eventually(lambda: were_sent(tcp, 3 + 4), 30)
+        assert eventually(lambda: were_sent(tcp, 3 + 4), 100)
         operate(tcp, "drain")
         strike(both.services[1], program, KILL)
         rows += batches_of(loader, 4)
         alone = [digests_of(loader.next_batch(60), (0,)) for _ in range(10)]
-        assert both.services[1].process.wait(30) == 0
+        assert both.services[1].process.wait(100) == 0
         assert [bool(node["lost"]) for node in loader.state_dict()["nodes"]] == [False, True]
     assert rows == merged(undisturbed, 7)
     assert alone == [batch[:EACH] for batch in merged(undisturbed, 17)[7:]]
@@ -183,7 +183,7 @@ def test_a_consumer_that_wants_both_is_told_that_one_was_drained(
     _, tcp = both.addresses
     with connect(both.addresses, reconnect_timeout=3.0) as loader:
         rows = batches_of(loader, 3)
-        assert eventually(lambda: were_sent(tcp, 3 + 4), 30)
+        assert eventually(lambda: were_sent(tcp, 3 + 4), 100)
         operate(tcp, "drain")
         strike(both.services[1], "coordinator", KILL)
         rows += batches_of(loader, 4)

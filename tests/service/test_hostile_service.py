@@ -178,8 +178,8 @@ def hostile(
 
 def taken(address: str) -> None:
     """Join it and take what comes; a training loop would do no more."""
-    with connect(address, connect_timeout=5, reconnect_timeout=5) as loader:
-        batch = loader.next_batch(20)
+    with connect(address, connect_timeout=30, reconnect_timeout=5) as loader:
+        batch = loader.next_batch(60)
         assert len(batch.patients) == ROWS
         loader.next_batch(0.5)
 

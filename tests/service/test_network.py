@@ -26,7 +26,7 @@ from tests.service.two_ranks import members
 REPOSITORY = Path(__file__).parents[2]
 PORT = 5555
 BATCHES = 110
-STOP_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 100
 Eventually = Callable[..., bool]
 
 
@@ -74,7 +74,7 @@ class Hosts:
 
 def _run(*command: str) -> None:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
     except subprocess.CalledProcessError as error:
         raise OSError(f"{' '.join(command)}: {error.stderr.strip()}") from error
 

@@ -19,7 +19,7 @@ from chunkdl.patients import Dataset
 from tests.service.conftest import Start
 from tests.service.rank_program import PATIENCE_S, Given, Got, read_got, run_ranks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 RANKS = 2
 ROWS = 8

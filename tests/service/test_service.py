@@ -185,7 +185,7 @@ def test_consumers_outlive_a_service_that_is_drained_and_comes_back(
         ]
         rows = [rows_of(loader, 3) for loader in ranks]
         first.terminate()
-        assert first.wait(30) == 0
+        assert first.wait(100) == 0
         second = ServiceProcess(spec)
         ending.callback(second.close)
         for _ in range(12):

@@ -151,7 +151,7 @@ def test_a_worker_or_the_engine_dies_or_freezes_during_a_drain(
     assert rows == list(row_reference[: len(rows)])
     # What was taken and the credit of each.
     assert len(rows) == 7 * 16
-    assert service.process.wait(30) == 0
+    assert service.process.wait(100) == 0
 
 
 def test_a_frozen_engine_goes_on_when_it_is_let(

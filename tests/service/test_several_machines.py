@@ -18,7 +18,7 @@ from chunkdl.patients import Dataset, Patient, Record
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.rank_program import Given, run_ranks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 8
 SIDE, SMALLER = 1500, 700

@@ -92,7 +92,7 @@ def test_a_daemon_drains_though_its_engine_is_told_to_end_as_well(
         assert eventually(lambda: were_sent(both[0], 3 + 4))
         send_to_all(processes_of_this_run(), number, reverse=reverse)
         rows += steps_of(ranks, 4)
-        assert daemon.wait(30) == 0
+        assert daemon.wait(100) == 0
     assert rows == list(row_reference[: len(rows)])
 
 

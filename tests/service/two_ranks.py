@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from chunkdl.connecting import connect
 from chunkdl.errors import EndOfStream, ServiceDied, ServiceRefused
 from chunkdl.operator import operate
 from chunkdl.shared import SharedDL
+from tests.conftest import free_port
 from tests.service.conftest import row_digests
 
 OVER = EndOfStream, ServiceRefused, ServiceDied
@@ -19,8 +19,7 @@ OVER = EndOfStream, ServiceRefused, ServiceDied
 
 def addresses(folder: Path, name: str = "both") -> tuple[str, str]:
     """Two addresses of this machine that nobody uses now, a local one and one by tcp."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"ipc://{folder}/{name}", f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    return f"ipc://{folder}/{name}", f"tcp://127.0.0.1:{free_port()}"
 
 
 @contextmanager

@@ -148,9 +148,9 @@ def test_the_cost_is_linear_in_the_thumbnail_however_many_pieces_it_has() -> Non
     def best_of(side: int, repeats: int) -> float:
         rgb, times = spots(side), []
         for _ in range(repeats):
-            start = time.perf_counter()
+            start = time.process_time()
             assert not detector(rgb).any()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
     best_of(100, 1)
