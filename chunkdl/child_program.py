@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -190,6 +191,11 @@ class ChildProgram:
                 self.pid,
                 KILLED_S,
             )
+            # Whenever it goes, it is collected; without a thread more it goes with this process.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=self.process.wait, name=f"chunkdl-reaper-{self.pid}", daemon=True
+                ).start()
 
     def _wait(self, timeout_s: float) -> int:
         left = deadline_of(timeout_s)
