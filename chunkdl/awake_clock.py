@@ -1,4 +1,4 @@
-"""A clock that stands while this process does: for limits on the silence of others.
+"""A clock that stands while this process does: for every limit on how long others may take.
 
 A job may be stopped as a whole, for minutes (`scontrol suspend`, a frozen container, Ctrl-Z), and
 goes on in any order. By the clock of the machine everybody has then been silent for too long. Who

@@ -15,14 +15,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.child_imports import VARIABLE, Imports
 from chunkdl.errors import ConfigError
 from chunkdl.memory.passing import descriptor_of
 from chunkdl.stderr_tail import StderrTail
+from chunkdl.steady_log import steady_logger
+
+log = steady_logger("chunkdl")
 
 FOR_THE_TRAINING = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
@@ -43,6 +48,8 @@ START = (
 )
 """What a child runs, with the folder, the module, a descriptor and the module's own arguments. The
 package is named by its folder and has nothing in it, so nothing else is taken from there."""
+KILLED_S = 5.0
+"""For a process that was killed to be gone."""
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _given: Given | None = None
@@ -134,7 +141,9 @@ class ChildProgram:
 
     def ended_how(self) -> str:
         """How it has ended, for people: by which signal, or with which status."""
-        code = self.process.wait()
+        code = self.process.poll()
+        if code is None:
+            return "has not ended yet"
         return f"was ended by {signal_name(-code)}" if code < 0 else f"ended with {code}"
 
     def last_lines(self) -> str:
@@ -156,19 +165,52 @@ class ChildProgram:
         if os.getpid() == self._owner:
             self.process.kill()
 
-    def wait(self, timeout_s: float | None = None) -> int:
+    def wait(self, timeout_s: float) -> int:
         """Its exit status, once it has ended and what it wrote was passed on.
 
         Raises:
             subprocess.TimeoutExpired: it has not.
         """
-        code = self.process.wait(timeout_s)
+        code = self._wait(timeout_s)
         self._tail.finish()
         return code
 
+    def end(self) -> None:
+        """Kill it, and wait until it is gone, as long as that can take.
+
+        What the kernel holds, most often over a file whose storage is away, does nothing more when
+        it is let go; nobody has to wait for that.
+        """
+        self.kill()
+        try:
+            self.wait(KILLED_S)
+        except subprocess.TimeoutExpired:
+            log.warning(
+                "process %d was killed and is still held by the kernel after %g s; it is left to "
+                "that (is a disk or a file server away?)",
+                self.pid,
+                KILLED_S,
+            )
+            # Whenever it goes, it is collected; without a thread more it goes with this process.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(
+                    target=self.process.wait, name=f"chunkdl-reaper-{self.pid}", daemon=True
+                ).start()
+
+    def _wait(self, timeout_s: float) -> int:
+        left = deadline_of(timeout_s)
+        while True:
+            piece_s = left(PIECE_S)
+            try:
+                return self.process.wait(piece_s)
+            except subprocess.TimeoutExpired:
+                if not piece_s:
+                    raise
+
     def _end(self) -> None:
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._wait(KILLED_S)
 
 
 def command_of(module: str, stderr: int) -> tuple[list[str], dict[str, str], int]:

@@ -161,12 +161,17 @@ class _Releaser:
 
 def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> Answer:
     """What the thread has put there."""
-    try:
-        answer = answers.get(timeout=timeout_s)
-    except queue.Empty:
-        raise ServiceDied(
-            f"the service at {talk.wish.address} did not answer within {timeout_s:.0f} s"
-        ) from None
+    left = deadline_of(timeout_s)
+    while True:
+        piece_s = left(PIECE_S)
+        try:
+            answer = answers.get(timeout=piece_s)
+            break
+        except queue.Empty:
+            if not piece_s:
+                raise ServiceDied(
+                    f"the service at {talk.wish.address} did not answer within {timeout_s:.0f} s"
+                ) from None
     if isinstance(answer, ChunkdlError):
         # Whoever asks again is told again.
         answers.put(answer)
@@ -180,4 +185,6 @@ def _stop(owner: int, talk: SessionThread) -> None:
         return  # a forked child; the session is not its own
     talk.stop()
     # The thread itself stays for as long as somebody has a batch in the service's memory.
-    talk.left.wait(STOP_TIMEOUT_S)
+    left = deadline_of(STOP_TIMEOUT_S)
+    while not talk.left.wait(piece_s := left(PIECE_S)) and piece_s:
+        pass

@@ -16,7 +16,9 @@ from functools import partial
 
 import zmq
 
+from chunkdl.awake_clock import AwakeClock
 from chunkdl.config import ServiceConfig
+from chunkdl.contexts import end_context
 from chunkdl.coordinator_process import CoordinatorProcess
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
@@ -52,7 +54,7 @@ START_TIMEOUT_S = 60.0
 """For the coordinator to come up: a Python start and the allocation of the arenas."""
 TOO_LATE = f"the coordinator did not come up within {START_TIMEOUT_S:.0f} s"
 LOOK_S = 1.0
-"""A wait is counted in pieces of at most that, seconds."""
+"""The most that counts as silence between two looks, and the longest piece of a wait, seconds."""
 LEASE_CHECK_S = 0.5
 """The same while slots are held, which another thread may give back meanwhile."""
 
@@ -76,7 +78,7 @@ class Consumer:
     """One session with an embedded service of its own.
 
     It waits for nothing: `hear` takes in what has come, `take` gives the next batch, `descriptors`
-    are what to wait on, and `waited` is told how long that was.
+    are what to wait on, and `nothing_came` is called whenever there was nothing to take.
 
     Args:
         config: of the service that is started.
@@ -91,7 +93,11 @@ class Consumer:
         self._held: set[Release] = set()
         self._failure: ChunkdlError | None = None
         self._patience_s = config.run.stall_timeout_s
+        self._step_s = min(LOOK_S, self._patience_s / 2)
+        self._clock = AwakeClock(self._step_s)
+        self._looked_s = self._clock.now()
         self._silent_s = 0.0
+        self._asked = False
         self._arrived: deque[bytes] = deque()
         self._inbox: deque[BatchReady | End] = deque()
         self.answer: Statistics | None = None
@@ -160,7 +166,7 @@ class Consumer:
     @property
     def look_s(self) -> float:
         """The longest that may be waited for something to hear, seconds."""
-        return min(LEASE_CHECK_S if self.held else LOOK_S, self._patience_s)
+        return min(LEASE_CHECK_S if self.held else LOOK_S, self._step_s)
 
     def hear(self, *, past_batches: bool = False) -> None:
         """Take in what the service has said, up to the next batch.
@@ -237,23 +243,30 @@ class Consumer:
             return
         # What it has sent before is still good.
         self.hear()
-        if not self._inbox:
-            self._failure = self._process.last_words()
-            raise self._failure
+        if not self._inbox and (failure := self._process.last_words()) is not None:
+            self._failure = failure
+            raise failure
 
-    def waited(self, seconds: float) -> None:
-        """Nothing has come for so long; a coordinator that is silent is asked whether it is there.
+    def nothing_came(self) -> None:
+        """There was nothing to `hear`; a coordinator that is silent is asked whether it is there.
 
-        What counts is time that was waited, not the clock: who was stopped itself blames nobody.
+        What counts is time in which it could be heard, little of it between two looks, and not the
+        clock: who was stopped itself blames nobody, and who looks for moments only notices too.
 
         Raises:
             ServiceDied: it does not answer; it was killed.
         """
-        before, self._silent_s = self._silent_s, self._silent_s + seconds
+        now_s = self._clock.now()
+        self._silent_s += now_s - self._looked_s
+        self._looked_s = now_s
+        self._process.flush()
         if not self.is_open:
             if self._silent_s >= START_TIMEOUT_S:
                 self._give_up(TOO_LATE)
-        elif before < self._patience_s <= self._silent_s:
+        elif self._silent_s < self._patience_s:
+            return
+        elif not self._asked:
+            self._asked, self._silent_s = True, self._patience_s
             self._send(Ping())
         elif self._silent_s >= 2 * self._patience_s:
             self._give_up(
@@ -308,7 +321,7 @@ class Consumer:
         self._free()
 
     def _take_in(self, message: AnyMessage) -> None:
-        self._silent_s = 0.0
+        self._silent_s, self._asked = 0.0, False
         match message:
             case Notice():
                 if message.of_user:
@@ -365,4 +378,4 @@ def _stop(
         return  # a forked child of the training process; the service is not its own
     process.stop()
     messages.close(0)
-    context.term()
+    end_context(context)

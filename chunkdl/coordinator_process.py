@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import subprocess
+from collections import deque
 
 import cloudpickle
 
@@ -17,7 +18,7 @@ from chunkdl.awake_clock import AwakeClock
 from chunkdl.child_program import ChildProgram
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
-from chunkdl.memory.passing import PIECE_S, channel, descriptor_of, first_message, receive, send
+from chunkdl.memory.passing import MAX_MESSAGE, PIECE_S, channel, descriptor_of, first_message
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import Message, ServiceUp, StreamFailed
 
@@ -52,6 +53,8 @@ class CoordinatorProcess:
             theirs.close()
             os.close(specification)
         self.channel = ours
+        self._unsent: deque[bytes] = deque()
+        self._killed = False
 
     @property
     def pid(self) -> int:
@@ -82,23 +85,39 @@ class CoordinatorProcess:
         return descriptors[0], descriptors[1]
 
     def tell(self, message: Message) -> None:
-        """Say something over the channel.
+        """Say something over the channel; what one that stands still does not take is kept.
 
         Raises:
-            ServiceDied: it is gone.
+            ChunkdlError: it is gone, and why.
         """
-        self.channel.settimeout(None)
-        try:
-            send(self.channel, encode(message))
-        except OSError:
-            raise self.died() from None
+        self._unsent.append(encode(message))
+        self.flush()
 
-    def last_words(self) -> ChunkdlError:
-        """What it said before it ended; its channel is readable."""
-        with contextlib.suppress(OSError):
-            data, _ = receive(self.channel)
-            if data and isinstance(message := decode(data), StreamFailed):
-                return message.failure.to_error()
+    def flush(self) -> None:
+        """Send what was kept, as far as it is taken.
+
+        Raises:
+            ChunkdlError: it is gone, and why.
+        """
+        while self._unsent:
+            try:
+                self.channel.send(self._unsent[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                raise (self.last_words() or self.died()) from None
+            self._unsent.popleft()
+
+    def last_words(self) -> ChunkdlError | None:
+        """What it said before it ended; None: it has not, and somebody else has heard what came."""
+        try:
+            data = self.channel.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if data and isinstance(message := decode(data), StreamFailed):
+            return message.failure.to_error()
         return self.died()
 
     def died(self) -> ServiceDied:
@@ -112,6 +131,7 @@ class CoordinatorProcess:
 
     def kill(self) -> None:
         """End it at once; the kernel ends its workers."""
+        self._killed = True
         self._process.kill()
 
     def stop(self) -> None:
@@ -121,7 +141,6 @@ class CoordinatorProcess:
             self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(0.0 if self._killed else STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._process.end()

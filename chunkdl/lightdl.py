@@ -335,6 +335,7 @@ class LightDL(Loader):
             consumer.hear()
             received = consumer.first()
             if received is None:
+                consumer.nothing_came()
                 return None
             if isinstance(received, End):
                 self._halted = not self._finite
@@ -441,10 +442,10 @@ class LightDL(Loader):
         def tell(now: Consumer) -> None:
             # Meanwhile another thread may have begun elsewhere.
             if now is consumer:
-                now.hear_channel() if heard else now.waited(wait_s)
+                now.hear_channel()
 
-        if descriptors[1] in heard or not heard:
-            self._with_service(tell, whole=bool(heard))
+        if descriptors[1] in heard:
+            self._with_service(tell, whole=True)
 
     @property
     def _pass(self) -> int:
@@ -647,4 +648,6 @@ class LightDL(Loader):
 
 def _is_up(consumer: Consumer) -> bool:
     consumer.hear()
+    if not consumer.is_open:
+        consumer.nothing_came()
     return consumer.is_open

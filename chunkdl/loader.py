@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from chunkdl.arguments import whole
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.callers import Caller, find_caller, is_accelerate
 from chunkdl.chunks import Batch, SmallChunks, Stand
 from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, StateError
@@ -142,8 +143,10 @@ class Loader(ABC):
 
     @contextmanager
     def _my_turn(self, timeout: float | None) -> Iterator[None]:
-        if not self._turn.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            raise GetTimeout("another thread waits for a batch of this loader and was not done")
+        left = deadline_of(timeout)
+        while not self._turn.acquire(timeout=(piece_s := left(PIECE_S))):
+            if not piece_s:
+                raise GetTimeout("another thread waits for a batch of this loader and was not done")
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ import msgspec
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
+from chunkdl.awake_clock import deadline_of
 from chunkdl.errors import ConfigError, Failure, ServiceDied
 from chunkdl.ranks import WHERE, Place, Ranks
 
@@ -81,8 +82,8 @@ class Meeting:
     def __init__(self, ranks: Ranks, name: str) -> None:
         self._ranks = ranks
         self._name = name
-        self._deadline = time.monotonic() + MEETING_S
-        self._store = _store(ranks, self._deadline)
+        self._left = deadline_of(MEETING_S)
+        self._store = _store(ranks)
 
     def places(self, wants: str, place: Place | None) -> tuple[Place, ...]:
         """Wait for all ranks; where each of them runs.
@@ -98,11 +99,11 @@ class Meeting:
                 notes = self._all_notes(size)
                 if notes is not None:
                     self._store.set(self._key("verdict"), msgspec.json.encode(verdict_on(notes)))
-            said = self._wait(self._key("verdict"), self._deadline)
+            said = self._wait(self._key("verdict"), self._left)
             if said is None:
                 absent = [other for other in range(size) if not self._came(other)]
                 self._store.set(here, b"")
-                said = self._wait(self._key("verdict"), time.monotonic() + LATE_S)
+                said = self._wait(self._key("verdict"), deadline_of(LATE_S))
                 if said is None:
                     raise ConfigError(self._nobody(absent or [0]))
         verdict = _VERDICT.decode(said)
@@ -121,7 +122,7 @@ class Meeting:
             # Of one that has given up it is empty; perhaps it comes back.
             return bool(said) and all(said)
 
-        if not _polled(here, self._deadline):
+        if not _polled(here, self._left):
             return None
         return [_NOTE.decode(text) for text in said]
 
@@ -150,11 +151,11 @@ class Meeting:
             ServiceDied: one does not come up.
             ChunkdlError: one could not start; the cause is told.
         """
-        deadline = time.monotonic() + SERVICE_S
+        left = deadline_of(SERVICE_S)
         found = []
         for node in nodes:
             with _sound("this rank cannot be told where the service is"):
-                said = self._wait(self._key("service", node), deadline)
+                said = self._wait(self._key("service", node), left)
             if said is None:
                 raise ServiceDied(
                     f"the first rank of machine {node} has not started its service within "
@@ -190,19 +191,19 @@ class Meeting:
     def _key(self, what: str, number: int | None = None) -> str:
         return "/".join(("chunkdl", self._name, what, *([] if number is None else [str(number)])))
 
-    def _wait(self, key: str, deadline: float) -> bytes | None:
-        if _polled(lambda: bool(self._store.check([key])), deadline):
+    def _wait(self, key: str, left: Callable[[float], float]) -> bytes | None:
+        if _polled(lambda: bool(self._store.check([key])), left):
             return bytes(self._store.get(key))
         return None
 
 
-def _polled(condition: Callable[[], bool], deadline: float) -> bool:
+def _polled(condition: Callable[[], bool], left: Callable[[float], float]) -> bool:
     """Whether a condition became true in time; a signal is heard meanwhile."""
     pause = 0.005
     while not condition():
-        if time.monotonic() > deadline:
+        if not (piece_s := left(pause)):
             return False
-        time.sleep(pause)
+        time.sleep(piece_s)
         pause = min(pause * 1.5, _SLOWEST_POLL_S)
     return True
 
@@ -221,7 +222,7 @@ def _sound(what: str) -> Iterator[None]:
         ) from error
 
 
-def _store(ranks: Ranks, deadline: float) -> Any:
+def _store(ranks: Ranks) -> Any:
     """The store of the training: of its process group, or of torchrun's agent."""
     if dist.is_initialized():
         return distributed_c10d._get_default_store()
@@ -231,9 +232,9 @@ def _store(ranks: Ranks, deadline: float) -> Any:
             f"this is {_named(ranks)}, and the ranks cannot find each other yet; start the "
             f"training with torchrun, or {WHERE}"
         )
-    left = timedelta(seconds=max(1.0, deadline - time.monotonic()))
+    patience = timedelta(seconds=MEETING_S)
     try:
-        return dist.TCPStore(host, int(port), is_master=False, timeout=left)  # type: ignore[attr-defined]
+        return dist.TCPStore(host, int(port), is_master=False, timeout=patience)  # type: ignore[attr-defined]
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"this is {_named(ranks)}, and no store of the training answers at {host}:{port} "

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from chunkdl.awake_clock import deadline_of
 from chunkdl.config import SlideEntry, StreamConfig
 from chunkdl.errors import NoTissueError, SlideError
 from chunkdl.plan.grid import GridWindow, grid_windows
@@ -236,10 +237,11 @@ class OpenSlides:
         return planned
 
     def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
+        # A job that is stopped meanwhile must not give the slide up for it.
+        left = deadline_of(seconds)
+        while piece_s := left(BEAT_S):
             self._on_progress()
-            time.sleep(min(left, BEAT_S))
+            time.sleep(piece_s)
 
     def _make_room(self) -> None:
         held = sum(planned.nbytes for planned in self._open.values())

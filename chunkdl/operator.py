@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from chunkdl.awake_clock import AwakeClock
+from chunkdl.awake_clock import PIECE_S, AwakeClock
 from chunkdl.errors import ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.protocol.messages import Refuse
 from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Operate, OperatorAnswer
@@ -39,10 +39,10 @@ def operate(
     """
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     wire: Wire | None = None
-    clock = AwakeClock(2 * RETRY_S)
-    deadline, asked = time.monotonic() + timeout_s, False
+    clock = AwakeClock(2 * PIECE_S)
+    until_s, asked = clock.now() + timeout_s, False
     try:
-        while time.monotonic() < deadline:
+        while clock.now() < until_s:
             wire = wire or Wire.open(address, keys, wake, clock)
             if wire is None:
                 time.sleep(RETRY_S)

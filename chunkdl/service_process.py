@@ -69,7 +69,8 @@ class ServiceProcess:
             raise ServiceDied(f"the service did not come up within {START_TIMEOUT_S:.0f} s")
         data, _ = first
         if not data:
-            self.process.wait(STOP_TIMEOUT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_TIMEOUT_S)
             how = self.process.ended_how() + self.process.last_lines()
             raise ServiceDied(f"the service (pid {self.process.pid}) {how}, before it was up")
         message = decode(data)
@@ -94,8 +95,7 @@ class ServiceProcess:
         try:
             self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.process.end()
 
 
 def _hang_up(owner: int, channel: socket.socket) -> None:

@@ -16,16 +16,24 @@ import msgspec
 
 from chunkdl.arrays import ArrayKind
 from chunkdl.arrivals import Arrived
-from chunkdl.awake_clock import deadline_of
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.batch_rows import Hold
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch, Stand
 from chunkdl.connection import Connection
-from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
+from chunkdl.errors import (
+    Closed,
+    ConfigError,
+    EndOfStream,
+    GetTimeout,
+    ProtocolError,
+    StateError,
+)
 from chunkdl.loader import Loader
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
+from chunkdl.sections import Section
 from chunkdl.session_thread import Wish
 from chunkdl.shared_assembly import SharedAssembly
 from chunkdl.statistics import LoaderStatistics
@@ -116,6 +124,9 @@ class SharedDL(Loader):
             connection.close(0, 0)
             raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
         self._connection: Connection | None = None
+        self._moving = False
+        self._moves = Section()
+        """Held while a state is loaded, which takes as long as the service to answer."""
         self._joined_at(connection, assembly)
         self._stands_at(self._stand(self._after, 0), 0)
 
@@ -149,8 +160,12 @@ class SharedDL(Loader):
             while True:
                 with self._section.lock:
                     self._settle()
-                    connection = self._running()
-                    self._check_credit(connection)
+                    connection = None if self._moving else self._running()
+                    if connection is not None:
+                        self._check_credit(connection)
+                if connection is None:
+                    self._wait_for_move(left)
+                    continue
                 try:
                     arrived = connection.first(None if timeout is None else left(timeout))
                 except Closed:
@@ -226,6 +241,8 @@ class SharedDL(Loader):
         return self._after.left.epoch
 
     def _next_pass(self, number: int) -> None:
+        if self._moving:
+            self._wait_for_move(deadline_of(None))
         with self._section.lock:
             self._settle()
             connection = self._running()
@@ -264,17 +281,58 @@ class SharedDL(Loader):
         """
         self._check_process()
         position, taken = self._position_of(state)
+        if self._moves.is_mine:
+            # A signal handler, in the middle of another move.
+            self._moves.for_later(lambda: self.load_state_dict(state))
+            return
         if self._is_for_later(lambda: self.load_state_dict(state)):
             return
-        with self._section.lock:
-            if self._closed:
-                raise Closed("the loader was closed")
-            self._leave()
-            self._joined_at(*self._connected(self._plan_hash, position))
-            if self._batches is None:
-                # Some number that is 0 at the beginning of a pass.
-                taken = int(position.left != Remainder(position.left.epoch))
-            self._goes_on_at(self._stand(self._after, taken), taken)
+        try:
+            with self._moves.lock:
+                self._move_to(position, taken)
+        finally:
+            self._moves.catch_up()
+
+    def _move_to(self, position: Position, taken: int) -> None:
+        """Leave, and join again there; others may close the loader meanwhile."""
+        try:
+            with self._section.lock:
+                self._check_open()
+                self._moving = True
+                self._leave()
+            connection, assembly = self._connected(self._plan_hash, position)
+            with self._section.lock:
+                if self._closed:
+                    connection.close(position.left.epoch, 0)
+                self._check_open()
+                self._joined_at(connection, assembly)
+                if self._batches is None:
+                    # Some number that is 0 at the beginning of a pass.
+                    taken = int(position.left != Remainder(position.left.epoch))
+                self._goes_on_at(self._stand(self._after, taken), taken)
+        finally:
+            self._moving = False
+
+    def _wait_for_move(self, left: Callable[[float], float]) -> None:
+        """Until no other thread loads a state.
+
+        Raises:
+            ConfigError: it is this one.
+            GetTimeout: it was not done in time.
+        """
+        if self._moves.is_mine:
+            raise ConfigError(
+                "a signal handler asked for a batch while a state was loaded; have it set a flag, "
+                "and ask in the loop"
+            )
+        while not self._moves.lock.acquire(timeout=(piece_s := left(PIECE_S))):
+            if not piece_s:
+                raise GetTimeout("another thread loads a state into this loader and was not done")
+        self._moves.lock.release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("the loader was closed")
 
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         """Where a state stands, and after how many batches of its epoch."""
@@ -318,8 +376,7 @@ class SharedDL(Loader):
         connection.send(message)
 
     def _running(self) -> Connection:
-        if self._closed:
-            raise Closed("the loader was closed")
+        self._check_open()
         if self._connection is None:
             raise Closed("the loader has left its place for a state that it could not go to")
         return self._connection

@@ -18,7 +18,8 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from chunkdl.awake_clock import AwakeClock
+from chunkdl.awake_clock import PIECE_S, AwakeClock, deadline_of
+from chunkdl.contexts import end_context
 from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.layouts import Array, Bytes
 from chunkdl.memory.arena import Arena
@@ -33,6 +34,7 @@ from chunkdl.protocol.service_messages import (
     ServiceMessage,
 )
 from chunkdl.service_addresses import lease_address
+from chunkdl.wakeups import readable
 
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
 """Of ZeroMQ itself."""
@@ -120,7 +122,8 @@ class Wire:
             raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
         path = lease_address(address)
         lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        lease.settimeout(ARENA_TIMEOUT_S)
+        # It takes longer where many wait to be let in; then it is tried again.
+        lease.settimeout(PIECE_S)
         try:
             lease.connect(path)
             first = first_message(lease, clock, ARENA_TIMEOUT_S)
@@ -345,11 +348,13 @@ class Wire:
 
     def _arena(self, engine: int) -> Arena:
         """The memory of an engine, which is passed before the first batch in it is announced."""
-        deadline = self._clock.now() + ARENA_TIMEOUT_S
+        left = deadline_of(ARENA_TIMEOUT_S)
         while engine not in self._arenas:
-            if self._lease is None or self.is_over or self._clock.now() > deadline:
+            piece_s = left(PIECE_S)
+            if self._lease is None or self.is_over or not piece_s:
                 raise ServiceDied("the service has not passed the memory that batches lie in")
-            self._from_lease(self._lease)
+            if self._lease.fileno() in readable((self._lease.fileno(),), piece_s):
+                self._from_lease(self._lease)
         return self._arenas[engine]
 
     def close(self) -> None:
@@ -364,7 +369,7 @@ class Wire:
                 end.close()
         for monitor in self._monitors:
             monitor.close(0)
-        self._context.term()
+        end_context(self._context)
         if self._lease is not None:
             self._lease.close()
             self._lease = None

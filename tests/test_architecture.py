@@ -78,6 +78,7 @@ LAYER_OF_MODULE = {
     "chunkdl.sections": "edges",
     "chunkdl.finishing": "edges",
     "chunkdl.wakeups": "edges",
+    "chunkdl.contexts": "edges",
     "chunkdl.columns": "edges",
     "chunkdl.label_tables": "edges",
     "chunkdl.service_labels": "edges",
@@ -159,7 +160,8 @@ ONLY_IN: Mapping[str, set[str]] = {
     "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic.py"},
     "torch": {"chunkdl/tensors.py", "chunkdl/meeting.py", "chunkdl/pinned.py"},
     "zmq": {
-        *("chunkdl/consumer.py", "chunkdl/curve_keys.py", "chunkdl/wire.py"),
+        *("chunkdl/consumer.py", "chunkdl/contexts.py", "chunkdl/curve_keys.py"),
+        "chunkdl/wire.py",
         *("chunkdl/session_thread.py", "workers/chunkdl_workers/"),
     },
 }

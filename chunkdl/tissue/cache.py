@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
 from chunkdl.steady_log import steady_logger
@@ -132,7 +133,7 @@ class MaskCache:
 
     def _lock(self, file: Path) -> int | None:
         """The descriptor that holds the lock; None: there is no lock to be had."""
-        until_s = time.monotonic() + MOST_WAIT_S
+        left = deadline_of(MOST_WAIT_S)
         while True:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,7 @@ class MaskCache:
                 self._complain(error)
                 return None
             try:
-                if self._got(descriptor, file, until_s):
+                if self._got(descriptor, file, left):
                     return descriptor
             except OSError as error:
                 _LOG.debug("no lock in the folder of tissue masks (%s): computed without", error)
@@ -151,7 +152,7 @@ class MaskCache:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
-            if time.monotonic() > until_s:
+            if not left(PIECE_S):
                 _LOG.warning(
                     "another process computes the tissue mask %s for more than %.0f s; it is "
                     "computed here too",
@@ -160,14 +161,14 @@ class MaskCache:
                 )
                 return None
 
-    def _got(self, descriptor: int, file: Path, until_s: float) -> bool:
+    def _got(self, descriptor: int, file: Path, left: Callable[[float], float]) -> bool:
         """Whether the lock is held; False: it was given up under that name, or time is over."""
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > until_s:
+                if not left(PIECE_S):
                     return False
             time.sleep(_POLL_S)
             # Also when it is free then: whoever computed may have died over it, as others before.

@@ -133,8 +133,7 @@ def test_a_fork_of_the_training_ends_none_of_its_programs() -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             program.wait(0.2)
     finally:
-        program.kill()
-        program.wait()
+        program.end()
 
 
 TRAINING = """

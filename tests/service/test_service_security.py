@@ -387,7 +387,7 @@ def test_the_sockets_of_a_killed_service_are_replaced(
     address = f"ipc://{socket_folder}/same"
     first, _ = start(binds=(address,))
     first.process.kill()
-    first.process.wait()
+    first.process.wait(30)
     assert len(list(socket_folder.iterdir())) == 2
     start(binds=(address,))
     with connect(address) as loader:

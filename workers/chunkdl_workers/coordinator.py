@@ -143,21 +143,28 @@ class Coordinator:
                     if source == self._parent.fileno() and not self._from_parent():
                         return
                     worker = self._supervisor.by_descriptor(source)
-                    if worker is not None:
+                    if not self._supervisor.is_set_aside(source) and worker is not None:
                         self._from_worker(worker, source)
-                self._end_silent()
+                self._look_at_workers()
 
     def _watch(self, worker: Worker) -> None:
         self._poll.register(worker.end.fileno(), select.EPOLLIN)
         self._poll.register(worker.pidfd, select.EPOLLIN)
         worker.gets_on()
 
-    def _end_silent(self) -> None:
-        """A worker that is silent over its work has said where it is, and is killed."""
-        for worker in self._watching.silent(self._supervisor.workers):
+    def _look_at_workers(self) -> None:
+        """A worker that is silent over its work has said where it is, and is killed.
+
+        One that is killed and not gone has its work done by others: whatever the kernel does for it
+        still, it runs no instruction of its own, so it writes to no slot.
+        """
+        silent, held = self._watching.look(self._supervisor.workers)
+        for worker in silent:
             log.warning("%s %d is silent; it is replaced", worker.program, worker.number)
             worker.stalled = True
             worker.kill()
+        for worker in held:
+            self._replace(worker)
 
     # ------------------------------------------------------------------- workers
 

@@ -125,14 +125,14 @@ class Engine:
             return received.message
         return received
 
-    def waited(self, seconds: float) -> None:
-        """So long has passed for somebody who may wait for it; see `Consumer.waited`.
+    def nothing_came(self) -> None:
+        """`poll` had nothing more; see `Consumer.nothing_came`.
 
         Raises:
             ServiceDied: it does not answer.
         """
         if self._consumer is not None:
-            self._consumer.waited(seconds)
+            self._consumer.nothing_came()
 
     def hear_channel(self) -> None:
         """Its channel has become readable: it is up, or has ended.

@@ -304,7 +304,7 @@ class Server:
         self._looked_s = now_s
         for name, engine in self._engines.items():
             try:
-                engine.waited(TICK_S)
+                engine.nothing_came()
             except ServiceDied as error:
                 self._engine_failed(name, error)
 

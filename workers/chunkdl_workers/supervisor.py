@@ -1,19 +1,23 @@
 """Starts the workers, notices their deaths, and says when there have been too many.
 
 The only place that starts, signals or reaps a worker. A worker's number is its place: a new
-process takes the number of the one that died.
+process takes the number of the one that died, or was killed and is held by the kernel: such a one
+is set aside. It does nothing more when it is let go, and nobody waits for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chunkdl.awake_clock import deadline_of
 from chunkdl.child_program import ChildProgram
 from chunkdl.config import Program
 from chunkdl.memory.passing import MAX_MESSAGE, channel
@@ -25,6 +29,8 @@ WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_STILLBORN = 3
 """A worker that ends so often in a row, by itself and before it was ready, will never be."""
+STOP_S = 3.0
+"""For all workers to be gone, at the end."""
 
 log = steady_logger(__name__)
 
@@ -70,6 +76,7 @@ class Worker:
         calling_s: waited since its present call of the user's code has begun.
         asked_s: waited since it was asked where it is; None: it was not.
         stalled: it is being replaced because it was silent.
+        killed_s: waited since it was killed; None: it was not.
     """
 
     number: int
@@ -87,11 +94,17 @@ class Worker:
     calling_s: float = 0.0
     asked_s: float | None = None
     stalled: bool = False
+    killed_s: float | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was neither reaped nor set aside."""
+        return self.end.fileno() >= 0
 
     @property
     def busy(self) -> bool:
         """Whether it has something to do: to begin, or tickets to answer."""
-        return self.in_hand > 0 or not self.ready
+        return self.is_ours and self.killed_s is None and (self.in_hand > 0 or not self.ready)
 
     def send(self, data: bytes) -> None:
         """Queue a message and send what fits; never blocks."""
@@ -122,6 +135,8 @@ class Worker:
 
     def kill(self) -> None:
         """End it at once; the pidfd reports when it is gone."""
+        if self.killed_s is None:
+            self.killed_s = 0.0
         self.process.kill()
 
     def gets_on(self) -> None:
@@ -136,19 +151,39 @@ class Worker:
         self.process.send_signal(STACK_SIGNAL)
 
     def reap(self) -> Death:
-        """Collect its exit, close what belongs to it, and say how it ended."""
-        code = self.process.wait()
+        """It has ended: collect its exit, close what belongs to it, and say how it ended."""
+        code = self.process.poll() or 0
         how, last_lines = self.process.ended_how(), self.process.last_lines()
-        recorded = read_recorder(self.recorder)
-        self.end.close()
-        os.close(self.pidfd)
-        os.close(self.recorder)
         if self.stalled:
             how = "was silent for too long and was ended"
         outside = not self.stalled and -code in (signal.SIGKILL, signal.SIGTERM)
+        death = self._death(how, last_lines, by_itself=not outside)
+        self._close()
+        self.forget()
+        return death
+
+    def set_aside(self) -> Death:
+        """It was killed and is not gone: close all but its pidfd, and say how it was."""
+        silent = "was silent for too long, " if self.stalled else ""
+        held = "was ended and is held by the kernel (is a disk or a file server away?)"
+        death = self._death(silent + held, "", by_itself=True)
+        self._close()
+        return death
+
+    def forget(self) -> None:
+        """It is gone."""
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+    def _death(self, how: str, last_lines: str, *, by_itself: bool) -> Death:
+        recorded = read_recorder(self.recorder)
         reason = f"{self.program} {self.number} (pid {self.process.pid}) {how}"
         alive_s = max(self.since, recorded.alive_s)
-        return Death(reason, not outside, self.stalled, recorded, last_lines, alive_s)
+        return Death(reason, by_itself, self.stalled, recorded, last_lines, alive_s)
+
+    def _close(self) -> None:
+        self.end.close()
+        os.close(self.recorder)
 
 
 class Supervisor:
@@ -174,6 +209,7 @@ class Supervisor:
         self._max_restarts = max_restarts
         self._deaths: deque[float] = deque()
         self._stillborn = [0] * len(programs)
+        self._aside: list[Worker] = []
         self.workers = [self._start(number) for number in range(len(programs))]
 
     def _start(self, number: int) -> Worker:
@@ -188,17 +224,21 @@ class Supervisor:
         return Worker(number, program, child, ours, os.pidfd_open(child.pid), recorder)
 
     def restart(self, number: int, now: float) -> tuple[Death, bool]:
-        """Replace a dead worker.
+        """Replace a worker that has ended, or that was killed and is held by the kernel.
 
         Args:
-            number: of the worker; its process has ended.
+            number: of the worker.
             now: time, seconds.
 
         Returns:
             How it ended, and whether a new one was started; False: there were too many deaths.
         """
         worker = self.workers[number]
-        death = worker.reap()
+        if worker.process.poll() is None:
+            death = worker.set_aside()
+            self._aside.append(worker)
+        else:
+            death = worker.reap()
         stillborn = death.by_itself and not worker.ready
         self._stillborn[number] = self._stillborn[number] + 1 if stillborn else 0
         log.warning("%s", death.reason)
@@ -217,11 +257,24 @@ class Supervisor:
                 return worker
         return None
 
+    def is_set_aside(self, descriptor: int) -> bool:
+        """Whether this is the pidfd of one that was set aside; if it is gone it is forgotten."""
+        for worker in self._aside:
+            if descriptor == worker.pidfd:
+                if worker.process.poll() is not None:
+                    log.warning("%s %d is gone at last", worker.program, worker.number)
+                    worker.forget()
+                    self._aside.remove(worker)
+                return True
+        return False
+
     def stop(self) -> None:
-        """End all workers and wait until they are gone."""
-        for worker in self.workers:
-            if worker.end.fileno() >= 0:
-                worker.kill()
-        for worker in self.workers:
-            if worker.end.fileno() >= 0:
+        """End all workers and wait until they are gone, if the kernel lets them."""
+        left = deadline_of(STOP_S)
+        ours = [worker for worker in self.workers if worker.is_ours]
+        for worker in ours:
+            worker.kill()
+        for worker in ours:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(left(STOP_S))
                 worker.reap()

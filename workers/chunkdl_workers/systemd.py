@@ -24,9 +24,13 @@ class Notifier:
         # A leading @ is the abstract namespace.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+            # One that has no room stands still itself, and hears the next line.
+            end.setblocking(False)
             try:
                 end.connect(address)
                 end.send(state.encode())
+            except BlockingIOError:
+                return
             except OSError:
                 # Whoever listened is gone; the service goes on.
                 self._address = ""

@@ -1,4 +1,4 @@
-"""Which workers are silent over their work for too long.
+"""Which workers are silent over their work for too long, and which are killed and not gone.
 
 Silence is counted in waits of the coordinator, not by the clock: after the whole job was stopped
 for minutes every worker looks silent, whichever of them was woken first.
@@ -17,6 +17,9 @@ START_S = 10.0
 it is work."""
 STACK_S = 0.3
 """What a silent worker gets to write its stack before it is ended."""
+GONE_S = 5.0
+"""What one that was killed gets to be gone; the kernel may keep it for as long as a disk or a file
+server is away."""
 MOST_LOOK_S = 1.0
 """How often it is looked at what workers do, at least, while any has work."""
 
@@ -37,28 +40,33 @@ class Watch:
         self._looked_s = self._clock.now()
 
     def wait_s(self, workers: Sequence[Worker]) -> float | None:
-        """Until they have to be looked at; for ever while nobody works."""
+        """Until they have to be looked at; for ever while nobody works or is to be gone."""
         every_s = self._every_s(workers)
         if every_s is None:
             return None
         return max(0.0, self._looked_s + every_s - self._clock.now()) + 0.001
 
     def _every_s(self, workers: Sequence[Worker]) -> float | None:
-        busy = [worker for worker in workers if worker.busy and not worker.stalled]
-        if not busy:
+        watched = [worker for worker in workers if worker.busy or _is_ending(worker)]
+        if not watched:
             return None
-        asked = any(worker.asked_s is not None for worker in busy)
+        asked = any(worker.asked_s is not None for worker in watched)
         return min(self._look_s, STACK_S) if asked else self._look_s
 
-    def silent(self, workers: Sequence[Worker]) -> list[Worker]:
-        """Those that are to be ended now; who is silent is asked where it is before."""
+    def look(self, workers: Sequence[Worker]) -> tuple[list[Worker], list[Worker]]:
+        """Those that are to be ended now, and those that were and are still not gone.
+
+        Who is silent is asked where it is before.
+        """
         now_s, every_s = self._clock.now(), self._every_s(workers)
         passed_s = now_s - self._looked_s
         if every_s is not None and passed_s < every_s:
-            return []
+            return [], []
         self._looked_s = now_s
-        busy = [worker for worker in workers if worker.busy and not worker.stalled]
-        return [worker for worker in busy if self._is_over(worker, passed_s)]
+        ending = [worker for worker in workers if _is_ending(worker)]
+        busy = [worker for worker in workers if worker.busy]
+        held = [worker for worker in ending if _is_held(worker, passed_s)]
+        return [worker for worker in busy if self._is_over(worker, passed_s)], held
 
     def _is_over(self, worker: Worker, passed_s: float) -> bool:
         """Count the time that has passed; whether it is too much, and the worker was asked."""
@@ -85,3 +93,13 @@ class Watch:
             return False
         worker.asked_s += passed_s
         return worker.asked_s >= STACK_S
+
+
+def _is_ending(worker: Worker) -> bool:
+    return worker.is_ours and worker.killed_s is not None
+
+
+def _is_held(worker: Worker, passed_s: float) -> bool:
+    """Count the time that has passed; whether it is too much for one that was killed."""
+    worker.killed_s = (worker.killed_s or 0.0) + passed_s
+    return worker.killed_s >= GONE_S
