@@ -285,7 +285,7 @@ class SessionThread:
         while self.released:
             session, number = self.released.popleft()
             if session == self.arrivals.session:
-                self.arrivals.held.discard(number)
+                self.arrivals.given_back(wire, number)
                 numbers.append(number)
             # Until it is let in again, the present session is the one that was put aside.
             self._release_kept(session, number)

@@ -219,7 +219,8 @@ class Wire:
         if not sound or os.fstat(descriptor).st_size < size:
             raise ProtocolError("memory was passed that is not as large as it is said to be")
         try:
-            arena = Arena(descriptor, message.slots, message.slot_bytes)
+            # What the training writes into a batch is its own, and reaches nobody after it.
+            arena = Arena(descriptor, message.slots, message.slot_bytes, private=True)
         except OSError as error:
             raise ProtocolError(f"memory was passed that cannot be used: {error}") from error
         self._arenas[message.engine] = arena
@@ -342,6 +343,11 @@ class Wire:
         if size_bytes > arena.slot_bytes or not all(0 <= n < arena.slots for n in numbers):
             raise ProtocolError("a batch is said to lie where there is no memory")
         return tuple(map(arena.slot, numbers))
+
+    def forget(self, engine: int, slot: int) -> None:
+        """Nothing that lies in a slot is in use; what was written there here is dropped."""
+        if engine in self._arenas:
+            self._arenas[engine].forget(slot)
 
     def _arena(self, engine: int) -> Arena:
         """The memory of an engine, which is passed before the first batch in it is announced."""

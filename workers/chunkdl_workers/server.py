@@ -376,15 +376,13 @@ class Server:
             return
         descriptor, slots, slot_bytes = arena
         message = ArenaPassed(self._engines[group].number, slots, slot_bytes)
-        broadcast = self._groups[group].facts.broadcast
-        # What several read nobody may write.
-        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY) if broadcast else descriptor
+        # Whoever reads it next must find what the engine has written.
+        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
         try:
             if not self._doors.pass_on(lease, message, [passed]):
                 log.warning("a lease connection takes no memory")
         finally:
-            if broadcast:
-                os.close(passed)
+            os.close(passed)
 
     def _deliver(self, group: str, name: str, message: Delivered) -> None:
         session, engine = self._desk.sessions.get(name), self._engines[group]
