@@ -101,10 +101,21 @@ class Arena:
     ) -> None:
         self._descriptor = os.dup(descriptor) if sparse else -1
         self._reserved: dict[int, set[int]] = {}
+        self._map: mmap.mmap | None = None
         self.slots = slots
         self.slot_bytes = slot_bytes
         access = mmap.ACCESS_COPY if private else mmap.ACCESS_WRITE
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, slots * slot_bytes, access=access)
+        try:
+            self._map = mmap.mmap(descriptor, slots * slot_bytes, access=access)
+        except OSError as error:
+            self.close()
+            if error.errno != errno.ENOMEM:
+                raise
+            raise MemoryLimitError(
+                f"this process may not map {slots * slot_bytes / 2**20:.0f} MiB more; raise its "
+                "limit of address space (ulimit -v), or lower num_bigchunks, bigchunk_size or "
+                "batch_size"
+            ) from error
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:
         """The bytes of a slot, uint8 of shape (slot_bytes,); borrowed, valid until close()."""

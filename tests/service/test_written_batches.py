@@ -1,4 +1,4 @@
-"""What a training writes into its batches stays with it: nobody gets it, neither beside nor after."""
+"""What a training writes into its batches stays with it; nobody else gets it, then or later."""
 
 from __future__ import annotations
 

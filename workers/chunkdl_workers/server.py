@@ -6,6 +6,7 @@ told to the desk, and what it answers is carried out. An idle service sleeps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
@@ -58,6 +59,7 @@ from chunkdl.protocol.service_messages import (
 from chunkdl.service_spec import ServiceSpec
 from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
+from chunkdl_workers.arenas import try_memory
 from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import AddressInUse, Doors
 from chunkdl_workers.engine import Engine
@@ -456,7 +458,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     write_log(spec.log_format)
     try:
-        doors = Doors(spec.binds, spec.keys)
+        with contextlib.ExitStack() as on_error:
+            doors = Doors(spec.binds, spec.keys)
+            on_error.callback(doors.close)
+            try_memory(spec.config, len(spec.groups))
+            on_error.pop_all()
     except ChunkdlError as error:
         if starter is not None:
             starter.tell(StreamFailed(Failure.of(error)))
