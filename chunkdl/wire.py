@@ -7,6 +7,7 @@ ZeroMQ socket for messages and one for bytes, so that signs of life need not que
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -372,5 +373,8 @@ class Wire:
             monitor.close(0)
         self._context.term()
         if self._lease is not None:
+            # A fork of this process may have it too.
+            with contextlib.suppress(OSError):
+                self._lease.shutdown(socket.SHUT_RDWR)
             self._lease.close()
             self._lease = None

@@ -163,6 +163,7 @@ class Server:
         poll = select.poll()
         wanted = {self._woken.fileno(), *self._doors.listeners}
         wanted.update(self._doors.leases.keys() - self._gone.keys())
+        wanted.update(end for end, its in self._doors.holders.items() if its not in self._gone)
         wanted.update(self._doors.descriptors)
         for engine in self._engines.values():
             wanted.update(engine.descriptors)
@@ -240,6 +241,8 @@ class Server:
         elif source in self._doors.leases:
             if self._doors.is_over(source):
                 self._gone[source] = self._clock.now()
+        elif source in self._doors.holders:
+            self._gone[self._doors.holders[source]] = self._clock.now()
         elif self._starter is not None and source in self._starter.descriptors:
             self._starter.let_go()
             self._starter, self._exit_when_idle = None, True
