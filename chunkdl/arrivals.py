@@ -55,6 +55,8 @@ class Arrivals:
         self.session = -1
         self.held: set[int] = set()
         """Numbers of the deliveries of this session that are here and were not given back."""
+        self._lie: dict[int, tuple[int, frozenset[int]]] = {}
+        """Engine and slots of those that lie in its memory."""
         self._end: PassEnded | None = None
         self._ended_told = -1
 
@@ -67,6 +69,7 @@ class Arrivals:
             self.layout = BatchLayout(joined.stream_rows, (side, side, 3))
         if not again:
             self.held = set()
+            self._lie.clear()
             self.session += 1
             # Where the service says it is; to a position of ours it may give other numbers.
             self.epoch, self.step = joined.position.left.epoch, joined.step
@@ -89,8 +92,19 @@ class Arrivals:
             raise ProtocolError("a batch came before anybody said how its rows lie")
         if self._is_expected(wire, message, joined):
             slots = wire.slots(message, layout.slot_bytes)
+            places = frozenset(piece.slot for piece in message.pieces)
+            self._lie[message.number] = message.engine, places
             self.inbox.put(Arrived(message, slots, self.session))
             self._tell_end()
+
+    def given_back(self, wire: Wire, number: int) -> None:
+        """A batch of this session is not in use any more; the service may be told so then."""
+        self.held.discard(number)
+        engine, slots = self._lie.pop(number, (0, frozenset[int]()))
+        for slot in slots:
+            # What lies beside it in the slot may still be in use, with what was written there.
+            if not any(e == engine and slot in others for e, others in self._lie.values()):
+                wire.forget(engine, slot)
 
     def take_rows(self, wire: Wire) -> None:
         """The batches on the connection for bytes, each into one buffer."""

@@ -69,6 +69,9 @@ class StreamConfig:
         policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
         one_load_per_patient: a load waits until those before it of the same patient are over, as
             checkpoints need it.
+        reserved_calls: SmallChunks of a BigChunk that slots have room for, where less than
+            `most_calls` are known to be enough for these slides; 0: `most_calls`. The plan does not
+            depend on it.
     """
 
     seed: int
@@ -90,10 +93,11 @@ class StreamConfig:
     policy: Policy | None = None
     one_load_per_patient: bool = False
     pixels: PixelRule = AS_STORED
+    reserved_calls: int = 0
 
     @property
     def most_calls(self) -> int:
-        """Bound of the SmallChunks of one BigChunk, for the layout of its slot."""
+        """Bound of the SmallChunks of one BigChunk, whatever the slides are."""
         if self.grid:
             return (self.bigchunk_px // self.smallchunk_px) ** 2
         if self.smallchunks_per_bigchunk:
@@ -105,7 +109,15 @@ class StreamConfig:
     @property
     def bigchunk_layout(self) -> BigChunkLayout:
         """How a BigChunk lies in its slot."""
-        return BigChunkLayout(self.bigchunk_px, self.most_calls)
+        return BigChunkLayout(self.bigchunk_px, self.reserved_calls or self.most_calls)
+
+    def calls_for(self, decoded_px: float) -> int:
+        """The SmallChunks of a BigChunk for the wished reuse, `most_calls` not regarded.
+
+        Args:
+            decoded_px: pixels that a BigChunk makes a loader decode.
+        """
+        return max(1, round(self.reuse * decoded_px / self.smallchunk_px**2))
 
     @property
     def batch_layout(self) -> BatchLayout:

@@ -180,8 +180,7 @@ def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
         survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
         for ordinal in range(SURVEYED_WINDOWS)
     ]
-    wished = config.reuse * math.fsum(areas) / len(areas) / config.smallchunk_px**2
-    return min(max(1, round(wished)), config.most_calls)
+    return min(config.calls_for(math.fsum(areas) / len(areas)), config.most_calls)
 
 
 def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import psutil
 
+from chunkdl.cgroups import allowed_memory
 from chunkdl.errors import ConfigError
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -33,21 +33,9 @@ def parse_bytes(size: int | str, setting: str) -> int:
 
 
 def available_memory() -> int:
-    """Bytes that can be taken now: what the system has free, within this cgroup's limit."""
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        most, taken = _number(limit), _number(used)
-        if most is not None and taken is not None:
-            free = min(free, max(0, most - taken))
-    return free
+    """Bytes that can be taken now: what the system has, within the limits of the cgroups.
 
-
-def _number(name: str) -> int | None:
-    """The number in a file of the cgroup file system, None where there is none."""
-    try:
-        return int((Path("/sys/fs/cgroup") / name).read_text())
-    except (OSError, ValueError):
-        return None  # no such controller, or "max": no limit
+    Page cache does not count as taken; it is given back when memory is short.
+    """
+    free, allowed = int(psutil.virtual_memory().available), allowed_memory()
+    return free if allowed is None else min(free, allowed)

@@ -27,7 +27,7 @@ EXITS = """\
 exit status:
   0    the service was drained, or its last consumer has left
   1    the stream failed
-  2    the configuration was refused; nothing was started
+  2    the configuration was refused, or the memory that it asks for is not there
   3    an address is in use
   130  interrupted
 """

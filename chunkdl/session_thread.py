@@ -286,7 +286,7 @@ class SessionThread:
             session, number = self.released.popleft()
             # An interrupt may have one given back twice.
             if session == self.arrivals.session and number in self.arrivals.held:
-                self.arrivals.held.discard(number)
+                self.arrivals.given_back(wire, number)
                 numbers.append(number)
             # Until it is let in again, the present session is the one that was put aside.
             self._release_kept(session, number)

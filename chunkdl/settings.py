@@ -67,9 +67,12 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
     if rows == "hooks":
         # More open at a time than there are patients would load one of them twice at a time.
         stream = hook_stream(stream, len(dataset))
+    memory_limit = parse_bytes(arguments.memory_limit, "memory_limit")
     run = _run(arguments, stream)
     if rows != "hooks":
-        slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
+        slides, calls = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
+        stream = dataclasses.replace(stream, reserved_calls=calls)
+    run = _with_memory(run, stream, memory_limit)
     check_labels(dataset, slides, own_classes=rows == "hooks")
     rows_hash = _rows_hash(dataset, slides, stream, identity_of(arguments, own_policy))
     batches = f"{rows_hash} {stream.batch_size} {stream.drop_last}"
@@ -187,6 +190,7 @@ def _resolution(arguments: Arguments) -> Resolution:
 
 
 def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
+    """All but the memory, which depends on the slides."""
     have = cores()
     loaders, collectors = arguments.num_loaders, arguments.num_collectors
     choice("order", arguments.order, ("strict", "relaxed"))
@@ -210,19 +214,17 @@ def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
             f"use {sorted(os.sched_getaffinity(0))}"
         )
     num_loaders = have if loaders is None else whole("num_loaders", loaders, 1, 1024)
-    most = parse_bytes(arguments.memory_limit, "memory_limit")
     batch_slots = whole("batch_slots", arguments.batch_slots, 2, 1024)
     if collectors is None:
         # The user's code may cost as much as reading does.
         collectors = max(1, have // 6 if stream.rows == "plain" else have // 2)
-    slots, slot_bytes, batch_slot_bytes = _memory(stream, num_loaders, batch_slots, most)
     return RunConfig(
         num_loaders=num_loaders,
         num_collectors=whole("num_collectors", collectors, 1, 1024),
-        bigchunk_slots=slots,
+        bigchunk_slots=0,
         batch_slots=batch_slots,
-        bigchunk_slot_bytes=slot_bytes,
-        batch_slot_bytes=batch_slot_bytes,
+        bigchunk_slot_bytes=0,
+        batch_slot_bytes=0,
         order=arguments.order,
         on_error=arguments.on_error or "substitute",
         on_hook_error=arguments.on_error or "raise",
@@ -231,6 +233,18 @@ def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
         stall_timeout_s=stall_timeout,
         hook_timeout_s=hook_timeout,
         max_restarts=whole("max_restarts", arguments.max_restarts, 0),
+    )
+
+
+def _with_memory(run: RunConfig, stream: StreamConfig, memory_limit: int) -> RunConfig:
+    slots, slot_bytes, batch_slot_bytes = _memory(
+        stream, run.num_loaders, run.batch_slots, memory_limit
+    )
+    return dataclasses.replace(
+        run,
+        bigchunk_slots=slots,
+        bigchunk_slot_bytes=slot_bytes,
+        batch_slot_bytes=batch_slot_bytes,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,23 +20,6 @@ from chunkdl.pinned import PinnedMemory, tensor_on
 
 if TYPE_CHECKING:
     from chunkdl.loader import Loader
-
-
-def _over(rows: Array) -> torch.Tensor:
-    """A tensor on the memory of an array; the memory of a broadcast is not to be written to."""
-    if not rows.flags.writeable:
-        _have_warned()
-    return tensor_on(rows)
-
-
-@functools.cache
-def _have_warned() -> None:
-    # Torch says it once, and the documentation of `copy=False` says the same.
-    rows = np.zeros(1)
-    rows.flags.writeable = False
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        torch.from_numpy(rows)
 
 
 def transformed(rows: Iterable[Any], transform: Callable[[Any], Any] | None) -> torch.Tensor:
@@ -72,7 +53,7 @@ class TorchArrays:
 
     def rows(self, rows: Array, *, images: bool) -> Any:
         """See `ArrayKind`."""
-        tensor = _over(rows)
+        tensor = tensor_on(rows)
         return tensor.permute(0, 3, 1, 2) if images else tensor
 
     def pixels(self, images: Any) -> Array:

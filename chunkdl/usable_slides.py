@@ -12,6 +12,7 @@ from pathlib import Path
 from chunkdl.config import OnError, SlideEntry, StreamConfig
 from chunkdl.errors import ResolutionError, SlideError
 from chunkdl.header_facts import HeaderFacts, header_facts
+from chunkdl.plan.windows import Lattice
 from chunkdl.printing import printable
 from chunkdl.slides.resolution import GIVE_MPP, resolve
 from chunkdl.slides.slide import SlideInfo
@@ -49,8 +50,11 @@ def usable_slides(
     stream: StreamConfig,
     on_error: OnError | None,
     mask_cache: Path | None,
-) -> tuple[SlideEntry, ...]:
+) -> tuple[tuple[SlideEntry, ...], int]:
     """The slides that stay in the plan, in their order; what is left out is told in warnings.
+
+    With them the most SmallChunks of a BigChunk that their wished reuse can come to, 0 where a
+    slide does not say yet.
 
     A slide that cannot be opened stays: it may come back until its turn.
 
@@ -93,8 +97,28 @@ def usable_slides(
         if errors:
             names = _listed(map(str, errors))
             log.warning("%d of %d slides %s: %s", len(errors), len(slides), what, names)
-    _check_masks(kept, dict(zip((entry.path for entry in slides), facts, strict=True)))
-    return tuple(kept)
+    of_path = dict(zip((entry.path for entry in slides), facts, strict=True))
+    _check_masks(kept, of_path)
+    return tuple(kept), _reserved_calls(kept, of_path, stream)
+
+
+def _reserved_calls(
+    kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], stream: StreamConfig
+) -> int:
+    if stream.grid or stream.smallchunks_per_bigchunk:
+        return stream.most_calls
+    most_px = 0.0
+    for entry in kept:
+        fact = facts[entry.path]
+        if isinstance(fact, SlideError):
+            return 0
+        grid = resolve(fact, stream.resolution, entry.mpp)
+        lattice = Lattice.of(
+            fact.levels[grid.level], grid, stream.bigchunk_px, stream.smallchunk_px
+        )
+        most_px = max(most_px, lattice.most_useful_px * grid.factor**2)
+    # The mean over BigChunks may be rounded up where all are the largest.
+    return min(stream.calls_for(most_px) + 1, stream.most_calls)
 
 
 def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _Findings) -> bool:

@@ -7,6 +7,7 @@ ZeroMQ socket for messages and one for bytes, so that signs of life need not que
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -222,7 +223,8 @@ class Wire:
         if not sound or os.fstat(descriptor).st_size < size:
             raise ProtocolError("memory was passed that is not as large as it is said to be")
         try:
-            arena = Arena(descriptor, message.slots, message.slot_bytes)
+            # What the training writes into a batch is its own, and reaches nobody after it.
+            arena = Arena(descriptor, message.slots, message.slot_bytes, private=True)
         except OSError as error:
             raise ProtocolError(f"memory was passed that cannot be used: {error}") from error
         self._arenas[message.engine] = arena
@@ -346,6 +348,11 @@ class Wire:
             raise ProtocolError("a batch is said to lie where there is no memory")
         return tuple(map(arena.slot, numbers))
 
+    def forget(self, engine: int, slot: int) -> None:
+        """Nothing that lies in a slot is in use; what was written there here is dropped."""
+        if engine in self._arenas:
+            self._arenas[engine].forget(slot)
+
     def _arena(self, engine: int) -> Arena:
         """The memory of an engine, which is passed before the first batch in it is announced."""
         left = deadline_of(ARENA_TIMEOUT_S)
@@ -371,5 +378,8 @@ class Wire:
             monitor.close(0)
         end_context(self._context)
         if self._lease is not None:
+            # A fork of this process may have it too.
+            with contextlib.suppress(OSError):
+                self._lease.shutdown(socket.SHUT_RDWR)
             self._lease.close()
             self._lease = None

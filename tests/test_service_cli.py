@@ -190,6 +190,24 @@ def until_it_serves(daemon: subprocess.Popen[str]) -> list[str]:
     raise AssertionError(told)
 
 
+def test_a_daemon_without_memory_ends_before_it_serves(config: Path, short_folder: Path) -> None:
+    """With 2, a line that says what to lower, and no socket left; not at its first consumer."""
+    address = f"ipc://{short_folder}/service"
+    program = [sys.executable, "-m", "chunkdl", "serve", str(config), "--bind", address]
+    # The limit on the size of files holds for anonymous ones too.
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *program],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "serving at" not in done.stderr
+    assert "MiB for chunkdl-bigchunks; lower num_bigchunks" in done.stderr.splitlines()[-1]
+    assert not list(short_folder.iterdir())
+
+
 def test_a_daemon_serves_until_it_is_told_to_end(config: Path, short_folder: Path) -> None:
     """SIGTERM drains it and it ends with 0; a second one at its address ends with 3.
 

@@ -30,7 +30,7 @@ def calls_for_reuse(config: StreamConfig, decoded_px: Collection[float]) -> tupl
     """
     # Exactly rounded: the order in which the answers came must not show.
     decoded = math.fsum(decoded_px) / len(decoded_px)
-    calls = max(1, round(config.reuse * decoded / config.smallchunk_px**2))
+    calls = config.calls_for(decoded)
     return min(calls, config.most_calls), calls > config.most_calls
 
 

@@ -21,8 +21,10 @@ import numpy.typing as npt
 
 from chunkdl.errors import Closed, MemoryLimitError
 
-ALIGNMENT = 4096
+ALIGNMENT = mmap.PAGESIZE
 """Slots start on pages."""
+_PRESENT, _SWAPPED, _OF_FILE = np.uint64(1 << 63), np.uint64(1 << 62), np.uint64(1 << 61)
+"""Bits of an entry of /proc/self/pagemap."""
 
 
 def aligned(size: int, to: int = ALIGNMENT) -> int:
@@ -79,22 +81,41 @@ class Arena:
     """A process's view of an arena; the descriptor may be closed once this exists.
 
     Args:
-        descriptor: of the memory; where it is open for reading only, so are the slots.
+        descriptor: of the memory; of a private view it may be open for reading only.
         slots: number of slots.
         slot_bytes: size of each, a multiple of `ALIGNMENT`.
         sparse: the memory is not allocated yet; a copy of the descriptor is kept for `reserve`.
+        private: what is written into the view stays in this process: the first write to a page
+            gives it a copy of that page, until `forget`.
+
     """
 
     def __init__(
-        self, descriptor: int, slots: int, slot_bytes: int, *, sparse: bool = False
+        self,
+        descriptor: int,
+        slots: int,
+        slot_bytes: int,
+        *,
+        sparse: bool = False,
+        private: bool = False,
     ) -> None:
         self._descriptor = os.dup(descriptor) if sparse else -1
         self._reserved: dict[int, set[int]] = {}
+        self._map: mmap.mmap | None = None
         self.slots = slots
         self.slot_bytes = slot_bytes
-        reads_only = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
-        access = mmap.ACCESS_READ if reads_only else mmap.ACCESS_WRITE
-        self._map: mmap.mmap | None = mmap.mmap(descriptor, slots * slot_bytes, access=access)
+        access = mmap.ACCESS_COPY if private else mmap.ACCESS_WRITE
+        try:
+            self._map = mmap.mmap(descriptor, slots * slot_bytes, access=access)
+        except OSError as error:
+            self.close()
+            if error.errno != errno.ENOMEM:
+                raise
+            raise MemoryLimitError(
+                f"this process may not map {slots * slot_bytes / 2**20:.0f} MiB more; raise its "
+                "limit of address space (ulimit -v), or lower num_bigchunks, bigchunk_size or "
+                "batch_size"
+            ) from error
 
     def slot(self, number: int) -> npt.NDArray[np.uint8]:
         """The bytes of a slot, uint8 of shape (slot_bytes,); borrowed, valid until close()."""
@@ -129,6 +150,15 @@ class Arena:
             ) from error
         reserved.update(missing)
 
+    def forget(self, number: int) -> None:
+        """Drop what was written into a slot of a private view; it shows again what the others see.
+
+        No array into the slot may be in use. After `close` there is nothing to be seen any more.
+        """
+        if self._map is not None and _has_own_pages(self.slot(number)):
+            first = number * self.slot_bytes
+            self._map.madvise(mmap.MADV_DONTNEED, first, self.slot_bytes)
+
     def close(self) -> None:
         """Unmap; memory that is still in use by arrays stays until the last of them is gone.
 
@@ -153,3 +183,17 @@ class Arena:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _has_own_pages(memory: npt.NDArray[np.uint8]) -> bool:
+    """Whether a private view has copies of pages there; dropping them costs all others a fault."""
+    first, count = memory.ctypes.data // mmap.PAGESIZE, -(-memory.nbytes // mmap.PAGESIZE)
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:
+            found = os.pread(file.fileno(), 8 * count, 8 * first)
+    except OSError:
+        return True  # Not every sandbox has it.
+    entries = np.frombuffer(found, dtype=np.uint64)
+    return len(entries) < count or bool(
+        ((entries & (_PRESENT | _SWAPPED) != 0) & (entries & _OF_FILE == 0)).any()
+    )

@@ -112,6 +112,15 @@ class Lattice:
             ),
         )
 
+    @property
+    def most_useful_px(self) -> int:
+        """Target pixels of all blocks of a window; `useful_blocks` has no more."""
+        across, down = (
+            -(-axis.window_px // axis.stride_px) * axis.stride_px
+            for axis in (self.across, self.down)
+        )
+        return across * down
+
     def draw_window(self, positions: PositionSet, rng: np.random.Generator) -> Window:
         """A window with probability Z(w)/N.
 

@@ -139,6 +139,52 @@ def test_memory_that_the_system_refuses_is_an_error_that_says_what_to_lower() ->
     assert done.returncode == 0
 
 
+UNMAPPABLE = f"""
+import os
+import resource
+from chunkdl.errors import MemoryLimitError
+from chunkdl.memory.arena import Arena, create_memory
+
+descriptor = create_memory("chunkdl-batches", 2**20 * {ALIGNMENT}, sparse=True)
+before = len(os.listdir("/proc/self/fd"))
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+try:
+    Arena(descriptor, 2**20, {ALIGNMENT}, sparse=True)
+except MemoryLimitError as error:
+    assert "may not map 4096 MiB more; raise its limit of address space" in str(error), error
+    assert len(os.listdir("/proc/self/fd")) == before
+    raise SystemExit(0)
+raise SystemExit("there was no error")
+"""
+
+
+def test_memory_that_a_process_may_not_map_is_an_error_that_says_what_to_do() -> None:
+    """Here by a limit of its address space (ulimit -v); no descriptor stays open."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNMAPPABLE], cwd=Path(__file__).parents[2], timeout=60
+    )
+    assert done.returncode == 0
+
+
+def test_what_is_written_into_a_private_view_stays_there_until_it_is_forgotten() -> None:
+    """Others neither see it nor change it; afterwards the slot shows what they have written."""
+    descriptor = create_memory("chunkdl-test", SLOTS * SLOT_BYTES)
+    reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+    with (
+        Arena(descriptor, SLOTS, SLOT_BYTES) as shared,
+        Arena(reading, SLOTS, SLOT_BYTES, private=True) as private,
+    ):
+        os.close(descriptor)
+        os.close(reading)
+        private.slot(0)[:] = private.slot(1)[:] = 1
+        assert not shared.slot(0).any()
+        shared.slot(0)[:] = 2
+        assert (private.slot(0) == 1).all()
+        private.forget(0)
+        assert (private.slot(0) == 2).all()
+        assert (private.slot(1) == 1).all()
+
+
 def test_a_failed_allocation_leaves_no_descriptor_open() -> None:
     """A size that is no size: the error is the system's, the descriptor is closed."""
     before = set(os.listdir("/proc/self/fd"))

@@ -75,6 +75,34 @@ def test_10_000_rows_are_exactly_what_their_columns_say(
             ]
 
 
+@pytest.mark.parametrize(("wish", "calls"), [({"level": 0}, 400), ({"mpp": 0.9}, 400 * 1.8**2)])
+def test_a_high_reuse_has_room_for_all_its_rows(
+    coordinate_dataset: Dataset,
+    coordinate_slides: dict[str, CoordinateSlide],
+    wish: dict[str, Any],
+    calls: float,
+) -> None:
+    """A slot has room for the SmallChunks that these slides come to, and for no others."""
+    patients = patients_by_path(coordinate_dataset)
+    with LightDL(
+        coordinate_dataset,
+        batch_size=256,
+        smallchunk_size=32,
+        bigchunk_size=160,
+        num_bigchunks=4,
+        reuse=16.0,
+        tissue_threshold=0.0,
+        memory_limit="64MiB",
+        **wish,
+    ) as loader:
+        for _ in range(40):
+            batch = loader.next_batch(60)
+            if "level" in wish:
+                assert_rows_are_true(batch, coordinate_slides, 32, patients)
+        assert int(batch["call"].max()) > calls / 2
+        assert loader.stats().smallchunks_per_bigchunk > calls / 2
+
+
 def test_a_resampled_row_is_the_same_from_every_window(
     coordinate_dataset: Dataset,
 ) -> None:

@@ -14,7 +14,8 @@ from chunkdl.memory.arena import Arena
 from chunkdl.protocol.messages import FillRows, RowGroup, RowsEnded, RowsFilled, RowsShaped
 from chunkdl.row_writer import RowWriter
 from chunkdl.user_code import load_user_code
-from chunkdl_workers.link import Link, batch_arena, bigchunk_arena, serve
+from chunkdl_workers.arenas import batch_arena, bigchunk_arena
+from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch
 
 

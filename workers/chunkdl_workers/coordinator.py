@@ -29,7 +29,6 @@ from chunkdl.coordination.events import (
     WorkerLost,
 )
 from chunkdl.errors import Failure, HookTimeout, ProtocolError, WorkerDied
-from chunkdl.memory.arena import create_memory
 from chunkdl.memory.passing import receive, send
 from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded
 from chunkdl.plan.cursor import Cursor
@@ -55,6 +54,7 @@ from chunkdl.protocol.messages import (
 )
 from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
+from chunkdl_workers.arenas import create_arenas
 from chunkdl_workers.link import read_config
 from chunkdl_workers.listening import bind_private
 from chunkdl_workers.supervisor import Death, Supervisor, Worker
@@ -359,13 +359,7 @@ def _serve(parent: socket.socket, parent_pidfd: int, specification: int) -> None
     # What the configuration names of the user's, such as a detector, was imported.
     process.stay_deaf()
     process.pin(config.run.cpu_affinity)
-    run, rows = config.run, config.stream.rows
-    bigchunk_bytes, batch_bytes = run.memory_bytes
-    # What the user's code makes is not known yet; its memory is taken as it is filled.
-    arenas = (
-        create_memory("chunkdl-bigchunks", bigchunk_bytes, sparse=rows == "hooks"),
-        create_memory("chunkdl-batches", batch_bytes, sparse=rows != "plain"),
-    )
+    run, arenas = config.run, create_arenas(config)
     kinds: tuple[tuple[Program, int], ...] = (
         ("loader", run.num_loaders),
         ("collector", run.num_collectors),

@@ -72,6 +72,8 @@ class Doors:
         self.listeners: dict[int, socket.socket] = {}
         self.leases: dict[int, socket.socket] = {}
         """Connections to lease sockets, by descriptor."""
+        self.holders: dict[int, int] = {}
+        """Lease connections by a descriptor of the process that has each, readable at its end."""
         self._paths: list[str] = []
         self._descriptors: list[int] = []
         self.addresses: list[str] = []
@@ -168,14 +170,19 @@ class Doors:
 
     def accept(self, listener: int) -> int | None:
         """A new lease connection of a process of this user; None: it is not taken."""
-        end = accept_own(self.listeners[listener])
-        if end is None:
+        accepted = accept_own(self.listeners[listener])
+        if accepted is None:
             return None
+        end, pid = accepted
         if len(self.leases) >= MOST_LEASES:
             end.close()
             return None
         end.setblocking(False)
         self.leases[end.fileno()] = end
+        # A fork of it has the connection too, and may live on. One of another namespace of
+        # processes has no number here; there the connection alone tells.
+        with contextlib.suppress(OSError):
+            self.holders[os.pidfd_open(pid)] = end.fileno()
         return end.fileno()
 
     def pass_on(self, lease: int, message: Message, descriptors: Sequence[int] = ()) -> bool:
@@ -199,6 +206,9 @@ class Doors:
 
     def close_lease(self, lease: int) -> None:
         """End a lease connection."""
+        for holder in [holder for holder, its in self.holders.items() if its == lease]:
+            del self.holders[holder]
+            os.close(holder)
         end = self.leases.pop(lease, None)
         if end is not None:
             end.close()
@@ -252,9 +262,10 @@ class Doors:
 
     def close(self) -> None:
         """Close everything and remove what lies in the file system."""
-        for end in (*self.leases.values(), *self.listeners.values()):
+        for lease in tuple(self.leases):
+            self.close_lease(lease)
+        for end in self.listeners.values():
             end.close()
-        self.leases.clear()
         self.listeners.clear()
         for router in self.routers:
             router.close()

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from chunkdl.config import ServiceConfig
 from chunkdl.errors import Failure
-from chunkdl.memory.arena import Arena
 from chunkdl.memory.passing import MAX_MESSAGE, content_of, receive, send
 from chunkdl.memory.recorder import Recorder
 from chunkdl.printing import printable
@@ -121,18 +120,6 @@ def read_config(descriptor: int) -> ServiceConfig:
     """The specification that the parent put into anonymous memory for us, and nobody else can."""
     config: ServiceConfig = pickle.loads(content_of(descriptor))  # noqa: S301
     return config
-
-
-def bigchunk_arena(descriptor: int, config: ServiceConfig) -> Arena:
-    """This process's view of the BigChunks."""
-    run, sparse = config.run, config.stream.rows == "hooks"
-    return Arena(descriptor, run.bigchunk_slots, run.bigchunk_slot_bytes, sparse=sparse)
-
-
-def batch_arena(descriptor: int, config: ServiceConfig) -> Arena:
-    """This process's view of the batches."""
-    run, sparse = config.run, config.stream.rows != "plain"
-    return Arena(descriptor, run.batch_slots, run.batch_slot_bytes, sparse=sparse)
 
 
 def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> None:

@@ -97,8 +97,8 @@ def bind_packets(path: str) -> socket.socket:
     return listener
 
 
-def accept_own(listener: socket.socket) -> socket.socket | None:
-    """The next connection of our own user or of root; None: there is none now.
+def accept_own(listener: socket.socket) -> tuple[socket.socket, int] | None:
+    """The next connection of our own user or of root, and its process; None: there is none now.
 
     Those of others are closed, unread.
     """
@@ -107,11 +107,11 @@ def accept_own(listener: socket.socket) -> socket.socket | None:
             end, _ = listener.accept()
         except OSError:
             return None
-        _, user, _ = CREDENTIALS.unpack(
+        pid, user, _ = CREDENTIALS.unpack(
             end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         )
         if user in _admitted():
-            return end
+            return end, pid
         end.close()
     return None
 

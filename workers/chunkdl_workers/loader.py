@@ -33,7 +33,8 @@ from chunkdl.protocol.messages import (
 )
 from chunkdl.slides.watched import Recalled
 from chunkdl.user_code import load_user_code
-from chunkdl_workers.link import Link, bigchunk_arena, serve
+from chunkdl_workers.arenas import bigchunk_arena
+from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch, yield_to_others
 
 

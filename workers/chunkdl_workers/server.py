@@ -6,6 +6,7 @@ told to the desk, and what it answers is carried out. An idle service sleeps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
@@ -58,6 +59,7 @@ from chunkdl.protocol.service_messages import (
 from chunkdl.service_spec import ServiceSpec
 from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
+from chunkdl_workers.arenas import try_memory
 from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import AddressInUse, Doors
 from chunkdl_workers.engine import Engine
@@ -161,6 +163,7 @@ class Server:
         poll = select.poll()
         wanted = {self._woken.fileno(), *self._doors.listeners}
         wanted.update(self._doors.leases.keys() - self._gone.keys())
+        wanted.update(end for end, its in self._doors.holders.items() if its not in self._gone)
         wanted.update(self._doors.descriptors)
         for engine in self._engines.values():
             wanted.update(engine.descriptors)
@@ -238,6 +241,8 @@ class Server:
         elif source in self._doors.leases:
             if self._doors.is_over(source):
                 self._gone[source] = self._clock.now()
+        elif source in self._doors.holders:
+            self._gone[self._doors.holders[source]] = self._clock.now()
         elif self._starter is not None and source in self._starter.descriptors:
             self._starter.let_go()
             self._starter, self._exit_when_idle = None, True
@@ -376,15 +381,13 @@ class Server:
             return
         descriptor, slots, slot_bytes = arena
         message = ArenaPassed(self._engines[group].number, slots, slot_bytes)
-        broadcast = self._groups[group].facts.broadcast
-        # What several read nobody may write.
-        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY) if broadcast else descriptor
+        # Whoever reads it next must find what the engine has written.
+        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
         try:
             if not self._doors.pass_on(lease, message, [passed]):
                 log.warning("a lease connection takes no memory")
         finally:
-            if broadcast:
-                os.close(passed)
+            os.close(passed)
 
     def _deliver(self, group: str, name: str, message: Delivered) -> None:
         session, engine = self._desk.sessions.get(name), self._engines[group]
@@ -458,7 +461,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     write_log(spec.log_format)
     try:
-        doors = Doors(spec.binds, spec.keys)
+        with contextlib.ExitStack() as on_error:
+            doors = Doors(spec.binds, spec.keys)
+            on_error.callback(doors.close)
+            try_memory(spec.config, len(spec.groups))
+            on_error.pop_all()
     except ChunkdlError as error:
         if starter is not None:
             starter.tell(StreamFailed(Failure.of(error)))

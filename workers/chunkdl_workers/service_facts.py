@@ -43,5 +43,5 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         silent_s=spec.silent_s,
         grace_s=spec.grace_s,
         batch_slots=spec.config.run.batch_slots,
-        most_calls=stream.most_calls,
+        most_calls=stream.bigchunk_layout.calls,
     )
