@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import zmq
 
@@ -22,7 +23,7 @@ from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
 from chunkdl.layouts import Bytes
 from chunkdl.memory.arena import Arena
-from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.codec import encode, first_whole
 from chunkdl.protocol.messages import (
     PROTOCOL_VERSION,
     AnyMessage,
@@ -92,6 +93,7 @@ class Consumer:
         self._patience_s = config.run.stall_timeout_s
         self._silent_s = 0.0
         self._arrived: deque[bytes] = deque()
+        self._partly = 0
         self._inbox: deque[BatchReady | End] = deque()
         self.answer: Statistics | None = None
         """The last counters that have come."""
@@ -150,7 +152,7 @@ class Consumer:
         if self._failure is not None:
             return False
         ready = (
-            bool(self._arrived)
+            len(self._arrived) > self._partly
             or self.answer is not None
             or (bool(self._inbox) and self.held < self._slots)
         )
@@ -178,13 +180,18 @@ class Consumer:
             raise self._failure
         self._return_slots()
         while past_batches or not self._inbox:
-            if not self._arrived:
+            whole = first_whole(self._arrived)
+            if whole is None:
+                self._partly = len(self._arrived)
                 if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                     return
                 # One call from the socket to the queue: no interrupt comes in between.
                 self._arrived.extend(map(self._socket.recv, (zmq.NOBLOCK,)))
-            self._take_in(decode(self._arrived[0]))
-            self._arrived.popleft()
+                continue
+            message, parts = whole
+            self._partly = 0
+            self._take_in(message)
+            self._arrived = deque(islice(self._arrived, parts, None))
 
     def take(self) -> Received | End | None:
         """The next batch, or the end of the pass; None: it is not here. Errors as of `first`."""

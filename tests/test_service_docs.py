@@ -70,7 +70,6 @@ SAID = {
     ("Operate", "token"): "as in Join.",
     ("Operate", "verb"): "status, pause, resume or drain.",
     ("Operate", "group"): "empty: all of them.",
-    ("LeaseOpened", "token"): "for Join or Operate.",
     ("ArenaPassed", "engine"): "whose batches will lie there.",
     ("ArenaPassed", "slots"): "how many.",
     ("ArenaPassed", "slot_bytes"): "size of each.",

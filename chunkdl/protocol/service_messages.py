@@ -14,7 +14,7 @@ from chunkdl.labels import Label
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
-SERVICE_PROTOCOL_VERSION = 2
+SERVICE_PROTOCOL_VERSION = 3
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -130,9 +130,15 @@ class Operate(Message, frozen=True):
 
 
 class LeaseOpened(Message, frozen=True):
-    """Over the lease socket: the peer may join with this token."""
+    """Over the lease socket: the peer may join with this token.
+
+    Attributes:
+        token: for Join or Operate.
+        version: of this protocol.
+    """
 
     token: str
+    version: int = SERVICE_PROTOCOL_VERSION
 
 
 class ArenaPassed(Message, frozen=True):

@@ -114,7 +114,6 @@ def test_a_bigchunk_goes_from_loader_to_collector_to_consumer() -> None:
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
-        (Hello(PROTOCOL_VERSION + 1, TOKEN, PLAN_HASH, 2), "protocol 2"),
         (Hello(PROTOCOL_VERSION, b"guessed", PLAN_HASH, 2), "another stream"),
         (Hello(PROTOCOL_VERSION, TOKEN, "0" * 64, 2), "another stream"),
     ],

@@ -18,6 +18,7 @@ from chunkdl.protocol import messages, service_messages
 from chunkdl.protocol.codec import decode, decode_service, encode
 from chunkdl.protocol.messages import AnyMessage, Message
 from chunkdl.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
     Joined,
     Leave,
     Position,
@@ -54,6 +55,8 @@ FIELDS: dict[object, st.SearchStrategy[object]] = {
 def built(kind: type[ServiceMessage]) -> st.SearchStrategy[ServiceMessage]:
     """Messages of a kind with any content; a field of a new type needs its entry above."""
     fields = {field.name: FIELDS[field.type] for field in msgspec.structs.fields(kind)}
+    if "version" in fields:
+        fields["version"] = st.just(SERVICE_PROTOCOL_VERSION)
     return st.builds(kind, **fields)
 
 

@@ -28,12 +28,12 @@ from chunkdl.coordination.events import (
     ToWorker,
     WorkerLost,
 )
-from chunkdl.errors import Failure, HookTimeout, ProtocolError, WorkerDied
+from chunkdl.errors import Failure, HookTimeout, OtherVersion, ProtocolError, WorkerDied
 from chunkdl.memory.arena import create_memory
 from chunkdl.memory.passing import receive, send
 from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded
 from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.codec import decode, encode, encode_parts
 from chunkdl.protocol.messages import (
     BigChunkLoaded,
     GridSurveyed,
@@ -157,7 +157,9 @@ class Coordinator:
 
     def _from_worker(self, worker: Worker, source: int) -> None:
         while data := worker.receive():
-            message = decode(data)
+            message = worker.parts.take(data)
+            if message is None:
+                continue
             if isinstance(message, WorkerReady):
                 worker.ready = True
             elif isinstance(message, ANSWERS):
@@ -245,6 +247,8 @@ class Coordinator:
                 message = decode(b"".join(frames))
             except ProtocolError as error:
                 log.warning("a message of a stranger was dropped: %s", error)
+                if isinstance(error, OtherVersion):
+                    self._say(identity, Refuse(str(error)))
                 continue
             if self._consumer is None and isinstance(message, Hello):
                 self._greet(identity, message)
@@ -273,11 +277,13 @@ class Coordinator:
                     if worker.in_hand == 0:
                         worker.gets_on()
                     worker.in_hand += 1
-                worker.send(encode(action.message))
+                for data in encode_parts(action.message):
+                    worker.send(data)
                 if worker.unsent:
                     self._watch_writing(worker)
             elif self._consumer is not None:
-                self._router.send_multipart([self._consumer, encode(action.message)])
+                for data in encode_parts(action.message):
+                    self._router.send_multipart([self._consumer, data])
                 if isinstance(action.message, Refuse):
                     self._consumer = None
 

@@ -37,7 +37,7 @@ from chunkdl.coordination.service_actions import (
     Tell,
 )
 from chunkdl.coordination.sessions import addressed
-from chunkdl.errors import ChunkdlError, Failure, ProtocolError, ServiceDied
+from chunkdl.errors import ChunkdlError, Failure, OtherVersion, ProtocolError, ServiceDied
 from chunkdl.memory.passing import content_of
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import (
@@ -45,6 +45,7 @@ from chunkdl.protocol.messages import (
     End,
     Message,
     Notice,
+    Refuse,
     ServiceUp,
     Statistics,
     StreamFailed,
@@ -267,6 +268,8 @@ class Server:
         for peer, message in self._doors.messages():
             if isinstance(message, ProtocolError):
                 self._desk.drop(str(message))
+                if isinstance(message, OtherVersion):
+                    self._doors.say(peer, Refuse(str(message)))
             else:
                 # An engine that was started meanwhile has taken its time.
                 self._desk.handle(peer, message, self._clock.now())
