@@ -59,6 +59,11 @@ LEASE_CHECK_S = 0.5
 log = steady_logger("chunkdl")
 
 
+def tell_log(level: int, text: str) -> None:
+    """Put a line into the log of this process."""
+    log.log(level, "%s", text)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A batch in its slot; the slot is ours until `Consumer.release`.
@@ -81,10 +86,14 @@ class Consumer:
     Args:
         config: of the service that is started.
         journal: takes the reports of the service.
+        tell: is called with level and text of what it has to say to people.
     """
 
-    def __init__(self, config: ServiceConfig, journal: Journal) -> None:
+    def __init__(
+        self, config: ServiceConfig, journal: Journal, tell: Callable[[int, str], None] = tell_log
+    ) -> None:
         self._journal = journal
+        self._tell = tell
         self._slots = config.run.batch_slots
         # Any thread appends.
         self._released: deque[Release] = deque()
@@ -97,6 +106,8 @@ class Consumer:
         self._inbox: deque[BatchReady | End] = deque()
         self.answer: Statistics | None = None
         """The last counters that have come."""
+        self.answers = 0
+        """How often counters have come."""
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
@@ -320,7 +331,7 @@ class Consumer:
                 if message.of_user:
                     self._journal.log(message.text)
                 else:
-                    log.log(message.level, "%s", message.text)
+                    self._tell(message.level, message.text)
             case Pong():
                 pass
             case RowsShaped() | BigChunkOpened() | CheckpointKept():
@@ -330,6 +341,7 @@ class Consumer:
                     self._inbox.append(message)
             case Statistics():
                 self.answer = message
+                self.answers += 1
             case Welcome():
                 self.is_open = True
             case Refuse():

@@ -257,7 +257,11 @@ class SharedDL(Loader):
         return found.position, found.epoch_batches or 0
 
     def stats(self) -> LoaderStatistics:
-        """What the engine of the group has done since it started."""
+        """What the engines of the group have done since the service started.
+
+        What an engine made again, because one before it was lost, counts again; of one that was
+        lost the last seconds of what it read may be missing.
+        """
         self._check_process()
         connection = self._connection
         if self._closed or connection is None:

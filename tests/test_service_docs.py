@@ -36,7 +36,7 @@ SENDERS = {
     "operator": "Operate",
     "service": (
         "LeaseOpened ArenaPassed Joined RowsLie Delivered PassEnded CataloguePage Pong WhoAreYou "
-        "Detached Going GroupFailed OperatorAnswer Notice Refuse Statistics"
+        "Detached Going Waits GroupFailed OperatorAnswer Notice Refuse Statistics"
     ),
 }
 ANSWERS = {
@@ -84,6 +84,7 @@ SAID = {
     ("CataloguePage", "first_slide"): "index.",
     ("CataloguePage", "slides"): "path and labels of each.",
     ("Detached", "reason"): "for people.",
+    ("Waits", "reason"): "for people.",
     ("GroupFailed", "failure"): "the error, with its traceback as text.",
     ("OperatorAnswer", "status"): "JSON.",
     ("Notice", "level"): "as in Python's logging.",

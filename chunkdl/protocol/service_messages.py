@@ -258,6 +258,12 @@ class Going(Message, frozen=True):
     """The service is about to end; it may come back at the same address."""
 
 
+class Waits(Message, frozen=True):
+    """Why nobody of the group gets a batch for now, and what to do; empty: it goes on."""
+
+    reason: str
+
+
 class GroupFailed(Message, frozen=True):
     """The stream of the group cannot go on; get() raises this."""
 
@@ -294,6 +300,7 @@ ServiceMessage = (
     | WhoAreYou
     | Detached
     | Going
+    | Waits
     | GroupFailed
     | OperatorAnswer
     | Notice

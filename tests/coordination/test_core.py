@@ -398,7 +398,8 @@ def test_a_slide_over_which_two_loaders_die_is_left_out_and_told_once() -> None:
     texts = [notice.text for notice in said(actions) if isinstance(notice, Notice)]
     assert texts == [
         "a worker was replaced: over slide 0.tif, SIGSEGV",
-        "slide left out: slide 0.tif has ended 2 workers and is not tried again; the last: SIGSEGV",
+        "slide left out: slide 0.tif has ended 2 workers and is not tried again; look at it, or "
+        "take it out of the dataset; the last: SIGSEGV",
     ]
     assert ToWorker(1, Recall(0)) in actions
     assert loads(core.handle(FromWorker(0, READY))) == [(0, 1, 1), (1, 0, 1)]

@@ -231,7 +231,10 @@ class Coordinator:
             self._watch(self._supervisor.workers[worker.number])
             return
         last = self._core.last_loss
-        error = WorkerDied(f"workers die faster than they can be replaced; the last: {last}")
+        error = WorkerDied(
+            "workers die faster than they can be replaced; do what the last one says; after "
+            f"SIGKILL, have fewer loaders or more memory; the last: {last}"
+        )
         self._carry_out(self._core.fail(Failure.of(error)))
 
     def _watch_writing(self, worker: Worker) -> None:
