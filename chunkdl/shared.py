@@ -21,6 +21,7 @@ from chunkdl.chunks import Batch, Stand
 from chunkdl.connection import Connection
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
 from chunkdl.loader import Loader
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
@@ -41,6 +42,8 @@ class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epoch_batches: int | None = None
     """Batches of the present epoch that were returned, where epochs have a length of their own."""
     version: int = STATE_VERSION
+    rules: Rules = Rules()
+    """By which the service has made the stream."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for json, torch.save or msgpack."""
@@ -113,7 +116,7 @@ class SharedDL(Loader):
         self._connection, self._assembly = connection, assembly
         self._step, self._after = joined.step, joined.after
         self._session = -1
-        self._plan_hash = joined.plan_hash
+        self._plan_hash, self._rules = joined.plan_hash, joined.rules
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
 
@@ -190,7 +193,8 @@ class SharedDL(Loader):
 
     def _stand(self, taken: int) -> Stand:
         """Where it stands after so many batches of the epoch."""
-        return SharedState(self._plan_hash, self._after, None if self._batches is None else taken)
+        of_epoch = None if self._batches is None else taken
+        return SharedState(self._plan_hash, self._after, of_epoch, rules=self._rules)
 
     @property
     def _pass(self) -> int:
@@ -249,6 +253,7 @@ class SharedDL(Loader):
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         """Where a state stands, and after how many batches of its epoch."""
         found = _state_of(state)
+        self._rules.check(found.rules)
         if found.plan_hash != self._plan_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "

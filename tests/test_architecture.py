@@ -126,7 +126,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "tissue": {"values", "tissue", "slides"},
     "plan": {"values", "plan", "chunkdl.tissue.mask"},
     "memory": {"values", "memory"},
-    "protocol": {"values", "protocol", "chunkdl.plan.shares"},
+    "protocol": {"values", "protocol", "chunkdl.plan.shares", "chunkdl.plan.rules"},
     # It names a detector and a policy; neither reads a slide.
     "configuration": {"values", "chunkdl.tissue.detectors", "chunkdl.plan.policies"},
     "coordination": {"values", "configuration", "plan", "memory", "protocol", "coordination"},

@@ -16,6 +16,7 @@ import pytest
 
 from chunkdl.cli import main
 from chunkdl.daemon_config import read_daemon_config
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Statistics
 from chunkdl.protocol.service_messages import Piece, Position, ServiceMessage
@@ -135,7 +136,7 @@ def message_table() -> str:
 def field_table() -> str:
     """Every field of every message, and of the values in them."""
     rows = ["|Field|Type|What|", "|---|---|---|"]
-    for kind in (*MESSAGES, Position, Remainder, Piece):
+    for kind in (*MESSAGES, Position, Remainder, Piece, Rules):
         said = meanings(kind)
         for name in kind.__struct_fields__:
             meaning = said.get(name) or SAID[kind.__name__, name]

@@ -112,7 +112,8 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     if join.plan_hash and join.plan_hash != facts.plan_hash:
         raise ProtocolError(
             "the consumer expects another stream: dataset, seed, sizes, resolution, tissue "
-            "settings, reuse or num_bigchunks of this service differ"
+            "settings, reuse or num_bigchunks of this service differ, or the rules by which its "
+            "chunkdl samples and reads"
         )
     sound = (
         1 <= join.world_size <= MOST_RANKS

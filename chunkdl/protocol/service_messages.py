@@ -11,6 +11,7 @@ import msgspec
 
 from chunkdl.errors import Failure
 from chunkdl.labels import Label
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
@@ -167,6 +168,7 @@ class Joined(Message, frozen=True):
         credit_batches: that it was given.
         silent_s: it must say something more often than that, seconds.
         finite: the stream has passes, which end.
+        rules: by which the stream is made.
     """
 
     session: str
@@ -186,6 +188,7 @@ class Joined(Message, frozen=True):
     credit_batches: int
     silent_s: float
     finite: bool = False
+    rules: Rules = Rules()
 
 
 class RowsLie(Message, frozen=True):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chunkdl.errors import ProtocolError
 from chunkdl.labels import Label
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol import messages, service_messages
 from chunkdl.protocol.codec import decode, decode_service, encode
@@ -42,6 +43,7 @@ FIELDS: dict[object, st.SearchStrategy[object]] = {
     **VALUES,
     Position: POSITIONS,
     Position | None: st.none() | POSITIONS,
+    Rules: st.builds(Rules, WHOLE, WHOLE),
     tuple[service_messages.Piece, ...]: st.lists(PIECES, max_size=5).map(tuple),
     tuple[tuple[int, bytes, dict[str, Label]], ...]: st.lists(
         st.tuples(WHOLE, st.binary(max_size=200), LABELS), max_size=3

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from chunkdl.connecting import connect
-from chunkdl.errors import OtherVersion
+from chunkdl.errors import OtherVersion, StateError
 from chunkdl.memory.passing import send
 from chunkdl.operator import operate
 from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION
@@ -57,6 +57,21 @@ def test_who_speaks_another_version_is_told_both(
         assert f"{SERVICE_PROTOCOL_VERSION}" in answer["reason"]
         assert "install the same chunkdl on both" in answer["reason"]
     context.term()
+
+
+@pytest.mark.parametrize("which", ["sampling", "reading"])
+def test_the_state_of_other_rules_is_refused_with_the_reason(start: Start, which: str) -> None:
+    """By a consumer of a service too; where it stands, it goes on."""
+    _, address = start()
+    with connect(address) as loader:
+        loader.next_batch(60)
+        state = loader.state_dict()
+        other = {**state, "rules": {**state["rules"], which: 99}}
+        with pytest.raises(StateError, match=rf"rules of {which}.* \(version 99 there"):
+            loader.load_state_dict(other)
+        loader.next_batch(60)
+        loader.load_state_dict(state)
+        loader.next_batch(60)
 
 
 @contextmanager
