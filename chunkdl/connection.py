@@ -93,10 +93,7 @@ class Connection:
                 self._arrived.extend(map(self._talk.arrivals.inbox.get, (True,), (piece_s,)))
             except queue.Empty:
                 if piece_s == 0.0:
-                    raise GetTimeout(
-                        "no batch came in time; the service is there (loader.stats() shows what it "
-                        "does). Raise the timeout, or look for slow storage or a rank that is away"
-                    ) from None
+                    raise GetTimeout(self._why_nothing_came()) from None
         arrived = self._arrived[0]
         if isinstance(arrived, ChunkdlError):
             # Whoever asks again is told again. What is raised keeps the frames that it passes, and
@@ -119,6 +116,14 @@ class Connection:
             # For one that is forgotten without close(): the rest was never returned.
             self._talk.leave = Leave(message.epoch, message.step + 1)
         self._arrived.popleft()
+
+    def _why_nothing_came(self) -> str:
+        if self._talk.waits:
+            return f"no batch came in time: group {self._talk.wish.group} waits: {self._talk.waits}"
+        return (
+            "no batch came in time; the service is there (loader.stats() shows what it does). "
+            "Raise the timeout, or look for slow storage or a rank that is away"
+        )
 
     def releaser(self, arrived: Arrived) -> Callable[[], None]:
         """What gives a batch back when it is called, from any thread; for finalizers."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import zmq
 
@@ -24,7 +25,7 @@ from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
 from chunkdl.layouts import Bytes
 from chunkdl.memory.arena import Arena
-from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.codec import encode, first_whole
 from chunkdl.protocol.messages import (
     PROTOCOL_VERSION,
     AnyMessage,
@@ -61,6 +62,11 @@ LEASE_CHECK_S = 0.5
 log = steady_logger("chunkdl")
 
 
+def tell_log(level: int, text: str) -> None:
+    """Put a line into the log of this process."""
+    log.log(level, "%s", text)
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A batch in its slot; the slot is ours until `Consumer.release`.
@@ -83,10 +89,14 @@ class Consumer:
     Args:
         config: of the service that is started.
         journal: takes the reports of the service.
+        tell: is called with level and text of what it has to say to people.
     """
 
-    def __init__(self, config: ServiceConfig, journal: Journal) -> None:
+    def __init__(
+        self, config: ServiceConfig, journal: Journal, tell: Callable[[int, str], None] = tell_log
+    ) -> None:
         self._journal = journal
+        self._tell = tell
         self._slots = config.run.batch_slots
         # Any thread appends.
         self._released: deque[Release] = deque()
@@ -99,9 +109,12 @@ class Consumer:
         self._silent_s = 0.0
         self._asked = False
         self._arrived: deque[bytes] = deque()
+        self._partly = 0
         self._inbox: deque[BatchReady | End] = deque()
         self.answer: Statistics | None = None
         """The last counters that have come."""
+        self.answers = 0
+        """How often counters have come."""
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
@@ -157,7 +170,7 @@ class Consumer:
         if self._failure is not None:
             return False
         ready = (
-            bool(self._arrived)
+            len(self._arrived) > self._partly
             or self.answer is not None
             or (bool(self._inbox) and self.held < self._slots)
         )
@@ -185,13 +198,18 @@ class Consumer:
             raise self._failure
         self._return_slots()
         while past_batches or not self._inbox:
-            if not self._arrived:
+            whole = first_whole(self._arrived)
+            if whole is None:
+                self._partly = len(self._arrived)
                 if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                     return
                 # One call from the socket to the queue: no interrupt comes in between.
                 self._arrived.extend(map(self._socket.recv, (zmq.NOBLOCK,)))
-            self._take_in(decode(self._arrived[0]))
-            self._arrived.popleft()
+                continue
+            message, parts = whole
+            self._partly = 0
+            self._take_in(message)
+            self._arrived = deque(islice(self._arrived, parts, None))
 
     def take(self) -> Received | End | None:
         """The next batch, or the end of the pass; None: it is not here. Errors as of `first`."""
@@ -327,7 +345,7 @@ class Consumer:
                 if message.of_user:
                     self._journal.log(message.text)
                 else:
-                    log.log(message.level, "%s", message.text)
+                    self._tell(message.level, message.text)
             case Pong():
                 pass
             case RowsShaped() | BigChunkOpened() | CheckpointKept():
@@ -337,6 +355,7 @@ class Consumer:
                     self._inbox.append(message)
             case Statistics():
                 self.answer = message
+                self.answers += 1
             case Welcome():
                 self.is_open = True
             case Refuse():

@@ -18,6 +18,7 @@
     ├── ServiceDied                     the coordinator process, or the service, is gone
     ├── ServiceRefused                  the service does not take this consumer; it says why
     ├── ProtocolError                   a message broke the protocol
+    │   └── OtherVersion                it is of another version of chunkdl
     ├── PackingError                    an object cannot be pickled, or not fit into shared memory
     ├── GetTimeout (TimeoutError)       no batch within the time that get() was given
     ├── EndOfStream (StopIteration)     the finite stream has delivered everything
@@ -156,6 +157,10 @@ class ServiceRefused(ChunkdlError):
 
 class ProtocolError(ChunkdlError):
     """A message broke the protocol."""
+
+
+class OtherVersion(ProtocolError):
+    """A message is of another version of the protocol; the message of the error names both."""
 
 
 class PackingError(ChunkdlError):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from chunkdl.errors import StateError
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder, Share
 from chunkdl.protocol.service_messages import Position
 
@@ -68,6 +69,7 @@ class MachinesState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learned: tuple[Learned, ...]
     epoch_batches: int | None = None
     version: int = STATE_VERSION
+    rules: Rules = Rules()
 
     def position(self, node: int) -> Position:
         """Where the stream of a machine stands."""
@@ -127,6 +129,7 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
         raise StateError(
             f"the state has version {found.version}, this chunkdl reads {STATE_VERSION}"
         )
+    Rules().check(found.rules)
     if len(found.plan_hashes) != len(plan_hashes):
         raise StateError(
             f"the state is of {len(found.plan_hashes)} machines, and here are {len(plan_hashes)}; "

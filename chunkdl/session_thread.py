@@ -42,8 +42,10 @@ from chunkdl.protocol.service_messages import (
     Released,
     RowsLie,
     ServiceMessage,
+    Waits,
     WhoAreYou,
 )
+from chunkdl.steady_log import steady_logger
 from chunkdl.wire import ClientKeys, Wire
 
 PING_S = 1.0
@@ -54,6 +56,8 @@ GOODBYE_S = 1.0
 """For the service to take note that a session is over."""
 RETRY_S = 0.25
 """Between attempts to reach a service that is away."""
+
+log = steady_logger("chunkdl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,8 @@ class SessionThread:
         self.released: deque[tuple[int, int]] = deque()
         self._outbox: deque[Message] = deque()
         self.leave: Leave | None = None
+        self.waits = ""
+        """Why no batch comes, as the service says; empty: it has said nothing."""
         self.left = threading.Event()
         """The session is over; only memory that is in use is still kept."""
         self.in_use: set[tuple[int, int]] = set()
@@ -344,6 +350,10 @@ class SessionThread:
                 # Else its place would be kept until it was silent for too long.
                 wire.say(self.leave or Leave(self.arrivals.epoch, self.arrivals.step))
                 raise failure.to_error()
+            case Waits(reason):
+                self.waits = reason
+                if reason:
+                    log.warning("no batch comes: group %s waits: %s", self.wish.group, reason)
             case Statistics():
                 self.counters.put(message)
             case CataloguePage():
@@ -370,7 +380,7 @@ class SessionThread:
         self._plan_hash = joined.plan_hash
         # Often enough that some may be late.
         self._ping_s = min(self._ping_s, joined.silent_s / 4)
-        wire.joined = True
+        wire.joined, self.waits = True, ""
         if not joined.local:
             wire.attach(Attach(joined.session), self._most_bytes(joined))
         if first:

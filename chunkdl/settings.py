@@ -23,6 +23,7 @@ from chunkdl.machine import available_memory, cores, parse_bytes
 from chunkdl.memory.arena import ALIGNMENT, aligned
 from chunkdl.patients import Dataset
 from chunkdl.plan.cursor import Cursor
+from chunkdl.plan.rules import READING_VERSION, SAMPLING_VERSION
 from chunkdl.seeding import MAX_SEED
 from chunkdl.slide_table import grouped, identity, slide_table
 from chunkdl.slides.readers.registry import READERS
@@ -37,9 +38,6 @@ WORKER_BYTES = 150 * 2**20
 """What a process takes beside the arenas, at most; used only to see whether the machine has it."""
 SHARE_OF_BATCHES = 0.25
 """Of memory_limit, for batches whose rows the user's code makes."""
-READING_VERSION = 2
-"""Of the rules that say which picture of a file is which level, where tissue is looked for, and
-what pixels are made of: a state of a stream that was read by other rules is refused."""
 MOST_ROWS = 4096
 """Of a batch: its tickets have to fit into messages."""
 
@@ -324,7 +322,7 @@ def _rows_hash(
             repr(stream.policy),
             stream.one_load_per_patient,
             user,
-            READING_VERSION,
+            [READING_VERSION, SAMPLING_VERSION],
             [stream.pixels.channels, stream.pixels.window, stream.pixels.icc],
         ],
         [patient.int_uniqueid for patient in dataset],

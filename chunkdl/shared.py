@@ -30,6 +30,7 @@ from chunkdl.errors import (
     StateError,
 )
 from chunkdl.loader import Loader
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
@@ -51,6 +52,8 @@ class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epoch_batches: int | None = None
     """Batches of the present epoch that were returned, where epochs have a length of their own."""
     version: int = STATE_VERSION
+    rules: Rules = Rules()
+    """By which the service has made the stream."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for json, torch.save or msgpack."""
@@ -147,7 +150,7 @@ class SharedDL(Loader):
         self._connection, self._assembly = connection, assembly
         self._step, self._after = joined.step, joined.after
         self._given: _Given | None = None
-        self._plan_hash = joined.plan_hash
+        self._plan_hash, self._rules = joined.plan_hash, joined.rules
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
 
@@ -234,7 +237,8 @@ class SharedDL(Loader):
 
     def _stand(self, after: Position, taken: int) -> Stand:
         """The state at that position, after so many batches of the epoch."""
-        return SharedState(self._plan_hash, after, None if self._batches is None else taken)
+        of_epoch = None if self._batches is None else taken
+        return SharedState(self._plan_hash, after, of_epoch, rules=self._rules)
 
     @property
     def _pass(self) -> int:
@@ -337,6 +341,7 @@ class SharedDL(Loader):
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         """Where a state stands, and after how many batches of its epoch."""
         found = _state_of(state)
+        self._rules.check(found.rules)
         if found.plan_hash != self._plan_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
@@ -345,7 +350,11 @@ class SharedDL(Loader):
         return found.position, found.epoch_batches or 0
 
     def stats(self) -> LoaderStatistics:
-        """What the engine of the group has done since it started."""
+        """What the engines of the group have done since the service started.
+
+        What an engine made again, because one before it was lost, counts again; of one that was
+        lost the last seconds of what it read may be missing.
+        """
         self._check_process()
         connection = self._connection
         if self._closed or connection is None:

@@ -12,6 +12,31 @@ NOTHING_COUNTED = Statistics(0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
 """Of a service that is not there yet."""
 
 
+def counted_together(before: Statistics, now: Statistics) -> Statistics:
+    """What an engine and those before it have done; what was made anew counts again.
+
+    Args:
+        before: of those that are gone.
+        now: of the one that runs.
+    """
+    return Statistics(
+        before.batches + now.batches,
+        before.rows + now.rows,
+        before.bigchunks + now.bigchunks,
+        before.decoded_px + now.decoded_px,
+        before.delivered_px + now.delivered_px,
+        before.read_s + now.read_s,
+        before.substitutions + now.substitutions,
+        # The next one finds the same slides.
+        max(before.unusable_slides, now.unusable_slides),
+        before.restarts + now.restarts,
+        now.smallchunks_per_bigchunk or before.smallchunks_per_bigchunk,
+        now.bigchunks_ready,
+        now.batches_ready,
+        now.slots_free,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LoaderStatistics:
     """What a loader has done since its service started.

@@ -18,8 +18,6 @@ from chunkdl.user_code import UserCode
 
 SMALLCHUNKS_OF_HOOKS = 100
 """SmallChunks of a BigChunk of the user's classes unless said: as many as PyDmed's queue held."""
-MOST_PATIENTS_OF_OWN_POLICY = 5_000
-"""What the user's policy looks at has to fit into one message."""
 
 
 def rows_of(arguments: Arguments) -> Rows:
@@ -60,11 +58,6 @@ def policies_of(
     bound = schedule.for_patients(list(dataset))
     if is_built_in(bound):
         return bound, None
-    if len(dataset) > MOST_PATIENTS_OF_OWN_POLICY:
-        raise ConfigError(
-            f"a policy of your own can choose among {MOST_PATIENTS_OF_OWN_POLICY} patients, the "
-            f"dataset has {len(dataset)}; use a built-in one"
-        )
     return None, bound
 
 

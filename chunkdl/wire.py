@@ -25,7 +25,7 @@ from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefus
 from chunkdl.layouts import Array, Bytes
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.passing import first_message, receive
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_frames, decode_service, encode
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import (
     ArenaPassed,
@@ -268,9 +268,9 @@ class Wire:
     def messages(self) -> Iterator[ServiceMessage]:
         """What the service has said."""
         while not self.is_over and int(self._control.get(zmq.EVENTS)) & READABLE:
-            data = self._control.recv()
+            frames = self._control.recv_multipart()
             self.heard_s = self._clock.now()
-            yield decode_service(data)
+            yield decode_frames(frames)
 
     def say(self, message: Message) -> bool:
         """Send a message; False: nobody is connected, and it is lost."""
@@ -299,7 +299,7 @@ class Wire:
         data = self._data
         if data is None or not int(data.get(zmq.EVENTS)) & READABLE:
             return None
-        message = decode_service(data.recv())
+        message = decode_frames([data.recv()])
         self.heard_s = self._clock.now()
         if isinstance(message, Refuse):
             raise ServiceRefused(f"{self._address}: {message.reason}")

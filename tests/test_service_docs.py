@@ -16,6 +16,7 @@ import pytest
 
 from chunkdl.cli import main
 from chunkdl.daemon_config import read_daemon_config
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Statistics
 from chunkdl.protocol.service_messages import Piece, Position, ServiceMessage
@@ -36,7 +37,7 @@ SENDERS = {
     "operator": "Operate",
     "service": (
         "LeaseOpened ArenaPassed Joined RowsLie Delivered PassEnded CataloguePage Pong WhoAreYou "
-        "Detached Going GroupFailed OperatorAnswer Notice Refuse Statistics"
+        "Detached Going Waits GroupFailed OperatorAnswer Notice Refuse Statistics"
     ),
 }
 ANSWERS = {
@@ -70,7 +71,6 @@ SAID = {
     ("Operate", "token"): "as in Join.",
     ("Operate", "verb"): "status, pause, resume or drain.",
     ("Operate", "group"): "empty: all of them.",
-    ("LeaseOpened", "token"): "for Join or Operate.",
     ("ArenaPassed", "engine"): "whose batches will lie there.",
     ("ArenaPassed", "slots"): "how many.",
     ("ArenaPassed", "slot_bytes"): "size of each.",
@@ -85,6 +85,7 @@ SAID = {
     ("CataloguePage", "first_slide"): "index.",
     ("CataloguePage", "slides"): "path and labels of each.",
     ("Detached", "reason"): "for people.",
+    ("Waits", "reason"): "for people.",
     ("GroupFailed", "failure"): "the error, with its traceback as text.",
     ("OperatorAnswer", "status"): "JSON.",
     ("Notice", "level"): "as in Python's logging.",
@@ -135,7 +136,7 @@ def message_table() -> str:
 def field_table() -> str:
     """Every field of every message, and of the values in them."""
     rows = ["|Field|Type|What|", "|---|---|---|"]
-    for kind in (*MESSAGES, Position, Remainder, Piece):
+    for kind in (*MESSAGES, Position, Remainder, Piece, Rules):
         said = meanings(kind)
         for name in kind.__struct_fields__:
             meaning = said.get(name) or SAID[kind.__name__, name]

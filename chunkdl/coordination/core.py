@@ -31,7 +31,6 @@ from chunkdl.errors import Failure, ProtocolError
 from chunkdl.plan.cursor import Cursor
 from chunkdl.protocol.credit import Credit
 from chunkdl.protocol.messages import (
-    PROTOCOL_VERSION,
     AskStatistics,
     BigChunkLoaded,
     CheckpointSet,
@@ -286,9 +285,7 @@ class Core:
 
     def _hello(self, hello: Hello) -> None:
         wrong = None
-        if hello.version != PROTOCOL_VERSION:
-            wrong = f"protocol {hello.version}; this service speaks {PROTOCOL_VERSION}"
-        elif hello.token != self.config.token or hello.plan_hash != self.config.plan_hash:
+        if hello.token != self.config.token or hello.plan_hash != self.config.plan_hash:
             wrong = "this service belongs to another stream"
         elif self._batches.credit is not None:
             wrong = "the service has its consumer already"

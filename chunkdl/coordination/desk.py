@@ -33,6 +33,7 @@ from chunkdl.coordination.sessions import (
     seat,
     welcome,
 )
+from chunkdl.coordination.waiting import Waiting
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.protocol.credit import Credit
 from chunkdl.protocol.messages import Message, Ping, Pong, Refuse, RowsShaped
@@ -54,6 +55,7 @@ from chunkdl.protocol.service_messages import (
     Resume,
     RowsLie,
     ServiceMessage,
+    Waits,
     WhoAreYou,
 )
 from chunkdl.protocol.session import Event, State, after
@@ -68,6 +70,7 @@ class Desk:
         new_name: makes a name for a session that nobody can guess.
         catalogue: makes the page of the catalogue from these indices on.
         local: numbers of the sockets by which nobody comes without a token.
+        troubles: what went wrong last in the engines of a group, for people.
     """
 
     def __init__(
@@ -77,12 +80,15 @@ class Desk:
         new_name: Callable[[], str],
         catalogue: Callable[[int, int], Message],
         local: Container[int] = (),
+        troubles: Callable[[str], list[str]] = lambda _: [],
     ) -> None:
         self._facts = facts
         self._groups = groups
         self._new_name = new_name
         self._catalogue = catalogue
         self._local = local
+        self._troubles = troubles
+        self._waiting = Waiting(groups)
         self.sessions: dict[str, Session] = {}
         self._by_peer: dict[Peer, Session] = {}
         self._tokens: dict[str, int] = {}
@@ -345,6 +351,11 @@ class Desk:
                 session = self.sessions[name]
                 self._say(session.peer, detached)
                 self._end(session, Event.LEFT, gone=session.lease is None)
+        for name in self._waiting.look(self.sessions.values(), self._paused, now_s):
+            why = self._waiting.reason(name)
+            level, words = (logging.WARNING, f"waits: {why}") if why else (logging.INFO, "goes on")
+            self._note(level, f"group {name} {words}")
+            self._to_group(name, Waits(why))
 
     def _end(
         self,
@@ -450,6 +461,8 @@ class Desk:
             | {
                 "paused": name in self._paused,
                 "failed": self._failed[name].message if name in self._failed else None,
+                "waits": self._waiting.reason(name) or None,
+                "troubles": self._troubles(name),
             }
             for name, group in self._groups.items()
         }

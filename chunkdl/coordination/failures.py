@@ -12,7 +12,8 @@ MAX_DEATHS = 2
 
 def quarantine(what: str, reason: str) -> Failure:
     died = WorkerDied(
-        f"{what} has ended {MAX_DEATHS} workers and is not tried again; the last: {reason}"
+        f"{what} has ended {MAX_DEATHS} workers and is not tried again; look at it, or take it out "
+        f"of the dataset; the last: {reason}"
     )
     return Failure.of(died)
 
@@ -20,7 +21,8 @@ def quarantine(what: str, reason: str) -> Failure:
 def crash_loop(most: int, reason: str) -> Failure:
     died = WorkerDied(
         f"workers end again and again, more than max_restarts={most} of them since the last batch; "
-        f"the last: {reason}"
+        "do what the last one says; after SIGKILL, have fewer loaders or more memory; the last: "
+        f"{reason}"
     )
     return Failure.of(died)
 

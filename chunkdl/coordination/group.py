@@ -68,6 +68,16 @@ class Group:
         """Number of the engine that runs; 0 before the first."""
         return self._engine.number
 
+    @property
+    def absent(self) -> list[Place]:
+        """The places of ranks that are not there, and for which there is something left."""
+        return [place for place in self._seats.wanted if not place.owner]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is made before somebody is sent, or gives back, what there is."""
+        return self._blocked or len(self._batches) * self.facts.batch_rows >= self.facts.most_rows
+
     def take(self) -> list[ServiceAction]:
         """The actions since the last call."""
         actions, self._actions = self._actions, []
@@ -91,7 +101,7 @@ class Group:
         else:
             place = self._seats.rank(join, self._totals)
         # If nothing is left of the pass, it is told so too.
-        place.owner, place.ended = session, False
+        place.owner, place.ended, place.came = session, False, True
         self.members[session] = Member(place, credit)
         if position is not None:
             self._learn(position.smallchunks_per_bigchunk, position.substitutions)

@@ -51,6 +51,7 @@ class Place:
         step: that it gets next.
         owner: session of the member that has the place; empty: nobody.
         ended: it has been told that the pass is over.
+        came: somebody has had the place.
     """
 
     share: Share
@@ -58,6 +59,7 @@ class Place:
     step: int = 0
     owner: str = ""
     ended: bool = False
+    came: bool = False
     _cut: tuple[object, Cut] | None = None
     _row: tuple[object, int] | None = None
 

@@ -13,7 +13,6 @@ from chunkdl.coordination.service_actions import Peer, Say, Tell
 from chunkdl.errors import ProtocolError
 from chunkdl.protocol.credit import MAX_CREDIT
 from chunkdl.protocol.service_messages import (
-    SERVICE_PROTOCOL_VERSION,
     Join,
     Joined,
     Operate,
@@ -30,8 +29,8 @@ MOST_PASSES, MOST_ROW = 2**31, 2**53
 """Where a position may lie; what is counted from there still fits into 64 bits."""
 MOST_GAP_BATCHES = 2048
 """Between the first row that is left and the tail; an engine holds fewer batches."""
-MOST_POSITION_BYTES = 24 * 1024
-"""Of a position in a message; `Joined` has two."""
+MOST_POSITION_BYTES = 40 * 1024
+"""Of a position in a message; `Join` has other things beside it."""
 OVER = State.CLOSED, State.EXPIRED
 """Where a session does nothing more."""
 
@@ -108,17 +107,13 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     Raises:
         ProtocolError: and why.
     """
-    if join.version != SERVICE_PROTOCOL_VERSION:
-        raise ProtocolError(
-            f"the consumer speaks protocol {join.version}, this service "
-            f"{SERVICE_PROTOCOL_VERSION}; install the same chunkdl on both"
-        )
     if join.group not in groups:
         raise ProtocolError(f"there is no group {join.group[:64]!r}; there are {', '.join(groups)}")
     if join.plan_hash and join.plan_hash != facts.plan_hash:
         raise ProtocolError(
             "the consumer expects another stream: dataset, seed, sizes, resolution, tissue "
-            "settings, reuse or num_bigchunks of this service differ"
+            "settings, reuse or num_bigchunks of this service differ, or the rules by which its "
+            "chunkdl samples and reads"
         )
     sound = (
         1 <= join.world_size <= MOST_RANKS
@@ -218,8 +213,6 @@ def check_wish(wish: Operate, groups: Mapping[str, Group]) -> None:
     Raises:
         ProtocolError: and why.
     """
-    if wish.version != SERVICE_PROTOCOL_VERSION:
-        raise ProtocolError(f"this service speaks protocol {SERVICE_PROTOCOL_VERSION}")
     if wish.group and wish.group not in groups:
         raise ProtocolError(f"there is no group {wish.group[:64]!r}; there are {', '.join(groups)}")
     if wish.verb not in ("status", "pause", "resume", "drain"):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from chunkdl.errors import StateError
+from chunkdl.plan.rules import Rules
 from chunkdl.seeding import MAX_SEED
 
 STATE_VERSION = 1
@@ -61,6 +62,8 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """Of each patient, pickled."""
     messages: dict[int, bytes] = {}
     """To each patient, pickled, that no load has taken yet."""
+    rules: Rules = Rules()
+    """By which the stream was made."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for json, torch.save or msgpack."""
@@ -77,7 +80,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
         """The cursor in `state`, checked to be one of the stream with `plan_hash`.
 
         Raises:
-            StateError: it is no state, of another version, or of another stream.
+            StateError: it is no state, of another version, of other rules, or of another stream.
         """
         # Before anything else: the fields of another version may be others.
         if isinstance(state, Mapping) and state.get("version", STATE_VERSION) != STATE_VERSION:
@@ -94,11 +97,12 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
                 "this is no state of a chunkdl stream: a number in it is out of range, or "
                 f"ahead={list(cursor.ahead)} is not ascending from beyond {cursor.next_batch}"
             )
+        Rules().check(cursor.rules)
         if cursor.plan_hash != plan_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
                 "settings, reuse, num_bigchunks or batch_size differ from those it was saved with, "
-                "or which slides were left out, or the rules by which this chunkdl reads slides"
+                "or which slides were left out"
             )
         return cursor
 

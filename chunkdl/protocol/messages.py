@@ -17,6 +17,14 @@ class Message(msgspec.Struct, frozen=True, tag=True):
     """Base of all messages; the class name is the tag."""
 
 
+class Part(Message, frozen=True):
+    """Some bytes of a message that is too large for one; `more`: this is not the last part."""
+
+    number: int
+    more: bool
+    data: bytes
+
+
 # Coordinator to loader.
 
 
@@ -404,7 +412,8 @@ class Pong(Message, frozen=True):
 
 
 AnyMessage = (
-    SurveyWindow
+    Part
+    | SurveyWindow
     | SurveyGrid
     | LoadBigChunk
     | Recall

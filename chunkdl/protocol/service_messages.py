@@ -11,10 +11,11 @@ import msgspec
 
 from chunkdl.errors import Failure
 from chunkdl.labels import Label
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
-SERVICE_PROTOCOL_VERSION = 2
+SERVICE_PROTOCOL_VERSION = 3
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -130,9 +131,15 @@ class Operate(Message, frozen=True):
 
 
 class LeaseOpened(Message, frozen=True):
-    """Over the lease socket: the peer may join with this token."""
+    """Over the lease socket: the peer may join with this token.
+
+    Attributes:
+        token: for Join or Operate.
+        version: of this protocol.
+    """
 
     token: str
+    version: int = SERVICE_PROTOCOL_VERSION
 
 
 class ArenaPassed(Message, frozen=True):
@@ -161,6 +168,7 @@ class Joined(Message, frozen=True):
         credit_batches: that it was given.
         silent_s: it must say something more often than that, seconds.
         finite: the stream has passes, which end.
+        rules: by which the stream is made.
     """
 
     session: str
@@ -180,6 +188,7 @@ class Joined(Message, frozen=True):
     credit_batches: int
     silent_s: float
     finite: bool = False
+    rules: Rules = Rules()
 
 
 class RowsLie(Message, frozen=True):
@@ -252,6 +261,12 @@ class Going(Message, frozen=True):
     """The service is about to end; it may come back at the same address."""
 
 
+class Waits(Message, frozen=True):
+    """Why nobody of the group gets a batch for now, and what to do; empty: it goes on."""
+
+    reason: str
+
+
 class GroupFailed(Message, frozen=True):
     """The stream of the group cannot go on; get() raises this."""
 
@@ -288,6 +303,7 @@ ServiceMessage = (
     | WhoAreYou
     | Detached
     | Going
+    | Waits
     | GroupFailed
     | OperatorAnswer
     | Notice

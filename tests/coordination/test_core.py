@@ -114,7 +114,6 @@ def test_a_bigchunk_goes_from_loader_to_collector_to_consumer() -> None:
 @pytest.mark.parametrize(
     ("hello", "reason"),
     [
-        (Hello(PROTOCOL_VERSION + 1, TOKEN, PLAN_HASH, 2), "protocol 2"),
         (Hello(PROTOCOL_VERSION, b"guessed", PLAN_HASH, 2), "another stream"),
         (Hello(PROTOCOL_VERSION, TOKEN, "0" * 64, 2), "another stream"),
     ],
@@ -399,7 +398,8 @@ def test_a_slide_over_which_two_loaders_die_is_left_out_and_told_once() -> None:
     texts = [notice.text for notice in said(actions) if isinstance(notice, Notice)]
     assert texts == [
         "a worker was replaced: over slide 0.tif, SIGSEGV",
-        "slide left out: slide 0.tif has ended 2 workers and is not tried again; the last: SIGSEGV",
+        "slide left out: slide 0.tif has ended 2 workers and is not tried again; look at it, or "
+        "take it out of the dataset; the last: SIGSEGV",
     ]
     assert ToWorker(1, Recall(0)) in actions
     assert loads(core.handle(FromWorker(0, READY))) == [(0, 1, 1), (1, 0, 1)]

@@ -115,7 +115,6 @@ PEER = 0, b"somebody"
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"version": 99}, "speaks protocol 99.*install the same"),
         ({"group": "none"}, "no group 'none'; there are train"),
         ({"plan_hash": "beef"}, "another stream"),
         ({"rank": 1}, "out of range"),
@@ -316,7 +315,6 @@ def test_the_catalogue_and_the_counters_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        (Operate(99, "", "status", ""), "protocol"),
         (Operate(SERVICE_PROTOCOL_VERSION, "x", "status", ""), "token"),
         (Operate(SERVICE_PROTOCOL_VERSION, "", "status", "none"), "no group 'none'"),
         (Operate(SERVICE_PROTOCOL_VERSION, "", "stop", ""), "status, pause, resume and drain"),

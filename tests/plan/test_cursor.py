@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from chunkdl.errors import StateError
 from chunkdl.plan.cursor import STATE_VERSION, Cursor, Opening
+from chunkdl.plan.rules import READING_VERSION, SAMPLING_VERSION
 
 COUNTS = st.integers(0, 2**62)
 NOTES = st.dictionaries(COUNTS, st.binary(max_size=20), max_size=3)
@@ -98,6 +99,7 @@ def test_the_state_is_small_and_made_of_plain_values() -> None:
         "openings": [],
         "checkpoints": [],
         "messages": [],
+        "rules": {"sampling": SAMPLING_VERSION, "reading": READING_VERSION},
     }
 
 
@@ -192,6 +194,24 @@ def test_the_state_of_another_version_is_refused_by_its_number() -> None:
     for other in ({**GOOD, "version": 2}, {**GOOD, "version": 2, "ahead": {"4": True}}):
         with pytest.raises(StateError, match=f"version 2, .* reads {STATE_VERSION}"):
             Cursor.from_dict(other, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"sampling": 0}, r"rules of sampling \(version 0 there, \d+ here\), so that"),
+        ({"reading": 99}, r"rules of reading slides \(version 99 there"),
+        ({"sampling": 0, "reading": 1}, "sampling .* and of reading slides"),
+    ],
+)
+def test_a_state_of_other_rules_is_refused_with_the_reason(
+    rules: dict[str, int], words: str
+) -> None:
+    """Before it is said to be of another stream, which it is as well."""
+    ours = GOOD["rules"]
+    for plan in (PLAN, "another plan"):
+        with pytest.raises(StateError, match=words):
+            Cursor.from_dict({**GOOD, "rules": {**ours, **rules}}, plan)
 
 
 def test_the_state_of_another_stream_is_refused() -> None:

@@ -15,16 +15,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunkdl.errors import Failure, ProtocolError
-from chunkdl.protocol.codec import MAX_LIST, MAX_MAP, MAX_MESSAGE_BYTES, decode, encode
+from chunkdl.errors import Failure, OtherVersion, ProtocolError
+from chunkdl.protocol.codec import (
+    MAX_LIST,
+    MAX_MAP,
+    MAX_MESSAGE_BYTES,
+    Parts,
+    decode,
+    encode,
+    encode_parts,
+    first_whole,
+)
 from chunkdl.protocol.messages import (
+    PROTOCOL_VERSION,
     AnyMessage,
     AskStatistics,
     BatchReady,
     FillRows,
+    GridSurveyed,
     Hello,
     Message,
     Notice,
+    Part,
     RowGroup,
     RowsFilled,
     WorkerReady,
@@ -74,6 +86,8 @@ VALUES: dict[object, st.SearchStrategy[object]] = {
 def built(kind: type[AnyMessage]) -> st.SearchStrategy[AnyMessage]:
     """Messages of a kind with any content; a field of a new type needs its entry above."""
     fields = {field.name: VALUES[field.type] for field in msgspec.structs.fields(kind)}
+    if "version" in fields:
+        fields["version"] = st.just(PROTOCOL_VERSION)
     return st.builds(kind, **fields)
 
 
@@ -242,6 +256,53 @@ def test_a_message_that_would_be_too_large_is_not_encoded() -> None:
     largest = Notice(20, "x" * (MAX_MESSAGE_BYTES - frame))
     assert len(encode(largest)) == MAX_MESSAGE_BYTES
     assert decode(encode(largest)) == largest
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 300_000), st.integers(0, 40_000))
+def test_a_message_of_any_size_comes_back_from_its_parts(
+    count_bytes: int, substitutions: int
+) -> None:
+    """In as many as it takes, each of which is small enough for a channel."""
+    for message in (
+        GridSurveyed(3, bytes(count_bytes)),
+        BatchReady(1, 0, 9, 1, 8, b"", 9, {2**40 + n: 100 for n in range(substitutions)}),
+    ):
+        data = encode_parts(message)
+        assert max(map(len, data)) <= MAX_MESSAGE_BYTES
+        parts = Parts()
+        assert [parts.take(one) for one in data] == [None] * (len(data) - 1) + [message]
+        behind = [*data, encode(AskStatistics())]
+        assert first_whole(behind) == (message, len(data))
+        assert len(data) == 1 or first_whole(data[:-1]) is None
+        assert parts.take(behind[-1]) == AskStatistics()
+
+
+def test_a_part_that_is_missing_is_noticed() -> None:
+    """Half a message is never taken for one; what begins anew is whole again."""
+    data = encode_parts(GridSurveyed(3, bytes(200_000)))
+    parts = Parts()
+    assert parts.take(data[0]) is None
+    with pytest.raises(ProtocolError, match="part 2 came after 1 parts"):
+        parts.take(data[2])
+    assert [parts.take(one) for one in data][-1] == GridSurveyed(3, bytes(200_000))
+    with pytest.raises(ProtocolError):
+        Parts().take(encode(Part(0, False, b"no message")))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"token": 5}, {"type": "HelloThere"}, {"extra": [[1]]}], ids=str
+)
+def test_the_version_is_read_before_the_rest(fields: dict[str, object]) -> None:
+    """Whatever else another version has in its first message, both versions are named."""
+    other = PROTOCOL_VERSION + 1
+    data = msgpack.packb({"type": "Hello", "version": other, **fields})
+    both = f"speaks protocol {other}, this one {PROTOCOL_VERSION}; install the same"
+    with pytest.raises(OtherVersion, match=both):
+        decode(data)
+    same = msgpack.packb({"type": "Hello", "version": PROTOCOL_VERSION, **fields})
+    with pytest.raises(OtherVersion, match=f"speaks protocol {PROTOCOL_VERSION} and does not"):
+        decode(same)
 
 
 def test_the_fullest_messages_of_the_protocol_fit() -> None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from chunkdl.errors import ProtocolError
 from chunkdl.labels import Label
+from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol import messages, service_messages
 from chunkdl.protocol.codec import decode, decode_service, encode
 from chunkdl.protocol.messages import AnyMessage, Message
 from chunkdl.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
     Joined,
     Leave,
     Position,
@@ -41,6 +43,7 @@ FIELDS: dict[object, st.SearchStrategy[object]] = {
     **VALUES,
     Position: POSITIONS,
     Position | None: st.none() | POSITIONS,
+    Rules: st.builds(Rules, WHOLE, WHOLE),
     tuple[service_messages.Piece, ...]: st.lists(PIECES, max_size=5).map(tuple),
     tuple[tuple[int, bytes, dict[str, Label]], ...]: st.lists(
         st.tuples(WHOLE, st.binary(max_size=200), LABELS), max_size=3
@@ -54,6 +57,8 @@ FIELDS: dict[object, st.SearchStrategy[object]] = {
 def built(kind: type[ServiceMessage]) -> st.SearchStrategy[ServiceMessage]:
     """Messages of a kind with any content; a field of a new type needs its entry above."""
     fields = {field.name: FIELDS[field.type] for field in msgspec.structs.fields(kind)}
+    if "version" in fields:
+        fields["version"] = st.just(SERVICE_PROTOCOL_VERSION)
     return st.builds(kind, **fields)
 
 

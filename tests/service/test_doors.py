@@ -41,3 +41,56 @@ def test_strangers_that_flood_and_hang_up_do_not_end_a_service_that_is_busy(
     run = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) > 0
+
+
+ENDING = """
+import os
+import sys
+import threading
+import time
+import zmq
+from chunkdl.protocol.codec import encode
+from chunkdl.protocol.messages import Notice, Ping
+from chunkdl_workers.doors import AddressInUse, Doors
+
+folder = sys.argv[1]
+address = f"ipc://{folder}/s"
+first = Doors((address,), None)
+context = zmq.Context()
+peer = context.socket(zmq.DEALER)
+peer.setsockopt(zmq.RCVHWM, 1)
+peer.connect(address)
+peer.send(encode(Ping()))
+while not (said := list(first.messages())):
+    time.sleep(0.01)
+# Somebody who is slow to read keeps the context of the service open for a while.
+while first.say(said[0][0], Notice(20, "x" * 30_000)):
+    pass
+ending = threading.Thread(target=first.close)
+ending.start()
+while True:
+    try:
+        second = Doors((address,), None)
+        break
+    except AddressInUse:
+        time.sleep(0.001)
+assert sorted(os.listdir(folder)) == ["s", "s.lease"]
+ending.join()
+assert sorted(os.listdir(folder)) == ["s", "s.lease"], os.listdir(folder)
+# Nor does one whose files were taken away touch those of another.
+os.unlink(f"{folder}/s.lease")
+os.unlink(f"{folder}/s")
+third = Doors((address,), None)
+second.close()
+assert sorted(os.listdir(folder)) == ["s", "s.lease"], os.listdir(folder)
+third.close()
+assert os.listdir(folder) == []
+context.destroy(0)
+"""
+
+
+def test_a_service_that_ends_never_touches_the_sockets_of_its_successor(tmp_path: Path) -> None:
+    """However long its end takes; and its own are gone when it has ended."""
+    program = [sys.executable, "-c", ENDING, str(tmp_path)]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr

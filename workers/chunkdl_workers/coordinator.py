@@ -28,11 +28,11 @@ from chunkdl.coordination.events import (
     ToWorker,
     WorkerLost,
 )
-from chunkdl.errors import Failure, HookTimeout, ProtocolError, WorkerDied
+from chunkdl.errors import Failure, HookTimeout, OtherVersion, ProtocolError, WorkerDied
 from chunkdl.memory.passing import receive, send
 from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded
 from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode, encode
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode, encode, encode_parts
 from chunkdl.protocol.messages import (
     AnyMessage,
     BigChunkLoaded,
@@ -170,7 +170,9 @@ class Coordinator:
 
     def _from_worker(self, worker: Worker, source: int) -> None:
         while data := worker.receive():
-            message = decode(data)
+            message = worker.parts.take(data)
+            if message is None:
+                continue
             if isinstance(message, WorkerReady):
                 worker.ready = True
             elif isinstance(message, ANSWERS):
@@ -242,7 +244,10 @@ class Coordinator:
             self._watch(self._supervisor.workers[worker.number])
             return
         last = self._core.last_loss
-        error = WorkerDied(f"workers die faster than they can be replaced; the last: {last}")
+        error = WorkerDied(
+            "workers die faster than they can be replaced; do what the last one says; after "
+            f"SIGKILL, have fewer loaders or more memory; the last: {last}"
+        )
         self._carry_out(self._core.fail(Failure.of(error)))
 
     def _watch_writing(self, worker: Worker) -> None:
@@ -262,6 +267,8 @@ class Coordinator:
                 message = _only(frames)
             except ProtocolError as error:
                 self._drop(str(error))
+                if isinstance(error, OtherVersion):
+                    self._say(identity, Refuse(str(error)))
                 continue
             if self._consumer is None and isinstance(message, Hello):
                 self._greet(identity, message)
@@ -300,14 +307,16 @@ class Coordinator:
                     if worker.in_hand == 0:
                         worker.gets_on()
                     worker.in_hand += 1
-                worker.send(encode(action.message))
+                for data in encode_parts(action.message):
+                    worker.send(data)
                 if worker.unsent:
                     self._watch_writing(worker)
             elif self._consumer is not None and isinstance(action.message, Refuse):
                 self._say(self._consumer, action.message)
                 self._consumer = None
             elif self._consumer is not None:
-                self._router.send_multipart([self._consumer, encode(action.message)])
+                for data in encode_parts(action.message):
+                    self._router.send_multipart([self._consumer, data])
 
 
 def _only(frames: list[bytes]) -> AnyMessage:

@@ -20,7 +20,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from chunkdl.coordination.service_actions import Peer
 from chunkdl.errors import ConfigError, ProtocolError
 from chunkdl.memory.passing import send
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode, encode_frames
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
@@ -74,7 +74,8 @@ class Doors:
         """Connections to lease sockets, by descriptor."""
         self.holders: dict[int, int] = {}
         """Lease connections by a descriptor of the process that has each, readable at its end."""
-        self._paths: list[str] = []
+        self._files: dict[str, tuple[int, int]] = {}
+        """What was made in the file system, and which files these are."""
         self._descriptors: list[int] = []
         self.addresses: list[str] = []
         """Where the routers are, with the ports that were given."""
@@ -90,6 +91,7 @@ class Doors:
         if local:
             _check_file(address.removeprefix("ipc://"))
             self._listen(lease_address(address))
+            self._made(lease_address(address))
         context = self._open if local or keys is None else self._secured(keys)
         router = context.socket(zmq.ROUTER)
         self.routers.append(router)
@@ -126,8 +128,13 @@ class Doors:
             os.umask(before)
         self._descriptors.append(router.fileno())
         self.addresses.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
-        if local and not address.startswith("ipc://@"):
-            self._paths += [address.removeprefix("ipc://"), lease_address(address)]
+        if local:
+            self._made(address.removeprefix("ipc://"))
+
+    def _made(self, path: str) -> None:
+        """There is a file of ours now, unless the name is one without a file."""
+        if not path.startswith(("@", "\0")):
+            self._files[path] = _file_at(path)
 
     def _secured(self, keys: Keys) -> zmq.Context[zmq.Socket[bytes]]:
         if self._secure is None:
@@ -237,7 +244,7 @@ class Doors:
         """Send a message; False: the connection is gone."""
         number, identity = peer
         try:
-            self.routers[number].send_multipart([identity, _bytes(message)], zmq.DONTWAIT)
+            self.routers[number].send_multipart([identity, *_frames(message)], zmq.DONTWAIT)
         except zmq.ZMQError as error:
             if error.errno in AWAY:
                 return False
@@ -253,7 +260,10 @@ class Doors:
         number, identity = peer
         try:
             return self.routers[number].send_multipart(
-                [identity, _bytes(message), *slots], zmq.DONTWAIT, copy=False, track=True
+                [identity, b"".join(_frames(message)), *slots],
+                zmq.DONTWAIT,
+                copy=False,
+                track=True,
             )
         except zmq.ZMQError as error:
             if error.errno in AWAY:
@@ -261,7 +271,13 @@ class Doors:
             raise
 
     def close(self) -> None:
-        """Close everything and remove what lies in the file system."""
+        """Remove what lies in the file system and close everything."""
+        # First, while nobody else can bind there: what is at the address later is a successor's.
+        for path, file in self._files.items():
+            with contextlib.suppress(FileNotFoundError):
+                if _file_at(path) == file:
+                    os.unlink(path)
+        self._files.clear()
         for lease in tuple(self.leases):
             self.close_lease(lease)
         for end in self.listeners.values():
@@ -281,17 +297,14 @@ class Doors:
             term.start()
         for term in terms:
             term.join(TERM_TIMEOUT_S)
-        for path in self._paths:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
 
 
-def _bytes(message: Message) -> bytes:
+def _frames(message: Message) -> list[bytes]:
     """A message; where it is too large, a `Refuse` that says so."""
     try:
-        return encode(message)
+        return encode_frames(message)
     except ProtocolError as error:
-        return encode(Refuse(f"the service cannot say what it should: {error}"))
+        return encode_frames(Refuse(f"the service cannot say what it should: {error}"))
 
 
 class _AllowList:
@@ -304,6 +317,12 @@ class _AllowList:
         """Whether a client with this public key may connect."""
         del domain
         return key in self._keys
+
+
+def _file_at(path: str) -> tuple[int, int]:
+    """Which file is there."""
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def _check_file(path: str) -> None:

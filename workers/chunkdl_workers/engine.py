@@ -7,21 +7,28 @@ times a minute at most, and a few times without a batch in between, however slow
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 
+import msgspec
+import numpy as np
+
 from chunkdl.config import ServiceConfig
-from chunkdl.consumer import Consumer, Received
+from chunkdl.consumer import Consumer, Received, tell_log
 from chunkdl.errors import ChunkdlError
 from chunkdl.journal import Journal
 from chunkdl.layouts import RECORD, Bytes
 from chunkdl.plan.cursor import Cursor
 from chunkdl.protocol.messages import BatchReady, End, RowsShaped, Statistics
+from chunkdl.statistics import NOTHING_COUNTED, counted_together
 from chunkdl.steady_log import steady_logger
 
 WINDOW_S = 60.0
 """Deaths are counted over this time."""
 MOST_DEATHS = 5
 """In that time, and between two batches, that are made good."""
+MOST_TROUBLES, MOST_LETTERS = 20, 1_000
+"""Of what went wrong, that an operator is shown."""
 
 log = steady_logger("chunkdl.service")
 
@@ -39,6 +46,9 @@ class Engine:
         self._journal = self._new_journal({})
         self._deaths = deque[float]()
         self._barren = 0
+        self._before = self._now = NOTHING_COUNTED
+        self._batches = self._rows = self._asked = 0
+        self._troubles = deque[str](maxlen=MOST_TROUBLES)
         self._lent: dict[tuple[int, int], Received] = {}
         self.number = 0
         """Of the one that runs."""
@@ -48,6 +58,22 @@ class Engine:
     def _new_journal(self, cursor: dict[str, object]) -> Journal:
         of = cursor or self._config.cursor
         return Journal(Cursor.from_dict(of, self._config.plan_hash), 0, log.info)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What went wrong last, in this one or in those before it."""
+        return list(self._troubles)
+
+    def trouble(self, text: str) -> None:
+        """Something went wrong."""
+        text = text[:MOST_LETTERS]
+        if text not in self._troubles:
+            self._troubles.append(text)
+
+    def _heard(self, level: int, text: str) -> None:
+        tell_log(level, text)
+        if level >= logging.WARNING:
+            self.trouble(text)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -78,7 +104,7 @@ class Engine:
         config = dataclasses.replace(self._config, cursor=cursor.to_dict())
         self._journal = self._new_journal(config.cursor)
         self.number = number
-        self._consumer = Consumer(config, self._journal)
+        self._consumer = Consumer(config, self._journal, self._heard)
 
     def stop(self, *, at_once: bool = False) -> None:
         """End the one that runs, if one does.
@@ -91,6 +117,8 @@ class Engine:
                 self._consumer.kill()
             self._consumer.close()
             self._consumer = None
+            self._before = self.counted
+            self._now, self._batches, self._rows, self._asked = NOTHING_COUNTED, 0, 0, 0
         self._lent.clear()
 
     def died(self, now_s: float) -> str:
@@ -109,6 +137,8 @@ class Engine:
     def poll(self) -> BatchReady | End | Statistics | None:
         """A batch, the end of a pass or the counters that were asked for, if they are there.
 
+        The counters are those of all engines so far.
+
         Raises:
             ChunkdlError: the stream failed, or the service died.
         """
@@ -117,13 +147,30 @@ class Engine:
         self._consumer.hear(past_batches=True)
         if (answer := self._consumer.answer) is not None:
             self._consumer.answer = None
-            return answer
+            self._now = answer
+            return self.counted
         received = None if self._consumer.is_full else self._consumer.take()
         if isinstance(received, Received):
             self._lent[received.message.epoch, received.message.batch] = received
             self._barren = 0
+            dropped = len(received.message.dropped) // np.dtype(np.int32).itemsize
+            self._batches += 1
+            self._rows += received.message.rows - dropped
             return received.message
         return received
+
+    @property
+    def counted(self) -> Statistics:
+        """What this one and those before it have done, as far as it is known."""
+        now, side = self._now, self._config.stream.smallchunk_px
+        # Of one that is lost without a word the batches are known all the same.
+        now = msgspec.structs.replace(
+            now,
+            batches=max(now.batches, self._batches),
+            rows=max(now.rows, self._rows),
+            delivered_px=max(now.delivered_px, self._rows * side**2),
+        )
+        return counted_together(self._before, now)
 
     def nothing_came(self) -> None:
         """`poll` had nothing more; see `Consumer.nothing_came`.
@@ -175,8 +222,13 @@ class Engine:
         if self._consumer is not None:
             self._consumer.next_epoch(epoch)
 
-    def ask_statistics(self) -> None:
-        """Have `poll` return its counters.
+    @property
+    def answers(self) -> int:
+        """How often the one that runs has told its counters."""
+        return 0 if self._consumer is None else self._consumer.answers
+
+    def ask_statistics(self) -> int:
+        """Have `poll` return its counters; the answer to this comes when there are so many.
 
         Raises:
             ChunkdlError: it does not run.
@@ -184,3 +236,5 @@ class Engine:
         if self._consumer is None or not self._consumer.is_open:
             raise ChunkdlError("the engine does not run")
         self._consumer.ask_statistics()
+        self._asked += 1
+        return self._asked

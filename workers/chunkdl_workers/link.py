@@ -14,7 +14,7 @@ from chunkdl.errors import Failure
 from chunkdl.memory.passing import MAX_MESSAGE, content_of, receive, send
 from chunkdl.memory.recorder import Recorder
 from chunkdl.printing import printable
-from chunkdl.protocol.codec import decode, encode
+from chunkdl.protocol.codec import Parts, encode_parts
 from chunkdl.protocol.messages import (
     AnyMessage,
     Message,
@@ -41,10 +41,12 @@ class Link:
         self._kept: deque[AnyMessage] = deque()
         self._recalled: set[int] = set()
         self._warned: set[str] = set()
+        self._parts = Parts()
 
     def send(self, message: Message) -> None:
         """Send a message; blocks while the coordinator's queue is full."""
-        send(self._end, encode(message))
+        for data in encode_parts(message):
+            send(self._end, data)
 
     def ready(self) -> None:
         """Say that tickets can come; the user's code is imported."""
@@ -54,25 +56,24 @@ class Link:
     def messages(self) -> Iterator[AnyMessage]:
         """What the coordinator says, until it is gone."""
         while True:
-            if self._kept:
-                message = self._kept.popleft()
-            elif data := receive(self._end)[0]:
-                message = decode(data)
-            else:
-                return
+            message = self._kept.popleft() if self._kept else None
+            if message is None:
+                if not (data := receive(self._end)[0]):
+                    return
+                message = self._parts.take(data)
             if isinstance(message, Recall):
                 self._recalled.add(message.slide)
-            else:
+            elif message is not None:
                 yield message
 
     def is_recalled(self, slide: int) -> bool:
         """Whether nothing more is to be done for a slide; also looks at what has come since."""
         # The end of the channel is not for here: the kernel ends this process with its parent.
         while data := self._waiting():
-            message = decode(data)
+            message = self._parts.take(data)
             if isinstance(message, Recall):
                 self._recalled.add(message.slide)
-            else:
+            elif message is not None:
                 self._kept.append(message)
         return slide in self._recalled
 
@@ -90,10 +91,11 @@ class Link:
             ConnectionResetError: the coordinator is gone.
         """
         while data := receive(self._end)[0]:
-            message = decode(data)
+            message = self._parts.take(data)
             if isinstance(message, kind):
                 return message
-            self._kept.append(message)
+            if message is not None:
+                self._kept.append(message)
         raise ConnectionResetError("the coordinator is gone")
 
     def warn(self, text: str) -> None:

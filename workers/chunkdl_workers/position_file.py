@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from chunkdl.coordination.group import Group
+from chunkdl.errors import StateError
+from chunkdl.plan.rules import Rules
 from chunkdl.protocol.service_messages import Position
 from chunkdl.steady_log import steady_logger
 
@@ -21,6 +23,7 @@ log = steady_logger("chunkdl.service")
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan_hash: str
     groups: dict[str, Position]
+    rules: Rules = Rules()
 
 
 class PositionFile:
@@ -45,6 +48,11 @@ class PositionFile:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
         except (OSError, msgspec.MsgspecError) as error:
             log.warning("%s cannot be used, the groups begin anew: %s", self._path, error)
+            return {}
+        try:
+            Rules().check(kept.rules)
+        except StateError as error:
+            log.warning("%s is not used, the groups begin anew: %s", self._path, error)
             return {}
         if kept.plan_hash != self._plan_hash:
             log.warning("%s is of another stream, the groups begin anew", self._path)

@@ -38,7 +38,7 @@ from chunkdl.coordination.service_actions import (
     Tell,
 )
 from chunkdl.coordination.sessions import addressed
-from chunkdl.errors import ChunkdlError, Failure, ProtocolError, ServiceDied
+from chunkdl.errors import ChunkdlError, Failure, OtherVersion, ProtocolError, ServiceDied
 from chunkdl.memory.passing import content_of
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import (
@@ -46,6 +46,7 @@ from chunkdl.protocol.messages import (
     End,
     Message,
     Notice,
+    Refuse,
     ServiceUp,
     Statistics,
     StreamFailed,
@@ -76,6 +77,8 @@ LAST_WORDS_S = 0.1
 """What somebody has said before it left may come by ZeroMQ so much later than the news of it."""
 TICK_S = 0.5
 """How often the silence of consumers is looked at, while there are any."""
+COUNT_TICKS = 10
+"""How often engines are asked what they have done, for one that is lost later."""
 
 log = steady_logger("chunkdl.service")
 
@@ -112,15 +115,17 @@ class Server:
             partial(secrets.token_hex, 16),
             partial(page, spec),
             doors.local,
+            lambda name: self._engines[name].troubles,
         )
         self._failed: set[str] = set()
         self._up: dict[str, int] = {}
         self._gone: dict[int, float] = {}
-        self._asking: dict[str, list[str]] = {name: [] for name in self._groups}
+        self._asking: dict[str, list[tuple[str, int]]] = {name: [] for name in self._groups}
+        """Sessions that want counters, and with which answer of their engine they have them."""
         self._read: list[tuple[zmq.MessageTracker, FreeBatch | None]] = []
         self._reading: dict[tuple[str, int, int], list[zmq.MessageTracker]] = {}
         self._stopping = 0
-        self._looked_s = 0.0
+        self._looked_s, self._looks = 0.0, 0
         self._exit_when_idle = spec.exit_when_idle
         self._drain_until_s: float | None = None
         self._idle_since_s: float | None = None
@@ -272,6 +277,8 @@ class Server:
         for peer, message in self._doors.messages():
             if isinstance(message, ProtocolError):
                 self._desk.drop(str(message))
+                if isinstance(message, OtherVersion):
+                    self._doors.say(peer, Refuse(str(message)))
             else:
                 # An engine that was started meanwhile has taken its time.
                 self._desk.handle(peer, message, self._clock.now())
@@ -306,10 +313,12 @@ class Server:
         """Have one replaced that stands still."""
         if now_s - self._looked_s < TICK_S:
             return
-        self._looked_s = now_s
+        self._looked_s, self._looks = now_s, self._looks + 1
         for name, engine in self._engines.items():
             try:
                 engine.nothing_came()
+                if not self._looks % COUNT_TICKS and engine.arena is not None:
+                    engine.ask_statistics()
             except ServiceDied as error:
                 self._engine_failed(name, error)
 
@@ -321,8 +330,9 @@ class Server:
         if enough and isinstance(error, ServiceDied):
             error = ServiceDied(f"{enough}; the last: {error}")
         log.warning("the engine of group %s: %s", name, error)
+        engine.trouble(f"the engine: {error}")
         asking, self._asking[name] = self._asking[name], []
-        for session in asking:
+        for session, _ in asking:
             self._say(session, Notice(logging.WARNING, f"the engine was lost: {error}"))
         if again:
             self._groups[name].engine_lost()
@@ -370,6 +380,10 @@ class Server:
             return
         try:
             self._engines[group].start(number, cursor)
+            # The one that was asked has ended.
+            asking, self._asking[group] = self._asking[group], []
+            for name, _ in asking:
+                self._say(name, self._engines[group].counted)
         except ChunkdlError as error:
             self._engine_failed(group, error)
         except OSError as error:
@@ -432,15 +446,16 @@ class Server:
 
     def _ask(self, group: str, name: str) -> None:
         try:
-            self._engines[group].ask_statistics()
-            self._asking[group].append(name)
+            self._asking[group].append((name, self._engines[group].ask_statistics()))
         except ChunkdlError as error:
             self._say(name, Notice(logging.WARNING, str(error)))
 
     def _answer(self, group: str, counted: Statistics) -> None:
-        asking, self._asking[group] = self._asking[group], []
-        for name in asking:
-            self._say(name, counted)
+        here, asking = self._engines[group].answers, self._asking[group]
+        self._asking[group] = [(name, number) for name, number in asking if number > here]
+        for name, number in asking:
+            if number <= here:
+                self._say(name, counted)
 
     def _say(self, name: str, message: Message) -> None:
         session = self._desk.sessions.get(name)

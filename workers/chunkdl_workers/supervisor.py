@@ -22,6 +22,7 @@ from chunkdl.child_program import ChildProgram
 from chunkdl.config import Program
 from chunkdl.memory.passing import MAX_MESSAGE, channel
 from chunkdl.memory.recorder import Recorded, clear_stack, create_recorder, read_recorder
+from chunkdl.protocol.codec import Parts
 from chunkdl.steady_log import steady_logger
 from chunkdl_workers.process import STACK_SIGNAL
 
@@ -68,6 +69,7 @@ class Worker:
         pidfd: becomes readable when it dies.
         recorder: descriptor of its flight recorder.
         unsent: messages that did not fit into the channel yet.
+        parts: of a message of it that has not come whole.
         in_hand: tickets it has not answered.
         since: when it last took up or answered a ticket, seconds (monotonic).
         ready: it has said so.
@@ -86,6 +88,7 @@ class Worker:
     pidfd: int
     recorder: int
     unsent: deque[bytes] = field(default_factory=deque)
+    parts: Parts = field(default_factory=Parts)
     in_hand: int = 0
     since: float = 0.0
     ready: bool = False

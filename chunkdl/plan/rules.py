@@ -1,0 +1,49 @@
+"""The versions of the rules by which equal settings and an equal seed give equal rows.
+
+Whoever changes what a seed gives raises a number here: a state that was saved by other rules is
+then refused with the reason, instead of going on in another stream.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from chunkdl.errors import StateError
+
+SAMPLING_VERSION = 1
+"""Of what is drawn: slides, windows, positions, and which row they are."""
+READING_VERSION = 2
+"""Of what is read: which picture of a file is which level, where tissue is looked for, and what
+pixels are made of."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The rules by which a stream was made.
+
+    Attributes:
+        sampling, reading: their versions.
+    """
+
+    sampling: int = SAMPLING_VERSION
+    reading: int = READING_VERSION
+
+    def check(self, saved: Rules) -> None:
+        """See that a state was saved by these rules.
+
+        Raises:
+            StateError: it was not; names which differ.
+        """
+        differ = [
+            f"{name} (version {then} there, {now} here)"
+            for name, then, now in (
+                ("sampling", saved.sampling, self.sampling),
+                ("reading slides", saved.reading, self.reading),
+            )
+            if then != now
+        ]
+        if differ:
+            raise StateError(
+                f"the state was saved by a chunkdl with other rules of {' and of '.join(differ)}, "
+                "so that the same settings give another stream; go on with the chunkdl that saved "
+                "it, or begin anew"
+            )
