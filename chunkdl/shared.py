@@ -30,40 +30,17 @@ from chunkdl.errors import (
     StateError,
 )
 from chunkdl.loader import Loader
-from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
 from chunkdl.sections import Section
 from chunkdl.session_thread import Wish
 from chunkdl.shared_assembly import SharedAssembly
+from chunkdl.shared_state import SharedState, state_of
 from chunkdl.statistics import LoaderStatistics
 
-STATE_VERSION = 1
 MOST_PASSES = 1000
 """That `set_epoch` may leave out."""
-
-
-class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a consumer of a shared stream stands: the same for all ranks after the same step."""
-
-    plan_hash: str
-    position: Position
-    epoch_batches: int | None = None
-    """Batches of the present epoch that were returned, where epochs have a length of their own."""
-    version: int = STATE_VERSION
-    rules: Rules = Rules()
-    """By which the service has made the stream."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for json, torch.save or msgpack."""
-        state: dict[str, Any] = msgspec.to_builtins(self)
-        if self.epoch_batches is None:
-            del state["epoch_batches"]
-        pairs = state["position"]["substitutions"].items()
-        # JSON has no integer keys; pairs survive every format.
-        state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]
-        return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +317,7 @@ class SharedDL(Loader):
 
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         """Where a state stands, and after how many batches of its epoch."""
-        found = _state_of(state)
+        found = state_of(state)
         self._rules.check(found.rules)
         if found.plan_hash != self._plan_hash:
             raise StateError(
@@ -407,25 +384,3 @@ class SharedDL(Loader):
             self._leave()
         after, self._when_closed = self._when_closed, lambda: None
         after()
-
-
-def _state_of(state: Mapping[str, Any]) -> SharedState:
-    if isinstance(state, Mapping) and "plan_hashes" in state:
-        raise StateError(
-            f"the state is of {len(state['plan_hashes'])} machines, each with patients of its own, "
-            "and here is one service; go on with LightDL.for_ddp on as many machines"
-        )
-    try:
-        fields = {**state, "position": dict(state["position"])}
-        pairs = fields["position"]["substitutions"]
-        fields["position"]["substitutions"] = dict(pairs)
-        found = msgspec.convert(fields, SharedState)
-    except (msgspec.ValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise StateError(f"this is no state of a shared stream: {error}") from error
-    if found.version != STATE_VERSION:
-        raise StateError(
-            f"the state has version {found.version}, this chunkdl reads {STATE_VERSION}"
-        )
-    if not found.position.left.is_sound():
-        raise StateError("this is no state of a shared stream: a number in it is out of range")
-    return found

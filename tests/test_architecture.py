@@ -107,6 +107,7 @@ LAYER_OF_MODULE = {
     "chunkdl.stderr_tail": "edges",
     "chunkdl.shared": "edges",
     "chunkdl.shared_assembly": "edges",
+    "chunkdl.shared_state": "edges",
     "chunkdl.wire": "edges",
     "chunkdl.operator": "edges",
     "chunkdl.service_cli": "edges",
