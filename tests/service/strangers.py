@@ -13,6 +13,7 @@ import psutil
 
 from tests.service.stranger_program import NOBODY
 
+REPOSITORY = Path(__file__).parents[2]
 LISTENS = 0x10000
 """The flag of a socket that listens, in /proc/net/unix."""
 MOST_S = 3600.0
@@ -56,7 +57,9 @@ def strangers(names: Iterable[str], messages: int, user: int = NOBODY) -> subpro
     """A process of another user that pesters these sockets."""
     program = [sys.executable, "-m", "tests.service.stranger_program"]
     options = ["--messages", str(messages), "--user", str(user)]
-    return subprocess.Popen([*program, *options, *names], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*program, *options, *names], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
 
 
 def told(program: subprocess.Popen[str]) -> dict[str, dict[str, int]]:
