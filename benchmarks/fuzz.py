@@ -177,22 +177,23 @@ def undisturbed(
     return float(grown) / 2**20
 
 
-def sent_away(service: ServiceProcess, address: str, count: int) -> float:
-    """Have another user say so many messages to each socket, while one consumer takes rows.
+def sent_away(service: ServiceProcess, address: str, rows: Sequence[str], count: int) -> float:
+    """Have another user say so many messages to each socket, while one consumer takes `rows`.
 
     Returns:
         By how much the memory of the service and its engines grew, MiB.
     """
-    with connect(address, "train") as loader:
-        loader.next_batch(60)
+    with connect(address, "trials") as loader:
+        got = row_digests(loader.next_batch(60))
         server = psutil.Process(service.process.pid)
         processes = [server, *server.children(recursive=True)]
         before = size_of(processes)
         program = strangers(listening(process.pid for process in processes), count)
-        while program.poll() is None:
-            loader.next_batch(60)
+        while program.poll() is None and len(got) + BATCH_ROWS <= len(rows):
+            got += row_digests(loader.next_batch(60))
             time.sleep(0.02)
         counts = told(program)
+        assert got == list(rows[: len(got)]), "the consumer was disturbed"
         assert all(one["answers"] == 0 for one in counts.values()), counts
         return float(size_of(processes) - before) / 2**20
 
@@ -245,7 +246,7 @@ def main(given: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz")))
         service, addresses, rows = stack.enter_context(running_service(folder))
-        away_mib = sent_away(service, addresses[0], count) if os.getuid() == 0 else 0.0
+        away_mib = sent_away(service, addresses[0], rows, count) if os.getuid() == 0 else 0.0
         grown_mib = undisturbed(service, addresses, rows, seed, count)
         alive = service.process.poll() is None
     print(
