@@ -179,6 +179,14 @@ IMPURE = {
 }
 """Clocks, processes, sockets, the environment, and random numbers that no seed names."""
 
+LISTENING = "workers/chunkdl_workers/listening.py"
+"""The only file that makes a socket to which others connect."""
+BINDS = {
+    *("bind", "bind_to_random_port", "listen", "create_server", "start_server"),
+    *("start_unix_server", "create_unix_server"),
+}
+"""Methods and functions that do so, of ZeroMQ, socket and asyncio."""
+
 MAX_LINES = 400
 LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
@@ -386,6 +394,20 @@ def test_modules_that_decide_know_no_clock_no_process_and_no_socket() -> None:
         if any(is_below(module.name, package) for package in PURE)
         for name in module.imports
         if name.split(".")[0] in IMPURE
+    ]
+    assert wrong == []
+
+
+def test_sockets_that_others_connect_to_are_bound_in_one_file() -> None:
+    """There the kernel is asked who connects, before anything of theirs is read."""
+    wrong = [
+        f"{module.file}:{node.lineno} calls {node.func.attr}"
+        for module in MODULES.values()
+        if module.file != LISTENING
+        for node in ast.walk(ast.parse((REPOSITORY / module.file).read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in BINDS
     ]
     assert wrong == []
 

@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from chunkdl.lightdl import LightDL
 from chunkdl.loader import Loader
 from chunkdl.patients import Dataset
 from tests.service.conftest import Start, row_digests
-from tests.service.stranger_program import NOBODY
+from tests.service.strangers import doors_without_a_name, listening, size_of, strangers, told
 from tests.service.two_ranks import addresses
 
 MESSAGES = 20_000
@@ -37,56 +34,6 @@ ROWS_BEHIND = 30 * 16
 """Rows that are taken when the strangers have said everything."""
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-LISTENS = 0x10000
-"""The flag of a socket that listens, in /proc/net/unix."""
-
-
-def listening(pids: Iterable[int]) -> list[str]:
-    """Every Unix socket that these processes listen on, "NAME:TYPE"."""
-    inodes = {
-        link.removeprefix("socket:[").removesuffix("]")
-        for pid in pids
-        for link in links_of(pid).values()
-        if link.startswith("socket:[")
-    }
-    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
-    return sorted(
-        f"{line[7]}:{int(line[4], 16)}"
-        for line in lines
-        if len(line) == 8 and line[6] in inodes and int(line[3], 16) & LISTENS
-    )
-
-
-def links_of(pid: int) -> dict[str, str]:
-    """What the descriptors of a process are."""
-    found = {}
-    for entry in os.scandir(f"/proc/{pid}/fd"):
-        try:
-            found[entry.path] = os.readlink(entry.path)
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def doors_without_a_name() -> list[str]:
-    """Descriptors of this process that lead to the sockets of embedded services."""
-    places = links_of(os.getpid())
-    return [path for path, link in places.items() if "/.chunkdl-" in link and "/s" in link]
-
-
-def strangers(names: Iterable[str], messages: int, user: int = NOBODY) -> subprocess.Popen[str]:
-    """A process of another user that pesters these sockets."""
-    program = [sys.executable, "-m", "tests.service.stranger_program"]
-    options = ["--messages", str(messages), "--user", str(user)]
-    return subprocess.Popen([*program, *options, *names], stdout=subprocess.PIPE, text=True)
-
-
-def told(program: subprocess.Popen[str]) -> dict[str, dict[str, int]]:
-    """What became of each socket."""
-    out, _ = program.communicate(timeout=300)
-    assert program.returncode == 0
-    counts: dict[str, dict[str, int]] = json.loads(out)["told"]
-    return counts
 
 
 def take_beside(
@@ -101,12 +48,6 @@ def take_beside(
     for _ in range(ROWS_BEHIND // 16):
         rows += row_digests(loader.next_batch(60))
     assert rows == list(reference[: len(rows)])
-
-
-def size_of(processes: Iterable[psutil.Process]) -> int:
-    """Bytes that they hold, without what they share."""
-    infos = [process.memory_info() for process in processes]
-    return sum(info.rss - info.shared for info in infos)
 
 
 @as_root
