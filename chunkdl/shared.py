@@ -269,19 +269,25 @@ class SharedDL(Loader):
             with self._section.lock:
                 self._check_open()
                 self._moving = True
-                self._leave()
+            self._leave()
             connection, assembly = self._connected(self._plan_hash, position)
             with self._section.lock:
-                if self._closed:
-                    connection.close(position.left.epoch, 0)
+                if not self._closed:
+                    self._arrive(connection, assembly, position, taken)
+            if self._connection is not connection:
+                connection.close(position.left.epoch, 0)
                 self._check_open()
-                self._joined_at(connection, assembly)
-                if self._batches is None:
-                    # Some number that is 0 at the beginning of a pass.
-                    taken = int(position.left != Remainder(position.left.epoch))
-                self._goes_on_at(self._stand(taken), taken)
         finally:
             self._moving = False
+
+    def _arrive(
+        self, connection: Connection, assembly: SharedAssembly, position: Position, taken: int
+    ) -> None:
+        self._joined_at(connection, assembly)
+        if self._batches is None:
+            # Some number that is 0 at the beginning of a pass.
+            taken = int(position.left != Remainder(position.left.epoch))
+        self._goes_on_at(self._stand(taken), taken)
 
     def _wait_for_move(self, left: Callable[[float], float]) -> None:
         """Until no other thread loads a state.
@@ -352,9 +358,12 @@ class SharedDL(Loader):
         return self._connection
 
     def _leave(self) -> None:
-        connection, self._connection = self._connection, None
+        with self._section.lock:
+            connection, self._connection = self._connection, None
+            epoch, step = self._after.left.epoch, self._step
         if connection is not None:
-            connection.close(self._after.left.epoch, self._step)
+            # It waits for the service to take note, and so does nobody but who leaves.
+            connection.close(epoch, step)
 
     def close(self) -> None:
         """Leave the service; closing twice is no error."""
@@ -363,8 +372,7 @@ class SharedDL(Loader):
         self._closed = True
         if self._is_for_later(self.close):
             return
-        with self._section.lock:
-            self._leave()
+        self._leave()
         after, self._when_closed = self._when_closed, lambda: None
         after()
 

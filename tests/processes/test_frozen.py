@@ -13,7 +13,7 @@ import pytest
 
 from chunkdl import Dataset, LightDL, Patient
 from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied
-from tests.processes.hook_classes import BareCollector, BareLoader
+from tests.processes.hook_classes import GivenCollector, GivenLoader
 
 Processes = Callable[..., list[psutil.Process]]
 
@@ -113,7 +113,8 @@ def test_messages_to_a_frozen_coordinator_are_kept_and_block_nobody(
         "memory_limit": "64MiB",
         "stall_timeout": 30.0,
     }
-    with LightDL(Dataset("three", patients), BareLoader, BareCollector, **stream) as loader:
+    dataset, settings = Dataset("three", patients), {"given": [1]}
+    with LightDL(dataset, GivenLoader, GivenCollector, settings, **stream) as loader:
         loader.next_batch(PATIENCE_S)
         (coordinator,) = processes_of_this_run("coordinator")
         coordinator.suspend()
