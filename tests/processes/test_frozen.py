@@ -86,7 +86,7 @@ def test_a_coordinator_with_nothing_to_say_is_not_taken_for_dead_by_one_that_loo
         time.sleep(0.2)
         return pixels
 
-    patient = {**small_stream, "batch_size": 8, "stall_timeout": 0.5, "hook_timeout": 60.0}
+    patient = {**small_stream, "batch_size": 8, "stall_timeout": 1.0, "hook_timeout": 60.0}
     with LightDL(coordinate_dataset, **patient, tfms=slowly) as loader:
         batches = timeouts = 0
         while batches < 2:
