@@ -76,6 +76,7 @@ LAYER_OF_MODULE = {
     "chunkdl.array_kinds": "edges",
     "chunkdl.batch_rows": "edges",
     "chunkdl.sections": "edges",
+    "chunkdl.moves": "edges",
     "chunkdl.finishing": "edges",
     "chunkdl.wakeups": "edges",
     "chunkdl.contexts": "edges",
