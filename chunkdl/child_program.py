@@ -191,11 +191,16 @@ class ChildProgram:
                 self.pid,
                 KILLED_S,
             )
-            # Whenever it goes, it is collected; without a thread more it goes with this process.
-            with contextlib.suppress(RuntimeError):
-                threading.Thread(
-                    target=self.process.wait, name=f"chunkdl-reaper-{self.pid}", daemon=True
-                ).start()
+            self.leave()
+
+    def leave(self) -> None:
+        """Nobody waits for it any more; whenever it goes, it is collected."""
+        reaper = threading.Thread(
+            target=self.process.wait, name=f"chunkdl-reaper-{self.pid}", daemon=True
+        )
+        # Where no thread can be had, it is collected with this process.
+        with contextlib.suppress(RuntimeError):
+            reaper.start()
 
     def _wait(self, timeout_s: float) -> int:
         left = deadline_of(timeout_s)

@@ -86,8 +86,10 @@ class ServiceProcess:
             wait_s: for it to end, where nobody stays, seconds.
         """
         self._let_go()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self.process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            self.process.leave()
 
     def close(self) -> None:
         """Let go of the service and wait until it has ended; closing twice is no error."""

@@ -16,24 +16,17 @@ import msgspec
 
 from chunkdl.arrays import ArrayKind
 from chunkdl.arrivals import Arrived
-from chunkdl.awake_clock import PIECE_S, deadline_of
+from chunkdl.awake_clock import deadline_of
 from chunkdl.batch_rows import Hold
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch, Stand
 from chunkdl.connection import Connection
-from chunkdl.errors import (
-    Closed,
-    ConfigError,
-    EndOfStream,
-    GetTimeout,
-    ProtocolError,
-    StateError,
-)
+from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
 from chunkdl.loader import Loader
+from chunkdl.moves import Moves
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message
 from chunkdl.protocol.service_messages import Drain, NextPass, PassEnded, Pause, Position, Resume
-from chunkdl.sections import Section
 from chunkdl.session_thread import Wish
 from chunkdl.shared_assembly import SharedAssembly
 from chunkdl.shared_state import SharedState, state_of
@@ -104,9 +97,7 @@ class SharedDL(Loader):
             connection.close(0, 0)
             raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
         self._connection: Connection | None = None
-        self._moving = False
-        self._moves = Section()
-        """Held while a state is loaded, which takes as long as the service to answer."""
+        self._moves = Moves()
         self._joined_at(connection, assembly)
         self._stands_at(self._stand(self._after, 0), 0)
 
@@ -140,11 +131,12 @@ class SharedDL(Loader):
             while True:
                 with self._section.lock:
                     self._settle()
-                    connection = None if self._moving else self._running()
+                    self._check_open()
+                    connection = None if self._moves.under_way else self._running()
                     if connection is not None:
                         self._check_credit(connection)
                 if connection is None:
-                    self._wait_for_move(left)
+                    self._moves.wait(left)
                     continue
                 try:
                     arrived = connection.first(None if timeout is None else left(timeout))
@@ -222,8 +214,9 @@ class SharedDL(Loader):
         return self._after.left.epoch
 
     def _next_pass(self, number: int) -> None:
-        if self._moving:
-            self._wait_for_move(deadline_of(None))
+        forever = deadline_of(None)
+        while self._moves.under_way and not self._closed:
+            self._moves.wait(forever)
         with self._section.lock:
             self._settle()
             connection = self._running()
@@ -262,54 +255,29 @@ class SharedDL(Loader):
         """
         self._check_process()
         position, taken = self._position_of(state)
-        if self._moves.is_mine:
-            # A signal handler, in the middle of another move.
-            self._moves.for_later(lambda: self.load_state_dict(state))
-            return
-        if self._is_for_later(lambda: self.load_state_dict(state)):
-            return
-        try:
-            with self._moves.lock:
-                self._move_to(position, taken)
-        finally:
-            self._moves.catch_up()
+        if not self._is_for_later(lambda: self.load_state_dict(state)):
+            self._moves.make(lambda: self._move_to(position, taken))
 
     def _move_to(self, position: Position, taken: int) -> None:
         """Leave, and join again there; others may close the loader meanwhile."""
-        try:
-            with self._section.lock:
-                self._check_open()
-                self._moving = True
-                self._leave()
-            connection, assembly = self._connected(self._plan_hash, position)
-            with self._section.lock:
-                if self._closed:
-                    connection.close(position.left.epoch, 0)
-                self._check_open()
-                self._joined_at(connection, assembly)
-                if self._batches is None:
-                    # Some number that is 0 at the beginning of a pass.
-                    taken = int(position.left != Remainder(position.left.epoch))
-                self._goes_on_at(self._stand(self._after, taken), taken)
-        finally:
-            self._moving = False
+        self._check_open()
+        self._leave()
+        connection, assembly = self._connected(self._plan_hash, position)
+        with self._section.lock:
+            if not self._closed:
+                self._arrive(connection, assembly, position, taken)
+        if self._connection is not connection:
+            connection.close(position.left.epoch, 0)
+            self._check_open()
 
-    def _wait_for_move(self, left: Callable[[float], float]) -> None:
-        """Until no other thread loads a state.
-
-        Raises:
-            ConfigError: it is this one.
-            GetTimeout: it was not done in time.
-        """
-        if self._moves.is_mine:
-            raise ConfigError(
-                "a signal handler asked for a batch while a state was loaded; have it set a flag, "
-                "and ask in the loop"
-            )
-        while not self._moves.lock.acquire(timeout=(piece_s := left(PIECE_S))):
-            if not piece_s:
-                raise GetTimeout("another thread loads a state into this loader and was not done")
-        self._moves.lock.release()
+    def _arrive(
+        self, connection: Connection, assembly: SharedAssembly, position: Position, taken: int
+    ) -> None:
+        self._joined_at(connection, assembly)
+        if self._batches is None:
+            # Some number that is 0 at the beginning of a pass.
+            taken = int(position.left != Remainder(position.left.epoch))
+        self._goes_on_at(self._stand(self._after, taken), taken)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -368,10 +336,13 @@ class SharedDL(Loader):
         return self._connection
 
     def _leave(self) -> None:
-        self._settle()
-        connection, self._connection = self._connection, None
+        with self._section.lock:
+            self._settle()
+            connection, self._connection = self._connection, None
+            epoch, step = self._after.left.epoch, self._step
         if connection is not None:
-            connection.close(self._after.left.epoch, self._step)
+            # It waits for the service to take note, and so does nobody but who leaves.
+            connection.close(epoch, step)
 
     def close(self) -> None:
         """Leave the service; closing twice is no error."""
@@ -380,7 +351,6 @@ class SharedDL(Loader):
         self._closed = True
         if self._is_for_later(self.close):
             return
-        with self._section.lock:
-            self._leave()
+        self._leave()
         after, self._when_closed = self._when_closed, lambda: None
         after()

@@ -77,6 +77,7 @@ LAYER_OF_MODULE = {
     "chunkdl.array_kinds": "edges",
     "chunkdl.batch_rows": "edges",
     "chunkdl.sections": "edges",
+    "chunkdl.moves": "edges",
     "chunkdl.finishing": "edges",
     "chunkdl.wakeups": "edges",
     "chunkdl.contexts": "edges",
@@ -200,6 +201,46 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/lightdl.py": 660,  # every argument, said once, and the way of a batch to the user
 }
 """Files that are longer, and how long they may become; each is still one concept."""
+
+CLOCKS: Mapping[str, set[str]] = {
+    "chunkdl.awake_clock": {"time.monotonic"},
+    # What users are shown, or how often they are told.
+    "chunkdl.lightdl": {"time.monotonic"},
+    "chunkdl.shared": {"time.monotonic"},
+    "chunkdl.demo": {"time.monotonic"},
+    "chunkdl.pydmed.streamcollector": {"time.monotonic"},
+    "chunkdl.pydmed.utils.output": {"time.monotonic"},
+    # Compared for being another one, and by order: no difference of them is a silence.
+    "chunkdl.memory.recorder": {"time.monotonic"},
+    "chunkdl_workers.supervisor": {"time.monotonic"},
+    # Deaths are forgotten by it, and nobody is blamed.
+    "chunkdl_workers.coordinator": {"time.monotonic"},
+    "chunkdl_workers.loader": {"time.perf_counter"},
+}
+"""Which clock a module reads, and what for. A limit on others counts waits; see `AwakeClock`."""
+
+ALL_CLOCKS = {
+    *("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"),
+    *("time_ns", "monotonic_ns", "perf_counter_ns"),
+}
+
+WAITS = {"wait", "join", "acquire", "term", "communicate"}
+"""Calls that wait for others, for ever where they have no argument."""
+
+ENDLESS_WAITS: Mapping[str, set[str]] = {
+    # Of the thread that does something whole, which takes moments.
+    "chunkdl.sections": {"over.acquire"},
+    # A ledger, no lock.
+    "chunkdl.coordination.loads": {"self.slots.acquire"},
+    "chunkdl.coordination.batches": {"self.slots.acquire"},
+    # All answers are here; the threads have nothing more to do.
+    "chunkdl.header_facts": {"thread.join"},
+    # A thread of its own, for what a child writes, until the child has ended.
+    "chunkdl.stderr_tail": {"poll.poll"},
+    # Read where it is readable, and written without waiting where the other end may stand still.
+    "chunkdl.memory.passing": {"end.settimeout"},
+}
+"""Those of them without one, by module; each has its reason."""
 
 SAYS_NOTHING = {
     "base",
@@ -410,6 +451,42 @@ def test_sockets_that_others_connect_to_are_bound_in_one_file() -> None:
         and node.func.attr in BINDS
     ]
     assert wrong == []
+
+
+def calls_in(module: Module) -> Iterator[ast.Call]:
+    """Every call in a file."""
+    tree = ast.parse((REPOSITORY / module.file).read_text())
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def test_only_modules_that_are_named_for_it_read_a_clock() -> None:
+    """And none but for what is shown, or counted by waits: clocks of the day nobody reads.
+
+    After the whole job was stopped, a difference of a clock says that everybody was silent.
+    """
+    found: dict[str, set[str]] = {}
+    for name, module in MODULES.items():
+        for call in calls_in(module):
+            asked = ast.unparse(call.func)
+            owner, _, last = asked.rpartition(".")
+            day = last in ("now", "utcnow", "today") and "date" in owner
+            if (owner == "time" and last in ALL_CLOCKS) or day:
+                found.setdefault(name, set()).add(asked)
+            assert asked not in ALL_CLOCKS - {"time"}, f"{name} calls {asked} by its bare name"
+    assert found == CLOCKS
+
+
+def test_nothing_waits_for_others_without_a_limit() -> None:
+    """Children, threads, locks and contexts have one, or stand in the table with the reason."""
+    found: dict[str, set[str]] = {}
+    for name, module in MODULES.items():
+        for call in calls_in(module):
+            asked, given = ast.unparse(call.func), [*call.args, *call.keywords]
+            waits = asked.rpartition(".")[2] in WAITS or asked in ("poll.poll", "poller.poll")
+            blocks = asked.endswith(".settimeout") and ast.unparse(call.args[0]) == "None"
+            if blocks or (waits and not given):
+                found.setdefault(name, set()).add(asked)
+    assert found == ENDLESS_WAITS
 
 
 def test_no_file_is_long_without_an_entry_in_the_table() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from chunkdl import Dataset, LightDL, Patient
 from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied
-from tests.processes.hook_classes import BareCollector, BareLoader
+from tests.processes.hook_classes import GivenCollector, GivenLoader
 
 Processes = Callable[..., list[psutil.Process]]
 
@@ -86,7 +86,7 @@ def test_a_coordinator_with_nothing_to_say_is_not_taken_for_dead_by_one_that_loo
         time.sleep(0.2)
         return pixels
 
-    patient = {**small_stream, "batch_size": 8, "stall_timeout": 0.5, "hook_timeout": 60.0}
+    patient = {**small_stream, "batch_size": 8, "stall_timeout": 1.0, "hook_timeout": 60.0}
     with LightDL(coordinate_dataset, **patient, tfms=slowly) as loader:
         batches = timeouts = 0
         while batches < 2:
@@ -113,7 +113,8 @@ def test_messages_to_a_frozen_coordinator_are_kept_and_block_nobody(
         "memory_limit": "64MiB",
         "stall_timeout": 30.0,
     }
-    with LightDL(Dataset("three", patients), BareLoader, BareCollector, **stream) as loader:
+    dataset, settings = Dataset("three", patients), {"given": [1]}
+    with LightDL(dataset, GivenLoader, GivenCollector, settings, **stream) as loader:
         loader.next_batch(PATIENCE_S)
         (coordinator,) = processes_of_this_run("coordinator")
         coordinator.suspend()

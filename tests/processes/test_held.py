@@ -27,7 +27,7 @@ def test_the_work_of_a_worker_that_the_kernel_holds_is_done_by_others(
     program: str,
 ) -> None:
     """It is silent, is killed, stays, and is set aside; the stream is the same bit for bit."""
-    stream = {**small_stream, "stall_timeout": 1.0}
+    stream = {**small_stream, "stall_timeout": 2.0}
     with caplog.at_level(logging.WARNING, "chunkdl"), LightDL(coordinate_dataset, **stream) as it:
         got = [digest_of(it.next_batch(60))]
         stuck = processes_of_this_run(program)[0]

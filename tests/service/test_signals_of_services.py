@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -180,6 +181,41 @@ def test_a_service_and_consumers_that_were_all_stopped_go_on(
     assert sorted(member["rank"] for member in members(both[0])) == [0, 1]
     assert engine_of(both[0]) == 1
     assert operate(both[0], "status")["joined"] == 2
+    parts = [lines_of(file) for file in files]
+    rows = [row for pair in zip(*parts, strict=False) for one in pair for row in one.rows]
+    assert rows[: len(row_reference)] == list(row_reference[: len(rows)])
+
+
+def test_any_processes_of_a_service_and_its_consumers_may_stand_still_for_a_moment(
+    start: Start,
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    processes_of_this_run: Processes,
+    eventually: Eventually,
+    consumers: Callable[..., list[tuple[psutil.Process, Path]]],
+) -> None:
+    """Server, engine, workers and consumers, by chance: no row is lost, nobody is replaced."""
+    chance = random.Random(7)
+    both = addresses(socket_folder)
+    start(stream={"stall_timeout": 20.0}, binds=both, silent_s=5.0, grace_s=5.0)
+    ranks = consumers(both)
+    files = [file for _, file in ranks]
+    assert eventually(lambda: all(len(lines_of(file)) > 3 for file in files), 60)
+    everybody = processes_of_this_run() + [process for process, _ in ranks]
+    for _ in range(8):
+        some = chance.sample(everybody, chance.randint(1, len(everybody)))
+        for process in some:
+            process.suspend()
+        time.sleep(chance.uniform(0.1, 1.0))
+        for process in some:
+            process.resume()
+        time.sleep(chance.uniform(0.0, 0.1))
+    before = [len(lines_of(file)) for file in files]
+    assert eventually(
+        lambda: all(len(lines_of(f)) > n + 10 for f, n in zip(files, before, strict=True)), 60
+    )
+    assert all(process.is_running() for process in everybody)
+    assert engine_of(both[0]) == 1
     parts = [lines_of(file) for file in files]
     rows = [row for pair in zip(*parts, strict=False) for one in pair for row in one.rows]
     assert rows[: len(row_reference)] == list(row_reference[: len(rows)])

@@ -17,6 +17,7 @@ import time
 import zmq
 
 from chunkdl.config import Program, ServiceConfig
+from chunkdl.contexts import end_context
 from chunkdl.coordination.core import Core
 from chunkdl.coordination.core_config import CoreConfig
 from chunkdl.coordination.events import (
@@ -385,4 +386,4 @@ def _serve(parent: socket.socket, parent_pidfd: int, specification: int) -> None
             Coordinator(config, parent, parent_pidfd, router, supervisor).run()
     finally:
         supervisor.stop()
-        context.term()
+        end_context(context)

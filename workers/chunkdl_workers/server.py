@@ -75,6 +75,8 @@ IDLE_S = 1.0
 """Without a consumer, before a service that is to end with the last one does."""
 LAST_WORDS_S = 0.1
 """What somebody has said before it left may come by ZeroMQ so much later than the news of it."""
+READY_S = 30.0
+"""For the service manager to hear that it serves."""
 TICK_S = 0.5
 """How often the silence of consumers is looked at, while there are any."""
 COUNT_TICKS = 10
@@ -143,7 +145,9 @@ class Server:
     def run(self) -> int:
         """Serve until everything is over; the exit status."""
         signal.set_wakeup_fd(self._wake.fileno())
-        self._notifier.tell("READY=1\nSTATUS=serving " + " ".join(self._doors.addresses))
+        # Without this line the manager would end the service after a while.
+        ready = "READY=1\nSTATUS=serving " + " ".join(self._doors.addresses)
+        self._notifier.tell(ready, READY_S)
         try:
             while True:
                 for source in self._wait():

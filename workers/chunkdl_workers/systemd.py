@@ -17,19 +17,18 @@ class Notifier:
         self.watchdog_s = int(interval) / 2e6 if watched else None
         """How often it wants a sign of life, seconds; None: it does not."""
 
-    def tell(self, state: str) -> None:
-        """Send a line such as READY=1."""
+    def tell(self, state: str, patience_s: float = 1.0) -> None:
+        """Send a line such as READY=1, unless a manager that stands still takes none that long."""
         if not self._address:
             return
         # A leading @ is the abstract namespace.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
-            # One that has no room stands still itself, and hears the next line.
-            end.setblocking(False)
+            end.settimeout(patience_s)
             try:
                 end.connect(address)
                 end.send(state.encode())
-            except BlockingIOError:
+            except TimeoutError:
                 return
             except OSError:
                 # Whoever listened is gone; the service goes on.
