@@ -329,6 +329,7 @@ class Server:
         if again:
             self._groups[name].engine_lost()
         else:
+            engine.close()
             self._failed.add(name)
             self._desk.failed(name, Failure.of(error))
         self._carry_out()
