@@ -151,6 +151,8 @@ class RunConfig:
             but the one for stalled workers.
         max_restarts: worker deaths within a minute, and between two batches, that are made good
             before the stream fails.
+        withheld_slots: batch slots, from the first on, that are not used and take no memory until
+            they are released; as much is still in use of another engine.
     """
 
     num_loaders: int
@@ -167,6 +169,7 @@ class RunConfig:
     stall_timeout_s: float
     hook_timeout_s: float | None
     max_restarts: int
+    withheld_slots: int = 0
 
     @property
     def memory_bytes(self) -> tuple[int, int]:

@@ -24,10 +24,12 @@ from chunkdl.coordinator_process import CoordinatorProcess
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.journal import Journal
 from chunkdl.layouts import Bytes
-from chunkdl.memory.arena import Arena
+from chunkdl.memory.arena import Arena, take_memory
 from chunkdl.protocol.codec import encode, first_whole
 from chunkdl.protocol.messages import (
     PROTOCOL_VERSION,
+    WITHHELD_BATCH,
+    WITHHELD_GENERATION,
     AnyMessage,
     AskStatistics,
     BatchReady,
@@ -308,6 +310,18 @@ class Consumer:
         It does not hold the consumer: a tensor that is kept must not keep the service running.
         """
         return partial(self._released.append, _release_of(message))
+
+    def let_use(self, slot: int) -> None:
+        """Have the service use a slot that the configuration withholds; it is open.
+
+        Raises:
+            MemoryLimitError: the system does not give its memory; it stays withheld.
+        """
+        run = self._config.run
+        if self._config.stream.rows == "plain":
+            first = slot * run.batch_slot_bytes
+            take_memory(self.arena_descriptor, first, run.batch_slot_bytes)
+        self._send(Release(WITHHELD_BATCH, slot, WITHHELD_GENERATION))
 
     def flush(self) -> None:
         """Tell the service which slots were given back."""

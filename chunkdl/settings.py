@@ -31,6 +31,7 @@ from chunkdl.slides.resolution import Resolution, wished_resolution
 from chunkdl.slides.slide import PixelRule
 from chunkdl.steady_log import steady_logger
 from chunkdl.tissue.detectors import TissueDetector, detector_by_name
+from chunkdl.tissue.given import in_files
 from chunkdl.usable_slides import usable_slides
 from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of, user_code
 
@@ -76,6 +77,11 @@ def configure(dataset: Dataset, arguments: Arguments) -> ServiceConfig:
     batches = f"{rows_hash} {stream.batch_size} {stream.drop_last}"
     plan_hash = hashlib.sha256(batches.encode()).hexdigest()
     cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
+    masks = in_files([entry.tissue_mask for entry in slides], run.mask_cache)
+    slides = tuple(
+        dataclasses.replace(entry, tissue_mask=mask)
+        for entry, mask in zip(slides, masks, strict=True)
+    )
     return ServiceConfig(
         stream=stream,
         run=run,

@@ -17,6 +17,8 @@ from chunkdl.errors import ProtocolError
 from chunkdl.memory.slots import Lease, SlotLedger
 from chunkdl.protocol.credit import Credit
 from chunkdl.protocol.messages import (
+    WITHHELD_BATCH,
+    WITHHELD_GENERATION,
     BatchReady,
     End,
     FillRows,
@@ -82,12 +84,30 @@ class Batches:
         self.next_batch = 0
         """The batch that is planned next."""
         self.slots = SlotLedger(config.batch_slots)
+        self._withhold(config.withheld_slots)
         self.credit: Credit | None = None
         """Of the consumer, once it is there."""
         self.end_sent = False
         """The pass is over and the consumer knows it."""
         self.sent = 0
         self.rows_sent = 0
+
+    def _withhold(self, slots: int) -> None:
+        """Have so many slots be out with nothing in them, until they are released."""
+        for slot in range(slots):
+            lease = self.slots.acquire()
+            if lease != Lease(slot, WITHHELD_GENERATION):
+                raise ProtocolError(f"slot {slot} cannot be withheld")
+            self.slots.publish(lease)
+            self._out[lease] = WITHHELD_BATCH
+
+    def opened(self, batches: int) -> None:
+        """The consumer is there, and takes so many batches at a time."""
+        credit = Credit()
+        credit.grant(batches)
+        for _ in self._out:
+            credit.spend()
+        self.credit = credit
 
     @property
     def idle(self) -> bool:

@@ -29,7 +29,6 @@ from chunkdl.coordination.sources import Sources
 from chunkdl.coordination.stream import GridStream, RandomStream
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.credit import Credit
 from chunkdl.protocol.messages import (
     AskStatistics,
     BigChunkLoaded,
@@ -292,9 +291,7 @@ class Core:
         if wrong is not None:
             self._outgoing.refuse(Refuse(wrong))
             return
-        credit = Credit()
-        credit.grant(hello.credit)
-        self._batches.credit = credit
+        self._batches.opened(hello.credit)
         self._outgoing.open(Welcome(self.config.plan_hash[:16]))
 
     def _next_epoch(self, epoch: int) -> None:

@@ -25,6 +25,7 @@ class CoreConfig:
         on_hook_error: what an exception in the user's code does.
         plan_hash, token: what a consumer must show.
         max_restarts: workers that may end between two batches before the stream fails.
+        withheld_slots: of the batches that are out from the beginning, the first ones.
     """
 
     stream: StreamConfig
@@ -42,6 +43,7 @@ class CoreConfig:
     has_scheduler: bool = False
     patients: tuple[str, ...] = ()
     max_restarts: int = 20
+    withheld_slots: int = 0
 
     @property
     def scheduler(self) -> int:

@@ -20,6 +20,7 @@ from chunkdl.coordination.service_actions import (
     BeginPass,
     Deliver,
     FreeBatch,
+    FreeRemains,
     ServiceAction,
     StartEngine,
     Tell,
@@ -56,6 +57,8 @@ class Group:
         self._seats = Seats(facts, start)
         self._engine = EngineView()
         self._batches: dict[tuple[int, int], Lent] = {}
+        self._remains: dict[tuple[int, int, int], Lent] = {}
+        """Batches of engines that are gone, by engine, epoch and number, that somebody reads."""
         self._totals: dict[int, int] = {}
         self._blocked_since: float | None = None
         self._blocked = False
@@ -181,6 +184,14 @@ class Group:
             for key in keys:
                 self._batches[key].readers -= 1
                 self._free(key)
+            return
+        for epoch, number in keys:
+            lent = self._remains[delivery.engine, epoch, number]
+            lent.readers -= 1
+            if not lent.readers:
+                del self._remains[delivery.engine, epoch, number]
+                slot = lent.message.slot
+                self._actions.append(FreeRemains(self.facts.name, delivery.engine, slot))
 
     def set_flow(self, session: str, *, flows: bool) -> None:
         """Send a member batches, or none for now."""
@@ -233,7 +244,7 @@ class Group:
 
     def engine_lost(self) -> None:
         """The engine is gone with all that it had made; another begins where it is needed."""
-        self._batches.clear()
+        self._part()
         self._engine.runs = False
         self._see_to_engine()
 
@@ -270,10 +281,10 @@ class Group:
         state, far = self._engine, self._is_far(epoch, row // self.facts.batch_rows)
         if not far and not any(map(self._is_missing, wanted)):
             return
+        self._part()
         state.number += 1
         state.runs, state.ended = True, False
         state.epoch, state.next_batch = epoch, row // self.facts.batch_rows
-        self._batches.clear()
         cursor = Cursor(
             plan_hash=self.facts.plan_hash,
             seed=self.facts.seed,
@@ -282,7 +293,15 @@ class Group:
             smallchunks_per_bigchunk=state.calls,
             substitutions=state.substitutions,
         )
-        self._actions.append(StartEngine(self.facts.name, state.number, cursor))
+        remains = tuple((gone, lent.message.slot) for (gone, *_), lent in self._remains.items())
+        self._actions.append(StartEngine(self.facts.name, state.number, cursor, remains))
+
+    def _part(self) -> None:
+        """The engine that runs is over; what is read of it stays until it is not."""
+        for key, lent in self._batches.items():
+            if lent.readers:
+                self._remains[self._engine.number, *key] = lent
+        self._batches.clear()
 
     def _is_far(self, epoch: int, batch: int) -> bool:
         """Whether the engine would make much that nobody needs before it gets to a batch."""

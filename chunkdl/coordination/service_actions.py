@@ -39,11 +39,24 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class StartEngine:
-    """Have the engine of a group begin there; one that runs is ended."""
+    """Have the engine of a group begin there; one that runs is ended.
+
+    `remains` are the slots of engines before it, as (engine, slot), that somebody still reads.
+    """
 
     group: str
     engine: int
     cursor: Cursor
+    remains: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FreeRemains:
+    """Nobody reads a slot of an engine that is gone any more."""
+
+    group: str
+    engine: int
+    slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,7 @@ ServiceAction = (
     | Deliver
     | Tell
     | StartEngine
+    | FreeRemains
     | FreeBatch
     | BeginPass
     | PassArena

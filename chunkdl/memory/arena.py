@@ -63,6 +63,27 @@ def create_memory(label: str, size: int, *, sparse: bool = False) -> int:
     return descriptor
 
 
+def take_memory(descriptor: int, first: int, size: int) -> None:
+    """Allocate `size` bytes of sparse memory, from byte `first` on.
+
+    Raises:
+        MemoryLimitError: the system does not give that much.
+    """
+    try:
+        os.posix_fallocate(descriptor, first, size)
+    except OSError as error:
+        raise MemoryLimitError(
+            f"the system has no {size / 2**20:.0f} MiB more for batches; lower num_bigchunks, "
+            "bigchunk_size or batch_size"
+        ) from error
+
+
+def give_back_memory(descriptor: int, first: int, size: int) -> None:
+    """Return whole pages to the system, for all who have the memory; they are zeros afterwards."""
+    with mmap.mmap(descriptor, size, offset=first) as pages:
+        pages.madvise(mmap.MADV_REMOVE)
+
+
 def _anonymous(label: str) -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create(label, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

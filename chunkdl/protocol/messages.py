@@ -266,6 +266,10 @@ class Hello(Message, frozen=True):
     credit: int
 
 
+WITHHELD_BATCH, WITHHELD_GENERATION = -1, 1
+"""What a `Release` names that lets the engine use a slot which was withheld from it."""
+
+
 class Release(Message, frozen=True):
     """The consumer no longer uses a batch slot, and may be sent one batch more."""
 

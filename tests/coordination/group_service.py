@@ -15,6 +15,7 @@ from chunkdl.coordination.service_actions import (
     CloseLease,
     Deliver,
     FreeBatch,
+    FreeRemains,
     Peer,
     Say,
     ServiceAction,
@@ -146,9 +147,21 @@ class GroupService:
             case StartEngine():
                 assert self.engine is None or action.engine > self.engine.number
                 assert action.cursor.plan_hash == PLAN_HASH
+                read = {
+                    (arrived.engine, slot)
+                    for arrived in self._arrived()
+                    if arrived.service == self.service
+                    for slot in arrived.slots
+                }
+                assert read <= set(action.remains), "memory was given back that somebody reads"
                 self.engine = SimulatedEngine(self.setting, action)
             case FreeBatch():
                 self._free(action)
+            case FreeRemains(_, number, slot):
+                assert self.engine is None or number <= self.engine.number
+                for arrived in self._arrived():
+                    same = (arrived.service, arrived.engine) == (self.service, number)
+                    assert not same or slot not in arrived.slots, "somebody reads what was freed"
             case BeginPass(_, epoch):
                 assert self.engine is not None
                 assert self.engine.ended
@@ -188,15 +201,20 @@ class GroupService:
         """What local consumers read, or may read soon, of the engine that runs."""
         assert self.engine is not None
         here = self.service, self.engine.number
+        for arrived in self._arrived():
+            if (arrived.service, arrived.engine) == here:
+                yield arrived
+
+    def _arrived(self) -> Iterator[Arrived]:
+        """The same, of any engine."""
         for consumer in self.consumers:
             if not consumer.over and consumer.local:
-                for arrived in (*consumer.inbox, *consumer.using, *consumer.released):
-                    if (arrived.service, arrived.engine) == here:
-                        yield arrived
+                yield from (*consumer.inbox, *consumer.using, *consumer.released)
                 for message in self.queues.get(consumer.peer, ()) if consumer.peer else ():
-                    if isinstance(message, Delivered) and message.engine == here[1]:
+                    if isinstance(message, Delivered):
                         slots = tuple(piece.slot for piece in message.pieces)
-                        yield Arrived(0, message.number, 0, 0, [], *here, slots)
+                        place = self.service, message.engine, slots
+                        yield Arrived(0, message.number, 0, 0, [], *place)
 
     def _deliver(self, name: str, message: Delivered) -> None:
         session, engine, setting = self.desk.sessions[name], self.engine, self.setting

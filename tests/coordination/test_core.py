@@ -27,6 +27,7 @@ from chunkdl.errors import Failure, ProtocolError, SlideError, WorkerDied, Worke
 from chunkdl.protocol.codec import decode, encode
 from chunkdl.protocol.messages import (
     PROTOCOL_VERSION,
+    WITHHELD_BATCH,
     AnyMessage,
     AskStatistics,
     BatchReady,
@@ -235,6 +236,28 @@ def test_a_batch_can_be_given_back_once() -> None:
             core.handle(FromConsumer(wrong))
     core.handle(FromConsumer(Release(0, 0, 1)))
     assert core.handle(FromConsumer(Release(0, 0, 1))) == []
+
+
+def test_slots_that_are_withheld_are_used_once_they_are_released() -> None:
+    """The first of the arena; the consumer has as much less credit, and gets it with them."""
+    script = dataclasses.replace(ONE_SLIDE, batch_slots=3)
+    config = dataclasses.replace(script.config(), withheld_slots=2)
+    core = Core(config, script.cursor())
+    core.handle(FromWorker(0, READY))
+    core.handle(FromWorker(1, READY))
+    assert isinstance(said(core.handle(FromConsumer(hello_with(3))))[0], Welcome)
+    actions = core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))
+
+    def slots_of(actions: list[Action]) -> list[int]:
+        """Of the batches that are being filled."""
+        messages = [action.message for action in actions if isinstance(action, ToWorker)]
+        return [message.slot for message in messages if isinstance(message, FillRows)]
+
+    assert slots_of(actions) == [2]
+    assert slots_of(core.handle(FromConsumer(Release(WITHHELD_BATCH, 1, 1)))) == [1]
+    assert core.handle(FromConsumer(Release(WITHHELD_BATCH, 1, 1))) == []
+    with pytest.raises(ProtocolError):
+        core.handle(FromConsumer(Release(7, 0, 1)))
 
 
 @pytest.mark.parametrize(

@@ -53,4 +53,4 @@ def test_a_batch_forgives_the_deaths_before_it(service_spec: Callable[..., Servi
         assert told[:-1] == [""] * MOST_DEATHS
         assert told[-1]
     finally:
-        engine.stop(at_once=True)
+        engine.close()

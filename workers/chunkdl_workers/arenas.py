@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 
 from chunkdl.config import ServiceConfig
-from chunkdl.memory.arena import Arena, create_memory
+from chunkdl.memory.arena import Arena, create_memory, take_memory
 
 
 def create_arenas(config: ServiceConfig) -> tuple[int, int]:
@@ -19,11 +19,16 @@ def create_arenas(config: ServiceConfig) -> tuple[int, int]:
     # What the user's code makes is not known yet; its memory is taken as it is filled.
     sparse_bigchunks, sparse_batches = _has_sparse(config)
     bigchunks = create_memory("chunkdl-bigchunks", bigchunk_bytes, sparse=sparse_bigchunks)
-    try:
-        return bigchunks, create_memory("chunkdl-batches", batch_bytes, sparse=sparse_batches)
-    except BaseException:
-        os.close(bigchunks)
-        raise
+    with ExitStack() as on_error:
+        on_error.callback(os.close, bigchunks)
+        withheld = config.run.withheld_slots * config.run.batch_slot_bytes
+        some = sparse_batches or withheld > 0
+        batches = create_memory("chunkdl-batches", batch_bytes, sparse=some)
+        on_error.callback(os.close, batches)
+        if some and not sparse_batches:
+            take_memory(batches, withheld, batch_bytes - withheld)
+        on_error.pop_all()
+    return bigchunks, batches
 
 
 def bigchunk_arena(descriptor: int, config: ServiceConfig) -> Arena:

@@ -92,6 +92,7 @@ def core_config(config: ServiceConfig) -> CoreConfig:
         has_scheduler=config.has_scheduler,
         patients=config.patients,
         max_restarts=config.run.max_restarts,
+        withheld_slots=config.run.withheld_slots,
     )
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import deque
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
 
 from chunkdl.config import ServiceConfig
 from chunkdl.consumer import Consumer, Received, tell_log
-from chunkdl.errors import ChunkdlError
+from chunkdl.errors import ChunkdlError, MemoryLimitError
 from chunkdl.journal import Journal
 from chunkdl.layouts import RECORD, Bytes
 from chunkdl.plan.cursor import Cursor
 from chunkdl.protocol.messages import BatchReady, End, RowsShaped, Statistics
 from chunkdl.statistics import NOTHING_COUNTED, counted_together
 from chunkdl.steady_log import steady_logger
+from chunkdl_workers.remains import Remains
 
 WINDOW_S = 60.0
 """Deaths are counted over this time."""
@@ -50,6 +52,8 @@ class Engine:
         self._batches = self._rows = self._asked = 0
         self._troubles = deque[str](maxlen=MOST_TROUBLES)
         self._lent: dict[tuple[int, int], Received] = {}
+        self._remains = Remains()
+        self._withheld = 0
         self.number = 0
         """Of the one that runs."""
         plain = config.stream.rows == "plain"
@@ -98,10 +102,33 @@ class Engine:
         run = self._config.run
         return self._consumer.arena_descriptor, run.batch_slots, run.batch_slot_bytes
 
-    def start(self, number: int, cursor: Cursor) -> None:
-        """End the one that runs and begin there; it is up when there is an `arena`."""
+    def start(
+        self,
+        number: int,
+        cursor: Cursor,
+        read: Sequence[tuple[int, int]] = (),
+        sent: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        """End the one that runs and begin there; it is up when there is an `arena`.
+
+        Together with what is left of those before it, it takes no more memory than the first did.
+
+        Args:
+            number: of the new one.
+            cursor: where it begins.
+            read: (engine, slot) of those before it that somebody reads.
+            sent: (engine, slot) of those of which something may be on its way.
+        """
         self.stop(at_once=True)
-        config = dataclasses.replace(self._config, cursor=cursor.to_dict())
+        self._remains.trim(read, sent)
+        run = self._config.run
+        # However much is read, it gets on with two slots.
+        self._withheld = min(self._remains.slots, run.batch_slots - 2)
+        config = dataclasses.replace(
+            self._config,
+            cursor=cursor.to_dict(),
+            run=dataclasses.replace(run, withheld_slots=self._withheld),
+        )
         self._journal = self._new_journal(config.cursor)
         self.number = number
         self._consumer = Consumer(config, self._journal, self._heard)
@@ -113,6 +140,8 @@ class Engine:
             at_once: kill it; one that is just coming up would take seconds to end by itself.
         """
         if self._consumer is not None:
+            if (arena := self.arena) is not None:
+                self._remains.keep(self.number, *arena)
             if at_once:
                 self._consumer.kill()
             self._consumer.close()
@@ -145,6 +174,7 @@ class Engine:
         if self._consumer is None:
             return None
         self._consumer.hear(past_batches=True)
+        self._let_use_more(self._consumer)
         if (answer := self._consumer.answer) is not None:
             self._consumer.answer = None
             self._now = answer
@@ -171,6 +201,24 @@ class Engine:
             delivered_px=max(now.delivered_px, self._rows * side**2),
         )
         return counted_together(self._before, now)
+
+    def _let_use_more(self, consumer: Consumer) -> None:
+        """As much as was given back of engines before this one."""
+        while consumer.is_open and self._withheld > self._remains.slots:
+            self._withheld -= 1
+            try:
+                consumer.let_use(self._withheld)
+            except MemoryLimitError as error:
+                log.warning("an engine goes on with less look-ahead: %s", error)
+
+    def free_remains(self, engine: int, slot: int) -> None:
+        """Nobody reads a slot of an engine before this one any more."""
+        self._remains.free(engine, slot)
+
+    def close(self) -> None:
+        """End it for good."""
+        self.stop()
+        self._remains.close()
 
     def nothing_came(self) -> None:
         """`poll` had nothing more; see `Consumer.nothing_came`.

@@ -30,6 +30,7 @@ from chunkdl.coordination.service_actions import (
     CloseLease,
     Deliver,
     FreeBatch,
+    FreeRemains,
     Note,
     PassArena,
     Say,
@@ -124,8 +125,9 @@ class Server:
         self._gone: dict[int, float] = {}
         self._asking: dict[str, list[tuple[str, int]]] = {name: [] for name in self._groups}
         """Sessions that want counters, and with which answer of their engine they have them."""
-        self._read: list[tuple[zmq.MessageTracker, FreeBatch | None]] = []
+        self._read: list[tuple[zmq.MessageTracker, FreeBatch | None, tuple[str, int, int]]] = []
         self._reading: dict[tuple[str, int, int], list[zmq.MessageTracker]] = {}
+        self._freed: list[FreeRemains] = []
         self._stopping = 0
         self._looked_s, self._looks = 0.0, 0
         self._exit_when_idle = spec.exit_when_idle
@@ -191,7 +193,7 @@ class Server:
             return 0.0
         waits = [self._notifier.watchdog_s] if self._notifier.watchdog_s else []
         ending = self._drain_until_s is not None or self._idle_since_s is not None
-        if self._desk.sessions or self._read or ending:
+        if self._desk.sessions or self._read or self._freed or ending:
             waits.append(TICK_S)
         if self._gone:
             waits.append(LAST_WORDS_S)
@@ -229,7 +231,7 @@ class Server:
     def _close(self) -> None:
         self._positions.keep(self._groups, float("inf"))
         for engine in self._engines.values():
-            engine.stop()
+            engine.close()
         self._wake.close()
         self._woken.close()
         self._doors.close()
@@ -341,6 +343,7 @@ class Server:
         if again:
             self._groups[name].engine_lost()
         else:
+            engine.close()
             self._failed.add(name)
             self._desk.failed(name, Failure.of(error))
         self._carry_out()
@@ -352,6 +355,7 @@ class Server:
             for action in actions:
                 self._do(action)
         self._settle()
+        self._free_remains()
 
     def _do(self, action: ServiceAction) -> None:
         match action:
@@ -365,8 +369,10 @@ class Server:
                 self._deliver(group, session, message)
             case FreeBatch():
                 self._free(action)
-            case StartEngine(group, number, cursor):
-                self._start(group, number, cursor)
+            case StartEngine():
+                self._start(action)
+            case FreeRemains():
+                self._freed.append(action)
             case BeginPass(group, epoch):
                 self._engines[group].next_pass(epoch)
             case PassArena(group, lease):
@@ -379,11 +385,13 @@ class Server:
             case Note(level, text):
                 log.log(level, "%s", text)
 
-    def _start(self, group: str, number: int, cursor: Any) -> None:
+    def _start(self, action: StartEngine) -> None:
+        group = action.group
         if group in self._failed:
             return
+        sent = self._on_their_way(group)
         try:
-            self._engines[group].start(number, cursor)
+            self._engines[group].start(action.engine, action.cursor, action.remains, sent)
             # The one that was asked has ended.
             asking, self._asking[group] = self._asking[group], []
             for name, _ in asking:
@@ -428,25 +436,44 @@ class Server:
         engine = self._engines[action.group]
         if action.engine != engine.number:
             return
-        slot = engine.slot_of(action.epoch, action.batch)
-        trackers = self._reading.pop((action.group, action.engine, slot), [])
+        key = action.group, action.engine, engine.slot_of(action.epoch, action.batch)
+        trackers = self._reading.pop(key, [])
         if all(tracker.done for tracker in trackers):
             engine.free(action.epoch, action.batch)
         else:
-            self._read += [(tracker, None) for tracker in trackers[:-1]]
-            self._read.append((trackers[-1], action))
+            self._read += [(tracker, None, key) for tracker in trackers[:-1]]
+            self._read.append((trackers[-1], action, key))
 
     def _settle(self) -> None:
         """Look at what was still being sent when it was given back."""
         if not self._read:
             return
-        waiting = [(tracker, free) for tracker, free in self._read if not tracker.done]
-        done = [free for tracker, free in self._read if tracker.done and free is not None]
+        waiting = [one for one in self._read if not one[0].done]
+        done = [free for tracker, free, _ in self._read if tracker.done and free is not None]
         self._read = waiting
         for action in done:
             engine = self._engines[action.group]
             if action.engine == engine.number:
                 engine.free(action.epoch, action.batch)
+
+    def _on_their_way(self, group: str) -> set[tuple[int, int]]:
+        """Engine and slot of what was sent to other machines and is still to be read."""
+        self._reading = {
+            key: waiting
+            for key, trackers in self._reading.items()
+            if (waiting := [tracker for tracker in trackers if not tracker.done])
+        }
+        keys = [*self._reading, *(key for tracker, _, key in self._read if not tracker.done)]
+        return {(engine, slot) for name, engine, slot in keys if name == group}
+
+    def _free_remains(self) -> None:
+        """Give back what nobody reads of engines that are gone, once nothing of it is sent."""
+        freed, self._freed = self._freed, []
+        for action in freed:
+            if (action.engine, action.slot) in self._on_their_way(action.group):
+                self._freed.append(action)
+            else:
+                self._engines[action.group].free_remains(action.engine, action.slot)
 
     def _ask(self, group: str, name: str) -> None:
         try:
