@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from chunkdl.arrays import ArrayKind, Buffers
-from chunkdl.batch_rows import leased, rows_of
+from chunkdl.batch_rows import Hold, leased, rows_of
 from chunkdl.chunks import Stand
 from chunkdl.columns import Columns, Tables
 from chunkdl.config import ServiceConfig
@@ -33,33 +32,6 @@ class LateStand:
         if self.stand is None:
             raise StateError("the batch has not been given out yet; ask for its state after that")
         return self.stand.to_dict()
-
-
-class Hold:
-    """The right to a slot, which whoever drops it gives back once the batch was given out.
-
-    An interrupt may drop what was assembled before anybody got it; then the slot is still to be
-    read.
-    """
-
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release = release
-        self._given_out = self._dropped = False
-
-    def __call__(self) -> None:
-        """Nothing refers to the memory of the slot any more."""
-        self._dropped = True
-        if self._given_out:
-            self._release()
-
-    def give_out(self, *, lent: bool) -> None:
-        """The batch is given out, on the memory of the slot or on other memory.
-
-        Where an interrupt has this done twice, the slot may be given back twice, which is once.
-        """
-        self._given_out = True
-        if self._dropped or not lent:
-            self._release()
 
 
 @dataclass(slots=True)

@@ -16,6 +16,33 @@ from chunkdl.memory.packing import load, unpack
 from chunkdl.patients import Patient
 
 
+class Hold:
+    """The right to a slot, which whoever drops it gives back once the batch was given out.
+
+    An interrupt may drop what was assembled before anybody got it; then the slot is still to be
+    read.
+    """
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+        self._given_out = self._dropped = False
+
+    def __call__(self) -> None:
+        """Nothing refers to the memory of the slot any more."""
+        self._dropped = True
+        if self._given_out:
+            self._release()
+
+    def give_out(self, *, lent: bool) -> None:
+        """The batch is given out, on the memory of the slot or on other memory.
+
+        Where an interrupt has this done twice, the slot may be given back twice, which is once.
+        """
+        self._given_out = True
+        if self._dropped or not lent:
+            self._release()
+
+
 def leased(slot: Bytes, when_dropped: Callable[[], None]) -> Bytes:
     """The bytes of a slot, with `when_dropped` called once nothing refers to them any more."""
     buffer = np.frombuffer(slot.data, dtype=np.uint8)

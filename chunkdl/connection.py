@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,6 +52,8 @@ class Connection:
         step: int,
         allocate: Callable[[int], Bytes],
     ) -> None:
+        # Of the thread that takes batches.
+        self._arrived: deque[Arrived | PassEnded | ChunkdlError] = deque()
         self._talk = SessionThread(wish, plan_hash, position, step, allocate)
         self._thread = threading.Thread(
             target=self._talk.run, name="chunkdl-connection", daemon=True
@@ -73,8 +76,8 @@ class Connection:
         """Batches that were handed over and not given back."""
         return len(self._talk.in_use)
 
-    def next(self, timeout_s: float | None) -> Arrived | PassEnded:
-        """The next batch, or the end of the pass.
+    def first(self, timeout_s: float | None) -> Arrived | PassEnded:
+        """The next batch, or the end of the pass; it comes again until it was `took`.
 
         Raises:
             GetTimeout: nothing came in time.
@@ -83,25 +86,36 @@ class Connection:
             ChunkdlError: the stream failed.
         """
         left = deadline_of(timeout_s)
-        while True:
+        while not self._arrived:
             piece_s = left(PIECE_S)
             try:
-                arrived = self._talk.arrivals.inbox.get(timeout=piece_s)
-                break
+                # One call from queue to queue: no interrupt comes in between.
+                self._arrived.extend(map(self._talk.arrivals.inbox.get, (True,), (piece_s,)))
             except queue.Empty:
                 if piece_s == 0.0:
                     raise GetTimeout(self._why_nothing_came()) from None
+        arrived = self._arrived[0]
         if isinstance(arrived, ChunkdlError):
             # Whoever asks again is told again. What is raised keeps the frames that it passes, and
-            # with them their batches; the thread must not keep those.
-            self._talk.arrivals.inbox.put(arrived)
+            # with them their batches; this must not keep those.
             raise copy.copy(arrived) from arrived.__cause__
-        if isinstance(arrived, Arrived):
+        return arrived
+
+    def took(self, arrived: Arrived | PassEnded, *, unread: bool = False) -> None:
+        """The first one was taken; once more is no error.
+
+        Args:
+            arrived: that one.
+            unread: nobody uses it, and it was given back.
+        """
+        if not self._arrived or self._arrived[0] is not arrived:
+            return
+        if isinstance(arrived, Arrived) and not unread:
             message = arrived.message
             self._talk.in_use.add((arrived.session, message.number))
             # For one that is forgotten without close(): the rest was never returned.
             self._talk.leave = Leave(message.epoch, message.step + 1)
-        return arrived
+        self._arrived.popleft()
 
     def _why_nothing_came(self) -> str:
         if self._talk.waits:
@@ -132,7 +146,7 @@ class Connection:
     def close(self, epoch: int, step: int) -> None:
         """End the session; that step would have been next. Closing twice is no error."""
         self._talk.leave = Leave(epoch, step)
-        # For a thread that waits in `next`.
+        # For a thread that waits in `first`.
         self._talk.arrivals.inbox.put(Closed("the loader was closed"))
         self._stop()
 

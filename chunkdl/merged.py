@@ -75,11 +75,6 @@ class _Node:
         self.part: Batch | None = None
         self.stand = loader.stand
 
-    def take(self) -> None:
-        """Its rows are returned."""
-        if self.part is not None:
-            self.part, self.stand = None, self.loader.stand
-
 
 @dataclass(frozen=True, slots=True)
 class MergedState:
@@ -100,6 +95,21 @@ class MergedState:
             for address, lost, stand in self.nodes
         ]
         return {"version": STATE_VERSION, "number": self.number, "nodes": nodes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A batch that is being given out.
+
+    Attributes:
+        stand: where the stream stands behind it.
+        stands: of each node behind it.
+        taken: batches of the pass behind it.
+    """
+
+    stand: MergedState
+    stands: Sequence[Stand]
+    taken: int
 
 
 class MergedDL(Loader):
@@ -123,30 +133,41 @@ class MergedDL(Loader):
         kind.know(MergedDL)
         self._on_node_lost = on_node_lost
         self._number = 0
+        self._given: _Given | None = None
         self._stands_at(self._stand(), 0)
 
     # ------------------------------------------------------------------- batches
 
     def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
         """The rows of the first node, then of the next; the column "node" tells."""
+        self._settle()
         for node in self._nodes:
             self._fetch(node, timeout, copy=copy)
-        with self._section.lock:
-            parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
-            if not parts:
-                lengths = [node.loader.length for node in self._nodes if not node.lost]
-                known = [length for length in lengths if length is not None]
-                self._steps = max(known) if len(known) == len(lengths) else self._steps
-                raise EndOfStream("the pass has delivered all its batches")
-            for node in self._nodes:
-                node.take()
-            self._number += 1
-            stand = self._stand()
-            self._stands_at(stand, self._taken + 1)
+        parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
+        if not parts:
+            lengths = [node.loader.length for node in self._nodes if not node.lost]
+            known = [length for length in lengths if length is not None]
+            self._steps = max(known) if len(known) == len(lengths) else self._steps
+            raise EndOfStream("the pass has delivered all its batches")
         batches = [batch for _, batch in parts]
         columns = _Together(batches, [number for number, _ in parts], self._kind)
         patients = [patient for batch in batches for patient in batch.patients]
-        return Batch(columns, patients, self._number - 1, stand)
+        stands = [node.stand if node.part is None else node.loader.stand for node in self._nodes]
+        stand = self._state(self._number + 1, stands)
+        self._given = _Given(stand, stands, self._taken + 1)
+        self._settle()
+        return Batch(columns, patients, stand.number - 1, stand)
+
+    def _settle(self) -> None:
+        """Note that a batch was given out; what an interrupt breaks off the next call ends."""
+        with self._section.lock:
+            if (given := self._given) is not None:
+                for node, stand in zip(self._nodes, given.stands, strict=True):
+                    node.part, node.stand = None, stand
+                self._number = given.stand.number
+                if self._stands[-1] is not given.stand:
+                    self._stands_at(given.stand, given.taken)
+                self._given = None
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -156,14 +177,23 @@ class MergedDL(Loader):
         return {name: [tables.get(name) for tables in of_nodes] for name in names}
 
     def _stand(self) -> MergedState:
-        nodes = tuple((node.address, node.lost, node.stand) for node in self._nodes)
-        return MergedState(self._number, nodes)
+        return self._state(self._number, [node.stand for node in self._nodes])
+
+    def _state(self, number: int, stands: Sequence[Stand]) -> MergedState:
+        together = zip(self._nodes, stands, strict=True)
+        return MergedState(
+            number, tuple((node.address, node.lost, stand) for node, stand in together)
+        )
 
     def _fetch(self, node: _Node, timeout: float | None, *, copy: bool | None) -> None:
         """Have the next rows of a node, unless they have come before another node was too slow."""
         if node.lost or node.ended or node.part is not None:
             return
         try:
+            if node.loader.stand is not node.stand:
+                log.warning("an interrupt has lost rows of node %s; it sends again", node.address)
+                node.loader.load_state_dict(node.stand.to_dict())
+                node.stand = node.loader.stand
             node.part = node.loader.next_batch(timeout, copy=copy)
         except EndOfStream:
             node.ended = True
@@ -221,7 +251,7 @@ class MergedDL(Loader):
             if not node.lost:
                 node.loader.load_state_dict(saved)
                 node.ended, node.part, node.stand = False, None, node.loader.stand
-        self._number = number
+        self._number, self._given = number, None
         self._goes_on_at(self._stand(), number)
 
     def stats(self) -> LoaderStatistics:

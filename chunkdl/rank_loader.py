@@ -187,10 +187,10 @@ class RankDL(SharedDL):
                 f"all; {WHERE}"
             )
 
-    def _stand(self, taken: int) -> Stand:
+    def _stand(self, after: Position, taken: int) -> Stand:
         if self._machines is None:
-            return super()._stand(taken)
-        joined, position = self._running().joined, self._after
+            return super()._stand(after, taken)
+        joined, position = self._running().joined, after
         start = joined.position.left
         if start.epoch != position.left.epoch:
             start = Remainder(position.left.epoch)

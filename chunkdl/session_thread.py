@@ -290,7 +290,8 @@ class SessionThread:
         numbers: list[int] = []
         while self.released:
             session, number = self.released.popleft()
-            if session == self.arrivals.session:
+            # An interrupt may have one given back twice.
+            if session == self.arrivals.session and number in self.arrivals.held:
                 self.arrivals.held.discard(number)
                 numbers.append(number)
             # Until it is let in again, the present session is the one that was put aside.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from chunkdl.arrays import ArrayKind
 from chunkdl.arrivals import Arrived
 from chunkdl.awake_clock import deadline_of
+from chunkdl.batch_rows import Hold
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch, Stand
 from chunkdl.connection import Connection
@@ -54,6 +56,27 @@ class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # JSON has no integer keys; pairs survive every format.
         state["position"]["substitutions"] = [list(pair) for pair in sorted(pairs)]
         return state
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A batch that is being given out.
+
+    Attributes:
+        connection: that has received it.
+        arrived: what it was made of.
+        hold: of its memory.
+        lent: it lies there.
+        stand: where the loader stands behind it.
+        taken: batches of the epoch or the pass behind it.
+    """
+
+    connection: Connection
+    arrived: Arrived
+    hold: Hold
+    lent: bool
+    stand: Stand
+    taken: int
 
 
 class SharedDL(Loader):
@@ -97,7 +120,7 @@ class SharedDL(Loader):
             raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
         self._connection: Connection | None = None
         self._joined_at(connection, assembly)
-        self._stands_at(self._stand(0), 0)
+        self._stands_at(self._stand(self._after, 0), 0)
 
     def _connected(
         self, plan_hash: str, position: Position | None
@@ -115,7 +138,7 @@ class SharedDL(Loader):
         joined = connection.joined
         self._connection, self._assembly = connection, assembly
         self._step, self._after = joined.step, joined.after
-        self._session = -1
+        self._given: _Given | None = None
         self._plan_hash, self._rules = joined.plan_hash, joined.rules
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
@@ -128,10 +151,11 @@ class SharedDL(Loader):
         try:
             while True:
                 with self._section.lock:
+                    self._settle()
                     connection = self._running()
                     self._check_credit(connection)
                 try:
-                    arrived = connection.next(None if timeout is None else left(timeout))
+                    arrived = connection.first(None if timeout is None else left(timeout))
                 except Closed:
                     # Perhaps only this connection: a state was loaded.
                     continue
@@ -157,27 +181,32 @@ class SharedDL(Loader):
         if connection is not self._connection or of.epoch < self._pass:
             if isinstance(arrived, Arrived):
                 connection.releaser(arrived)()
+            connection.took(arrived, unread=True)
             return None
         if isinstance(arrived, PassEnded):
             self._steps = arrived.steps if self._whole else self._steps
             raise EndOfStream(f"the pass has delivered all its {arrived.steps} batches")
-        # A service that was started anew counts its steps anew.
-        if arrived.session == self._session and arrived.message.step != self._step:
-            raise ProtocolError(
-                f"the batch of step {self._step} was lost to an interrupt; "
-                "loader.load_state_dict(loader.state_dict()) goes on behind the last one"
-            )
-        columns, patients = self._assembly.assemble(connection, arrived, copy=copy)
-        number = self._number_of(connection, arrived)
-        self._session = arrived.session
-        self._step, self._after = arrived.message.step + 1, arrived.message.after
-        taken = self._taken + 1
-        stand = self._stand(taken)
-        self._stands_at(stand, taken)
+        hold = Hold(connection.releaser(arrived))
+        columns, patients, lent = self._assembly.assemble(connection, arrived, hold, copy=copy)
+        number, taken = self._number_of(connection, arrived), self._taken + 1
+        stand = self._stand(arrived.message.after, taken)
+        self._given = _Given(connection, arrived, hold, lent, stand, taken)
+        self._settle()
         # Every rank must get as many batches; alone there is no use for one without rows.
         if not patients and not self._in_step:
             return None
         return Batch(columns, patients, number, stand)
+
+    def _settle(self) -> None:
+        """Note that a batch was given out; what an interrupt breaks off the next call ends."""
+        if (given := self._given) is not None:
+            message = given.arrived.message
+            self._step, self._after = message.step + 1, message.after
+            if self._stands[-1] is not given.stand:
+                self._stands_at(given.stand, given.taken)
+            given.connection.took(given.arrived)
+            given.hold.give_out(lent=given.lent)
+            self._given = None
 
     def _number_of(self, connection: Connection, arrived: Arrived) -> int:
         """By the rows before it, since steps are counted anew wherever the service begins anew."""
@@ -191,10 +220,10 @@ class SharedDL(Loader):
         """See `Loader.tables`."""
         return self._assembly.tables.by_name()
 
-    def _stand(self, taken: int) -> Stand:
-        """Where it stands after so many batches of the epoch."""
+    def _stand(self, after: Position, taken: int) -> Stand:
+        """The state at that position, after so many batches of the epoch."""
         of_epoch = None if self._batches is None else taken
-        return SharedState(self._plan_hash, self._after, of_epoch, rules=self._rules)
+        return SharedState(self._plan_hash, after, of_epoch, rules=self._rules)
 
     @property
     def _pass(self) -> int:
@@ -202,6 +231,7 @@ class SharedDL(Loader):
 
     def _next_pass(self, number: int) -> None:
         with self._section.lock:
+            self._settle()
             connection = self._running()
             if not self._pass < number <= self._pass + MOST_PASSES:
                 raise ConfigError(
@@ -213,7 +243,7 @@ class SharedDL(Loader):
             left = Remainder(number)
             self._after, self._step = msgspec.structs.replace(self._after, left=left), 0
             self._whole = True
-            self._stands_at(self._stand(0), 0)
+            self._stands_at(self._stand(self._after, 0), 0)
 
     def check_caller(self, caller: Caller) -> None:
         if caller.shares > 1 and self._wish.world_size > 1:
@@ -248,7 +278,7 @@ class SharedDL(Loader):
             if self._batches is None:
                 # Some number that is 0 at the beginning of a pass.
                 taken = int(position.left != Remainder(position.left.epoch))
-            self._goes_on_at(self._stand(taken), taken)
+            self._goes_on_at(self._stand(self._after, taken), taken)
 
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         """Where a state stands, and after how many batches of its epoch."""
@@ -304,6 +334,7 @@ class SharedDL(Loader):
         return self._connection
 
     def _leave(self) -> None:
+        self._settle()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close(self._after.left.epoch, self._step)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from chunkdl.arrays import ArrayKind, Buffers
 from chunkdl.arrivals import Arrived
-from chunkdl.batch_rows import leased, rows_of
+from chunkdl.batch_rows import Hold, leased, rows_of
 from chunkdl.columns import Columns, Tables
 from chunkdl.connection import Connection
 from chunkdl.errors import ProtocolError
@@ -65,25 +65,27 @@ class SharedAssembly:
         return self._pool.take()
 
     def assemble(
-        self, connection: Connection, arrived: Arrived, *, copy: bool | None
-    ) -> tuple[Columns, list[Patient]]:
-        """Columns and patients of a batch, without rows that could not be made."""
+        self, connection: Connection, arrived: Arrived, hold: Hold, *, copy: bool | None
+    ) -> tuple[Columns, list[Patient], bool]:
+        """Columns and patients of a batch, without rows that could not be made; and whether it lies
+        in the memory that is held. It may be assembled again until it was given out.
+        """
         joined, layout = connection.joined, connection.layout
         if layout is None:
             raise ProtocolError("a batch came before anybody said how its rows lie")
-        message, release = arrived.message, connection.releaser(arrived)
+        message = arrived.message
         rows = sum(piece.rows for piece in message.pieces)
         first, dropped = 0, _dropped(message.pieces)
-        if joined.local and not self._must_copy(connection, arrived, copy=copy):
+        lent = joined.local and not self._must_copy(connection, arrived, copy=copy)
+        if lent:
             lies, first = layout, message.pieces[0].first
-            buffer = leased(arrived.memory[0][: layout.slot_bytes], release)
+            buffer = leased(arrived.memory[0][: layout.slot_bytes], hold)
         else:
             lies = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
             buffer = arrived.memory[0]
             if joined.local:
                 buffer = self.allocate(lies.slot_bytes)
                 _gather(arrived, layout, lies, buffer)
-            release()
         columns, records = rows_of(
             buffer,
             lies,
@@ -98,7 +100,7 @@ class SharedAssembly:
         self._check(records)
         patients = [self._patients[index] for index in records["patient"].tolist()]
         whole = Columns(columns, records, self.tables, tensors_only=self._tensors_only)
-        return whole, patients
+        return whole, patients, lent
 
     def _check(self, records: Array) -> None:
         """See that rows are of patients and slides that there are."""
@@ -114,7 +116,8 @@ class SharedAssembly:
         if copy is not None:
             return copy
         shared = connection.joined.mode == "broadcast"
-        return shared or self._kind.pins or connection.held > connection.joined.credit_batches // 2
+        half = connection.joined.credit_batches // 2
+        return shared or self._kind.pins or connection.held + 1 > half
 
 
 def _with_lists(labels: Mapping[str, Label]) -> dict[str, object]:

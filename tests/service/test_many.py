@@ -19,6 +19,7 @@ from chunkdl.patients import Dataset
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from chunkdl.service_spec import GroupSpec
+from chunkdl.shared import SharedDL
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.conftest import Start, arguments, row_digests
 
@@ -104,12 +105,14 @@ def test_sixteen_consumers_share_a_stream(
 ) -> None:
     """As ranks of a step, and as readers of all rows."""
     _, address = start(max_consumers=CONSUMERS)
-    ranks = {"world_size": CONSUMERS, "batch_size": 1} if group == "train" else {}
+
+    def joined(rank: int) -> SharedDL:
+        if group == "trials":
+            return connect(address, group)
+        return connect(address, group, rank, CONSUMERS, batch_size=1)
+
     with ExitStack() as stack:
-        loaders = [
-            stack.enter_context(connect(address, group, **ranks, **({"rank": n} if ranks else {})))
-            for n in range(CONSUMERS)
-        ]
+        loaders = [stack.enter_context(joined(rank)) for rank in range(CONSUMERS)]
         for step in range(20):
             rows = [row_digests(loader.next_batch(60)) for loader in loaders]
             expected = list(row_reference[step * 16 : (step + 1) * 16])
