@@ -20,7 +20,7 @@ from chunkdl.config import ServiceConfig
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.memory.passing import MAX_MESSAGE, PIECE_S, channel, descriptor_of, first_message
 from chunkdl.protocol.codec import decode, encode
-from chunkdl.protocol.messages import Message, ServiceUp, StreamFailed
+from chunkdl.protocol.messages import PROTOCOL_VERSION, Message, ServiceUp, StreamFailed
 
 STOP_TIMEOUT_S = 5.0
 """For the service to end when it is told to, before it is killed."""
@@ -35,7 +35,8 @@ class CoordinatorProcess:
 
     def __init__(self, config: ServiceConfig) -> None:
         ours, theirs = channel()
-        specification = descriptor_of(cloudpickle.dumps(config))
+        # The version can be read without the rest, which another version could not unpickle.
+        specification = descriptor_of(b"%d\n" % PROTOCOL_VERSION + cloudpickle.dumps(config))
         try:
             self._process = ChildProgram(
                 "chunkdl_workers.coordinator",

@@ -88,7 +88,7 @@ class Desk:
         self._catalogue = catalogue
         self._local = local
         self._troubles = troubles
-        self._waiting = Waiting(groups)
+        self._waiting = Waiting(groups, troubles)
         self.sessions: dict[str, Session] = {}
         self._by_peer: dict[Peer, Session] = {}
         self._tokens: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chunkdl.coordination.group import Group
@@ -30,10 +30,14 @@ class Waiting:
 
     Args:
         groups: by name.
+        troubles: what went wrong last in the engines of a group.
     """
 
-    def __init__(self, groups: Mapping[str, Group]) -> None:
+    def __init__(
+        self, groups: Mapping[str, Group], troubles: Callable[[str], Sequence[str]]
+    ) -> None:
         self._groups = groups
+        self._troubles = troubles
         self._watched = {name: _Watched() for name in groups}
 
     def reason(self, group: str) -> str:
@@ -60,7 +64,7 @@ class Waiting:
             elif now_s - watched.since_s < PATIENCE_S:
                 continue
             else:
-                told = why(group, members, paused=name in held_up)
+                told = why(group, members, self._troubles(name), paused=name in held_up)
             if told != watched.told:
                 watched.told = told
                 if members:
@@ -74,14 +78,15 @@ def _wants(group: Group, session: Session) -> bool:
     return member.flows and member.credit.available > 0 and not member.place.ended
 
 
-def why(group: Group, members: Iterable[Session], *, paused: bool) -> str:
+def why(group: Group, members: Iterable[Session], troubles: Sequence[str], *, paused: bool) -> str:
     """Why nobody of a group gets a batch, and what to do about it."""
     if paused:
         return "an operator has paused it; `chunkdl ctl ADDRESS resume` lets it go on"
     if not group.is_full:
+        last = f"; the last trouble: {troubles[-1]}" if troubles else ""
         return (
             "its engine has not made the next batch: it is starting, looks for tissue in slides "
-            "that it meets for the first time, or its storage is slow; its log says what it does"
+            f"that it meets for the first time, or its storage is slow{last}"
         )
     absent = group.absent
     if absent:

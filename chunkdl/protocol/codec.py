@@ -158,7 +158,8 @@ def _decode(data: bytes, classes: Mapping[object, Any], version: int, most_bytes
             strict_map_key=False,
             max_str_len=most_bytes,
             max_bin_len=most_bytes,
-            max_array_len=MAX_LIST,
+            # A large one says where many batches lie.
+            max_array_len=MAX_LIST * (4 if most_bytes > MAX_MESSAGE_BYTES else 1),
             # Of a large one nothing is taken before it is there.
             max_map_len=max(MAX_MAP, len(data) if len(data) > MAX_MESSAGE_BYTES else 0),
             max_ext_len=0,

@@ -10,7 +10,8 @@ import msgspec
 
 from chunkdl.errors import Failure
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+"""Of these messages, and of the configuration that the processes of a service are given."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):

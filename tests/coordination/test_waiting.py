@@ -133,6 +133,7 @@ def test_an_engine_that_makes_nothing_is_told() -> None:
     first, _ = service.joined(0, world_size=2)
     service.wait(2 * PATIENCE_S, first)
     waiting(service, "its engine has not made the next batch", first)
+    assert service.lines[0].endswith("; the last trouble: slide left out: a.tif")
     assert service.status()["troubles"] == ["slide left out: a.tif"]
 
 

@@ -35,6 +35,7 @@ from chunkdl.protocol.service_messages import (
     OperatorAnswer,
     Released,
     ServiceMessage,
+    Waits,
     WhoAreYou,
 )
 from chunkdl.service_process import ServiceProcess
@@ -179,9 +180,11 @@ class Peer:
         self.end.send(encode(message))
 
     def hear(self) -> ServiceMessage:
-        """The next message."""
-        assert self.end.poll(ANSWER_MS), "the service says nothing"
-        return decode_service(self.end.recv())
+        """The next message; how long a machine takes to make a batch is no matter here."""
+        while True:
+            assert self.end.poll(ANSWER_MS), "the service says nothing"
+            if not isinstance(heard := decode_service(self.end.recv()), Waits):
+                return heard
 
     def ask(self, message: Message) -> ServiceMessage:
         """What comes next after a message."""

@@ -13,10 +13,14 @@ import msgpack
 import pytest
 import zmq
 
+from chunkdl import coordinator_process
 from chunkdl.connecting import connect
 from chunkdl.errors import OtherVersion, StateError
+from chunkdl.lightdl import LightDL
 from chunkdl.memory.passing import send
 from chunkdl.operator import operate
+from chunkdl.patients import Dataset
+from chunkdl.protocol.messages import PROTOCOL_VERSION
 from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION
 from chunkdl.service_addresses import lease_address
 from tests.service.conftest import Start
@@ -71,6 +75,19 @@ def test_the_state_of_other_rules_is_refused_with_the_reason(start: Start, which
             loader.load_state_dict(other)
         loader.next_batch(60)
         loader.load_state_dict(state)
+        loader.next_batch(60)
+
+
+def test_a_coordinator_of_another_version_says_so(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When chunkdl was replaced while a training runs, whose next service is of the new one."""
+    monkeypatch.setattr(coordinator_process, "PROTOCOL_VERSION", 99)
+    both = f"speaks protocol {PROTOCOL_VERSION}, the one that has started it 99"
+    with (
+        pytest.raises(OtherVersion, match=both),
+        LightDL(coordinate_dataset, **small_stream) as loader,
+    ):
         loader.next_batch(60)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from chunkdl.config import ServiceConfig
-from chunkdl.errors import Failure
+from chunkdl.errors import Failure, OtherVersion
 from chunkdl.memory.passing import MAX_MESSAGE, content_of, receive, send
 from chunkdl.memory.recorder import Recorder
 from chunkdl.printing import printable
 from chunkdl.protocol.codec import Parts, encode_parts
 from chunkdl.protocol.messages import (
+    PROTOCOL_VERSION,
     AnyMessage,
     Message,
     Recall,
@@ -119,8 +120,19 @@ def arguments() -> tuple[int, int, int, int, int]:
 
 
 def read_config(descriptor: int) -> ServiceConfig:
-    """The specification that the parent put into anonymous memory for us, and nobody else can."""
-    config: ServiceConfig = pickle.loads(content_of(descriptor))  # noqa: S301
+    """The specification that the parent put into anonymous memory for us, and nobody else can.
+
+    Raises:
+        OtherVersion: the parent is of another version of chunkdl.
+    """
+    version, _, pickled = content_of(descriptor).partition(b"\n")
+    if version != b"%d" % PROTOCOL_VERSION:
+        raise OtherVersion(
+            f"this process speaks protocol {PROTOCOL_VERSION}, the one that has started it "
+            f"{version[:20].decode(errors='replace')}: chunkdl was changed while it ran; start the "
+            "training, or the service, again"
+        )
+    config: ServiceConfig = pickle.loads(pickled)  # noqa: S301
     return config
 
 

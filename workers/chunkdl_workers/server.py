@@ -334,7 +334,8 @@ class Server:
         enough = engine.died(self._clock.now())
         again = not enough and isinstance(error, ServiceDied)
         if enough and isinstance(error, ServiceDied):
-            error = ServiceDied(f"{enough}; the last: {error}")
+            remedy = "do what the last one says; after SIGKILL, give it more memory"
+            error = ServiceDied(f"{enough}; {remedy}; the last: {error}")
         log.warning("the engine of group %s: %s", name, error)
         engine.trouble(f"the engine: {error}")
         asking, self._asking[name] = self._asking[name], []
