@@ -298,7 +298,7 @@ class Soak:
 
 def _least_descriptors(server: psutil.Process) -> int:
     """What a process has open when the last of its consumers is gone; a little is patience."""
-    seen = []
+    seen: list[int] = []
     for _ in range(100):
         seen.append(server.num_fds())
         time.sleep(0.05)
