@@ -16,6 +16,8 @@ help:  ## list the targets
 demo: $(VENV)/installed  ## stream batches from synthetic slides and show what happens
 	$(BIN)/chunkdl demo
 
+# The tests start thousands of processes; each would compile all that it imports.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 

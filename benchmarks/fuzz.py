@@ -33,7 +33,7 @@ from chunkdl.service_addresses import lease_address
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from chunkdl.slides.synthetic import write_coordinate_slide
-from tests.conftest import free_port, ragged_mask
+from tests.conftest import ragged_mask
 from tests.service.conftest import GROUPS, arguments, row_digests
 from tests.service.desk_under_fire import BATCH_ROWS, CALLS, DeskUnderFire
 from tests.service.strange_messages import KINDS, random_messages
@@ -220,7 +220,8 @@ def running_service(folder: Path) -> Iterator[tuple[ServiceProcess, tuple[str, s
     }
     with LightDL(dataset, **stream) as loader:
         rows = [row for _ in range(400) for row in row_digests(loader.next_batch(60))]
-    addresses = f"ipc://{folder}/s", f"tcp://127.0.0.1:{free_port()}"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        addresses = f"ipc://{folder}/s", f"tcp://127.0.0.1:{free.getsockname()[1]}"
     settings = ServiceSettings(binds=addresses, groups=GROUPS, max_consumers=8, insecure=True)
     spec = configure_service(dataset, arguments(**stream, batch_slots=0), settings)
     service = ServiceProcess(spec)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.random import bit_generator
 
 from chunkdl.patients import Dataset, Patient, Record
@@ -29,9 +29,10 @@ from chunkdl.seeded_code import globals_kept
 from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
 
 # `make test` tries the same examples each time, so that it says the same of the same tree; `make
-# fuzz` looks for new ones.
-settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
-settings.register_profile("searching", print_blob=True, deadline=None)
+# fuzz` looks for new ones. How long an example takes says how busy the machine is.
+ANY_TIME: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, database=None, **ANY_TIME)
+settings.register_profile("searching", print_blob=True, **ANY_TIME)
 
 MARK = "CHUNKDL_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex

@@ -59,8 +59,9 @@ class Slowly:
     def __call__(self, pixels: Any) -> Any:
         """The same pixels."""
         Path(self._file).write_text(f"{time.monotonic()}")
-        for _ in range(int(self._seconds / 0.01)):
-            time.sleep(0.01)
+        # A sleep ends in a stop that is longer than it; on a busy machine each has its delay.
+        for _ in range(10):
+            time.sleep(self._seconds / 10)
         return pixels
 
 
