@@ -197,6 +197,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot
     "chunkdl/coordination/desk.py": 500,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 550,  # each event in, each action out
+    "chunkdl/consumer.py": 420,  # one session: what is heard, taken and given back, and who is dead
     "chunkdl/plan/policies.py": 420,  # every policy that comes with it
     "chunkdl/lightdl.py": 660,  # every argument, said once, and the way of a batch to the user
 }
