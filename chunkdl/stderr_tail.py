@@ -16,8 +16,8 @@ KEPT_BYTES = 8 * 1024
 """Of what a child has written, at most."""
 MOST_LINES, MOST_CHARACTERS = 20, 2_000
 """Of that in an error."""
-LAST_S = 1.0
-"""For the rest to be read of a child that has ended."""
+LAST_S = 5.0
+"""For the rest to be read of a child that has ended; a busy machine takes its time."""
 
 
 class StderrTail:
