@@ -1,11 +1,11 @@
 """Does a service stand its consumers? ``python -m benchmarks.service_soak --minutes 30``.
 
 Three ranks of a shared stream and three members of a broadcast, each a process of its own, are
-killed, frozen, ended and started again at random, and fork children that live on. The engine of the
-service is killed and replaced, and everything, the service with its consumers, is stopped for
-longer than anybody may be silent. Afterwards every batch that anybody got is
-compared with those of `LightDL`: none may differ or be missing, and one may have come twice only to
-the successor of a rank that was killed with it in hand. Memory and descriptors of the server may
+killed, frozen, ended and started again at random; they write into their batches and fork children
+that live on. The engine of the service is killed and replaced, and everything, the service with its
+consumers, is stopped for longer than anybody may be silent. Afterwards every batch that anybody got
+is compared with those of `LightDL`: none may differ or be missing, and one may have come twice only
+to the successor of a rank that was killed with it in hand. Memory and descriptors of the server may
 not grow. Prints one line at the end, and what is wrong, if anything is.
 """
 
@@ -100,10 +100,12 @@ def consume(address: str, group: str, rank: int, file: Path) -> None:
             after = loader.state_dict()["position"]["left"]["tail"] // ROWS
             number = after - 1 if world == 1 else after - world + rank
             print(number, digest(batch), file=out, flush=True)
+            # In hand until the next has come; what a training writes into it stays with it, whoever
+            # has the batch beside it or after it.
+            batch["image"].fill_(255)
             if number % FORK_EVERY == rank and os.fork() == 0:
                 time.sleep(FORK_LIVES_S)
                 os._exit(0)
-            del batch
             time.sleep(PACE_S)
 
 
