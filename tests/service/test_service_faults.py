@@ -213,7 +213,7 @@ def test_a_slide_is_harmed_while_it_is_read(
 ) -> None:
     """The stream goes on with substitutes, the same for each that gets all rows of it."""
     both = addresses(socket_folder)
-    settings = ServiceSettings(binds=both, groups=GROUPS, max_consumers=4)
+    settings = ServiceSettings(binds=both, groups=GROUPS, max_consumers=4, insecure=True)
     stream = arguments(**small_stream, batch_slots=0)
     service = ServiceProcess(configure_service(own_slides, stream, settings))
     try:
