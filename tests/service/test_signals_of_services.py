@@ -197,7 +197,7 @@ def test_any_processes_of_a_service_and_its_consumers_may_stand_still_for_a_mome
     """Server, engine, workers and consumers, by chance: no row is lost, nobody is replaced."""
     chance = random.Random(7)
     both = addresses(socket_folder)
-    start(stream={"stall_timeout": 20.0}, binds=both, silent_s=5.0, grace_s=5.0)
+    start(stream={"stall_timeout": 20.0}, binds=both, silent_s=5.0, grace_s=10.0)
     ranks = consumers(both)
     files = [file for _, file in ranks]
     assert eventually(lambda: all(len(lines_of(file)) > 3 for file in files), 60)
