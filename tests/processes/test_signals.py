@@ -86,6 +86,22 @@ def test_a_signal_that_comes_while_processes_begin_ends_none(
         sender.join()
 
 
+def test_signals_that_come_all_at_once_end_none(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], processes_of_this_run: Processes
+) -> None:
+    """As to a process that did not run meanwhile: one interrupts the handler of the other."""
+    with LightDL(coordinate_dataset, **small_stream) as loader:
+        loader.get(timeout=100)
+        for process in processes_of_this_run():
+            process.suspend()
+            for number in FOR_THE_TRAINING:
+                process.send_signal(number)
+            process.resume()
+        for _ in range(20):
+            loader.get(timeout=100)
+        assert loader.stats().restarts == 0
+
+
 def test_what_a_hook_starts_has_the_usual_signals(
     coordinate_dataset: Dataset,
     small_stream: dict[str, Any],

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from chunkdl.child_program import FOR_THE_TRAINING
+from chunkdl_workers.signal_stack import make_room
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -41,6 +42,7 @@ def begin(name: str, recorder: int | None = None, *, deaf: bool = True) -> None:
     else:
         faulthandler.enable(recorder)
         faulthandler.register(STACK_SIGNAL, recorder, all_threads=True)
+    make_room()
     logging.basicConfig(
         level=logging.WARNING, format=f"%(asctime)s {name}[%(process)d] %(levelname)s: %(message)s"
     )
