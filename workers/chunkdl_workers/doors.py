@@ -10,13 +10,13 @@ import contextlib
 import os
 import socket
 import stat
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
+from chunkdl.contexts import end_context
 from chunkdl.coordination.service_actions import Peer
 from chunkdl.errors import ConfigError, ProtocolError
 from chunkdl.memory.passing import send
@@ -43,7 +43,6 @@ TURN_MESSAGES = 256
 MOST_LEASES = 512
 """Lease connections at a time."""
 LINGER_MS = 2_000
-TERM_TIMEOUT_S = LINGER_MS / 1000 + 3.0
 AWAY = (zmq.EHOSTUNREACH, zmq.EAGAIN)
 """Of a peer that is gone, or does not read."""
 
@@ -287,16 +286,9 @@ class Doors:
             router.close()
         if self._authenticator is not None:
             self._authenticator.stop()
-        # libzmq was seen never to end a context whose last peer went at that moment.
-        terms = [
-            threading.Thread(target=context.term, daemon=True)
-            for context in (self._open, self._secure)
-            if context is not None
-        ]
-        for term in terms:
-            term.start()
-        for term in terms:
-            term.join(TERM_TIMEOUT_S)
+        for context in (self._open, self._secure):
+            if context is not None:
+                end_context(context)
 
 
 def _frames(message: Message) -> list[bytes]:
