@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import overload
 
-from chunkdl.arguments import choice, number, whole
+from chunkdl.arguments import choice, flag, number, whole
 from chunkdl.array_kinds import array_kind
 from chunkdl.arrays import ArrayKind, ArraysName
 from chunkdl.errors import ConfigError
@@ -38,6 +38,7 @@ def connect(
     batches: int | None = ...,
     when_closed: Callable[[], None] = ...,
     on_node_lost: OnNodeLost = ...,
+    take_over: bool = ...,
 ) -> SharedDL: ...
 @overload
 def connect(
@@ -58,6 +59,7 @@ def connect(
     batches: int | None = ...,
     when_closed: Callable[[], None] = ...,
     on_node_lost: OnNodeLost = ...,
+    take_over: bool = ...,
 ) -> MergedDL: ...
 def connect(
     address: str | list[str] | tuple[str, ...],
@@ -77,6 +79,7 @@ def connect(
     batches: int | None = None,
     when_closed: Callable[[], None] = lambda: None,
     on_node_lost: OnNodeLost = "raise",
+    take_over: bool = False,
 ) -> SharedDL | MergedDL:
     """Join a group of a service.
 
@@ -97,6 +100,8 @@ def connect(
         batches: batches of an epoch of an endless stream: each iteration gives the next so many.
         when_closed: called once the loader is closed.
         on_node_lost: of several services: "raise", or "continue" without one that is gone.
+        take_over: take the rank from a consumer that has it and is well, which is told so; only
+            operators may, who are those on the machine of the service and those with such a key.
 
     Raises:
         ConfigError: an argument is wrong.
@@ -126,6 +131,7 @@ def connect(
         keys=keys,
         reconnect_s=reconnect_timeout,
         connect_s=connect_timeout,
+        take_over=flag("take_over", take_over),
     )
     if isinstance(address, str):
         return SharedDL(

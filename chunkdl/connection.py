@@ -82,7 +82,7 @@ class Connection:
         Raises:
             GetTimeout: nothing came in time.
             ServiceDied: the service was away for too long.
-            ServiceRefused: it has ended the session.
+            ServiceRefused: it has ended the session; at once where another has its rank.
             ChunkdlError: the stream failed.
         """
         left = deadline_of(timeout_s)
@@ -94,7 +94,7 @@ class Connection:
             except queue.Empty:
                 if piece_s == 0.0:
                     raise GetTimeout(self._why_nothing_came()) from None
-        arrived = self._arrived[0]
+        arrived = self._talk.lost or self._arrived[0]
         if isinstance(arrived, ChunkdlError):
             # Whoever asks again is told again. What is raised keeps the frames that it passes, and
             # with them their batches; this must not keep those.

@@ -1,7 +1,8 @@
 """Key pairs of CURVE, with which a service and its clients know each other over a network.
 
 The files are pyzmq's certificates: NAME.key holds the public key and may be given to anybody,
-NAME.key_secret holds both and stays with its owner.
+NAME.key_secret holds both and stays with its owner. A service has a folder of the public keys of
+those who may connect; in it, the folder "operators" has those of the clients that may steer it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import zmq
 from zmq.auth import create_certificates, load_certificate
 from zmq.utils import z85
 
+from chunkdl.coordination.visitors import OPERATORS
 from chunkdl.errors import ConfigError
-from chunkdl.service_spec import Keys
+from chunkdl.private_files import check_own_file, check_own_folder, check_way
+from chunkdl.service_spec import AllowedClient, Keys
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
@@ -41,6 +44,7 @@ def create_keys(name: str, folder: Path) -> tuple[Path, Path]:
     made: list[Path] = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_way(folder / name, "keys")
         # pyzmq writes files that everybody may read; nobody else can enter this folder.
         with tempfile.TemporaryDirectory(dir=folder) as private:
             pair = [Path(file) for file in create_certificates(private, name)]
@@ -65,37 +69,54 @@ def load_server_keys(secret_file: Path, allowed_folder: Path) -> Keys:
 
     Args:
         secret_file: the service's "NAME.key_secret".
-        allowed_folder: has one "NAME.key" for each client; other files in it are not looked at.
+        allowed_folder: has one "NAME.key" for each consumer, and in a folder "operators", where
+            there is one, those of operators; other files are not looked at.
 
     Raises:
-        ConfigError: a file or the folder is not there, or holds no good key.
+        ConfigError: a file or the folder is not there, holds no good key, or could be changed by
+            others; or one key is in two files.
     """
     public, secret = load_client_keys(secret_file)
+    clients: dict[str, AllowedClient] = {}
+    for file in _key_files(allowed_folder):
+        check_own_file(file, "a key of a client")
+        name = str(file.relative_to(allowed_folder))
+        client = AllowedClient(name, load_public_key(file), file.parent.name == OPERATORS)
+        before = clients.setdefault(client.public, client)
+        if before is not client:
+            raise ConfigError(
+                f"{before.file} and {name} in {allowed_folder} hold the same key; remove the one "
+                "that does not say what its owner may do"
+            )
+    return Keys(public=public, secret=secret, allowed=tuple(clients.values()))
+
+
+def _key_files(folder: Path) -> list[Path]:
+    """Those of the consumers and those of the operators, each in the order of their names."""
+    files: list[Path] = []
     try:
-        files = sorted(file for file in allowed_folder.iterdir() if file.suffix == ".key")
+        operators = folder / OPERATORS
+        for place in (folder, operators) if os.path.lexists(operators) else (folder,):
+            check_own_folder(place, "the clients' public keys")
+            files += sorted(file for file in place.iterdir() if file.suffix == ".key")
     except OSError as error:
         raise ConfigError(
-            f"the folder of the clients' public keys, {allowed_folder}, cannot be read: "
-            f"{error.strerror}"
+            f"the folder of the clients' public keys, {folder}, cannot be read: {error.strerror}"
         ) from error
-    return Keys(public=public, secret=secret, allowed=tuple(load_public_key(f) for f in files))
+    return files
 
 
 def load_client_keys(secret_file: Path) -> tuple[str, str]:
     """Public and secret key, in Z85 text, of a "NAME.key_secret".
 
     Raises:
-        ConfigError: the file is not there, others may read it, or it holds no good pair.
+        ConfigError: the file is not there, others may read or exchange it, or it holds no good
+            pair.
     """
     public, secret = _load(secret_file)
     if secret is None:
         raise ConfigError(f'{secret_file} has no secret key; name the ".key_secret" file')
-    mode = secret_file.stat().st_mode
-    if mode & 0o077:
-        raise ConfigError(
-            f"others may use {secret_file} (mode {mode & 0o777:03o}), which holds a secret key; "
-            f"chmod 600 {secret_file}, and make new keys if somebody may have read it"
-        )
+    check_own_file(secret_file, "a secret key", secret=True)
     if zmq.curve_public(secret.encode()) != public.encode():
         raise ConfigError(
             f"the two keys in {secret_file} do not belong together; make new ones with "

@@ -81,7 +81,11 @@ def summary(spec: ServiceSpec) -> list[str]:
     ]
     if keys is not None:
         lines.append(f"key       {fingerprint(keys.public)} (the server's)")
-        lines += [f"client    {fingerprint(public)}" for public in keys.allowed]
+        lines += [
+            f"{'operator ' if client.is_operator else 'consumer '} {fingerprint(client.public)} "
+            f"({client.file})"
+            for client in keys.allowed
+        ]
     return lines
 
 
@@ -110,5 +114,7 @@ def _protection(spec: ServiceSpec, bind: str) -> str:
     if bind.startswith("ipc://"):
         return "this user of this machine, and root"
     if spec.keys is not None:
-        return f"keys, {len(spec.keys.allowed)} clients allowed"
+        operators = sum(client.is_operator for client in spec.keys.allowed)
+        consumers = len(spec.keys.allowed) - operators
+        return f"keys, {consumers} consumers and {operators} operators allowed"
     return "NOT PROTECTED: whoever reaches it may read the slides and end the service"

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from chunkdl.errors import ConfigError
+from chunkdl.private_files import check_own_folder, check_way
 
 MOST_ADDRESSES = 8
 MOST_PATH_BYTES = 100
@@ -49,6 +50,17 @@ def check_addresses(binds: tuple[str, ...]) -> None:
             _check_host(bind)
 
 
+def check_connecting(address: str) -> None:
+    """See that nobody else can have put a socket at an ipc address, as far as it is there.
+
+    Raises:
+        ConfigError: somebody could; what to do.
+    """
+    folder = Path(address.removeprefix("ipc://")).parent
+    if folder.is_absolute() and folder.is_dir():
+        check_own_folder(folder, "the sockets of the service")
+
+
 def lease_address(address: str) -> str:
     """Where the lease socket of an ipc address is, as the socket module wants it.
 
@@ -87,6 +99,7 @@ def default_address() -> str:
         raise ConfigError(f"the runtime folder {folder} belongs to somebody else; {remedy}")
     if found.st_mode & 0o077:
         raise ConfigError(f"the runtime folder {folder} is open to others; chmod 700 {folder}")
+    check_way(folder, "the sockets of the service")
     return f"ipc://{folder / SOCKET_NAME}"
 
 
@@ -109,6 +122,7 @@ def _check_path(bind: str) -> None:
             f"bind: there is no folder {os.path.dirname(path)} for {bind}; make it, or choose "
             "another"
         )
+    check_own_folder(Path(path).parent, "the sockets of the service")
 
 
 def _check_host(bind: str) -> None:

@@ -17,6 +17,7 @@ from chunkdl.config import RunConfig, ServiceConfig
 from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.machine import available_memory
 from chunkdl.patients import Dataset
+from chunkdl.private_files import check_own_file, check_own_folder
 from chunkdl.service_addresses import check_addresses
 from chunkdl.service_labels import facts_that_travel
 from chunkdl.service_spec import (
@@ -195,6 +196,9 @@ def _check_journal(journal: Path | None) -> None:
         raise ConfigError(f"journal={str(journal)!r} is a folder; name a file")
     if not journal.absolute().parent.is_dir():
         raise ConfigError(f"journal={str(journal)!r}: its folder is not there; make it")
+    check_own_folder(journal.absolute().parent, "the positions of the groups")
+    if journal.exists():
+        check_own_file(journal, "the positions of the groups")
 
 
 def _with_slots(arguments: Arguments, settings: ServiceSettings) -> Arguments:

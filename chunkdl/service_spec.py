@@ -46,18 +46,33 @@ class PatientFacts:
     labels: dict[str, Label]
 
 
+@dataclass(frozen=True, slots=True)
+class AllowedClient:
+    """A client that may connect with its key.
+
+    Attributes:
+        file: that its public key lies in, as seen from the folder of the clients.
+        public: its key, in Z85 text.
+        is_operator: it may steer the service; others only consume.
+    """
+
+    file: str
+    public: str
+    is_operator: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """CURVE keys of a service, in Z85 text.
 
     Attributes:
         public, secret: of the service.
-        allowed: public keys of the clients that may connect.
+        allowed: clients that may connect.
     """
 
     public: str
     secret: str
-    allowed: tuple[str, ...]
+    allowed: tuple[AllowedClient, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ class Wish:
     """How long a service that was there may be away, seconds."""
     connect_s: float
     """How long it may take to be there first, seconds."""
+    take_over: bool = False
 
 
 class SessionThread:
@@ -111,6 +112,8 @@ class SessionThread:
         self.leave: Leave | None = None
         self.waits = ""
         """Why no batch comes, as the service says; empty: it has said nothing."""
+        self.lost: ServiceRefused | None = None
+        """Another has the place, and what was sent here and not handed over."""
         self.left = threading.Event()
         """The session is over; only memory that is in use is still kept."""
         self.in_use: set[tuple[int, int]] = set()
@@ -282,6 +285,8 @@ class SessionThread:
             here.step,
             tuple(sorted(here.held)),
             self._name,
+            # Who has once been let in takes nothing from anybody when it comes back.
+            wish.take_over and here.joined is None,
         )
         wire.say(join)
 
@@ -344,8 +349,10 @@ class SessionThread:
                 self.arrivals.take_reference(wire, message)
             case PassEnded():
                 self.arrivals.pass_ended(message)
-            case Detached(reason):
-                raise ServiceRefused(f"the service has ended the session: {reason}")
+            case Detached(reason, at_once):
+                ended = ServiceRefused(f"the service has ended the session: {reason}")
+                self.lost = ended if at_once else None
+                raise ended
             case GroupFailed(failure):
                 # Else its place would be kept until it was silent for too long.
                 wire.say(self.leave or Leave(self.arrivals.epoch, self.arrivals.step))

@@ -11,6 +11,7 @@ import operator
 import os
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,12 +25,14 @@ from chunkdl.memory.arena import ALIGNMENT, aligned
 from chunkdl.patients import Dataset
 from chunkdl.plan.cursor import Cursor
 from chunkdl.plan.rules import READING_VERSION, SAMPLING_VERSION
+from chunkdl.private_files import check_shared_folder
 from chunkdl.seeding import MAX_SEED
 from chunkdl.slide_table import grouped, identity, slide_table
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.resolution import Resolution, wished_resolution
 from chunkdl.slides.slide import PixelRule
 from chunkdl.steady_log import steady_logger
+from chunkdl.tissue.cache import default_folder
 from chunkdl.tissue.detectors import TissueDetector, detector_by_name
 from chunkdl.tissue.given import in_files
 from chunkdl.usable_slides import usable_slides
@@ -232,12 +235,19 @@ def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
         order=arguments.order,
         on_error=arguments.on_error or "substitute",
         on_hook_error=arguments.on_error or "raise",
-        mask_cache=folder("mask_cache", arguments.mask_cache),
+        mask_cache=_mask_cache(arguments),
         cpu_affinity=affinity,
         stall_timeout_s=stall_timeout,
         hook_timeout_s=hook_timeout,
         max_restarts=whole("max_restarts", arguments.max_restarts, 0),
     )
+
+
+def _mask_cache(arguments: Arguments) -> Path | None:
+    given = folder("mask_cache", arguments.mask_cache)
+    used = default_folder() if given is None else given
+    check_shared_folder(used, "tissue masks", by_wish=given is not None)
+    return given
 
 
 def _with_memory(run: RunConfig, stream: StreamConfig, memory_limit: int) -> RunConfig:

@@ -34,7 +34,7 @@ from chunkdl.protocol.service_messages import (
     LeaseOpened,
     ServiceMessage,
 )
-from chunkdl.service_addresses import lease_address
+from chunkdl.service_addresses import check_connecting, lease_address
 from chunkdl.wakeups import readable
 
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
@@ -114,13 +114,14 @@ class Wire:
         """A connection; None: there is no service on this machine at that address.
 
         Raises:
-            ConfigError: it is no address.
+            ConfigError: it is no address, or others could have put their socket there.
             ServiceRefused: the lease socket belongs to somebody else.
         """
         if address.startswith("tcp://"):
             return cls(address, keys, wake, clock, None)
         if not address.startswith("ipc://"):
             raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
+        check_connecting(address)
         path = lease_address(address)
         lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         # It takes longer where many wait to be let in; then it is tried again.
@@ -243,7 +244,8 @@ class Wire:
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise ServiceRefused(
                     f"the service at {self._address} does not accept the key of this client; have "
-                    "its public key put into the folder of allowed clients"
+                    "its public key put into the folder of allowed clients, and the service begun "
+                    "anew"
                 )
             elif event in (
                 zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,

@@ -39,6 +39,7 @@ LAYER_OF_MODULE = {
     "chunkdl.slides.microns": "values",
     "chunkdl.slide_search": "values",
     "chunkdl.printing": "values",
+    "chunkdl.private_files": "values",
     "chunkdl.steady_log": "values",
     "chunkdl.awake_clock": "values",
     "chunkdl.config": "configuration",
@@ -238,6 +239,8 @@ ENDLESS_WAITS: Mapping[str, set[str]] = {
     "chunkdl.header_facts": {"thread.join"},
     # A thread of its own, for what a child writes, until the child has ended.
     "chunkdl.stderr_tail": {"poll.poll"},
+    # A thread of its own, for clients that come; it is woken to end.
+    "chunkdl_workers.authentication": {"poller.poll"},
     # Read where it is readable, and written without waiting where the other end may stand still.
     "chunkdl.memory.passing": {"end.settimeout"},
 }

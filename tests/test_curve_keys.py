@@ -21,6 +21,7 @@ from chunkdl.curve_keys import (
     load_server_keys,
 )
 from chunkdl.errors import ConfigError
+from chunkdl.service_spec import AllowedClient
 
 
 def mode(path: Path) -> int:
@@ -88,7 +89,7 @@ def test_a_server_knows_the_clients_of_its_folder(tmp_path: Path) -> None:
     _, secret = create_keys("server", tmp_path)
     clients = [create_keys(name, tmp_path / "all")[0] for name in ("b", "a")]
     allowed = tmp_path / "allowed"
-    allowed.mkdir()
+    allowed.mkdir(mode=0o700)
     for file in clients:
         shutil.copy(file, allowed)
     (allowed / "README").write_text("who is who")
@@ -96,7 +97,10 @@ def test_a_server_knows_the_clients_of_its_folder(tmp_path: Path) -> None:
     keys = load_server_keys(secret, allowed)
 
     assert (keys.public, keys.secret) == load_client_keys(secret)
-    assert keys.allowed == (load_public_key(clients[1]), load_public_key(clients[0]))
+    assert keys.allowed == (
+        AllowedClient("a.key", load_public_key(clients[1])),
+        AllowedClient("b.key", load_public_key(clients[0])),
+    )
 
 
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o602, 0o620])
@@ -150,7 +154,7 @@ def test_a_secret_file_among_the_public_ones_is_refused(tmp_path: Path) -> None:
     """A client that handed out its secret is told so."""
     _, secret = create_keys("client", tmp_path)
     allowed = tmp_path / "allowed"
-    allowed.mkdir()
+    allowed.mkdir(mode=0o700)
     shutil.copy(secret, allowed / "client.key")
     with pytest.raises(ConfigError, match="holds a secret key"):
         load_server_keys(secret, allowed)
@@ -163,7 +167,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         load_public_key(tmp_path / "absent.key")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_public_key(tmp_path)
-    with pytest.raises(ConfigError, match="the folder of the clients' public keys"):
+    with pytest.raises(ConfigError, match="absent, where the clients' public keys"):
         load_server_keys(secret, tmp_path / "absent")
 
 

@@ -306,7 +306,7 @@ def test_paths_begin_at_the_file(
         "patient,slide,grade\nA,slide-0.tif,3\nB,slide-1.tif,4\n"
     )
     public, _ = create_keys("server", folder)
-    (folder / "clients").mkdir()
+    (folder / "clients").mkdir(mode=0o700)
     shutil.copy(create_keys("c", folder)[0], folder / "clients")
     more = 'journal = "lists/j"\nkeys = "server.key_secret"\nallowed_clients = "clients"\n'
 
@@ -431,8 +431,10 @@ def test_the_summary_says_what_is_served_to_whom(written: Written, folder: Path)
     """Slides by reader, patients, memory, groups, addresses, and fingerprints of all keys."""
     create_keys("server", folder)
     shutil.copy(create_keys("c", folder)[0], folder / "c2.key")
-    (folder / "clients").mkdir()
+    (folder / "clients" / "operators").mkdir(mode=0o700, parents=True)
+    (folder / "clients").chmod(0o700)
     (folder / "c2.key").rename(folder / "clients" / "c2.key")
+    create_keys("boss", folder)[0].rename(folder / "clients" / "operators" / "boss.key")
     keys = 'keys = "server.key_secret"\nallowed_clients = "clients"\n'
     groups = "[groups.a]\n[groups.b]\nmode = 'broadcast'\n"
     text = SMALL.replace("ipc://@chunkdl-config", "tcp://127.0.0.1:5555") + keys + groups
@@ -448,9 +450,10 @@ def test_the_summary_says_what_is_served_to_whom(written: Written, folder: Path)
     assert f"{2 * each:.0f} MiB in all" in text
     assert "a: shard" in text
     assert "b: broadcast, at most 4 batches apart, then block" in text
-    assert "tcp://127.0.0.1:5555 (keys, 1 clients allowed)" in text
-    for key in (spec.keys.public, *spec.keys.allowed):
-        assert fingerprint(key) in text
+    assert "tcp://127.0.0.1:5555 (keys, 1 consumers and 1 operators allowed)" in text
+    assert f"{fingerprint(spec.keys.public)} (the server's)" in text
+    for role, client in zip(("consumer", "operator"), spec.keys.allowed, strict=True):
+        assert f"{role}  {fingerprint(client.public)} ({client.file})" in text
     for secret in folder.glob("*.key_secret"):
         hidden = load_certificate(secret)[1]
         assert hidden is not None

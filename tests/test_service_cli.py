@@ -234,11 +234,14 @@ def test_a_daemon_serves_until_it_is_told_to_end(config: Path, short_folder: Pat
 def test_ctl_asks_and_drains_a_daemon(
     config: Path, short_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By socket and, with both keys, over the network; an unknown group is exit 2."""
+    """By socket and, with an operator's key, over the network; an unknown group is exit 2."""
     create_keys("server", short_folder)
     public, secret = create_keys("me", short_folder)
-    (short_folder / "clients").mkdir()
+    (short_folder / "clients").mkdir(mode=0o700)
     shutil.copy(public, short_folder / "clients")
+    boss, boss_secret = create_keys("boss", short_folder)
+    (short_folder / "clients" / "operators").mkdir(mode=0o700)
+    shutil.copy(boss, short_folder / "clients" / "operators")
     here, there = f"ipc://{short_folder}/service", f"tcp://127.0.0.1:{free_port()}"
     config.write_text(
         config.read_text()
@@ -258,6 +261,12 @@ def test_ctl_asks_and_drains_a_daemon(
             assert table["groups.train.paused"] == "True"
 
             keys = ["--server-key", f"{short_folder}/server.key", "--key", str(secret)]
+            assert main(["ctl", there, "status", *keys]) == 0
+            capsys.readouterr()
+            assert main(["ctl", there, "drain", *keys]) == 2
+            assert "drain is for operators" in capsys.readouterr().err
+
+            keys[-1] = str(boss_secret)
             assert main(["ctl", there, "drain", "--json", *keys]) == 0
             assert json.loads(capsys.readouterr().out)["draining"]
             # It ends by itself then.

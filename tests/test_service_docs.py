@@ -84,7 +84,6 @@ SAID = {
     "text, a truth value, or a list of these.",
     ("CataloguePage", "first_slide"): "index.",
     ("CataloguePage", "slides"): "path and labels of each.",
-    ("Detached", "reason"): "for people.",
     ("Waits", "reason"): "for people.",
     ("GroupFailed", "failure"): "the error, with its traceback as text.",
     ("OperatorAnswer", "status"): "JSON.",

@@ -23,7 +23,7 @@ from chunkdl.hooks import BigChunkLoader
 from chunkdl.patients import Dataset, Patient, Record
 from chunkdl.service_addresses import check_addresses, default_address
 from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec, Keys, ServiceSpec
+from chunkdl.service_spec import AllowedClient, GroupSpec, Keys, ServiceSpec
 from chunkdl.slides.synthetic import CoordinateSlide
 
 ARGUMENTS = Arguments(
@@ -55,7 +55,7 @@ ARGUMENTS = Arguments(
     max_restarts=3,
 )
 LOCAL = "ipc://@chunkdl-settings"
-KEYS = Keys(public="p" * 40, secret="s" * 40, allowed=("c" * 40,))
+KEYS = Keys(public="p" * 40, secret="s" * 40, allowed=(AllowedClient("c.key", "c" * 40),))
 
 Configured = Callable[..., ServiceSpec]
 
@@ -305,11 +305,13 @@ def test_an_address_that_cannot_be_bound_is_refused(
 
 def test_a_path_is_as_long_as_the_kernel_takes_it() -> None:
     """100 bytes with the lease beside it, counted as bytes."""
-    path = "/tmp/" + "é" * 44
-    assert len(os.fsencode(path + "x.lease")) == 100
-    check_addresses((f"ipc://{path}x",))
-    with pytest.raises(ConfigError, match=r"has 101 bytes, at most 100 .*; choose a shorter"):
-        check_addresses((f"ipc://{path}xx",))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        letters, more = divmod(100 - len(f"{folder}/.lease"), 2)
+        path = f"{folder}/{'é' * letters}{'x' * more}"
+        assert len(os.fsencode(f"{path}.lease")) == 100
+        check_addresses((f"ipc://{path}",))
+        with pytest.raises(ConfigError, match=r"has 101 bytes, at most 100 .*; choose a shorter"):
+            check_addresses((f"ipc://{path}x",))
 
 
 HOSTS = (
@@ -331,7 +333,7 @@ def test_a_tcp_address_needs_keys(configured: Configured, host: str) -> None:
 def test_keys_that_let_nobody_in_are_refused(configured: Configured, tmp_path: Path) -> None:
     """An empty folder of clients, and keys together with insecure."""
     _, secret = create_keys("server", tmp_path)
-    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients").mkdir(mode=0o700)
     keys = load_server_keys(secret, tmp_path / "clients")
     for bind in ("tcp://10.0.0.1:5555", "tcp://127.0.0.1:5555"):
         with pytest.raises(ConfigError, match=r"nobody may connect .* put the"):

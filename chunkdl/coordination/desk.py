@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Mapping
 
 from chunkdl.coordination.drops import Drops
 from chunkdl.coordination.group import Group
+from chunkdl.coordination.leases import Leases
 from chunkdl.coordination.service_actions import (
     AskEngine,
     CloseLease,
@@ -27,15 +28,15 @@ from chunkdl.coordination.sessions import (
     DeskFacts,
     Session,
     check,
-    check_wish,
+    credit_of,
     group_status,
-    lease_of,
     seat,
     welcome,
 )
+from chunkdl.coordination.takeovers import Displaced, losers, unheard
+from chunkdl.coordination.visitors import SOMEBODY, Visitor, check_same, check_wish
 from chunkdl.coordination.waiting import Waiting
 from chunkdl.errors import Failure, ProtocolError
-from chunkdl.protocol.credit import Credit
 from chunkdl.protocol.messages import Message, Ping, Pong, Refuse, RowsShaped
 from chunkdl.protocol.service_messages import (
     AskCatalogue,
@@ -91,7 +92,8 @@ class Desk:
         self._waiting = Waiting(groups, troubles)
         self.sessions: dict[str, Session] = {}
         self._by_peer: dict[Peer, Session] = {}
-        self._tokens: dict[str, int] = {}
+        self._leases = Leases()
+        self._displaced = Displaced()
         self.shapes: dict[str, RowsLie] = {}
         """How the rows of a group lie, where that had to be found out."""
         self._failed: dict[str, Failure] = {}
@@ -117,16 +119,18 @@ class Desk:
 
     # ------------------------------------------------------------------ messages
 
-    def handle(self, peer: Peer, message: ServiceMessage, now_s: float) -> None:
+    def handle(
+        self, peer: Peer, message: ServiceMessage, now_s: float, who: Visitor = SOMEBODY
+    ) -> None:
         """Somebody said something; what makes no sense is dropped, counted and noted."""
         if isinstance(message, Join):
-            self._join(peer, message, now_s)
+            self._join(peer, message, now_s, who)
             return
         if isinstance(message, Attach):
-            self._attach(peer, message)
+            self._attach(peer, message, who)
             return
         if isinstance(message, Operate):
-            self._operate(peer, message)
+            self._operate(peer, message, who)
             return
         session = self._by_peer.get(peer)
         if session is None:
@@ -175,15 +179,15 @@ class Desk:
 
     # --------------------------------------------------------------- opening
 
-    def lease_opened(self, lease: int) -> str:
+    def lease_opened(self, lease: int, who: Visitor = SOMEBODY) -> str:
         """A process of this user has connected to the lease socket; the token that it may use."""
         token = self._new_name()
-        self._tokens[token] = lease
+        self._leases.opened(lease, token, who)
         return token
 
     def lease_lost(self, lease: int) -> None:
         """The kernel says that a lease connection is over, and with it its process, or its use."""
-        self._tokens = {token: other for token, other in self._tokens.items() if other != lease}
+        self._leases.lost(lease)
         for session in tuple(self.sessions.values()):
             if session.lease == lease:
                 if session.state in OVER:
@@ -191,53 +195,52 @@ class Desk:
                 else:
                     self._end(session, Event.LOST, gone=True)
 
-    def _join(self, peer: Peer, join: Join, now_s: float) -> None:
+    def _join(self, peer: Peer, join: Join, now_s: float, who: Visitor) -> None:
         if peer in self._by_peer:
             self.drop("a connection joined twice")
+            return
+        if (told := self._displaced.told(join)) is not None:
+            self._say(peer, told)
             return
         if self.draining and join.session:
             # It comes back; perhaps so does the service.
             self._say(peer, Going())
             return
         try:
-            lease = lease_of(join.token, self._tokens, is_local=peer[0] in self._local)
+            lease, who = self._leases.shown(join.token, who, is_local=peer[0] in self._local)
             check(join, self._facts, self._groups)
             known = self._known(join)
+            if known is not None:
+                check_same(who, known.who)
             back = None if known is None else self._returned(known, peer, join, now_s)
-            session = back or self._opened(peer, join, lease, now_s)
+            session = back or self._opened(peer, join, lease, now_s, who)
         except ProtocolError as error:
             self._refuse(peer, "a consumer", error)
             return
         self._welcome(session)
 
-    def _opened(self, peer: Peer, join: Join, lease: int | None, now_s: float) -> Session:
+    def _opened(
+        self, peer: Peer, join: Join, lease: int | None, now_s: float, who: Visitor
+    ) -> Session:
         facts, group = self._facts, self._groups[join.group]
         if self.draining:
             raise ProtocolError("the service is about to end")
         if lease is not None and any(other.lease == lease for other in self.sessions.values()):
             raise ProtocolError("the token has its session; connect to the lease socket again")
-        for other in tuple(self.sessions.values()):
-            # Who holds the place has been silent for a while, and here is its successor.
-            same = other.group == join.group and other.join.rank == join.rank
-            if same and not group.facts.broadcast and other.state is State.SUSPECT:
-                self._end(other, Event.OVERDUE, gone=other.lease is None)
+        taken = [] if group.facts.broadcast else losers(self.sessions.values(), join, who, now_s)
+        for other, why in taken:
+            self._displace(other, Event.OVERDUE, why)
         for other in map(self.sessions.__getitem__, group.yields_to(join)):
-            self._say(other.peer, Detached("another rank resumes from a state; load the same here"))
-            self._end(other, Event.LEFT, gone=other.lease is None)
+            why = f"{who.name} resumes from a state as another rank; load the same here"
+            self._displace(other, Event.LEFT, why)
         if self.present >= facts.max_consumers:
             raise ProtocolError(
                 f"the service has its {facts.max_consumers} consumers; raise max_consumers"
             )
-        size = min(join.credit_bytes, facts.credit_bytes)
-        rows = join.batch_rows or group.facts.batch_rows
-        # As many as the bytes are enough for: who has none left can then be told.
-        fit = max(1, size // (rows * group.facts.row_bytes))
-        batches = min(join.credit_batches, facts.credit_batches, fit)
-        credit = Credit(size)
-        credit.grant(batches)
+        credit, batches = credit_of(join, facts, group)
         name = self._new_name()
         place = group.join(name, join, credit)
-        session = Session(name, join.group, peer, None, lease, State.JOINING, now_s, join)
+        session = Session(name, join.group, peer, None, lease, State.JOINING, now_s, join, who)
         self.sessions[name] = session
         self._by_peer[peer] = session
         self.joined += 1
@@ -247,6 +250,11 @@ class Desk:
             f"{place.step}, with credit for {batches} batches",
         )
         return session
+
+    def _displace(self, session: Session, event: Event, why: str) -> None:
+        """Another comes in the place of a session."""
+        self._say(session.peer, self._displaced.note(session.join, session.name, why))
+        self._end(session, event, gone=session.lease is None)
 
     def _known(self, join: Join) -> Session | None:
         """The session of somebody who was here before."""
@@ -260,7 +268,7 @@ class Desk:
         """A session that is taken up again over another connection."""
         if session.state in OVER or seat(session.join) != seat(join):
             return None
-        if session.lease is not None and self._tokens.get(join.token) != session.lease:
+        if session.lease is not None and not self._leases.has(session.lease, join.token):
             # What it has lies in memory that goes with the old lease connection, until that ends.
             self._end(session, Event.LOST, gone=False)
             return None
@@ -285,9 +293,10 @@ class Desk:
                 self._actions.append(PassArena(session.group, session.lease))
             self._flows(session)
 
-    def _attach(self, peer: Peer, attach: Attach) -> None:
+    def _attach(self, peer: Peer, attach: Attach, who: Visitor) -> None:
         session = self.sessions.get(attach.session)
-        if session is None or session.state in OVER or session.lease is not None:
+        over = session is None or session.state in OVER
+        if session is None or over or session.lease is not None or who.key != session.who.key:
             self.drop("a data connection of no session")
             return
         session.data = peer
@@ -345,6 +354,7 @@ class Desk:
                 self._set_flow(session)
                 self._note(logging.WARNING, f"{self._who(session)} says nothing")
             elif session.state not in OVER and silent > facts.silent_s + facts.grace_s:
+                self._say(session.peer, Detached(unheard(silent)))
                 self._end(session, Event.OVERDUE, gone=session.lease is None)
         for group in self._groups.values():
             for name, detached in group.tick(now_s).items():
@@ -373,8 +383,6 @@ class Desk:
         member = group.members[session.name]
         group.leave(session.name, went_on, gone=gone)
         self._note(logging.INFO, f"{self._who(session)} is {session.state.value}")
-        if session.state is State.EXPIRED:
-            self._say(session.peer, Detached("the service heard nothing for too long"))
         self._by_peer.pop(session.peer, None)
         if gone or not member.held:
             self._forget(session)
@@ -431,10 +439,10 @@ class Desk:
 
     # --------------------------------------------------------------- operator
 
-    def _operate(self, peer: Peer, wish: Operate) -> None:
+    def _operate(self, peer: Peer, wish: Operate, who: Visitor) -> None:
         try:
-            check_wish(wish, self._groups)
-            lease_of(wish.token, self._tokens, is_local=peer[0] in self._local)
+            _, who = self._leases.shown(wish.token, who, is_local=peer[0] in self._local)
+            check_wish(wish, who, self._groups)
         except ProtocolError as error:
             self._refuse(peer, "an operator", error)
             return

@@ -10,12 +10,12 @@ import msgspec
 from chunkdl.coordination.group import Group
 from chunkdl.coordination.readers import Member
 from chunkdl.coordination.service_actions import Peer, Say, Tell
+from chunkdl.coordination.visitors import SOMEBODY, Visitor
 from chunkdl.errors import ProtocolError
-from chunkdl.protocol.credit import MAX_CREDIT
+from chunkdl.protocol.credit import MAX_CREDIT, Credit
 from chunkdl.protocol.service_messages import (
     Join,
     Joined,
-    Operate,
     Position,
 )
 from chunkdl.protocol.session import State
@@ -81,6 +81,7 @@ class Session:
         state: of its life.
         heard_s: when it said something last, seconds.
         join: what it asked for.
+        who: it is.
         kept: the member that it was, while its batches may still be read.
         paused: it has asked for it.
         stopped: the way for its batches is not there.
@@ -95,6 +96,7 @@ class Session:
     state: State
     heard_s: float
     join: Join
+    who: Visitor = SOMEBODY
     kept: Member | None = None
     paused: bool = False
     stopped: bool = False
@@ -162,24 +164,16 @@ def seat(join: Join) -> tuple[str, int, int]:
     return join.group, join.rank, join.world_size
 
 
-def lease_of(token: str, tokens: Mapping[str, int], *, is_local: bool) -> int | None:
-    """The lease connection of somebody who shows a token; None: it is on another machine.
-
-    Args:
-        token: that it shows, or empty.
-        tokens: that were given, with their lease connections.
-        is_local: it came by an ipc address.
-
-    Raises:
-        ProtocolError: the token is not known, or is missing where everybody has one.
-    """
-    if token in tokens:
-        return tokens[token]
-    if token:
-        raise ProtocolError("the token is not known; connect to the lease socket again")
-    if is_local:
-        raise ProtocolError("who comes by an ipc address needs a token of the lease socket")
-    return None
+def credit_of(join: Join, facts: DeskFacts, group: Group) -> tuple[Credit, int]:
+    """What a consumer may hold at a time, of what it asks for; the number is batches."""
+    size = min(join.credit_bytes, facts.credit_bytes)
+    rows = join.batch_rows or group.facts.batch_rows
+    # As many as the bytes are enough for: who has none left can then be told.
+    fit = max(1, size // (rows * group.facts.row_bytes))
+    batches = min(join.credit_batches, facts.credit_batches, fit)
+    credit = Credit(size)
+    credit.grant(batches)
+    return credit, batches
 
 
 def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
@@ -207,23 +201,12 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
     )
 
 
-def check_wish(wish: Operate, groups: Mapping[str, Group]) -> None:
-    """Refuse what no operator can have.
-
-    Raises:
-        ProtocolError: and why.
-    """
-    if wish.group and wish.group not in groups:
-        raise ProtocolError(f"there is no group {wish.group[:64]!r}; there are {', '.join(groups)}")
-    if wish.verb not in ("status", "pause", "resume", "drain"):
-        raise ProtocolError("there are status, pause, resume and drain")
-
-
 def group_status(group: Group, sessions: Iterable[Session]) -> dict[str, object]:
     """What an operator wants to see of a group, as plain data."""
     members = [
         {
             "rank": session.join.rank,
+            "who": session.who.name,
             "world_size": session.join.world_size,
             "state": session.state.value,
             "local": session.lease is not None,

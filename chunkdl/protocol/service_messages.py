@@ -52,6 +52,7 @@ class Join(Message, frozen=True):
         held: numbers of the deliveries that it still has.
         consumer: the name that it has given itself, which nobody can guess; by it one is known
             again whose first `Joined` was lost. Empty: it has none.
+        take_over: the rank is wanted though somebody has it who is well; for operators.
     """
 
     version: int
@@ -68,6 +69,7 @@ class Join(Message, frozen=True):
     step: int
     held: tuple[int, ...]
     consumer: str = ""
+    take_over: bool = False
 
 
 class Attach(Message, frozen=True):
@@ -252,9 +254,15 @@ class WhoAreYou(Message, frozen=True):
 
 
 class Detached(Message, frozen=True):
-    """The session was ended by the service, and why."""
+    """The session was ended by the service, and why.
+
+    Attributes:
+        reason: for people.
+        at_once: what it was sent and has not used belongs to another now.
+    """
 
     reason: str
+    at_once: bool = False
 
 
 class Going(Message, frozen=True):

@@ -11,6 +11,7 @@ from random import Random
 from chunkdl.coordination.service_actions import (
     Peer,
 )
+from chunkdl.coordination.visitors import Visitor
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.codec import decode_service, encode
 from chunkdl.protocol.messages import Message, Ping, Refuse
@@ -41,6 +42,7 @@ from tests.coordination.group_script import (
 )
 from tests.coordination.group_service import GroupService
 
+OPERATOR = Visitor("an operator", is_operator=True)
 MOST_SWEEPS = 400
 REFUSALS = (
     "is there already",
@@ -347,7 +349,7 @@ class GroupWorld(GroupService):
         wish = Operate(SERVICE_PROTOCOL_VERSION, "", verb, GROUP)
         if verb in ("pause", "resume"):
             self.paused = verb == "pause"
-        self.event(lambda: self.desk.handle(peer, wish, self.now_s))
+        self.event(lambda: self.desk.handle(peer, wish, self.now_s, OPERATOR))
         answer = self.queues.pop(peer).popleft()
         assert isinstance(answer, OperatorAnswer)
 

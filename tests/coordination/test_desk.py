@@ -19,6 +19,7 @@ from chunkdl.coordination.service_actions import (
     Say,
     ServiceAction,
 )
+from chunkdl.coordination.visitors import Visitor
 from chunkdl.errors import Failure
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Ping, Pong, Refuse, RowsShaped
@@ -48,6 +49,7 @@ from chunkdl.protocol.service_messages import (
 from chunkdl.protocol.session import State
 from tests.coordination.group_script import GRACE_S, GROUP, PLAN_HASH, SILENT_S, Setting
 
+OWNER = Visitor("process 7 of user 1000", is_operator=True)
 FAILURE = Failure("SlideError", "cannot read a.tif", "trace")
 
 
@@ -67,9 +69,9 @@ class Counter:
         self.now_s = 0.0
         self.actions: list[ServiceAction] = []
 
-    def say(self, peer: Peer, message: ServiceMessage) -> list[Message]:
+    def say(self, peer: Peer, message: ServiceMessage, who: Visitor = OWNER) -> list[Message]:
         """Somebody says something; what is said to it then."""
-        self.desk.handle(peer, message, self.now_s)
+        self.desk.handle(peer, message, self.now_s, who)
         return self.heard(peer)
 
     def heard(self, peer: Peer) -> list[Message]:
@@ -384,7 +386,7 @@ def test_a_group_that_is_drained_tells_its_consumers_that_they_are_sent_away() -
     """Else they would think that they were forgotten, and join again."""
     counter = Counter()
     peer, _ = counter.joined(0)
-    counter.desk.handle(PEER, Operate(SERVICE_PROTOCOL_VERSION, "", "drain", GROUP), 0.0)
+    counter.desk.handle(PEER, Operate(SERVICE_PROTOCOL_VERSION, "", "drain", GROUP), 0.0, OWNER)
     told = counter.heard(peer)
     assert told[0] == Going()
     assert isinstance(told[1], Detached)

@@ -39,7 +39,7 @@ from chunkdl.protocol.service_messages import (
     WhoAreYou,
 )
 from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import Keys, ServiceSpec
+from chunkdl.service_spec import AllowedClient, Keys, ServiceSpec
 from chunkdl.wire import ClientKeys
 from tests.service.conftest import Start, row_digests
 from tests.service.stand_alone import begin_server
@@ -58,7 +58,7 @@ def key_pair() -> Pair:
 
 
 SERVER, CLIENT, STRANGER = key_pair(), key_pair(), key_pair()
-KEYS = Keys(public=SERVER[0], secret=SERVER[1], allowed=(CLIENT[0],))
+KEYS = Keys(public=SERVER[0], secret=SERVER[1], allowed=(AllowedClient("me.key", CLIENT[0]),))
 
 
 def client_keys(pair: Pair, server: str) -> ClientKeys:

@@ -108,7 +108,7 @@ def test_strangers_without_keys_disturb_nobody_by_tcp(
 ) -> None:
     """Before the handshake is over nothing of theirs is a message, a heartbeat or kept."""
     _, secret = create_keys("server", socket_folder)
-    (socket_folder / "clients").mkdir()
+    (socket_folder / "clients").mkdir(mode=0o700)
     public, _ = create_keys("me", socket_folder)
     public.rename(socket_folder / "clients" / public.name)
     keys = load_server_keys(secret, socket_folder / "clients")

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from chunkdl.contexts import end_context
 from chunkdl.coordination.service_actions import Peer
+from chunkdl.coordination.visitors import SOMEBODY, Visitor
 from chunkdl.errors import ConfigError, ProtocolError
 from chunkdl.memory.passing import send
 from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode, encode_frames
@@ -25,7 +25,8 @@ from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
 from chunkdl.service_spec import Keys
-from chunkdl_workers.listening import accept_own, bind_packets, bind_router
+from chunkdl_workers.authentication import ADDRESS, Gatekeeper, known_of
+from chunkdl_workers.listening import accept_own, bind_packets, bind_router, process_at
 
 GONE_MS = 30_000
 """A connection whose other end is frozen, or gone without a word, is closed after so long, and what
@@ -66,7 +67,7 @@ class Doors:
         self._open: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # Authentication is for every socket of a context; who comes by ipc shows its user instead.
         self._secure: zmq.Context[zmq.Socket[bytes]] | None = None
-        self._authenticator: ThreadAuthenticator | None = None
+        self._gatekeeper: Gatekeeper | None = None
         self.routers: list[zmq.Socket[bytes]] = []
         self.listeners: dict[int, socket.socket] = {}
         self.leases: dict[int, socket.socket] = {}
@@ -138,9 +139,7 @@ class Doors:
     def _secured(self, keys: Keys) -> zmq.Context[zmq.Socket[bytes]]:
         if self._secure is None:
             self._secure = zmq.Context()
-            self._authenticator = ThreadAuthenticator(self._secure)
-            self._authenticator.start()
-            self._authenticator.configure_curve_callback("*", _AllowList(keys.allowed))
+            self._gatekeeper = Gatekeeper(self._secure, keys.allowed)
         return self._secure
 
     def _listen(self, path: str) -> None:
@@ -219,25 +218,43 @@ class Doors:
         if end is not None:
             end.close()
 
-    def messages(self) -> Iterator[tuple[Peer, ServiceMessage | ProtocolError]]:
-        """What has come in, with what could not be understood among it; in turn by socket.
+    def messages(self) -> Iterator[tuple[Peer, ServiceMessage | ProtocolError, Visitor]]:
+        """What has come in and from whom, with what could not be understood; in turn by socket.
 
-        Of a flood only a part: there are other things to do, and others to hear.
+        Of a flood only a part: there are other things to do, and others to hear. Who comes by an
+        ipc address shows a token, by which it is known.
         """
         for number, router in enumerate(self.routers):
+            local = self.addresses[number].startswith("ipc://")
             for _ in range(TURN_MESSAGES):
+                who = SOMEBODY
                 try:
-                    identity, *frames = router.recv_multipart(zmq.DONTWAIT)
+                    if local:
+                        identity, *frames = router.recv_multipart(zmq.DONTWAIT)
+                    else:
+                        parts = router.recv_multipart(zmq.DONTWAIT, copy=False)
+                        who = self._visitor(parts[-1])
+                        identity, *frames = (part.bytes for part in parts)
                 except zmq.Again:
                     break
                 peer = number, identity
                 if len(frames) != 1:
-                    yield peer, ProtocolError("a message of several frames")
+                    yield peer, ProtocolError("a message of several frames"), who
                     continue
                 try:
-                    yield peer, decode_service(frames[0])
+                    yield peer, decode_service(frames[0]), who
                 except ProtocolError as error:
-                    yield peer, error
+                    yield peer, error, who
+
+    def _visitor(self, frame: zmq.Frame) -> Visitor:
+        """Who has sent a frame over tcp; without keys whoever reaches the service may steer it."""
+        if self._gatekeeper is not None:
+            return self._gatekeeper.visitor(frame)
+        return Visitor(f"somebody at {known_of(frame, ADDRESS)}", is_operator=True)
+
+    def visitor_at(self, lease: int) -> Visitor:
+        """Who is at a lease connection; only our own user and root are there."""
+        return Visitor(process_at(self.leases[lease]), is_operator=True)
 
     def say(self, peer: Peer, message: Message) -> bool:
         """Send a message; False: the connection is gone."""
@@ -284,8 +301,8 @@ class Doors:
         self.listeners.clear()
         for router in self.routers:
             router.close()
-        if self._authenticator is not None:
-            self._authenticator.stop()
+        if self._gatekeeper is not None:
+            self._gatekeeper.stop()
         for context in (self._open, self._secure):
             if context is not None:
                 end_context(context)
@@ -297,18 +314,6 @@ def _frames(message: Message) -> list[bytes]:
         return encode_frames(message)
     except ProtocolError as error:
         return encode_frames(Refuse(f"the service cannot say what it should: {error}"))
-
-
-class _AllowList:
-    """Asked by ZeroMQ's authentication for each client."""
-
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._keys = frozenset(key.encode() for key in keys)
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        """Whether a client with this public key may connect."""
-        del domain
-        return key in self._keys
 
 
 def _file_at(path: str) -> tuple[int, int]:

@@ -20,6 +20,8 @@ from chunkdl.errors import ConfigError
 SOCKET_NAME = "s"
 MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
 """Where a folder is made when those for temporary files are full or cannot be written to."""
+QUESTIONS = "inproc://zeromq.zap.01"
+"""Where libzmq asks whether a client may come in."""
 WAITING_CONNECTIONS = 4096
 """That are not accepted yet; the kernel's own limit may be lower."""
 TURN_STRANGERS = 64
@@ -80,6 +82,14 @@ def bind_private(router: zmq.Socket[bytes]) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def bind_questions(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """Bind where the sockets of a context ask whether a client may come in; only they reach it."""
+    questions = context.socket(zmq.REP)
+    questions.setsockopt(zmq.LINGER, 0)
+    questions.bind(QUESTIONS)
+    return questions
+
+
 def bind_packets(path: str) -> socket.socket:
     """A listening Unix socket (SOCK_SEQPACKET) that does not block; for `accept_own`.
 
@@ -107,13 +117,25 @@ def accept_own(listener: socket.socket) -> tuple[socket.socket, int] | None:
             end, _ = listener.accept()
         except OSError:
             return None
-        pid, user, _ = CREDENTIALS.unpack(
-            end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        )
+        pid, user = _credentials(end)
         if user in _admitted():
             return end, pid
         end.close()
     return None
+
+
+def process_at(end: socket.socket) -> str:
+    """The process at the other end of a Unix socket, for people."""
+    pid, user = _credentials(end)
+    # One of another namespace of processes has no number here.
+    return f"process {pid} of user {user}" if pid else f"a process of user {user} in a container"
+
+
+def _credentials(end: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end, as they were when it connected."""
+    size = CREDENTIALS.size
+    pid, user, _ = CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return pid, user
 
 
 def _own_folder() -> str:

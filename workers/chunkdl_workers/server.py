@@ -248,7 +248,8 @@ class Server:
             if lease is None:
                 self._desk.drop("a lease connection: of another user, or one too many")
             else:
-                self._doors.pass_on(lease, LeaseOpened(self._desk.lease_opened(lease)))
+                token = self._desk.lease_opened(lease, self._doors.visitor_at(lease))
+                self._doors.pass_on(lease, LeaseOpened(token))
         elif source in self._doors.leases:
             if self._doors.is_over(source):
                 self._gone[source] = self._clock.now()
@@ -280,14 +281,14 @@ class Server:
                 self._desk.lease_lost(lease)
 
     def _from_doors(self) -> None:
-        for peer, message in self._doors.messages():
+        for peer, message, who in self._doors.messages():
             if isinstance(message, ProtocolError):
                 self._desk.drop(str(message))
                 if isinstance(message, OtherVersion):
                     self._doors.say(peer, Refuse(str(message)))
             else:
                 # An engine that was started meanwhile has taken its time.
-                self._desk.handle(peer, message, self._clock.now())
+                self._desk.handle(peer, message, self._clock.now(), who)
                 self._carry_out()
 
     def _from_engines(self) -> None:
