@@ -74,7 +74,8 @@ def check_way(file: Path, what: str) -> None:
     Raises:
         ConfigError: somebody can; what to do.
     """
-    _at_the_end(file.absolute().parent, what)
+    found, place = _at_the_end(file.absolute().parent, what)
+    _check_parent(found, place, file, what)
 
 
 def check_shared_folder(folder: Path, what: str, *, by_wish: bool) -> None:
