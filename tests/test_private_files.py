@@ -66,13 +66,12 @@ def test_a_folder_on_the_way_that_everybody_may_write_to_is_refused(own: Path) -
     own.chmod(0o775)
     check_own_folder(inside, WHAT)
     own.chmod(0o777)
-    for refuses in (
-        lambda: check_own_folder(inside, WHAT),
-        lambda: check_way(inside / "absent", WHAT),
-        lambda: check_own_folder(inside / ".." / "inside", WHAT),
-    ):
-        with pytest.raises(ConfigError, match=rf"inside of {own}, which everybody.*chmod o-w"):
-            refuses()
+    refused = rf"inside of {own}, which everybody.*chmod o-w"
+    for path in (inside, inside / ".." / "inside"):
+        with pytest.raises(ConfigError, match=refused):
+            check_own_folder(path, WHAT)
+    with pytest.raises(ConfigError, match=refused):
+        check_way(own / "absent", WHAT)
 
 
 @as_root
