@@ -151,7 +151,8 @@ class ServiceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     bind: Annotated[
         tuple[str, ...],
         said(
-            "where to listen; empty: a socket in your runtime folder",
+            "where to listen; empty: a socket in your runtime folder; only where nobody else may "
+            "write",
             "ipc:///path or tcp://host:port",
         ),
     ] = ()
@@ -178,7 +179,13 @@ class ServiceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         str | None, said("secret key of the server, see keygen", "file", "server.key_secret")
     ] = None
     allowed_clients: Annotated[
-        str | None, said("the clients' public keys, *.key", "folder", "clients")
+        str | None,
+        said(
+            "the clients' public keys: *.key of consumers, operators/*.key of those who may also "
+            "pause, drain and take ranks",
+            "folder",
+            "clients",
+        ),
     ] = None
 
 

@@ -94,7 +94,9 @@ def add_service_commands(
         "keygen",
         help="make a key pair for a server or a client",
         description="Writes NAME.key, which may be given to anybody, and NAME.key_secret, which "
-        "stays with its owner. Files that are there already stay as they are.",
+        "stays with its owner. Files that are there already stay as they are. The public key of a "
+        "client goes into the folder allowed_clients of the service, that of an operator into the "
+        "folder operators in it.",
     )
     keygen.add_argument("name", metavar="NAME")
     keygen.add_argument(
@@ -117,7 +119,12 @@ def _add_ctl(commands: Commands[argparse.ArgumentParser], seconds: Callable[[str
     ctl.add_argument(
         "--server-key", type=Path, metavar="FILE", help="public key of the service (NAME.key)"
     )
-    ctl.add_argument("--key", type=Path, metavar="FILE", help="your secret key (NAME.key_secret)")
+    ctl.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="your secret key (NAME.key_secret); all but status need an operator's",
+    )
     ctl.add_argument(
         "--timeout",
         type=seconds,

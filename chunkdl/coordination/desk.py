@@ -123,29 +123,25 @@ class Desk:
         self, peer: Peer, message: ServiceMessage, now_s: float, who: Visitor = SOMEBODY
     ) -> None:
         """Somebody said something; what makes no sense is dropped, counted and noted."""
+        session = self._by_peer.get(peer)
         if isinstance(message, Join):
             self._join(peer, message, now_s, who)
-            return
-        if isinstance(message, Attach):
+        elif isinstance(message, Attach):
             self._attach(peer, message, who)
-            return
-        if isinstance(message, Operate):
+        elif isinstance(message, Operate):
             self._operate(peer, message, who)
-            return
-        session = self._by_peer.get(peer)
-        if session is None:
+        elif session is None:
             self._say(peer, WhoAreYou())
-            return
-        self._heard(session, now_s)
-        try:
-            self._from_session(session, message)
-        except ProtocolError as error:
-            self.drop(str(error))
+        else:
+            self._heard(session, now_s)
+            try:
+                self._from_session(session, message)
+            except ProtocolError as error:
+                self.drop(str(error))
 
     def drop(self, reason: str) -> None:
         """Something was dropped; it is noted the first, second, fourth, ... time."""
-        line = self._drops.count(reason)
-        if line:
+        if line := self._drops.count(reason):
             self._note(logging.WARNING, line)
 
     def _from_session(self, session: Session, message: ServiceMessage) -> None:
@@ -244,6 +240,8 @@ class Desk:
         self.sessions[name] = session
         self._by_peer[peer] = session
         self.joined += 1
+        if not group.facts.broadcast:
+            self._displaced.came(session)
         self._note(
             logging.INFO,
             f"rank {join.rank} of {join.world_size} joined group {join.group} at step "
@@ -253,7 +251,7 @@ class Desk:
 
     def _displace(self, session: Session, event: Event, why: str) -> None:
         """Another comes in the place of a session."""
-        self._say(session.peer, self._displaced.note(session.join, session.name, why))
+        self._say(session.peer, self._displaced.note(session, why))
         self._end(session, event, gone=session.lease is None)
 
     def _known(self, join: Join) -> Session | None:
@@ -384,6 +382,8 @@ class Desk:
         group.leave(session.name, went_on, gone=gone)
         self._note(logging.INFO, f"{self._who(session)} is {session.state.value}")
         self._by_peer.pop(session.peer, None)
+        if event in (Event.OVERDUE, Event.LOST):
+            self._displaced.gone(session)
         if gone or not member.held:
             self._forget(session)
         else:
@@ -447,6 +447,8 @@ class Desk:
             self._refuse(peer, "an operator", error)
             return
         names = [wish.group] if wish.group else list(self._groups)
+        if wish.verb != "status":
+            self._note(logging.INFO, f"{wish.verb} of {', '.join(names)}, asked by {who.name}")
         if wish.verb == "pause":
             self._paused.update(names)
         elif wish.verb == "resume":
@@ -483,8 +485,6 @@ class Desk:
             "dropped": self._drops.total,
             "groups": groups,
         }
-
-    # --------------------------------------------------------------- words
 
     def _who(self, session: Session) -> str:
         return f"rank {session.join.rank} of group {session.group}"

@@ -32,8 +32,8 @@ def losers(
         # As another number of ranks: the group says why it cannot.
         if same and other.state not in OVER and (silent or seat(other.join) == seat(join)):
             _check(join, who, other.who, silent=silent)
-            silent_s = now_s - other.heard_s if silent else None
-            found.append((other, _told(other.join, who, silent_s)))
+            why = f"since {unheard(now_s - other.heard_s)}" if silent else "as an operator wished."
+            found.append((other, _told(other.join, who, why)))
     return found
 
 
@@ -59,15 +59,8 @@ def _check(join: Join, who: Visitor, holder: Visitor, *, silent: bool) -> None:
     raise ProtocolError(f"{held}{when}. Taking it is for operators, and {how_to_operate(who)}")
 
 
-def _told(join: Join, by: Visitor, silent_s: float | None) -> str:
-    """What the first holder of a rank is told.
-
-    Args:
-        join: of the first holder.
-        by: who has the rank now.
-        silent_s: for so long the first holder had said nothing; None: it was taken all the same.
-    """
-    why = "as an operator wished." if silent_s is None else f"since {unheard(silent_s)}"
+def _told(join: Join, by: Visitor, why: str) -> str:
+    """What the first holder of a rank is told, whom another follows for some reason."""
     return (
         f"rank {join.rank} of group {join.group} was taken by {by.name}, {why} The rows that were "
         "on their way here go there; end one of the two, or give each a rank or a group of its own"
@@ -83,19 +76,46 @@ def unheard(silent_s: float) -> str:
 
 
 class Displaced:
-    """What those are told whose place another has, however late they come back to hear it."""
+    """What those are told whose place another has, however late they come back to hear it.
+
+    Of the others that ended without a word it is known who they were: once another has their
+    place, they have lost it too.
+    """
 
     def __init__(self) -> None:
         self._told: dict[str, Detached] = {}
+        self._gone: dict[str, Session] = {}
 
-    def note(self, join: Join, session: str, reason: str) -> Detached:
+    def note(self, session: Session, reason: str) -> Detached:
         """Remember a session that has lost its place; what it is told."""
         told = Detached(reason, at_once=True)
-        for name in filter(None, (session, join.consumer)):
+        for name in filter(None, (session.name, session.join.consumer)):
             self._told[name] = told
         while len(self._told) > 2 * MOST_DISPLACED:
             del self._told[next(iter(self._told))]
         return told
+
+    def gone(self, session: Session) -> None:
+        """Remember a session that has ended without a goodbye; its consumer may come back."""
+        self._gone[session.name] = session
+        while len(self._gone) > MOST_DISPLACED:
+            del self._gone[next(iter(self._gone))]
+
+    def came(self, session: Session) -> None:
+        """Somebody has a rank now: whoever had it before, or shared the rows with another number
+        of ranks, has lost its own; unless it is the same consumer.
+        """
+        now = session.join
+        for name, before in tuple(self._gone.items()):
+            then = before.join
+            same = then.rank == now.rank or then.world_size != now.world_size
+            if then.group != now.group or not same:
+                continue
+            del self._gone[name]
+            back = now.session == name or (then.consumer and now.consumer == then.consumer)
+            if not back and name not in self._told:
+                why = "since its connection had ended, or been silent for too long."
+                self.note(before, _told(then, session.who, why))
 
     def told(self, join: Join) -> Detached | None:
         """What somebody is told who wants to take up a session; None: it has lost none."""

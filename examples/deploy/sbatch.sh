@@ -19,6 +19,7 @@ export folder sockets seed
 
 # --overlap: beside the ranks, on the same cores. srun forwards SIGTERM to the daemons.
 srun --overlap --ntasks-per-node=1 --ntasks="$SLURM_JOB_NUM_NODES" bash -c '
+    # One that somebody else has made there is refused, by the daemon and by the ranks.
     mkdir -m 700 -p "$sockets"
     config=$folder/service.$SLURM_JOB_ID.$SLURM_NODEID.toml
     sed "s/^seed = .*/seed = $((seed + SLURM_NODEID))/; s/^journal = .*//" \

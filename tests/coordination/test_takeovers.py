@@ -6,23 +6,24 @@ import msgspec
 import pytest
 
 from chunkdl.coordination.service_actions import Peer
-from chunkdl.coordination.sessions import OVER
+from chunkdl.coordination.sessions import OVER, Session
 from chunkdl.coordination.takeovers import MOST_DISPLACED, Displaced
 from chunkdl.coordination.visitors import Visitor
 from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.messages import Message, Ping, Refuse
+from chunkdl.protocol.messages import Message, Ping, Pong, Refuse
 from chunkdl.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Attach,
     Detached,
     Join,
     Joined,
+    Leave,
     Operate,
     OperatorAnswer,
     Position,
 )
 from chunkdl.protocol.session import State
-from tests.coordination.group_script import GROUP, SILENT_S, Setting
+from tests.coordination.group_script import GRACE_S, GROUP, SILENT_S, Setting
 from tests.coordination.test_desk import Counter, a_join
 
 ALICE = Visitor("the consumer's key alice.key, at 10.0.0.1", is_operator=False, key="alice")
@@ -169,6 +170,38 @@ def test_who_lost_its_rank_hears_it_whenever_it_comes_back(known: str) -> None:
     assert isinstance(answer, Joined)
 
 
+@pytest.mark.parametrize("how", ["overdue", "lost"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_who_was_away_while_another_had_its_place_is_told(how: str, world_size: int) -> None:
+    """Nobody took it from anybody, and the rank is free again; its rows are still another's."""
+    counter = Counter(Setting(max_consumers=4))
+    token = counter.desk.lease_opened(7, HERE) if how == "lost" else ""
+    name = joined(counter, FIRST, HERE, token=token, consumer="c" * 32)
+    if how == "lost":
+        counter.desk.lease_lost(7)
+    else:
+        counter.tick(SILENT_S + GRACE_S + 2.0)
+    assert name not in counter.desk.sessions
+    joined(counter, SECOND, BOSS, world_size=world_size)
+    assert isinstance(counter.say(SECOND, Leave(0, 0), BOSS)[0], Pong)
+    (told,) = counter.say(OTHER, a_join(session=name, consumer="c" * 32), HERE)
+    assert isinstance(told, Detached)
+    assert told.at_once
+    assert f"was taken by {BOSS.name}" in told.reason
+
+
+def test_who_was_away_and_alone_goes_on() -> None:
+    """Nobody had its place meanwhile."""
+    counter = Counter(Setting(max_consumers=4))
+    name = joined(counter, FIRST, ALICE, consumer="c" * 32, rank=0, world_size=2)
+    joined(counter, SECOND, ALICE, rank=1, world_size=2)
+    counter.tick(SILENT_S + GRACE_S + 2.0)
+    joined(counter, (0, b"third"), ALICE, rank=1, world_size=2)
+    again = a_join(session=name, consumer="c" * 32, rank=0, world_size=2)
+    (answer, *_) = counter.say(OTHER, again, ALICE)
+    assert isinstance(answer, Joined)
+
+
 def test_who_stands_in_the_way_of_a_state_is_told_who_resumes() -> None:
     """Of ranks that have used nothing yet; what was on its way to them is dealt out anew."""
     counter = Counter(Setting(max_consumers=4))
@@ -229,7 +262,10 @@ def test_no_more_is_remembered_than_may_be() -> None:
     """The oldest is forgotten first."""
     displaced = Displaced()
     for number in range(MOST_DISPLACED + 1):
-        displaced.note(a_join(consumer=f"c{number}"), f"s{number}", "taken")
+        join = a_join(consumer=f"c{number}")
+        session = Session(f"s{number}", GROUP, FIRST, None, None, State.CLOSED, 0.0, join)
+        displaced.note(session, "taken")
+        displaced.gone(session)
     assert displaced.told(a_join(session="s0")) is None
     assert displaced.told(a_join(session="s1")) is not None
     assert displaced.told(a_join(consumer=f"c{MOST_DISPLACED}")) is not None
