@@ -52,6 +52,12 @@ def silent(who: Visitor = ALICE, **fields: object) -> tuple[Counter, str]:
     return counter, name
 
 
+def expire(counter: Counter) -> None:
+    """All are silent until their sessions are over."""
+    for late_s in (1.0, GRACE_S + 2.0):
+        counter.tick(SILENT_S + late_s)
+
+
 def wish(verb: str, group: str = "") -> Operate:
     """What an operator may want."""
     return Operate(SERVICE_PROTOCOL_VERSION, "", verb, group)
@@ -180,7 +186,7 @@ def test_who_was_away_while_another_had_its_place_is_told(how: str, world_size: 
     if how == "lost":
         counter.desk.lease_lost(7)
     else:
-        counter.tick(SILENT_S + GRACE_S + 2.0)
+        expire(counter)
     assert name not in counter.desk.sessions
     joined(counter, SECOND, BOSS, world_size=world_size)
     assert isinstance(counter.say(SECOND, Leave(0, 0), BOSS)[0], Pong)
@@ -195,7 +201,7 @@ def test_who_was_away_and_alone_goes_on() -> None:
     counter = Counter(Setting(max_consumers=4))
     name = joined(counter, FIRST, ALICE, consumer="c" * 32, rank=0, world_size=2)
     joined(counter, SECOND, ALICE, rank=1, world_size=2)
-    counter.tick(SILENT_S + GRACE_S + 2.0)
+    expire(counter)
     joined(counter, (0, b"third"), ALICE, rank=1, world_size=2)
     again = a_join(session=name, consumer="c" * 32, rank=0, world_size=2)
     (answer, *_) = counter.say(OTHER, again, ALICE)
