@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def _keys(folder: Path) -> tuple[Keys, Path]:
     """Key files of a service and of its client."""
     allowed = folder / "allowed"
-    allowed.mkdir()
+    allowed.mkdir(mode=0o700)
     create_keys("server", folder)
     create_keys("client", folder)
     (folder / "client.key").rename(allowed / "client.key")

@@ -216,6 +216,37 @@ def test_every_example_leaves_time_for_a_drain() -> None:
         assert int(found[1]) >= drain_s + 5
 
 
+def test_every_example_listens_where_nobody_else_can() -> None:
+    """In a folder of its own user, or under a name that only the pod has."""
+    files = {file.name: file.read_text() for file in DEPLOY.iterdir()}
+    places = {
+        (name, address)
+        for name, text in files.items()
+        for address in re.findall(r"ipc://([^\s\"',\]]+)", text)
+    }
+    assert places == {
+        ("chunkdl.service", "/run/chunkdl/service"),
+        ("Containerfile", "/run/chunkdl/service"),
+        ("kubernetes.yaml", "@chunkdl"),
+        ("sbatch.sh", "$sockets/service"),
+    }
+    for name, words in (
+        ("chunkdl.service", "RuntimeDirectory=chunkdl\nRuntimeDirectoryMode=0700\n"),
+        ("chunkdl.service", "StateDirectory=chunkdl\nStateDirectoryMode=0700\n"),
+        (
+            "Containerfile",
+            "install -d -m 700 -o 1000 -g 1000 /state /run/chunkdl\nUSER 1000:1000\n",
+        ),
+        ("sbatch.sh", 'mkdir -m 700 -p "$sockets"\n'),
+        ("kubernetes.yaml", 'command: [mkdir, -p, -m, "700", /state/own]'),
+        ("kubernetes.yaml", 'journal = "/state/own/positions"'),
+        ("kubernetes.yaml", "path: operators/operator.key}"),
+        ("kubernetes.yaml", "{name: clients, mountPath: /clients, readOnly: true}"),
+        ("kubernetes.yaml", "{name: keys, mountPath: /keys, readOnly: true}"),
+    ):
+        assert words in files[name], (name, words)
+
+
 def test_the_script_for_slurm_is_one() -> None:
     """The shell understands it."""
     subprocess.run(["bash", "-n", str(DEPLOY / "sbatch.sh")], check=True)

@@ -342,6 +342,33 @@ def test_keys_that_let_nobody_in_are_refused(configured: Configured, tmp_path: P
         configured(keys=KEYS, insecure=True)
 
 
+def test_positions_lie_where_nobody_else_can_write(configured: Configured, tmp_path: Path) -> None:
+    """The folder, and a file that is there, before it is read."""
+    folder = tmp_path / "positions"
+    folder.mkdir(mode=0o700)
+    file = folder / "journal"
+    configured(journal=file)
+    file.write_text("")
+    file.chmod(0o644)
+    configured(journal=file)
+    file.chmod(0o666)
+    with pytest.raises(ConfigError, match=f"chmod go-w {file}"):
+        configured(journal=file)
+    file.chmod(0o600)
+    folder.chmod(0o770)
+    with pytest.raises(ConfigError, match=f"chmod 700 {folder}"):
+        configured(journal=file)
+
+
+def test_masks_that_everybody_may_write_are_refused(configured: Configured, tmp_path: Path) -> None:
+    """Of a service as of a loader of one's own."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    masks.chmod(0o1777)
+    with pytest.raises(ConfigError, match=rf"everybody may write to {masks} .*tissue masks"):
+        configured({"mask_cache": masks})
+
+
 # ---- The runtime folder.
 
 

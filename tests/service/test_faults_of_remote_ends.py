@@ -152,6 +152,7 @@ def test_another_takes_the_rank_of_a_remote_one(
             first.send_signal(signal.SIGCONT)
             assert first.wait(60) == 1
             assert "ServiceRefused: the service has ended the session" in said_by(before)
+            assert not silent or "rank 1 of group train was taken by" in said_by(before)
     again = lines_of(after)
     assert [line.step for line in had] == list(range(len(had)))
     assert [line.step for line in again] == list(range(again[0].step, again[0].step + 12))
