@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 SCRIPT = """
 mount -t tmpfs -o size=64m tmpfs /dev/shm || exit 77
 dd if=/dev/zero of=/dev/shm/full bs=1M 2>/dev/null
-mount -t tmpfs -o size=64k tmpfs "$FULL" || exit 77
+mount -t tmpfs -o size=64k,mode=700 tmpfs "$FULL" || exit 77
 dd if=/dev/zero of="$FULL/full" bs=1k 2>/dev/null
 exec "$@"
 """
