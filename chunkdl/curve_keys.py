@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import struct
 import tempfile
 from pathlib import Path
@@ -129,12 +130,18 @@ def load_public_key(file: Path) -> str:
     """The public key, in Z85 text, of a "NAME.key".
 
     Raises:
-        ConfigError: the file is not there, holds no good key, or holds a secret one as well.
+        ConfigError: the file is not there, everybody may write to it, it holds no good key, or a
+            secret one as well.
     """
     public, secret = _load(file)
     if secret is not None:
         raise ConfigError(
             f'{file} holds a secret key, which its owner alone should have; name the ".key" file'
+        )
+    if file.stat().st_mode & stat.S_IWOTH:
+        raise ConfigError(
+            f"everybody may write to {file}, so the key in it may be anybody's; compare its "
+            f"fingerprint with the owner's, then chmod o-w {file}"
         )
     return public
 

@@ -31,7 +31,7 @@ def operate(
         verb: "status", "pause", "resume" or "drain".
         group: that is meant; None: all of them.
         timeout_s: longest wait for the answer, seconds.
-        keys: for a protected service.
+        keys: for a protected service; those of an operator for all but "status".
 
     Raises:
         ServiceDied: nobody answers there.

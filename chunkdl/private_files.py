@@ -58,7 +58,7 @@ def check_own_file(file: Path, what: str, *, secret: bool = False) -> None:
             f"others may use {place} (mode {_mode(found)}), which holds a secret key; "
             f"chmod 600 {place}, and make new keys if somebody may have read it"
         )
-    if found.st_mode & OTHERS_WRITE and not _is_read_only(place):
+    if found.st_mode & OTHERS_WRITE:
         raise ConfigError(
             f"others may write to {place} (mode {_mode(found)}), {what}; look at what is in it, "
             f"then chmod go-w {place}"
@@ -182,8 +182,11 @@ def _unknown() -> set[int]:
 
 
 def _is_read_only(place: Path) -> bool:
-    """Whether nobody here can write, whatever the modes say: as volumes of containers are."""
-    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+    """Whether it is a read-only volume, as of a container, to which the modes say nothing.
+
+    Not what only lies in one: there a service may be all that sees it read-only.
+    """
+    return os.path.ismount(place) and bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
 
 def _mode(found: os.stat_result) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.curve_keys import create_keys, load_client_keys, load_server_keys
+from chunkdl.curve_keys import create_keys, load_client_keys, load_public_key, load_server_keys
 from chunkdl.errors import ConfigError
 from chunkdl.operator import operate
 from chunkdl.private_files import (
@@ -181,6 +181,15 @@ def test_keys_of_clients_lie_where_nobody_else_can_add_one(own: Path) -> None:
         path.chmod(right)
 
 
+def test_a_public_key_that_everybody_may_write_is_refused(own: Path) -> None:
+    """Somebody else could be taken for the service."""
+    public, _ = create_keys("server", own)
+    load_public_key(public)
+    public.chmod(0o666)
+    with pytest.raises(ConfigError, match=rf"everybody may write to {public}.*chmod o-w {public}"):
+        load_public_key(public)
+
+
 def test_a_key_that_is_a_consumers_and_an_operators_is_refused(own: Path) -> None:
     """What its owner may do would hang on which file somebody removes."""
     _, secret = create_keys("server", own)
@@ -217,6 +226,35 @@ def test_masks_of_another_user_are_used_where_somebody_says_so(own: Path) -> Non
     check_shared_folder(own, "tissue masks", by_wish=True)
     with pytest.raises(ConfigError, match=f"belongs to user {NOBODY}"):
         check_shared_folder(own, "tissue masks", by_wish=False)
+
+
+VOLUME = f"""
+mount -t tmpfs -o mode=777 tmpfs "$1" || exit 77
+mkdir -m 777 "$1/inside"
+mount -o remount,ro "$1" || exit 77
+exec {sys.executable} -c "
+import pathlib, sys
+import chunkdl.private_files as files
+files.check_own_folder(pathlib.Path(sys.argv[1]), 'it')
+try:
+    files.check_own_folder(pathlib.Path(sys.argv[1], 'inside'), 'it')
+except files.ConfigError as error:
+    print(error)
+" "$1"
+"""
+
+
+def test_the_modes_of_a_read_only_volume_do_not_count(own: Path) -> None:
+    """Those of Kubernetes are open to everybody, and nobody can write there; deeper they count."""
+    script = own / "in_namespace.sh"
+    script.write_text(VOLUME)
+    (own / "volume").mkdir()
+    program = ["unshare", "--mount", "bash", str(script), str(own / "volume")]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    if run.returncode == 77 or "unshare failed" in run.stderr:
+        pytest.skip("no mount namespaces here")
+    assert run.returncode == 0, run.stderr
+    assert f"others may write to {own}/volume/inside" in run.stdout
 
 
 # ---- Where a service and its consumers look.
