@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from chunkdl.protocol.service_messages import (
 )
 from chunkdl.service_spec import Keys
 from chunkdl.wire import ClientKeys
+from chunkdl_workers.doors import Doors
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of
 from tests.service.test_service_consumers import BATCH, Begin, begin
@@ -151,6 +153,20 @@ def test_a_key_is_a_consumers_or_an_operators_by_its_file(
                 loader.next_batch(60)
             taker.next_batch(60)
     assert operate(remote, "drain", keys=boss)["draining"]
+
+
+def test_who_looks_at_keys_ends_with_the_sockets(socket_folder: Path, keys: KeyFolder) -> None:
+    """A thread of each service, which goes with it."""
+    _, remote = addresses(socket_folder)
+
+    def looking() -> int:
+        return sum(thread.name == "chunkdl-keys" for thread in threading.enumerate())
+
+    for _ in range(3):
+        doors = Doors((remote,), keys.of_server())
+        assert looking() == 1
+        doors.close()
+        assert looking() == 0
 
 
 def test_an_operators_key_that_is_taken_away_is_one_no_longer(
