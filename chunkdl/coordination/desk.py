@@ -251,7 +251,7 @@ class Desk:
 
     def _displace(self, session: Session, event: Event, why: str) -> None:
         """Another comes in the place of a session."""
-        self._say(session.peer, self._displaced.note(session, why))
+        self._say(session.peer, self._displaced.note(session.name, session.join, why))
         self._end(session, event, gone=session.lease is None)
 
     def _known(self, join: Join) -> Session | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from chunkdl.coordination.sessions import OVER, Session, seat
 from chunkdl.coordination.visitors import Visitor, how_to_operate
 from chunkdl.errors import ProtocolError
@@ -84,12 +86,12 @@ class Displaced:
 
     def __init__(self) -> None:
         self._told: dict[str, Detached] = {}
-        self._gone: dict[str, Session] = {}
+        self._gone: dict[str, Join] = {}
 
-    def note(self, session: Session, reason: str) -> Detached:
+    def note(self, session: str, join: Join, reason: str) -> Detached:
         """Remember a session that has lost its place; what it is told."""
         told = Detached(reason, at_once=True)
-        for name in filter(None, (session.name, session.join.consumer)):
+        for name in filter(None, (session, join.consumer)):
             self._told[name] = told
         while len(self._told) > 2 * MOST_DISPLACED:
             del self._told[next(iter(self._told))]
@@ -97,7 +99,8 @@ class Displaced:
 
     def gone(self, session: Session) -> None:
         """Remember a session that has ended without a goodbye; its consumer may come back."""
-        self._gone[session.name] = session
+        # Without what may be large.
+        self._gone[session.name] = msgspec.structs.replace(session.join, position=None, held=())
         while len(self._gone) > MOST_DISPLACED:
             del self._gone[next(iter(self._gone))]
 
@@ -106,8 +109,7 @@ class Displaced:
         of ranks, has lost its own; unless it is the same consumer.
         """
         now = session.join
-        for name, before in tuple(self._gone.items()):
-            then = before.join
+        for name, then in tuple(self._gone.items()):
             same = then.rank == now.rank or then.world_size != now.world_size
             if then.group != now.group or not same:
                 continue
@@ -115,7 +117,7 @@ class Displaced:
             back = now.session == name or (then.consumer and now.consumer == then.consumer)
             if not back and name not in self._told:
                 why = "since its connection had ended, or been silent for too long."
-                self.note(before, _told(then, session.who, why))
+                self.note(name, then, _told(then, session.who, why))
 
     def told(self, join: Join) -> Detached | None:
         """What somebody is told who wants to take up a session; None: it has lost none."""

@@ -272,7 +272,7 @@ def test_no_more_is_remembered_than_may_be() -> None:
     for number in range(MOST_DISPLACED + 1):
         join = a_join(consumer=f"c{number}")
         session = Session(f"s{number}", GROUP, FIRST, None, None, State.CLOSED, 0.0, join)
-        displaced.note(session, "taken")
+        displaced.note(session.name, join, "taken")
         displaced.gone(session)
     assert displaced.told(a_join(session="s0")) is None
     assert displaced.told(a_join(session="s1")) is not None
