@@ -107,13 +107,18 @@ def accept_own(listener: socket.socket) -> tuple[socket.socket, int] | None:
             end, _ = listener.accept()
         except OSError:
             return None
-        pid, user, _ = CREDENTIALS.unpack(
-            end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        )
+        pid, user = peer_of(end)
         if user in _admitted():
             return end, pid
         end.close()
     return None
+
+
+def peer_of(end: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end of a Unix socket, by the kernel's word."""
+    credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, user, _ = CREDENTIALS.unpack(credentials)
+    return pid, user
 
 
 def _own_folder() -> str:

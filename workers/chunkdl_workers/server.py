@@ -63,11 +63,12 @@ from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.arenas import try_memory
 from chunkdl_workers.catalogue import page
-from chunkdl_workers.doors import AddressInUse, Doors
+from chunkdl_workers.doors import Doors
 from chunkdl_workers.engine import Engine
 from chunkdl_workers.position_file import PositionFile
 from chunkdl_workers.service_facts import desk_facts, group_facts
 from chunkdl_workers.service_log import write_log
+from chunkdl_workers.socket_files import AddressInUse
 from chunkdl_workers.starter import Starter
 from chunkdl_workers.systemd import Notifier
 
@@ -248,7 +249,8 @@ class Server:
             if lease is None:
                 self._desk.drop("a lease connection: of another user, or one too many")
             else:
-                self._doors.pass_on(lease, LeaseOpened(self._desk.lease_opened(lease)))
+                opened = LeaseOpened(self._desk.lease_opened(lease))
+                self._doors.pass_on(lease, opened, [self._doors.places[source]])
         elif source in self._doors.leases:
             if self._doors.is_over(source):
                 self._gone[source] = self._clock.now()
