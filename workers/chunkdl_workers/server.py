@@ -233,6 +233,8 @@ class Server:
         self._positions.keep(self._groups, float("inf"))
         for engine in self._engines.values():
             engine.close()
+        # While nobody else can be at the address, who would read them.
+        self._positions.close()
         self._wake.close()
         self._woken.close()
         self._doors.close()
