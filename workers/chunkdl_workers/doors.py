@@ -33,7 +33,10 @@ from chunkdl_workers.socket_files import (
     locked,
     remove_dead,
 )
+from chunkdl_workers.tcp_gate import TcpGate
 
+HANDSHAKE_MS = 10_000
+"""For a connection by tcp to show its key, and for any to say what it is; else it is closed."""
 GONE_MS = 30_000
 """A connection whose other end is frozen, or gone without a word, is closed after so long, and what
 it holds is free. The heartbeats are the consumers': libzmq 4.3.5 aborts the process where its own
@@ -80,12 +83,15 @@ class Doors:
         """Descriptors (O_PATH) of the ZeroMQ sockets of this machine, by the lease socket beside
         each. Who connects by that reaches this service, whoever has the name meanwhile."""
         self._files = SocketFiles()
+        self._gate: TcpGate | None = None
         self._descriptors: list[int] = []
         self.addresses: list[str] = []
         """Where the routers are, with the ports that were given."""
         try:
             for address in binds:
                 self._bind(address, keys)
+            ports = [int(at.rpartition(":")[2]) for at in self.addresses if at.startswith("tcp:")]
+            self._gate = TcpGate(ports) if ports else None
         except BaseException:
             self.close()
             raise
@@ -153,7 +159,7 @@ class Doors:
             (zmq.SNDHWM, SENT_MESSAGES),
             (zmq.RCVHWM, WAITING_MESSAGES),
             (zmq.LINGER, LINGER_MS),
-            (zmq.HANDSHAKE_IVL, GONE_MS),
+            (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
             (zmq.TCP_MAXRT, GONE_MS),
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S[0]),
@@ -296,6 +302,9 @@ class Doors:
         """Remove what lies in the file system and close everything."""
         # First, while nobody else can bind there: what is at the address later is a successor's.
         self._files.remove()
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         for lease in tuple(self.leases):
             self.close_lease(lease)
         for end in self.listeners.values():

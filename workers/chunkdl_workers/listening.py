@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -22,6 +23,9 @@ MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
 """Where a folder is made when those for temporary files are full or cannot be written to."""
 WAITING_CONNECTIONS = 4096
 """That are not accepted yet; the kernel's own limit may be lower."""
+WAITING_BY_TCP = 128
+"""The same by tcp, where they are taken whatever the gate says (`chunkdl_workers.tcp_gate`); of few
+descriptors fewer."""
 TURN_STRANGERS = 64
 """That are sent away before it is the turn of anything else."""
 CREDENTIALS = struct.Struct("3i")
@@ -37,8 +41,11 @@ def bind_router(router: zmq.Socket[bytes], address: str) -> None:
         ConfigError: this libzmq cannot ask.
         zmq.ZMQError: the address cannot be bound.
     """
-    router.setsockopt(zmq.BACKLOG, WAITING_CONNECTIONS)
-    if address.startswith("ipc://"):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    by_tcp = max(1, min(WAITING_BY_TCP, most // 32))
+    local = address.startswith("ipc://")
+    router.setsockopt(zmq.BACKLOG, WAITING_CONNECTIONS if local else by_tcp)
+    if local:
         for user in _admitted():
             try:
                 # pyzmq takes numbers with a sign, the kernel's have none.

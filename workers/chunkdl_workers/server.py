@@ -413,7 +413,11 @@ class Server:
         descriptor, slots, slot_bytes = arena
         message = ArenaPassed(self._engines[group].number, slots, slot_bytes)
         # Whoever reads it next must find what the engine has written.
-        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+        try:
+            passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+        except OSError as error:
+            log.warning("no memory can be passed to a consumer: %s", error)
+            return
         try:
             if not self._doors.pass_on(lease, message, [passed]):
                 log.warning("a lease connection takes no memory")
@@ -525,6 +529,7 @@ def main() -> None:
     server = Server(spec, doors, starter)
     if starter is None:
         process.end_by_signals(server.stop)
+    log.info("at most %d descriptors (LimitNOFILE=, ulimit -Hn)", most)
     log.info("serving at %s", " ".join(doors.addresses))
     if starter is not None:
         starter.tell(ServiceUp(doors.addresses[0]))
