@@ -109,6 +109,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("names", nargs="+")
     given = parser.parse_args()
+    # For addresses by tcp; another user may not be able to read the standard library.
+    "".encode("idna")
     if given.user != os.getuid():
         os.setgroups([])
         os.setgid(given.user)

@@ -28,6 +28,8 @@ LOOK_S = 0.25
 """How often a closed gate is looked at."""
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 """Of the kernel; the socket module does not name them."""
+END_S = 5.0
+"""For its thread to end."""
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A filter of the kernel (BPF) that lets nothing through: return 0."""
 
@@ -91,7 +93,7 @@ class TcpGate:
     def close(self) -> None:
         """Watch no more."""
         os.eventfd_write(self._end, 1)
-        self._thread.join()
+        self._thread.join(END_S)
         self._poll.close()
         os.close(self._end)
         for listener in self._listeners:
