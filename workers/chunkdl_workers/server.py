@@ -60,6 +60,7 @@ from chunkdl.protocol.service_messages import (
 )
 from chunkdl.service_spec import ServiceSpec
 from chunkdl.steady_log import steady_logger
+from chunkdl.tissue.given import keep
 from chunkdl_workers import process
 from chunkdl_workers.arenas import try_memory
 from chunkdl_workers.catalogue import page
@@ -508,6 +509,8 @@ def main() -> None:
     starter_pid, specification, *channel = map(int, sys.argv[1:])
     spec: ServiceSpec = pickle.loads(content_of(specification))  # noqa: S301
     os.close(specification)
+    # It may outlive the process that has made their files.
+    keep(entry.tissue_mask for entry in spec.config.slides)
     # What belongs to a training ends with it; a daemon is told by signals.
     process.begin("chunkdl-server", deaf=bool(channel))
     starter = Starter(socket.socket(fileno=channel[0]), starter_pid) if channel else None
