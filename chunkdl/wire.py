@@ -26,7 +26,13 @@ from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefus
 from chunkdl.layouts import Array, Bytes
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.passing import first_message, receive
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_frames, decode_service, encode
+from chunkdl.protocol.codec import (
+    MAX_MESSAGE_BYTES,
+    decode_frames,
+    decode_service,
+    encode,
+    encode_consumer,
+)
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import (
     ArenaPassed,
@@ -287,7 +293,7 @@ class Wire:
     def say(self, message: Message) -> bool:
         """Send a message; False: nobody is connected, and it is lost."""
         try:
-            self._control.send(encode(message), zmq.DONTWAIT)
+            self._control.send_multipart(encode_consumer(message), zmq.DONTWAIT)
         except zmq.Again:
             return False
         if not self.said_s:

@@ -19,7 +19,7 @@ from chunkdl.contexts import end_context
 from chunkdl.coordination.service_actions import Peer
 from chunkdl.errors import ConfigError, ProtocolError
 from chunkdl.memory.passing import send
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode, encode_frames
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_consumer, encode, encode_frames
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
@@ -260,11 +260,8 @@ class Doors:
                 except zmq.Again:
                     break
                 peer = number, identity
-                if len(frames) != 1:
-                    yield peer, ProtocolError("a message of several frames")
-                    continue
                 try:
-                    yield peer, decode_service(frames[0])
+                    yield peer, decode_consumer(frames)
                 except ProtocolError as error:
                     yield peer, error
 
