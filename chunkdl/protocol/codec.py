@@ -124,6 +124,8 @@ def decode_consumer(frames: Sequence[bytes]) -> ServiceMessage:
     size, version = sum(map(len, frames)), SERVICE_PROTOCOL_VERSION
     if size > MAX_CONSUMER_BYTES:
         raise ProtocolError(f"a message of {size} bytes; at most {MAX_CONSUMER_BYTES}")
+    if any(len(frame) != MAX_MESSAGE_BYTES for frame in frames[:-1]):
+        raise ProtocolError("a message of several frames, of which not only the last is short")
     data = b"".join(frames)
     message: ServiceMessage = _decode(data, _SERVICE, version, MAX_CONSUMER_BYTES)
     return message

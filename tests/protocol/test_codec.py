@@ -380,3 +380,5 @@ def test_a_position_with_many_gaps_comes_back_from_its_frames() -> None:
         decode_consumer([bytes(MAX_MESSAGE_BYTES)] * 17)
     with pytest.raises(ProtocolError):
         decode_consumer([*frames, frames[0]])
+    with pytest.raises(ProtocolError, match="not only the last is short"):
+        decode_consumer([b"", *frames])

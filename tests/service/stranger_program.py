@@ -68,7 +68,10 @@ def connected(name: str) -> socket.socket | None:
     """A connection to a socket; None: the system does not let us."""
     if name.startswith("tcp://"):
         host, _, port = name.removeprefix("tcp://").rpartition(":")
-        return socket.create_connection((host, int(port)), WAIT_S)
+        try:
+            return socket.create_connection((host, int(port)), WAIT_S)
+        except OSError:
+            return None
     address, _, kind = name.rpartition(":")
     packets = int(kind) == socket.SOCK_SEQPACKET
     end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM)

@@ -69,7 +69,15 @@ class TcpGate:
             free = self._limit - _open_descriptors()
             reserve = reserve_of(self._limit)
             if not self._closed and free <= reserve:
-                self._set(closed=True)
+                try:
+                    self._set(closed=True)
+                except OSError as error:
+                    log.warning(
+                        "the kernel cannot keep connections by tcp away (%s); whoever reaches the "
+                        "port can take the last descriptors of the service",
+                        error,
+                    )
+                    return
                 log.warning(
                     "%d of %d descriptors are open: no more connections by tcp before some are "
                     "closed. Does somebody open them without end? Let only your consumers reach "
