@@ -106,14 +106,23 @@ def _own_folder(into: Path) -> Path:
     while True:
         folder = into / f"given-{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
-        if _use(folder):
-            _own[into] = folder
-            return folder
+        try:
+            if _use(folder):
+                _own[into] = folder
+                return folder
+        except OSError:
+            with contextlib.suppress(OSError):
+                (folder / _LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+            raise
 
 
 def _use(folder: Path) -> bool:
     """Let nobody remove it before this process ends; False: somebody has just done so."""
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return False
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if os.stat(folder / _LOCK).st_ino != os.fstat(lock).st_ino:
@@ -141,7 +150,12 @@ def _end() -> None:
 
 
 def _remove_unused(folder: Path) -> None:
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Its maker was killed before it had a lock; or is about to have one, and makes another.
+        folder.rmdir()
+        return
     try:
         _remove(folder, lock)
     finally:

@@ -57,7 +57,7 @@ class TcpGate:
         for listener in self._listeners:
             # Once for each that comes, and not for as long as it waits.
             self._poll.register(listener.fileno(), select.EPOLLIN | select.EPOLLET)
-        self._closed = False
+        self._closed, self._times = False, 0
         self._thread = threading.Thread(target=self._run, name="chunkdl-tcp-gate", daemon=True)
         self._thread.start()
 
@@ -78,15 +78,22 @@ class TcpGate:
                         error,
                     )
                     return
-                log.warning(
-                    "%d of %d descriptors are open: no more connections by tcp before some are "
-                    "closed. Does somebody open them without end? Let only your consumers reach "
-                    "the port (a firewall), or raise the limit (LimitNOFILE=, ulimit -n)",
-                    self._limit - free,
-                    self._limit,
-                )
+                self._tell(self._limit - free)
             elif self._closed and free > reserve:
                 self._set(closed=False)
+
+    def _tell(self, taken: int) -> None:
+        """Again and again it is told less and less often."""
+        self._times += 1
+        if self._times & (self._times - 1) == 0:
+            log.warning(
+                "%d of %d descriptors are open: no more connections by tcp before some are closed "
+                "(%dx so far). Does somebody open them without end? Let only your consumers reach "
+                "the port (a firewall), or raise the limit (LimitNOFILE=, ulimit -n)",
+                taken,
+                self._limit,
+                self._times,
+            )
 
     def _set(self, *, closed: bool) -> None:
         for listener in self._listeners:
