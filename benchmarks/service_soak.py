@@ -3,7 +3,9 @@
 Three ranks of a shared stream and three members of a broadcast, each a process of its own, are
 killed, frozen, ended and started again at random; they write into their batches and fork children
 that live on. The engine of the service is killed and replaced, and everything, the service with its
-consumers, is stopped for longer than anybody may be silent. Afterwards every batch that anybody got
+consumers, is stopped for longer than anybody may be silent. All the while strangers say anything to
+a tcp address with keys and, where this is root, as another user to every socket. Afterwards every
+batch that anybody got
 is compared with those of `LightDL`: none may differ or be missing, and one may have come twice only
 to the successor of a rank that was killed with it in hand. Memory and descriptors of the server may
 not grow. Prints one line at the end, and what is wrong, if anything is.
@@ -17,6 +19,7 @@ import itertools
 import os
 import secrets
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -33,11 +36,14 @@ import psutil
 
 from chunkdl import Dataset, LightDL, connect
 from chunkdl.chunks import Batch
+from chunkdl.curve_keys import create_keys, load_server_keys
 from chunkdl.errors import ServiceRefused
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec
+from chunkdl.service_spec import GroupSpec, Keys
 from chunkdl.slides.synthetic import write_coordinate_slide
+from tests.service.stranger_program import NOBODY
+from tests.service.strangers import listening, strangers, told
 
 RANKS, MEMBERS, ROWS, CREDIT = 3, 3, 16, 4
 SHARD, BROADCAST = "train", "trials"
@@ -48,6 +54,8 @@ WHOLE_EVERY_S = 12.0
 """Between two acts that strike all: the engine is killed, or everything is stopped, in turns."""
 FORK_EVERY, FORK_LIVES_S = 40, 3.0
 START_S = 120.0
+STRANGERS_EVERY_S, STRANGERS_SAY = 5.0, 100
+"""How often strangers come, and how much they say to each socket."""
 PACE_S = 0.01
 """Between the batches of a consumer: what they do beside, and what keeps their files small."""
 
@@ -138,8 +146,11 @@ class Soak:
             memory_limit="256MiB",
         )
         self._address = f"ipc://@chunkdl-soak-{secrets.token_hex(6)}"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._tcp = f"tcp://127.0.0.1:{free.getsockname()[1]}"
         settings = ServiceSettings(
-            binds=(self._address,),
+            binds=(self._address, self._tcp),
+            keys=_keys(folder),
             groups=(GroupSpec(name=SHARD), GroupSpec(name=BROADCAST, mode="broadcast")),
             max_consumers=2 * (RANKS + MEMBERS),
             credit_batches=CREDIT,
@@ -152,6 +163,10 @@ class Soak:
         self.places = [*shard, *(Place(BROADCAST, rank) for rank in range(MEMBERS))]
         self._memory_mib: list[float] = []
         self._more_descriptors = 0
+        self._strangers: subprocess.Popen[str] | None = None
+        self._strangers_due = 0.0
+        self.heard: dict[str, int] = {"messages": 0, "connected": 0, "answers": 0}
+        """What strangers have said, on how many connections, and how often anybody answered."""
         self.acts = 0
 
     def run(self, seconds: float) -> None:
@@ -166,14 +181,42 @@ class Soak:
             if passed > due:
                 next(strikes)(server)
                 due += WHOLE_EVERY_S
+            self._have_strangers(server)
             self._act(self._random.choice(self.places))
             time.sleep(self._random.uniform(0.05, 0.5))
             self._memory_mib.append(server.memory_info().rss / 2**20)
+        self._strangers_are_done()
         for place in self.places:
             self._thaw(place)
             self._end(place)
         self._more_descriptors = _least_descriptors(server) - alone
         self._service.close()
+
+    def _have_strangers(self, server: psutil.Process) -> None:
+        """Have them at the sockets that are there now; those of engines go with these."""
+        there = self._strangers is not None and self._strangers.poll() is None
+        if there or time.monotonic() < self._strangers_due:
+            return
+        self._strangers_are_done()
+        names = [self._tcp]
+        if os.getuid() == 0:
+            pids = [server.pid, *(process.pid for process in server.children(recursive=True))]
+            # An engine may end while it is looked at.
+            with suppress(OSError):
+                names += listening(pids)
+        self._strangers = strangers(
+            names, STRANGERS_SAY, NOBODY if os.getuid() == 0 else os.getuid()
+        )
+        self._strangers_due = time.monotonic() + STRANGERS_EVERY_S
+
+    def _strangers_are_done(self) -> None:
+        if self._strangers is not None:
+            for name, counts in told(self._strangers).items():
+                local = not name.startswith("tcp://")
+                for what, count in counts.items():
+                    # By tcp anybody is told that this is ZeroMQ.
+                    self.heard[what] += count if local or what != "answers" else 0
+            self._strangers = None
 
     def _once(self) -> None:
         """After this the engines of all groups are there."""
@@ -266,7 +309,13 @@ class Soak:
 
     def problems(self) -> list[str]:
         """What is wrong with what everybody got, and with the server."""
-        return [*self._wrong_batches(), *self._growth()]
+        return [*self._wrong_batches(), *self._growth(), *self._answered()]
+
+    def _answered(self) -> list[str]:
+        if not self.heard["messages"]:
+            return ["no stranger has said anything"]
+        answers = self.heard["answers"]
+        return [f"strangers were answered {answers} times"] if answers else []
 
     def _growth(self) -> list[str]:
         third = max(1, len(self._memory_mib) // 3)
@@ -296,6 +345,15 @@ class Soak:
             if place.group == SHARD:
                 found += _wrong_handovers(who, files, place.killed)
         return found
+
+
+def _keys(folder: Path) -> Keys:
+    """Of a service with one client, who never comes."""
+    _, secret = create_keys("server", folder)
+    (folder / "clients").mkdir()
+    create_keys("nobody", folder / "clients")
+    (folder / "clients" / "nobody.key_secret").unlink()
+    return load_server_keys(secret, folder / "clients")
 
 
 def _least_descriptors(server: psutil.Process) -> int:
@@ -355,7 +413,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = soak.problems()
         batches = sum(len(_lines(file)) for place in soak.places for file in place.files)
         lives = sum(len(place.files) for place in soak.places)
-        print(f"{soak.acts} acts, {lives} consumers, {batches} batches; {len(found)} problems")
+        print(
+            f"{soak.acts} acts, {lives} consumers, {batches} batches, {soak.heard['messages']} "
+            f"messages of strangers; {len(found)} problems"
+        )
         if found:
             raise SystemExit("\n".join(found[:50]))
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from chunkdl.arrays import ArrayKind
+from chunkdl.awake_clock import PIECE_S, deadline_of
 from chunkdl.callers import Caller
 from chunkdl.chunks import Batch, Stand
 from chunkdl.errors import (
     ChunkdlError,
     ConfigError,
     EndOfStream,
+    GetTimeout,
     ServiceDied,
     ServiceRefused,
     StateError,
@@ -30,6 +32,8 @@ from chunkdl.steady_log import steady_logger
 STATE_VERSION = 1
 OnNodeLost = Literal["raise", "continue"]
 Answer = TypeVar("Answer")
+Left = Callable[[float], float]
+"""How long the next piece of a wait may be, of `deadline_of`."""
 
 log = steady_logger("chunkdl")
 
@@ -141,8 +145,9 @@ class MergedDL(Loader):
     def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
         """The rows of the first node, then of the next; the column "node" tells."""
         self._settle()
+        left = None if timeout is None else deadline_of(timeout)
         for node in self._nodes:
-            self._fetch(node, timeout, copy=copy)
+            self._fetch(node, left, copy=copy)
         parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
         if not parts:
             lengths = [node.loader.length for node in self._nodes if not node.lost]
@@ -185,7 +190,7 @@ class MergedDL(Loader):
             number, tuple((node.address, node.lost, stand) for node, stand in together)
         )
 
-    def _fetch(self, node: _Node, timeout: float | None, *, copy: bool | None) -> None:
+    def _fetch(self, node: _Node, left: Left | None, *, copy: bool | None) -> None:
         """Have the next rows of a node, unless they have come before another node was too slow."""
         if node.lost or node.ended or node.part is not None:
             return
@@ -194,7 +199,7 @@ class MergedDL(Loader):
                 log.warning("an interrupt has lost rows of node %s; it sends again", node.address)
                 node.loader.load_state_dict(node.stand.to_dict())
                 node.stand = node.loader.stand
-            node.part = node.loader.next_batch(timeout, copy=copy)
+            node.part = _next_of(node.loader, left, copy=copy)
         except EndOfStream:
             node.ended = True
         except (ServiceDied, ServiceRefused) as error:
@@ -282,6 +287,22 @@ class MergedDL(Loader):
             self._closed = True
             for node in self._nodes:
                 node.loader.close()
+
+
+def _next_of(loader: SharedDL, left: Left | None, *, copy: bool | None) -> Batch:
+    """The next batch of a node, in what is left of a time that is counted in pieces."""
+    if left is None:
+        batch: Batch = loader.next_batch(copy=copy)
+        return batch
+    while True:
+        piece_s = left(PIECE_S)
+        try:
+            batch = loader.next_batch(piece_s, copy=copy)
+        except GetTimeout:
+            if not piece_s:
+                raise
+        else:
+            return batch
 
 
 class _Together(Mapping[str, Any]):

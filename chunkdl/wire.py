@@ -1,7 +1,8 @@
 """The sockets between a consumer and a service: messages, memory of a local one, bytes of another.
 
-To a service on this machine ("ipc://…"): a ZeroMQ socket for messages and the lease socket, over
-which memory is passed and either side hears of the other's death. To any other ("tcp://…"): a
+To a service on this machine ("ipc://…"): the lease socket, of which the kernel says whose it is and
+over which memory is passed and either side hears of the other's death, and a ZeroMQ socket for
+messages, whose place is passed over it too. To any other ("tcp://…"): a
 ZeroMQ socket for messages and one for bytes, so that signs of life need not queue behind them.
 """
 
@@ -25,7 +26,13 @@ from chunkdl.errors import ConfigError, ProtocolError, ServiceDied, ServiceRefus
 from chunkdl.layouts import Array, Bytes
 from chunkdl.memory.arena import Arena
 from chunkdl.memory.passing import first_message, receive
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_frames, decode_service, encode
+from chunkdl.protocol.codec import (
+    MAX_MESSAGE_BYTES,
+    decode_frames,
+    decode_service,
+    encode,
+    encode_consumer,
+)
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import (
     ArenaPassed,
@@ -34,7 +41,7 @@ from chunkdl.protocol.service_messages import (
     LeaseOpened,
     ServiceMessage,
 )
-from chunkdl.service_addresses import check_connecting, lease_address
+from chunkdl.service_addresses import check_connecting, lease_address, private_address
 from chunkdl.wakeups import readable
 
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5_000, 30_000
@@ -68,6 +75,7 @@ class Wire:
         wake: descriptor that ends a wait.
         clock: by which it notes when something was heard and said.
         lease: connected lease socket of a service on this machine, else None.
+        place: descriptor (O_PATH) of its ZeroMQ socket, which came over that, else None.
     """
 
     def __init__(
@@ -76,11 +84,12 @@ class Wire:
         keys: ClientKeys | None,
         wake: int,
         clock: AwakeClock,
-        lease: socket.socket | None,
+        lease: socket.socket | None = None,
+        place: int | None = None,
     ) -> None:
         self._wake = wake
         self._clock = clock
-        self._lease = lease
+        self._lease, self._place = lease, place
         self._keys = keys
         self._address = address
         self._arenas: dict[int, Arena] = {}
@@ -101,7 +110,8 @@ class Wire:
         self._control = self._connected(MAX_MESSAGE_BYTES)
         # What cannot be sent now is not sent later to another service at the same address.
         self._control.setsockopt(zmq.IMMEDIATE, 1)
-        self._control.connect(address)
+        # Not by its name, which anybody may have by now, but by what the service itself has given.
+        self._control.connect(address if place is None else private_address(place))
         self._poller.register(self._control, zmq.POLLIN | zmq.POLLOUT)
         self._poller.register(wake, zmq.POLLIN)
         if lease is not None:
@@ -118,7 +128,7 @@ class Wire:
             ServiceRefused: the lease socket belongs to somebody else.
         """
         if address.startswith("tcp://"):
-            return cls(address, keys, wake, clock, None)
+            return cls(address, keys, wake, clock)
         if not address.startswith("ipc://"):
             raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
         check_connecting(address)
@@ -128,7 +138,7 @@ class Wire:
         lease.settimeout(PIECE_S)
         try:
             lease.connect(path)
-            first = first_message(lease, clock, ARENA_TIMEOUT_S)
+            first = first_message(lease, clock, ARENA_TIMEOUT_S, descriptors=1)
             lease.settimeout(ARENA_TIMEOUT_S)
         except PermissionError as error:
             lease.close()
@@ -139,7 +149,7 @@ class Wire:
         if first is None:
             lease.close()
             return None
-        data, _ = first
+        data, places = first
         try:
             credentials = lease.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             owner = struct.unpack("3i", credentials)[1]
@@ -152,10 +162,18 @@ class Wire:
             opened = decode_service(data)
             if not isinstance(opened, LeaseOpened):
                 raise ProtocolError(f"the lease socket began with {type(opened).__name__}")
+            if not places:
+                raise ProtocolError(
+                    "the lease socket passed no socket for messages; has this process descriptors "
+                    "left (ulimit -n)?"
+                )
+            os.set_inheritable(places[0], False)
+            wire = cls(address, keys, wake, clock, lease, places[0])
         except BaseException:
             lease.close()
+            for place in places:
+                os.close(place)
             raise
-        wire = cls(address, keys, wake, clock, lease)
         wire.token = opened.token
         return wire
 
@@ -277,7 +295,7 @@ class Wire:
     def say(self, message: Message) -> bool:
         """Send a message; False: nobody is connected, and it is lost."""
         try:
-            self._control.send(encode(message), zmq.DONTWAIT)
+            self._control.send_multipart(encode_consumer(message), zmq.DONTWAIT)
         except zmq.Again:
             return False
         if not self.said_s:
@@ -379,6 +397,9 @@ class Wire:
         for monitor in self._monitors:
             monitor.close(0)
         end_context(self._context)
+        if self._place is not None:
+            os.close(self._place)
+            self._place = None
         if self._lease is not None:
             # A fork of this process may have it too.
             with contextlib.suppress(OSError):

@@ -199,6 +199,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/coordination/desk.py": 500,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 550,  # each event in, each action out
     "chunkdl/consumer.py": 420,  # one session: what is heard, taken and given back, and who is dead
+    "chunkdl/wire.py": 420,  # every socket to a service: opened, watched, read and closed
     "chunkdl/plan/policies.py": 420,  # every policy that comes with it
     "chunkdl/lightdl.py": 660,  # every argument, said once, and the way of a batch to the user
 }

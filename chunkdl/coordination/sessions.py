@@ -29,7 +29,7 @@ MOST_PASSES, MOST_ROW = 2**31, 2**53
 """Where a position may lie; what is counted from there still fits into 64 bits."""
 MOST_GAP_BATCHES = 2048
 """Between the first row that is left and the tail; an engine holds fewer batches."""
-MOST_POSITION_BYTES = 40 * 1024
+MOST_POSITION_BYTES = 512 * 1024
 """Of a position in a message; `Join` has other things beside it."""
 OVER = State.CLOSED, State.EXPIRED
 """Where a session does nothing more."""

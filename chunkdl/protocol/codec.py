@@ -5,12 +5,12 @@ in it is looked at before anything else, since the fields of another version may
 then checks every field against the message's type before anyone looks at it.
 
 A message that is too large for one is sent in parts: between processes of one service as `Part`
-messages, which `Parts` puts together; by a service to a consumer or operator as several frames.
+messages, which `Parts` puts together; between a service and a consumer as several frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, get_args
 
@@ -30,6 +30,8 @@ PART_BYTES = 60 * 1024
 """Of a large message in one part."""
 MAX_WHOLE_BYTES = 2**30
 """Of a message between the processes of a service, in as many parts as it takes."""
+MAX_CONSUMER_BYTES = 2**20
+"""Of what a consumer or operator says, in as many frames as it takes: a position with many gaps."""
 MAX_SERVICE_BYTES = 16 * 2**20
 """The same, of what a service says."""
 
@@ -68,7 +70,15 @@ def encode_parts(message: Message) -> list[bytes]:
 
 def encode_frames(message: Message) -> list[bytes]:
     """The bytes of what a service says, in frames that are small enough."""
-    data = _encode(message, MAX_SERVICE_BYTES)
+    return _framed(_encode(message, MAX_SERVICE_BYTES))
+
+
+def encode_consumer(message: Message) -> list[bytes]:
+    """The same of what a consumer or operator says."""
+    return _framed(_encode(message, MAX_CONSUMER_BYTES))
+
+
+def _framed(data: bytes) -> list[bytes]:
     return [data[at : at + MAX_MESSAGE_BYTES] for at in range(0, len(data), MAX_MESSAGE_BYTES)]
 
 
@@ -96,7 +106,7 @@ def decode(data: bytes) -> AnyMessage:
 
 
 def decode_service(data: bytes) -> ServiceMessage:
-    """The message between a service and a consumer in `data`; raises as `decode`."""
+    """The message between a service and a consumer in one frame; raises as `decode`."""
     version = SERVICE_PROTOCOL_VERSION
     message: ServiceMessage = _decode(data, _SERVICE, version, MAX_MESSAGE_BYTES)
     return message
@@ -106,6 +116,18 @@ def decode_frames(frames: Iterable[bytes]) -> ServiceMessage:
     """The message of a service in these frames; raises as `decode`."""
     data, version = b"".join(frames), SERVICE_PROTOCOL_VERSION
     message: ServiceMessage = _decode(data, _SERVICE, version, MAX_SERVICE_BYTES)
+    return message
+
+
+def decode_consumer(frames: Sequence[bytes]) -> ServiceMessage:
+    """The message of a consumer or operator in these frames; raises as `decode`."""
+    size, version = sum(map(len, frames)), SERVICE_PROTOCOL_VERSION
+    if size > MAX_CONSUMER_BYTES:
+        raise ProtocolError(f"a message of {size} bytes; at most {MAX_CONSUMER_BYTES}")
+    if any(len(frame) != MAX_MESSAGE_BYTES for frame in frames[:-1]):
+        raise ProtocolError("a message of several frames, of which not only the last is short")
+    data = b"".join(frames)
+    message: ServiceMessage = _decode(data, _SERVICE, version, MAX_CONSUMER_BYTES)
     return message
 
 

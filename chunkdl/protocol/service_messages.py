@@ -15,7 +15,7 @@ from chunkdl.plan.rules import Rules
 from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.messages import Message, Notice, Ping, Pong, Refuse, Statistics
 
-SERVICE_PROTOCOL_VERSION = 3
+SERVICE_PROTOCOL_VERSION = 4
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -133,7 +133,7 @@ class Operate(Message, frozen=True):
 
 
 class LeaseOpened(Message, frozen=True):
-    """Over the lease socket: the peer may join with this token.
+    """Over the lease socket, with a descriptor of the place where messages go: the peer may join.
 
     Attributes:
         token: for Join or Operate.

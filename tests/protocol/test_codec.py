@@ -16,13 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.errors import Failure, OtherVersion, ProtocolError
+from chunkdl.plan.shares import Remainder
 from chunkdl.protocol.codec import (
     MAX_LIST,
     MAX_MAP,
     MAX_MESSAGE_BYTES,
     Parts,
     decode,
+    decode_consumer,
     encode,
+    encode_consumer,
     encode_parts,
     first_whole,
 )
@@ -41,6 +44,7 @@ from chunkdl.protocol.messages import (
     RowsFilled,
     WorkerReady,
 )
+from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Join, Position
 
 KINDS: tuple[type[AnyMessage], ...] = get_args(AnyMessage)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
@@ -361,3 +365,20 @@ def test_threads_may_read_their_first_messages_at_the_same_time() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for _ in range(8):
         subprocess.run([sys.executable, "-c", FIRST_MESSAGES], check=True, env=environment)
+
+
+def test_a_position_with_many_gaps_comes_back_from_its_frames() -> None:
+    """Of a consumer; it may be larger than one frame, and has a limit of its own."""
+    gaps = tuple((2**40 + 2 * number, 2**40 + 2 * number + 1) for number in range(4_000))
+    position = Position(Remainder(0, gaps, 2**41), 4, {2**40 + n: n for n in range(4_000)})
+    join = Join(SERVICE_PROTOCOL_VERSION, "", "", "g", 0, 1, 0, 4, 2**30, "", position, 0, ())
+    frames = encode_consumer(join)
+    assert len(frames) > 1
+    assert max(map(len, frames)) <= MAX_MESSAGE_BYTES
+    assert decode_consumer(frames) == join
+    with pytest.raises(ProtocolError, match="at most 1048576"):
+        decode_consumer([bytes(MAX_MESSAGE_BYTES)] * 17)
+    with pytest.raises(ProtocolError):
+        decode_consumer([*frames, frames[0]])
+    with pytest.raises(ProtocolError, match="not only the last is short"):
+        decode_consumer([b"", *frames])

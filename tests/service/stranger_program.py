@@ -68,7 +68,10 @@ def connected(name: str) -> socket.socket | None:
     """A connection to a socket; None: the system does not let us."""
     if name.startswith("tcp://"):
         host, _, port = name.removeprefix("tcp://").rpartition(":")
-        return socket.create_connection((host, int(port)), WAIT_S)
+        try:
+            return socket.create_connection((host, int(port)), WAIT_S)
+        except OSError:
+            return None
     address, _, kind = name.rpartition(":")
     packets = int(kind) == socket.SOCK_SEQPACKET
     end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET if packets else socket.SOCK_STREAM)
@@ -109,6 +112,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("names", nargs="+")
     given = parser.parse_args()
+    # For addresses by tcp; another user may not be able to read the standard library.
+    "".encode("idna")
     if given.user != os.getuid():
         os.setgroups([])
         os.setgid(given.user)

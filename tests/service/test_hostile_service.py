@@ -97,8 +97,10 @@ class HostileService:
         self._router.bind(address)
         self._over = os.eventfd(0)
         self._lease: socket.socket | None = None
+        self._place = -1
         self._ends: list[socket.socket] = []
         if self._local:
+            self._place = os.open(address.removeprefix("ipc://"), os.O_PATH)
             self._lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self._lease.bind(lease_address(address))
             self._lease.listen()
@@ -118,7 +120,7 @@ class HostileService:
             if self._lease is not None and self._lease.fileno() in ready:
                 end, _ = self._lease.accept()
                 self._ends.append(end)
-                send(end, encode(LeaseOpened("t" * 32)))
+                send(end, encode(LeaseOpened("t" * 32)), [self._place])
             if self._router in ready:
                 identity, data = self._router.recv_multipart()
                 self._answer(identity, decode_service(data))
@@ -146,6 +148,8 @@ class HostileService:
         os.eventfd_write(self._over, 1)
         self._thread.join()
         os.close(self._over)
+        if self._local:
+            os.close(self._place)
         self._router.close(0)
         # libzmq was seen never to end one whose peer went at that moment, under load.
         term = threading.Thread(target=self._context.term, daemon=True)

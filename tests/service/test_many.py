@@ -22,6 +22,7 @@ from chunkdl.service_spec import GroupSpec
 from chunkdl.shared import SharedDL
 from chunkdl.slides.synthetic import write_coordinate_slide
 from tests.service.conftest import Start, arguments, row_digests
+from tests.service.two_ranks import addresses
 
 SLIDES, LOADERS, CONSUMERS = 10_000, 64, 16
 LOADER_BYTES = 200 * 2**20
@@ -130,3 +131,19 @@ def test_the_status_of_any_number_of_groups_arrives(start: Start) -> None:
     _, address = start(groups=groups, stream={"memory_limit": "8MiB"}, max_consumers=1)
     status = operate(address, "status", timeout_s=60)
     assert list(status["groups"]) == [group.name for group in groups]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["local", "tcp"])
+def test_a_state_with_any_number_of_gaps_goes_on(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...], which: int
+) -> None:
+    """The list of them is longer than that of any other message may be."""
+    both = addresses(socket_folder)
+    start(binds=both, max_consumers=1)
+    gaps = [[2 * number, 2 * number + 1] for number in range(4_000)]
+    with connect(both[which], rank=0, world_size=1) as loader:
+        state = loader.state_dict()
+        state["position"]["left"] |= {"left": gaps, "tail": 8_000}
+        loader.load_state_dict(state)
+        rows = [row for _ in range(20) for row in row_digests(loader.next_batch(60))]
+        assert rows == list(row_reference[: 2 * len(rows) : 2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from itertools import pairwise
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkdl.connecting import connect
-from chunkdl.errors import ConfigError, ServiceDied
+from chunkdl.errors import ConfigError, GetTimeout, ServiceDied
 from chunkdl.merged import portions
 from tests.service.conftest import Start, row_digests
 
@@ -75,6 +77,28 @@ def test_a_node_that_goes_away_is_an_error_or_left_out(start: Start) -> None:
     lost = [bool(node["lost"]) for node in going_on.state_dict()["nodes"]]
     assert lost == [False, True]
     going_on.close()
+
+
+def test_all_nodes_together_have_one_timeout(start: Start, row_reference: tuple[str, ...]) -> None:
+    """Where the first comes late the others do not have it once more; nothing is lost by that."""
+    addresses = [start(stream={"seed": seed})[1] for seed in (3, 4)]
+    timeout_s = 8.0
+    with connect(addresses) as loader:
+        rows = row_digests(loader.next_batch(60))[:8]
+        loader.pause()
+        with pytest.raises(GetTimeout):
+            while True:
+                rows += row_digests(loader.next_batch(2))[:8]
+        late = threading.Timer(0.75 * timeout_s, loader._nodes[0].loader.resume)
+        late.start()
+        asked = time.monotonic()
+        with pytest.raises(GetTimeout):
+            loader.next_batch(timeout_s)
+        assert time.monotonic() - asked < 1.5 * timeout_s
+        late.join()
+        loader.resume()
+        rows += row_digests(loader.next_batch(60))[:8]
+        assert rows == list(row_reference[: len(rows)])
 
 
 def test_too_small_a_batch_for_the_nodes_is_refused(start: Start) -> None:

@@ -14,7 +14,8 @@ from benchmarks.service_soak import Soak
 def test_a_minute_of_anything_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """Every batch is that of `LightDL`, once; the server does not grow; nothing is left behind.
 
-    Its engines are killed, and all of it is stopped for longer than anybody may be silent.
+    Its engines are killed, all of it is stopped for longer than anybody may be silent, and
+    strangers say anything to all of its sockets; nobody answers them.
     """
     soak = Soak(tmp_path, seed=1)
     soak.run(60)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
@@ -90,3 +94,62 @@ def test_the_configuration_of_many_masks_is_small(tmp_path: Path) -> None:
         ),
     )
     assert len(cloudpickle.dumps(config)) < 300 * 2_000
+
+
+MAKER = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from chunkdl.tissue.given import in_files
+
+(path,) = in_files([np.eye(40, 50, dtype=np.bool_)], Path(sys.argv[1]))
+print(path, flush=True)
+sys.stdin.read()
+"""
+KEEPER = """
+import sys
+from chunkdl.tissue.given import keep
+
+keep([sys.argv[1]])
+print("kept", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def process_of(program: str, argument: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that waits for its input to end, and what it said before."""
+    command, pipe = [sys.executable, "-c", program, argument], subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+def test_the_files_of_given_masks_go_with_the_last_process_that_uses_them(tmp_path: Path) -> None:
+    """The one that made them may end before a service that reads them."""
+    masks = tmp_path / "masks"
+    with process_of(MAKER, str(masks)) as (maker, path), process_of(KEEPER, path) as (keeper, _):
+        maker.communicate()
+        assert Path(path).is_file()
+        keeper.communicate()
+        assert list(masks.iterdir()) == []
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_and_nothing_else(tmp_path: Path) -> None:
+    """Those of processes that live stay, and so does whatever somebody else keeps there."""
+    masks = tmp_path / "masks"
+    others = [masks / "given-mine", masks / f"given-{'0' * 16}", masks / f"given-{'1' * 16}"]
+    for folder in others:
+        folder.mkdir(parents=True)
+        (folder / "mask.png").write_text("mine")
+    (others[2] / "in-use").touch()
+    with process_of(MAKER, str(masks)) as (killed, left):
+        killed.kill()
+        killed.wait(60)
+    assert Path(left).is_file()
+    with process_of(MAKER, str(masks)) as (_, first), process_of(MAKER, str(masks)) as (_, second):
+        assert not Path(left).parent.exists()
+        assert Path(first).is_file()
+        assert Path(second).is_file()
+        assert all((folder / "mask.png").read_text() == "mine" for folder in others)

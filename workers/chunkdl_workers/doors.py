@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,14 +19,31 @@ from chunkdl.coordination.service_actions import Peer
 from chunkdl.coordination.visitors import SOMEBODY, Visitor
 from chunkdl.errors import ConfigError, ProtocolError
 from chunkdl.memory.passing import send
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode, encode_frames
+from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_consumer, encode, encode_frames
 from chunkdl.protocol.messages import Message, Refuse
 from chunkdl.protocol.service_messages import ServiceMessage
 from chunkdl.service_addresses import lease_address
 from chunkdl.service_spec import Keys
 from chunkdl_workers.authentication import ADDRESS, Gatekeeper, known_of
-from chunkdl_workers.listening import accept_own, bind_packets, bind_router, process_at
+from chunkdl_workers.listening import (
+    accept_own,
+    bind_packets,
+    bind_private,
+    bind_router,
+    process_at,
+)
+from chunkdl_workers.socket_files import (
+    AddressInUse,
+    SocketFiles,
+    check_file,
+    is_abstract,
+    locked,
+    remove_dead,
+)
+from chunkdl_workers.tcp_gate import TcpGate
 
+HANDSHAKE_MS = 10_000
+"""For a connection by tcp to show its key, and for any to say what it is; else it is closed."""
 GONE_MS = 30_000
 """A connection whose other end is frozen, or gone without a word, is closed after so long, and what
 it holds is free. The heartbeats are the consumers': libzmq 4.3.5 aborts the process where its own
@@ -46,10 +62,6 @@ MOST_LEASES = 512
 LINGER_MS = 2_000
 AWAY = (zmq.EHOSTUNREACH, zmq.EAGAIN)
 """Of a peer that is gone, or does not read."""
-
-
-class AddressInUse(ConfigError):
-    """Another service is at the address."""
 
 
 class Doors:
@@ -74,25 +86,78 @@ class Doors:
         """Connections to lease sockets, by descriptor."""
         self.holders: dict[int, int] = {}
         """Lease connections by a descriptor of the process that has each, readable at its end."""
-        self._files: dict[str, tuple[int, int]] = {}
-        """What was made in the file system, and which files these are."""
+        self.places: dict[int, int] = {}
+        """Descriptors (O_PATH) of the ZeroMQ sockets of this machine, by the lease socket beside
+        each. Who connects by that reaches this service, whoever has the name meanwhile."""
+        self._files = SocketFiles()
+        self._gate: TcpGate | None = None
         self._descriptors: list[int] = []
         self.addresses: list[str] = []
         """Where the routers are, with the ports that were given."""
         try:
             for address in binds:
                 self._bind(address, keys)
+            ports = [int(at.rpartition(":")[2]) for at in self.addresses if at.startswith("tcp:")]
+            self._gate = TcpGate(ports) if ports else None
         except BaseException:
             self.close()
             raise
 
     def _bind(self, address: str, keys: Keys | None) -> None:
-        local = address.startswith("ipc://")
-        if local:
-            _check_file(address.removeprefix("ipc://"))
-            self._listen(lease_address(address))
-            self._made(lease_address(address))
-        context = self._open if local or keys is None else self._secured(keys)
+        path = address.removeprefix("ipc://")
+        if path == address:
+            self._bind_tcp(address, keys)
+        elif is_abstract(path):
+            self._bind_local(address)
+        else:
+            with locked(os.path.dirname(path)):
+                check_file(path)
+                self._bind_local(address)
+
+    def _bind_local(self, address: str) -> None:
+        """Make the two sockets of an ipc address; that with a file in a locked folder."""
+        path, lease = address.removeprefix("ipc://"), lease_address(address)
+        router = self._router(self._open)
+        before = os.umask(0o177)
+        try:
+            listener = self._listen(lease)
+            self._files.note(lease)
+            if is_abstract(path):
+                # By its name anybody could be found there once this service is gone.
+                place = bind_private(router)
+            else:
+                bind_router(router, address)
+                place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._files.note(path)
+        except (OSError, zmq.ZMQError) as error:
+            raise ConfigError(f"cannot bind {address}: {error}") from error
+        finally:
+            os.umask(before)
+        self.places[listener] = place
+        self._bound(router, address)
+
+    def _bind_tcp(self, address: str, keys: Keys | None) -> None:
+        router = self._router(self._open if keys is None else self._secured(keys))
+        router.setsockopt(zmq.IPV6, 1)
+        if keys is not None:
+            router.curve_server = True
+            router.curve_publickey, router.curve_secretkey = (
+                keys.public.encode(),
+                keys.secret.encode(),
+            )
+        try:
+            bind_router(router, address)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EADDRINUSE:
+                raise AddressInUse(f"{address} is in use by another program") from error
+            raise ConfigError(f"cannot bind {address}: {error}") from error
+        self._bound(router, router.getsockopt_string(zmq.LAST_ENDPOINT))
+
+    def _bound(self, router: zmq.Socket[bytes], address: str) -> None:
+        self._descriptors.append(router.fileno())
+        self.addresses.append(address)
+
+    def _router(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
         router = context.socket(zmq.ROUTER)
         self.routers.append(router)
         for option, value in (
@@ -101,7 +166,7 @@ class Doors:
             (zmq.SNDHWM, SENT_MESSAGES),
             (zmq.RCVHWM, WAITING_MESSAGES),
             (zmq.LINGER, LINGER_MS),
-            (zmq.HANDSHAKE_IVL, GONE_MS),
+            (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
             (zmq.TCP_MAXRT, GONE_MS),
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S[0]),
@@ -109,32 +174,7 @@ class Doors:
             (zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_S[2]),
         ):
             router.setsockopt(option, value)
-        if not local:
-            router.setsockopt(zmq.IPV6, 1)
-        if not local and keys is not None:
-            router.curve_server = True
-            router.curve_publickey, router.curve_secretkey = (
-                keys.public.encode(),
-                keys.secret.encode(),
-            )
-        before = os.umask(0o177)
-        try:
-            bind_router(router, address)
-        except zmq.ZMQError as error:
-            if error.errno == zmq.EADDRINUSE:
-                raise AddressInUse(f"{address} is in use by another program") from error
-            raise ConfigError(f"cannot bind {address}: {error}") from error
-        finally:
-            os.umask(before)
-        self._descriptors.append(router.fileno())
-        self.addresses.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
-        if local:
-            self._made(address.removeprefix("ipc://"))
-
-    def _made(self, path: str) -> None:
-        """There is a file of ours now, unless the name is one without a file."""
-        if not path.startswith(("@", "\0")):
-            self._files[path] = _file_at(path)
+        return router
 
     def _secured(self, keys: Keys) -> zmq.Context[zmq.Socket[bytes]]:
         if self._secure is None:
@@ -142,19 +182,14 @@ class Doors:
             self._gatekeeper = Gatekeeper(self._secure, keys.allowed)
         return self._secure
 
-    def _listen(self, path: str) -> None:
-        before = os.umask(0o177)
+    def _listen(self, path: str) -> int:
         try:
-            try:
-                listener = bind_packets(path)
-            except OSError:
-                _remove_dead(path)
-                listener = bind_packets(path)
-        except OSError as error:
-            raise ConfigError(f"cannot bind {path}: {error.strerror}") from error
-        finally:
-            os.umask(before)
+            listener = bind_packets(path)
+        except OSError:
+            remove_dead(path)
+            listener = bind_packets(path)
         self.listeners[listener.fileno()] = listener
+        return listener.fileno()
 
     @property
     def descriptors(self) -> list[int]:
@@ -238,11 +273,8 @@ class Doors:
                 except zmq.Again:
                     break
                 peer = number, identity
-                if len(frames) != 1:
-                    yield peer, ProtocolError("a message of several frames"), who
-                    continue
                 try:
-                    yield peer, decode_service(frames[0]), who
+                    yield peer, decode_consumer(frames), who
                 except ProtocolError as error:
                     yield peer, error, who
 
@@ -289,16 +321,18 @@ class Doors:
     def close(self) -> None:
         """Remove what lies in the file system and close everything."""
         # First, while nobody else can bind there: what is at the address later is a successor's.
-        for path, file in self._files.items():
-            with contextlib.suppress(FileNotFoundError):
-                if _file_at(path) == file:
-                    os.unlink(path)
-        self._files.clear()
+        self._files.remove()
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
         for lease in tuple(self.leases):
             self.close_lease(lease)
         for end in self.listeners.values():
             end.close()
         self.listeners.clear()
+        for place in self.places.values():
+            os.close(place)
+        self.places.clear()
         for router in self.routers:
             router.close()
         if self._gatekeeper is not None:
@@ -314,40 +348,3 @@ def _frames(message: Message) -> list[bytes]:
         return encode_frames(message)
     except ProtocolError as error:
         return encode_frames(Refuse(f"the service cannot say what it should: {error}"))
-
-
-def _file_at(path: str) -> tuple[int, int]:
-    """Which file is there."""
-    found = os.lstat(path)
-    return found.st_dev, found.st_ino
-
-
-def _check_file(path: str) -> None:
-    """See that nothing is lost where a socket is made; ZeroMQ would remove any file there.
-
-    Raises:
-        ConfigError: there is something that is no socket.
-    """
-    if path.startswith(("@", "\0")) or not os.path.lexists(path):
-        return
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise ConfigError(f"{path} is there and is no socket; choose another address")
-
-
-def _remove_dead(path: str) -> None:
-    """Remove the socket of a service that was killed.
-
-    Raises:
-        AddressInUse: it lives.
-        ConfigError: it is no socket.
-    """
-    _check_file(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError as error:
-            raise ConfigError(f"cannot bind {path}: {error.strerror}") from error
-    raise AddressInUse(f"another service is at {path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import socket
 import struct
@@ -24,6 +25,9 @@ QUESTIONS = "inproc://zeromq.zap.01"
 """Where libzmq asks whether a client may come in."""
 WAITING_CONNECTIONS = 4096
 """That are not accepted yet; the kernel's own limit may be lower."""
+WAITING_BY_TCP = 128
+"""The same by tcp, where they are taken whatever the gate says (`chunkdl_workers.tcp_gate`); of few
+descriptors fewer."""
 TURN_STRANGERS = 64
 """That are sent away before it is the turn of anything else."""
 CREDENTIALS = struct.Struct("3i")
@@ -39,8 +43,11 @@ def bind_router(router: zmq.Socket[bytes], address: str) -> None:
         ConfigError: this libzmq cannot ask.
         zmq.ZMQError: the address cannot be bound.
     """
-    router.setsockopt(zmq.BACKLOG, WAITING_CONNECTIONS)
-    if address.startswith("ipc://"):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    by_tcp = max(1, min(WAITING_BY_TCP, most // 32))
+    local = address.startswith("ipc://")
+    router.setsockopt(zmq.BACKLOG, WAITING_CONNECTIONS if local else by_tcp)
+    if local:
         for user in _admitted():
             try:
                 # pyzmq takes numbers with a sign, the kernel's have none.
@@ -117,7 +124,7 @@ def accept_own(listener: socket.socket) -> tuple[socket.socket, int] | None:
             end, _ = listener.accept()
         except OSError:
             return None
-        pid, user = _credentials(end)
+        pid, user = peer_of(end)
         if user in _admitted():
             return end, pid
         end.close()
@@ -126,15 +133,15 @@ def accept_own(listener: socket.socket) -> tuple[socket.socket, int] | None:
 
 def process_at(end: socket.socket) -> str:
     """The process at the other end of a Unix socket, for people."""
-    pid, user = _credentials(end)
+    pid, user = peer_of(end)
     # One of another namespace of processes has no number here.
     return f"process {pid} of user {user}" if pid else f"a process of user {user} in a container"
 
 
-def _credentials(end: socket.socket) -> tuple[int, int]:
-    """Process and user at the other end, as they were when it connected."""
-    size = CREDENTIALS.size
-    pid, user, _ = CREDENTIALS.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+def peer_of(end: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end of a Unix socket, by the kernel's word."""
+    credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    pid, user, _ = CREDENTIALS.unpack(credentials)
     return pid, user
 
 

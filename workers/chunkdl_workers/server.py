@@ -60,14 +60,16 @@ from chunkdl.protocol.service_messages import (
 )
 from chunkdl.service_spec import ServiceSpec
 from chunkdl.steady_log import steady_logger
+from chunkdl.tissue.given import keep
 from chunkdl_workers import process
 from chunkdl_workers.arenas import try_memory
 from chunkdl_workers.catalogue import page
-from chunkdl_workers.doors import AddressInUse, Doors
+from chunkdl_workers.doors import Doors
 from chunkdl_workers.engine import Engine
 from chunkdl_workers.position_file import PositionFile
 from chunkdl_workers.service_facts import desk_facts, group_facts
 from chunkdl_workers.service_log import write_log
+from chunkdl_workers.socket_files import AddressInUse
 from chunkdl_workers.starter import Starter
 from chunkdl_workers.systemd import Notifier
 
@@ -232,6 +234,8 @@ class Server:
         self._positions.keep(self._groups, float("inf"))
         for engine in self._engines.values():
             engine.close()
+        # While nobody else can be at the address, who would read them.
+        self._positions.close()
         self._wake.close()
         self._woken.close()
         self._doors.close()
@@ -249,7 +253,7 @@ class Server:
                 self._desk.drop("a lease connection: of another user, or one too many")
             else:
                 token = self._desk.lease_opened(lease, self._doors.visitor_at(lease))
-                self._doors.pass_on(lease, LeaseOpened(token))
+                self._doors.pass_on(lease, LeaseOpened(token), [self._doors.places[source]])
         elif source in self._doors.leases:
             if self._doors.is_over(source):
                 self._gone[source] = self._clock.now()
@@ -410,7 +414,11 @@ class Server:
         descriptor, slots, slot_bytes = arena
         message = ArenaPassed(self._engines[group].number, slots, slot_bytes)
         # Whoever reads it next must find what the engine has written.
-        passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+        try:
+            passed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+        except OSError as error:
+            log.warning("no memory can be passed to a consumer: %s", error)
+            return
         try:
             if not self._doors.pass_on(lease, message, [passed]):
                 log.warning("a lease connection takes no memory")
@@ -501,6 +509,8 @@ def main() -> None:
     starter_pid, specification, *channel = map(int, sys.argv[1:])
     spec: ServiceSpec = pickle.loads(content_of(specification))  # noqa: S301
     os.close(specification)
+    # It may outlive the process that has made their files.
+    keep(entry.tissue_mask for entry in spec.config.slides)
     # What belongs to a training ends with it; a daemon is told by signals.
     process.begin("chunkdl-server", deaf=bool(channel))
     starter = Starter(socket.socket(fileno=channel[0]), starter_pid) if channel else None
@@ -522,6 +532,7 @@ def main() -> None:
     server = Server(spec, doors, starter)
     if starter is None:
         process.end_by_signals(server.stop)
+    log.info("at most %d descriptors (LimitNOFILE=, ulimit -Hn)", most)
     log.info("serving at %s", " ".join(doors.addresses))
     if starter is not None:
         starter.tell(ServiceUp(doors.addresses[0]))
