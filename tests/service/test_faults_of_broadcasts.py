@@ -174,6 +174,8 @@ def test_the_frozen_engine_of_a_broadcast_goes_on_when_it_is_let(
         assert [member["state"] for member in members(both[0], "trials")] == ["open"] * 2
         strike(service, "coordinator", GO_ON)
         read_in_turn(readers, rows, 20)
+        # It has made all of them.
+        assert operate(both[0], "status")["groups"]["trials"]["engine"] == 1
     for got in rows:
         assert len(got) >= 23 * 16
         assert got == list(row_reference[: len(got)])

@@ -145,6 +145,8 @@ def test_the_frozen_engine_of_a_node_goes_on_when_it_is_let(
                     rows.append(digests_of(loader.next_batch(1)))
         strike(both.services[1], "coordinator", GO_ON)
         rows += batches_of(loader, 20)
+        for address in both.addresses:
+            assert operate(address, "status")["groups"]["train"]["engine"] == 1
     assert rows == merged(undisturbed, len(rows))
 
 
