@@ -5,7 +5,7 @@ Each consumer gets what `LightDL` makes of the same dataset, bit for bit, or its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,81 +14,21 @@ import pytest
 
 from chunkdl.connecting import connect
 from chunkdl.errors import SlideError, WorkerDied
-from chunkdl.lightdl import LightDL
-from chunkdl.merged import MergedDL
 from chunkdl.operator import operate
 from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.shared import SharedDL
 from chunkdl.slides.synthetic import CoordinateSlide
 from tests.processes.bad_slides import with_bad_slides, with_killing_slide
 from tests.processes.slow_classes import Marked
-from tests.service.conftest import GROUPS, arguments, row_digests
-from tests.service.two_ranks import addresses
-
-Serve = Callable[..., tuple[str, str]]
-Readers = list[SharedDL | MergedDL]
+from tests.service.ways import WAYS, Serve, readers_by, rows_expected, rows_of, serving
 
 BATCHES = 30
-SEEDS = 3, 4
-"""Of the services that are read as one stream."""
-WAYS = ("shard", "broadcast", "nodes")
 
 
 @pytest.fixture
 def serve(socket_folder: Path) -> Iterator[Serve]:
-    """Starts services of a dataset, each at a local address and at one by tcp."""
-    with ExitStack() as stack:
-
-        def begin(dataset: Dataset, stream: dict[str, Any]) -> tuple[str, str]:
-            binds = addresses(socket_folder, f"s{stream['seed']}")
-            settings = ServiceSettings(binds=binds, groups=GROUPS, max_consumers=2, insecure=True)
-            given = arguments(**stream, batch_slots=0)
-            service = ServiceProcess(configure_service(dataset, given, settings))
-            stack.callback(service.close)
-            return binds
-
+    """Starts services of a dataset."""
+    with serving(socket_folder) as begin:
         yield begin
-
-
-def readers_of(
-    way: str, serve: Serve, dataset: Dataset, stream: dict[str, Any], stack: ExitStack
-) -> Readers:
-    """Two consumers, one of them by tcp; or one of two services."""
-    if way == "nodes":
-        both = [serve(dataset, {**stream, "seed": seed}) for seed in SEEDS]
-        return [stack.enter_context(connect([both[0][0], both[1][1]]))]
-    binds = serve(dataset, stream)
-    if way == "broadcast":
-        return [stack.enter_context(connect(address, "trials")) for address in binds]
-    return [
-        stack.enter_context(connect(address, rank=rank, world_size=2, batch_size=8))
-        for rank, address in enumerate(binds)
-    ]
-
-
-def expected_of(way: str, dataset: Dataset, stream: dict[str, Any]) -> list[list[str]]:
-    """The rows that each reader should get, of the undivided stream of `LightDL`."""
-    streams = []
-    for seed in SEEDS if way == "nodes" else SEEDS[:1]:
-        with LightDL(dataset, **{**stream, "seed": seed}) as loader:
-            streams.append([row_digests(loader.next_batch(100)) for _ in range(BATCHES)])
-    if way == "broadcast":
-        return [[row for batch in streams[0] for row in batch]] * 2
-    if way == "shard":
-        return [[row for batch in streams[0] for row in batch[at : at + 8]] for at in (0, 8)]
-    flat = [[row for batch in one for row in batch] for one in streams]
-    return [[row for at in range(0, BATCHES * 8, 8) for rows in flat for row in rows[at : at + 8]]]
-
-
-def rows_of(readers: Readers) -> list[list[str]]:
-    """What they get, each in its turn."""
-    rows: list[list[str]] = [[] for _ in readers]
-    for _ in range(BATCHES):
-        for reader, got in zip(readers, rows, strict=True):
-            got += row_digests(reader.next_batch(100))
-    return rows
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -102,8 +42,8 @@ def test_consumers_get_the_same_substitutes_for_bad_slides(
     """Empty, no slide at all, damaged, without tissue: the rows are those of a loader alone."""
     dataset = with_bad_slides(coordinate_dataset, tmp_path)
     with ExitStack() as stack:
-        readers = readers_of(way, serve, dataset, small_stream, stack)
-        assert rows_of(readers) == expected_of(way, dataset, small_stream)
+        readers = readers_by(way, serve, dataset, small_stream, stack)
+        assert rows_of(readers, BATCHES) == rows_expected(way, dataset, small_stream, BATCHES)
         assert readers[0].stats().substitutions > 0
 
 
@@ -118,7 +58,7 @@ def test_consumers_are_told_of_a_bad_slide_where_errors_are_raised(
     """Each of them, with the slide's name, and again whenever it asks."""
     dataset = with_bad_slides(coordinate_dataset, tmp_path)
     with ExitStack() as stack:
-        readers = readers_of(way, serve, dataset, {**small_stream, "on_error": "raise"}, stack)
+        readers = readers_by(way, serve, dataset, {**small_stream, "on_error": "raise"}, stack)
         for _ in range(2):
             for reader in readers:
                 with pytest.raises(SlideError) as caught:
@@ -127,9 +67,7 @@ def test_consumers_are_told_of_a_bad_slide_where_errors_are_raised(
                 assert caught.value.slide.startswith(str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("way", "what"), [*((way, "SIGSEGV") for way in WAYS), ("shard", "hang"), ("nodes", "hang")]
-)
+@pytest.mark.parametrize(("way", "what"), [*((way, "SIGSEGV") for way in WAYS), ("shard", "hang")])
 def test_consumers_get_the_same_substitutes_for_a_slide_over_which_loaders_end(
     coordinate_slides: dict[str, CoordinateSlide],
     small_stream: dict[str, Any],
@@ -142,11 +80,11 @@ def test_consumers_get_the_same_substitutes_for_a_slide_over_which_loaders_end(
     dataset = with_killing_slide(coordinate_slides, tmp_path)
     stream = {**small_stream, "stall_timeout": 3.0, "tissue": Marked(tmp_path / "marks", what)}
     crashes = {**stream, "tissue": Marked(tmp_path / "marks", "SIGSEGV")}
-    expected = expected_of(way, dataset, {**crashes, "mask_cache": tmp_path / "alone"})
+    expected = rows_expected(way, dataset, {**crashes, "mask_cache": tmp_path / "alone"}, BATCHES)
     with ExitStack() as stack:
         own = {**stream, "mask_cache": tmp_path / "service"}
-        readers = readers_of(way, serve, dataset, own, stack)
-        assert rows_of(readers) == expected
+        readers = readers_by(way, serve, dataset, own, stack)
+        assert rows_of(readers, BATCHES) == expected
         assert readers[0].stats().unusable_slides == (2 if way == "nodes" else 1)
 
 

@@ -186,6 +186,8 @@ def test_a_frozen_engine_goes_on_when_it_is_let(
     with joined(both) as ranks:
         rows = steps_of(ranks, 3)
         rows += pile_up(ranks, lambda: hit("coordinator", STOP))
+        with pytest.raises(GetTimeout):
+            ranks[0].next_batch(3)
         assert len(operate(both[0], "status")["groups"]["train"]["members"]) == 2
         hit("coordinator", signal.SIGCONT)
         rows += steps_of(ranks, 20)

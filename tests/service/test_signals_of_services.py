@@ -23,6 +23,7 @@ from chunkdl.errors import ServiceDied
 from chunkdl.operator import operate
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import ServiceSpec
+from tests.service.both_modes import each_row_once, in_turn, readers_of
 from tests.service.conftest import Start
 from tests.service.consumer_program import lines_of
 from tests.service.stand_alone import stand_alone
@@ -43,33 +44,37 @@ def send_to_all(processes: list[psutil.Process], number: int, *, reverse: bool) 
         process.send_signal(number)
 
 
-def engine_of(address: str) -> int:
-    """Number of the engine that makes the batches of the ranks."""
-    number: int = operate(address, "status")["groups"]["train"]["engine"]
+def engine_of(address: str, group: str = "train") -> int:
+    """Number of the engine that makes the batches of a group, of the ranks first."""
+    number: int = operate(address, "status")["groups"][group]["engine"]
     return number
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("group", "reverse"), [("train", False), ("train", True), ("trials", False)]
+)
 def test_a_service_that_belongs_to_a_training_outlives_what_is_sent_to_the_whole_job(
     start: Start,
     socket_folder: Path,
     row_reference: tuple[str, ...],
     processes_of_this_run: Processes,
+    group: str,
     reverse: bool,
 ) -> None:
     """It does not even drain; nothing is replaced."""
     both = addresses(socket_folder)
     start(binds=both)
-    with joined(both) as ranks:
-        rows = steps_of(ranks, 2)
+    with ExitStack() as stack:
+        readers = readers_of(stack, group, both)
+        parts = [steps_of([reader], 2) for reader in readers]
         for number in FOR_THE_TRAINING:
             send_to_all(processes_of_this_run(), number, reverse=reverse)
-            rows += steps_of(ranks, 1)
-        rows += steps_of(ranks, 10)
+            in_turn(readers, parts, 1)
+        in_turn(readers, parts, 10)
         assert not operate(both[0], "status")["draining"]
-        assert engine_of(both[0]) == 1
-        assert ranks[0].stats().restarts == 0
-    assert rows == list(row_reference[: len(rows)])
+        assert engine_of(both[0], group) == 1
+        assert readers[0].stats().restarts == 0
+    assert each_row_once(parts, group, row_reference)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
