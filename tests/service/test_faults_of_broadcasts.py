@@ -202,6 +202,9 @@ def test_a_worker_or_the_engine_of_a_broadcast_dies_or_freezes_during_a_drain(
         assert eventually(lambda: were_sent(both[0], 3 + 4, "trials"), 100)
         operate(both[1], "drain")
         strike(service, program, number)
+        if (program, number) == ("coordinator", KILL):
+            # Its memory is still read when another has been started.
+            assert eventually(lambda: operate(both[0], "status")["groups"]["trials"]["troubles"])
         # In turn: who has read to the end waits for the others to do so.
         read_in_turn(readers, rows, 4)
         assert rest_of(readers) == []
