@@ -174,9 +174,13 @@ def test_a_number_that_no_tensor_holds_is_a_problem(values: list[Any], problem: 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 labels = scalars | st.lists(scalars, max_size=3) | st.lists(st.lists(scalars, max_size=2))
+# Around the last whole number that a float64 holds, and the last of 64 bits.
+large = st.sampled_from(
+    [sign * (2**bits + more) for sign in (-1, 1) for bits in (53, 63) for more in (-1, 0, 1)]
+)
 
 
-@given(st.lists(labels, max_size=6))
+@given(st.lists(labels, max_size=6) | st.lists(st.none() | large | st.just(0.5), max_size=4))
 def test_no_value_is_lost_or_changed(values: list[Any]) -> None:
     """Whatever the mixture: a column gives back what went in, or has a problem."""
     column = stacked(values)
