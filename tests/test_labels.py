@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chunkdl.labels import MOST_NUMBERS, RESERVED, is_plain, plain, refusal, stacked
@@ -181,6 +181,7 @@ large = st.sampled_from(
 
 
 @given(st.lists(labels, max_size=6) | st.lists(st.none() | large | st.just(0.5), max_size=4))
+@example([2**53 + 1, None])
 def test_no_value_is_lost_or_changed(values: list[Any]) -> None:
     """Whatever the mixture: a column gives back what went in, or has a problem."""
     column = stacked(values)
