@@ -252,8 +252,15 @@ class Swallowing(TcpProxy):
                     end.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.parametrize("group", ["train", "trials"])
-@pytest.mark.parametrize("number", [None, 0, 1], ids=["both", "of the messages", "of the bytes"])
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        pytest.param(None, "train", id="both-train"),
+        pytest.param(None, "trials", id="both-trials"),
+        pytest.param(0, "train", id="of the messages-train"),
+        pytest.param(1, "trials", id="of the bytes-trials"),
+    ],
+)
 def test_a_connection_that_takes_everything_and_passes_nothing_on_is_noticed(
     start: Start,
     socket_folder: Path,
