@@ -12,7 +12,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chunkdl.labels import MOST_NUMBERS, RESERVED, is_plain, plain, refusal, stacked
@@ -174,9 +174,14 @@ def test_a_number_that_no_tensor_holds_is_a_problem(values: list[Any], problem: 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 labels = scalars | st.lists(scalars, max_size=3) | st.lists(st.lists(scalars, max_size=2))
+# Around the last whole number that a float64 holds, and the last of 64 bits.
+large = st.sampled_from(
+    [sign * (2**bits + more) for sign in (-1, 1) for bits in (53, 63) for more in (-1, 0, 1)]
+)
 
 
-@given(st.lists(labels, max_size=6))
+@given(st.lists(labels, max_size=6) | st.lists(st.none() | large | st.just(0.5), max_size=4))
+@example([2**53 + 1, None])
 def test_no_value_is_lost_or_changed(values: list[Any]) -> None:
     """Whatever the mixture: a column gives back what went in, or has a problem."""
     column = stacked(values)

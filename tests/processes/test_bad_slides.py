@@ -13,30 +13,13 @@ import pytest
 
 from chunkdl import Dataset, LightDL, Patient, Record
 from chunkdl.errors import ResolutionError, SlideError, WorkerFailed
-from chunkdl.slides.synthetic import write_coordinate_slide
+from tests.processes.bad_slides import with_bad_slides
 
 
 @pytest.fixture
 def mixed(coordinate_dataset: Dataset, tmp_path: Path) -> Dataset:
     """Good slides, and beside them one of every bad kind."""
-    write_coordinate_slide(tmp_path / "damaged.tif", 1500, 1248, slide_id=3, tile=128, levels=(1,))
-    data = bytearray((tmp_path / "damaged.tif").read_bytes())
-    # It opens well, and a part of its tiles is nothing but zeros.
-    data[len(data) * 2 // 5 : len(data) * 3 // 5] = bytes(len(data) * 3 // 5 - len(data) * 2 // 5)
-    (tmp_path / "damaged.tif").write_bytes(data)
-    (tmp_path / "empty.tif").write_bytes(b"")
-    (tmp_path / "text.svs").write_text("this is no slide")
-    write_coordinate_slide(tmp_path / "glass.tif", 1500, 1248, slide_id=3, levels=(1,))
-    everything = np.ones((5, 6), dtype=bool)
-    masks = {"glass.tif": ~everything}
-    bad = [
-        Patient(
-            100 + number,
-            {"s": Record(tmp_path, name, {"tissue_mask": masks.get(name, everything)})},
-        )
-        for number, name in enumerate(("damaged.tif", "empty.tif", "text.svs", "glass.tif"))
-    ]
-    return Dataset("mixed", [*coordinate_dataset, *bad])
+    return with_bad_slides(coordinate_dataset, tmp_path)
 
 
 def test_bad_slides_are_replaced_the_same_way_every_time(

@@ -184,7 +184,7 @@ def test_workers_that_die_all_the_time_end_the_stream(
 
     with (
         LightDL(coordinate_dataset, **{**small_stream, "max_restarts": 2}) as loader,
-        pytest.raises(WorkerDied, match="SIGKILL"),
+        pytest.raises(WorkerDied, match=r"(?s)faster than they can be replaced.*SIGKILL"),
     ):
         for _ in range(200):
             kill_and_get(loader)
@@ -241,6 +241,27 @@ def test_a_full_dev_shm_does_not_matter(
         pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()[:200]}")
 
     assert "streamed" in done.stdout, done.stderr
+
+
+def test_memory_that_the_system_refuses_is_an_error_before_any_batch(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any], processes_of_this_run: Processes
+) -> None:
+    """It says what to lower; here by a limit on the size of files, which holds for memory too."""
+    paths = json.dumps([record.path for patient in coordinate_dataset for record in patient.slides])
+    program = [sys.executable, "-c", TRAINING, paths, json.dumps(small_stream), "forever"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 256; exec "$@"', "sh", *program],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert "MemoryLimitError: the system has no" in last
+    assert "MiB for chunkdl-bigchunks; lower num_bigchunks" in last
+    assert not processes_of_this_run()
 
 
 def test_an_idle_service_uses_no_processor(

@@ -17,9 +17,10 @@ import pytest
 
 from chunkdl import Dataset, LightDL
 from chunkdl.errors import HookTimeout, WorkerDied
-from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
+from chunkdl.slides.synthetic import CoordinateSlide
 from chunkdl.tissue.detectors import TissueDetector
-from tests.processes.slow_classes import WIDE, CornerCollector, Marked, ReadingLoader
+from tests.processes.bad_slides import with_killing_slide
+from tests.processes.slow_classes import CornerCollector, Marked, ReadingLoader
 
 STALL_S = 1.0
 """Silence that ends a worker. The long slide takes several times as long to read."""
@@ -60,9 +61,7 @@ def long_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def with_killer(coordinate_slides: dict[str, CoordinateSlide], tmp_path: Path) -> Dataset:
     """Three good slides, and one over which a `Marked` detector does what it is told."""
-    bad = tmp_path / "bad.tif"
-    write_coordinate_slide(bad, WIDE, 1248, slide_id=3, tile=128, levels=(1, 2, 4), mpp=0.25)
-    return Dataset.from_slides([*coordinate_slides, str(bad)])
+    return with_killing_slide(coordinate_slides, tmp_path)
 
 
 def long_mask(

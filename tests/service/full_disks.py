@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import secrets
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chunkdl.connecting import connect
 from chunkdl.lightdl import LightDL
 from chunkdl.patients import Dataset
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_settings import ServiceSettings, configure_service
 from chunkdl.slides.synthetic import write_tissue_slide
-from tests.service.conftest import row_digests
+from tests.conftest import free_port
+from tests.service.both_modes import each_row_once, in_turn, readers_of
+from tests.service.conftest import GROUPS, row_digests
 
 STREAM: dict[str, Any] = {
     "batch_size": 16,
@@ -37,17 +39,24 @@ def main(folder: Path, full: Path) -> None:
         write_tissue_slide(folder / f"{number}.tif", 1024, 1024, seed=number)
     dataset = Dataset.from_slides(folder)
     with LightDL(dataset, mask_cache=folder / "masks", **STREAM) as loader:
-        expected = [row for _ in range(10) for row in row_digests(loader.next_batch(60))]
+        expected = tuple(row for _ in range(10) for row in row_digests(loader.next_batch(60)))
     arguments = LightDL(dataset, mask_cache=full, **STREAM).arguments
-    address = f"ipc://@chunkdl-test-{secrets.token_hex(6)}"
-    settings = ServiceSettings(binds=(address,), max_consumers=1, journal=full / "positions")
+    binds = f"ipc://@chunkdl-test-{secrets.token_hex(6)}", f"tcp://127.0.0.1:{free_port()}"
+    settings = ServiceSettings(
+        binds=binds, groups=GROUPS, max_consumers=2, insecure=True, journal=full / "positions"
+    )
     service = ServiceProcess(
         configure_service(dataset, replace(arguments, batch_slots=0), settings)
     )
-    with connect(address) as shared:
-        rows = [row for _ in range(10) for row in row_digests(shared.next_batch(60))]
+    found = []
+    for group in ("train", "trials"):
+        with ExitStack() as stack:
+            readers = readers_of(stack, group, binds)
+            parts: list[list[str]] = [[] for _ in readers]
+            in_turn(readers, parts, 10)
+            found.append(each_row_once(parts, group, expected))
     service.close()
-    print("equal" if rows == expected else "different")
+    print("equal" if all(found) else "different")
 
 
 if __name__ == "__main__":

@@ -111,17 +111,24 @@ def test_the_next_owner_goes_on_behind_one_that_left(
     eventually: Eventually,
     which: int,
 ) -> None:
-    """At once, behind the last batch that it returned, whatever else was sent to it."""
+    """At once, behind the last batch that it returned, whatever else was sent to it.
+
+    The last one is still in use.
+    """
     both = addresses(socket_folder)
     start(binds=both, silent_s=NEVER_S / 2, grace_s=NEVER_S)
     options: dict[str, Any] = {"rank": 1, "world_size": 2, "batch_size": 8}
     with connect(both[0], rank=0, world_size=2, batch_size=8) as stays:
         with connect(both[which], **options) as leaves:
-            parts = [steps_of([stays], 5), steps_of([leaves], 3)]
-            assert eventually(lambda: were_sent(both[0], 3 + 4), 60)
+            parts = [steps_of([stays], 5), steps_of([leaves], 2)]
+            kept = leaves.next_batch(60, copy=False)
+            parts[1] += row_digests(kept)
+            # What it has in use counts, too.
+            assert eventually(lambda: were_sent(both[0], 3 + 3), 60)
         with connect(both[1 - which], **options) as follows:
             parts[1] += steps_of([follows], 2)
             in_turn((stays, follows), parts, 10)
+        del kept
     assert each_row_once(parts, "train", row_reference)
 
 

@@ -141,10 +141,12 @@ def test_the_frozen_engine_of_a_node_goes_on_when_it_is_let(
         strike(both.services[1], "coordinator", STOP)
         for _ in range(2):
             with pytest.raises(GetTimeout):
-                while True:
-                    rows.append(digests_of(loader.next_batch(1)))
+                for _ in range(60):
+                    rows.append(digests_of(loader.next_batch(2)))
         strike(both.services[1], "coordinator", GO_ON)
         rows += batches_of(loader, 20)
+        for address in both.addresses:
+            assert operate(address, "status")["groups"]["train"]["engine"] == 1
     assert rows == merged(undisturbed, len(rows))
 
 

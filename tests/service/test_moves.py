@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -11,20 +12,26 @@ import pytest
 from chunkdl.connecting import connect
 from chunkdl.errors import ChunkdlError, Closed, GetTimeout
 from tests.service.conftest import Start, row_digests
+from tests.service.two_ranks import addresses
 
 Processes = Callable[..., list[psutil.Process]]
 
 
 @pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize(("which", "group"), [(0, "train"), (1, "train"), (0, "trials")])
 def test_a_state_that_is_being_loaded_holds_nobody(
     start: Start,
+    socket_folder: Path,
     processes_of_this_run: Processes,
     eventually: Callable[..., bool],
+    which: int,
+    group: str,
     closes: bool,
 ) -> None:
     """`close` is done at once, a `get` has its timeout; and it goes on when the service does."""
-    _, address = start()
-    loader = connect(address, rank=0, world_size=1)
+    both = addresses(socket_folder)
+    start(binds=both)
+    loader = connect(both[which], group, rank=0, world_size=1)
     state = loader.next_batch(60).state
     wanted = row_digests(loader.next_batch(60))
     (server,) = processes_of_this_run("server")

@@ -99,6 +99,8 @@ def test_ranks_that_are_all_there_load_a_state_one_after_the_other(
         rows_of(loader, 5)
     state = two[0].state_dict()
     for loader in two:
+        # Who comes next begins behind these, and not where the state is.
+        rows_of(loader, 3)
         loader.close()
     three = [connect(address, rank=rank, world_size=3, batch_size=8) for rank in range(3)]
     for loader in three:

@@ -134,6 +134,47 @@ def test_a_frozen_rank_stops_nobody_and_goes_on(
     assert [r for step in steps for part in step for r in part] == list(row_reference[: 30 * 16])
 
 
+KEEPER = """
+import sys
+from chunkdl import connect
+from tests.service.conftest import row_digests
+
+loader = connect(sys.argv[1], rank=0, world_size=1)
+kept = [loader.next_batch(60, copy=False) for _ in range(3)]
+print("has", flush=True)
+sys.stdin.readline()
+print(*(row for batch in kept for row in row_digests(batch)), flush=True)
+"""
+
+
+def test_a_frozen_rank_finds_its_batches_as_they_were(
+    start: Start, socket_folder: Path, row_reference: tuple[str, ...], eventually: Eventually
+) -> None:
+    """It has lost its rank, another has had the same rows and many more; its memory is its own."""
+    both = addresses(socket_folder)
+    start(binds=both, silent_s=2.0, grace_s=3.0)
+    program = [sys.executable, "-c", KEEPER, both[0]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as keeper:
+        try:
+            assert keeper.stdin is not None
+            assert keeper.stdout is not None
+            assert keeper.stdout.readline() == "has\n"
+            keeper.send_signal(signal.SIGSTOP)
+            assert eventually(lambda: [m["state"] for m in members(both[0])] == ["expired"])
+            with connect(both[1], rank=0, world_size=1) as successor:
+                # More than there are slots.
+                assert steps_of([successor], 60) == list(row_reference[: 60 * 16])
+            keeper.send_signal(signal.SIGCONT)
+            keeper.stdin.write("now\n")
+            keeper.stdin.flush()
+            assert keeper.stdout.readline().split() == list(row_reference[: 3 * 16])
+        finally:
+            keeper.kill()
+
+
 @pytest.mark.parametrize("group", [DETACHING, BLOCKING], ids=lambda group: group.laggard)
 def test_a_frozen_reader_of_a_broadcast(
     start: Start,
@@ -146,7 +187,9 @@ def test_a_frozen_reader_of_a_broadcast(
 ) -> None:
     """The others go on without it, or with it when it wakes, as the group says; it is told."""
     both = addresses(socket_folder)
-    start(binds=both, groups=(group,), silent_s=0.5)
+    # Whom the others do not wait for is not sent away because its time is over.
+    grace_s = 30.0 if group is BLOCKING else 1000.0
+    start(binds=both, groups=(group,), silent_s=0.5, grace_s=grace_s)
     file = tmp_path / "frozen"
     frozen = begin(both[0], file, "--group", "trials", "--batches", "40")
     with ExitStack() as stack:

@@ -10,8 +10,8 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from chunkdl.connecting import connect
-from chunkdl.errors import ServiceDied
+from chunkdl.errors import GetTimeout, ServiceDied
 from chunkdl.lightdl import LightDL
 from chunkdl.operator import operate
 from chunkdl.patients import Dataset, Patient, Record
@@ -72,6 +72,8 @@ def whole_pass(coordinate_dataset: Dataset, small_stream: dict[str, Any]) -> lis
         # A worker that has not begun is given ten seconds.
         pytest.param("collector", STOP, "at the start", marks=pytest.mark.slow),
         ("coordinator", KILL, "at the start"),
+        ("loader", KILL, "over work"),
+        ("collector", KILL, "over work"),
         ("collector", KILL, "on the way"),
         ("loader", STOP, "on the way"),
         ("coordinator", KILL, "on the way"),
@@ -94,14 +96,30 @@ def test_a_worker_or_the_engine_dies_or_freezes(
 ) -> None:
     """Before the first batch, between two, and when all credit is spent: each row comes once."""
     both = addresses(socket_folder)
-    start(stream=STALL, binds=both)
+    # With little memory for batches there is always something to make for those that come next.
+    little = {"max_consumers": 2, "credit_batches": 1} if when == "over work" else {"stream": STALL}
+    start(binds=both, **little)
     with joined(both) as ranks:
         before = 0 if when == "at the start" else 5
         rows = steps_of(ranks, before)
         if when == "while nobody reads":
             assert eventually(lambda: were_sent(both[0], before + 4))
+        if when == "over work":
+            rows += pile_up(ranks, lambda: hit(program, STOP))
+            before = len(rows) // 16
         hit(program, number)
         assert rows + steps_of(ranks, 40 - before) == list(row_reference[: 40 * 16])
+
+
+def pile_up(ranks: Sequence[SharedDL], stop: Callable[[], None]) -> list[str]:
+    """Have workers stand still and take what is left; what they have in hand is what comes next."""
+    stop()
+    rows: list[str] = []
+    with suppress(GetTimeout):
+        for _ in range(30):
+            first = row_digests(ranks[0].next_batch(0.5))
+            rows += [*first, *steps_of(ranks[1:], 1)]
+    return rows
 
 
 @pytest.mark.parametrize(
@@ -117,9 +135,10 @@ def test_a_worker_or_the_engine_dies_or_freezes_before_the_end_of_a_pass(
 ) -> None:
     """The pass ends for both ranks after the same step, with each of its rows once."""
     both = addresses(socket_folder)
-    start(stream={**STALL, "grid": True}, binds=both)
+    # With little memory for batches the last ones are not made yet.
+    start(stream={**STALL, "grid": True}, binds=both, max_consumers=2, credit_batches=1)
     with joined(both) as ranks:
-        rows = steps_of(ranks, len(whole_pass) // 16 - 3)
+        rows = steps_of(ranks, len(whole_pass) // 16 - 8)
         hit(program, number)
         rows += rest_of(ranks)
     # Fewer rows than ranks at the end are left out.
@@ -147,6 +166,9 @@ def test_a_worker_or_the_engine_dies_or_freezes_during_a_drain(
         assert eventually(lambda: were_sent(both[0], 3 + 4))
         operate(both[1], "drain")
         hit(program, number)
+        if (program, number) == ("coordinator", KILL):
+            # Its memory is still read when another has been started.
+            assert eventually(lambda: operate(both[0], "status")["groups"]["train"]["troubles"])
         rows += rest_of(ranks)
     assert rows == list(row_reference[: len(rows)])
     # What was taken and the credit of each.
@@ -161,15 +183,19 @@ def test_a_frozen_engine_goes_on_when_it_is_let(
     hit: Hit,
     eventually: Eventually,
 ) -> None:
-    """Its consumers wait for it meanwhile, and the service still answers."""
+    """Its consumers wait for it meanwhile, the service answers, and no other takes its place."""
     both = addresses(socket_folder)
     start(binds=both)
     with joined(both) as ranks:
         rows = steps_of(ranks, 3)
-        hit("coordinator", STOP)
+        rows += pile_up(ranks, lambda: hit("coordinator", STOP))
+        with pytest.raises(GetTimeout):
+            ranks[0].next_batch(3)
         assert len(operate(both[0], "status")["groups"]["train"]["members"]) == 2
         hit("coordinator", signal.SIGCONT)
-        assert rows + steps_of(ranks, 20) == list(row_reference[: 23 * 16])
+        rows += steps_of(ranks, 20)
+        assert operate(both[0], "status")["groups"]["train"]["engine"] == 1
+    assert rows == list(row_reference[: len(rows)])
 
 
 # ---- Slides and descriptors
@@ -241,15 +267,6 @@ def test_a_slide_is_harmed_while_it_is_read(
         service.close()
 
 
-@pytest.fixture
-def few_descriptors() -> Iterator[None]:
-    """Programs that are started meanwhile may have 256 descriptors."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 def has_engine(loader: SharedDL) -> bool:
     """Whether the engine of a consumer's group runs; it may just be replaced."""
     try:
@@ -263,14 +280,14 @@ def test_few_descriptors_are_enough(
     start: Start,
     socket_folder: Path,
     row_reference: tuple[str, ...],
-    few_descriptors: None,
     hit: Hit,
     eventually: Callable[..., bool],
 ) -> None:
     """A service with 256 of them has eight ranks, an engine that is replaced, and no leak."""
-    del few_descriptors
     both = addresses(socket_folder)
     service, _ = start(binds=both, max_consumers=8)
+    # It has raised its limit as far as it may; what it starts has the same.
+    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (256, 256))
     opened = set()
     rows: list[str] = []
     for _ in range(3):

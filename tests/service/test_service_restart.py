@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from chunkdl.operator import operate
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import ServiceSpec
 from tests.service.conftest import Start, row_digests
-from tests.service.tcp_proxy import TcpProxy
+from tests.service.tcp_proxy import PART_BYTES, TcpProxy
 from tests.service.two_ranks import addresses, joined, steps_of, were_sent
 
 Eventually = Callable[..., bool]
@@ -224,4 +225,58 @@ def test_one_of_the_two_connections_is_cut(
         rows = steps_of(ranks, 3)
         proxy.cut(number)
         rows += steps_of(ranks, 20)
+    assert rows == list(row_reference[: len(rows)])
+
+
+class Swallowing(TcpProxy):
+    """A network whose connections may die without a word: each takes all, and passes on nothing."""
+
+    def __init__(self, behind: str) -> None:
+        self._dead: set[socket.socket] = set()
+        super().__init__(behind)
+
+    def swallow(self, number: int | None = None) -> None:
+        """From now on all connections that there are do so, or only that one of the last two."""
+        pairs = self._pairs if number is None else [self._pairs[number - 2]]
+        self._dead.update(end for pair in pairs for end in pair)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+        del counted
+        with contextlib.suppress(OSError):
+            while data := source.recv(PART_BYTES):
+                if target not in self._dead:
+                    target.sendall(data)
+        if target not in self._dead:
+            for end in (source, target):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        pytest.param(None, "train", id="both-train"),
+        pytest.param(None, "trials", id="both-trials"),
+        pytest.param(0, "train", id="of the messages-train"),
+        pytest.param(1, "trials", id="of the bytes-trials"),
+    ],
+)
+def test_a_connection_that_takes_everything_and_passes_nothing_on_is_noticed(
+    start: Start,
+    socket_folder: Path,
+    row_reference: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int | None,
+    group: str,
+) -> None:
+    """The kernels at both ends see nothing wrong; each row comes once, by another connection."""
+    monkeypatch.setattr("chunkdl.wire.HEARTBEAT_MS", 300)
+    monkeypatch.setattr("chunkdl.wire.HEARTBEAT_TIMEOUT_MS", 3_000)
+    local, tcp = addresses(socket_folder)
+    start(binds=(local, tcp))
+    with Swallowing(tcp) as network, connect(network.address, group) as loader:
+        rows = steps_of([loader], 3)
+        for _ in range(2):
+            network.swallow(number)
+            rows += steps_of([loader], 12)
     assert rows == list(row_reference[: len(rows)])

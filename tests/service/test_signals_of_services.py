@@ -23,6 +23,7 @@ from chunkdl.errors import ServiceDied
 from chunkdl.operator import operate
 from chunkdl.service_process import ServiceProcess
 from chunkdl.service_spec import ServiceSpec
+from tests.service.both_modes import each_row_once, in_turn, readers_of
 from tests.service.conftest import Start
 from tests.service.consumer_program import lines_of
 from tests.service.stand_alone import stand_alone
@@ -35,6 +36,7 @@ MakeSpec = Callable[..., ServiceSpec]
 SILENT_S, GRACE_S = 1.5, 2.5
 LIMIT_S = SILENT_S + GRACE_S
 STOP_S = 2 * LIMIT_S
+MOST_STEPS = 90
 
 
 def send_to_all(processes: list[psutil.Process], number: int, *, reverse: bool) -> None:
@@ -43,33 +45,37 @@ def send_to_all(processes: list[psutil.Process], number: int, *, reverse: bool) 
         process.send_signal(number)
 
 
-def engine_of(address: str) -> int:
-    """Number of the engine that makes the batches of the ranks."""
-    number: int = operate(address, "status")["groups"]["train"]["engine"]
+def engine_of(address: str, group: str = "train") -> int:
+    """Number of the engine that makes the batches of a group, of the ranks first."""
+    number: int = operate(address, "status")["groups"][group]["engine"]
     return number
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("group", "reverse"), [("train", False), ("train", True), ("trials", False)]
+)
 def test_a_service_that_belongs_to_a_training_outlives_what_is_sent_to_the_whole_job(
     start: Start,
     socket_folder: Path,
     row_reference: tuple[str, ...],
     processes_of_this_run: Processes,
+    group: str,
     reverse: bool,
 ) -> None:
     """It does not even drain; nothing is replaced."""
     both = addresses(socket_folder)
     start(binds=both)
-    with joined(both) as ranks:
-        rows = steps_of(ranks, 2)
+    with ExitStack() as stack:
+        readers = readers_of(stack, group, both)
+        parts = [steps_of([reader], 2) for reader in readers]
         for number in FOR_THE_TRAINING:
             send_to_all(processes_of_this_run(), number, reverse=reverse)
-            rows += steps_of(ranks, 1)
-        rows += steps_of(ranks, 10)
+            in_turn(readers, parts, 1)
+        in_turn(readers, parts, 10)
         assert not operate(both[0], "status")["draining"]
-        assert engine_of(both[0]) == 1
-        assert ranks[0].stats().restarts == 0
-    assert rows == list(row_reference[: len(rows)])
+        assert engine_of(both[0], group) == 1
+        assert readers[0].stats().restarts == 0
+    assert each_row_once(parts, group, row_reference)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -119,15 +125,19 @@ def test_a_daemon_goes_on_at_signals_that_mean_no_end(
 @pytest.fixture
 def consumers(
     tmp_path: Path,
-) -> Iterator[Callable[[tuple[str, str]], list[tuple[psutil.Process, Path]]]]:
-    """Starts two ranks as programs of their own, which write what they get to files."""
+) -> Iterator[Callable[[tuple[str, str], str], list[tuple[psutil.Process, Path]]]]:
+    """Starts two ranks, or two members of a broadcast, as programs of their own, which write what
+    they get to files.
+    """
     with ExitStack() as stack:
 
-        def begin(both: tuple[str, str]) -> list[tuple[psutil.Process, Path]]:
+        def begin(both: tuple[str, str], group: str) -> list[tuple[psutil.Process, Path]]:
             begun = []
             for rank, address in enumerate(both):
                 file = tmp_path / str(rank)
-                which = f"--rank={rank}", "--world-size=2", "--batch-size=8"
+                which: tuple[str, ...] = f"--rank={rank}", "--world-size=2", "--batch-size=8"
+                if group != "train":
+                    which = (f"--group={group}",)
                 patience = f"--reconnect-timeout={LIMIT_S}"
                 process = subprocess.Popen(
                     [
@@ -149,7 +159,19 @@ def consumers(
         yield begin
 
 
-@pytest.mark.parametrize("first", ["service", "consumers"])
+def rows_of(files: list[Path], group: str) -> list[list[str]]:
+    """What each has had, for `each_row_once`: of ranks as many steps of one as of the other.
+
+    No more than is known of the undisturbed stream.
+    """
+    parts = [lines_of(file) for file in files]
+    steps = min(MOST_STEPS, *map(len, parts)) if group == "train" else MOST_STEPS
+    return [[row for line in part[:steps] for row in line.rows] for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("first", "group"), [("service", "train"), ("consumers", "train"), ("service", "trials")]
+)
 def test_a_service_and_consumers_that_were_all_stopped_go_on(
     start: Start,
     socket_folder: Path,
@@ -158,11 +180,12 @@ def test_a_service_and_consumers_that_were_all_stopped_go_on(
     eventually: Eventually,
     consumers: Callable[..., list[tuple[psutil.Process, Path]]],
     first: str,
+    group: str,
 ) -> None:
     """For longer than anybody may be silent, woken in any order: they are who they were."""
     both = addresses(socket_folder)
     start(stream={"stall_timeout": LIMIT_S}, binds=both, silent_s=SILENT_S, grace_s=GRACE_S)
-    ranks = consumers(both)
+    ranks = consumers(both, group)
     files = [file for _, file in ranks]
     assert eventually(lambda: all(len(lines_of(file)) > 3 for file in files), 60)
     service, training = processes_of_this_run(), [process for process, _ in ranks]
@@ -178,14 +201,13 @@ def test_a_service_and_consumers_that_were_all_stopped_go_on(
     assert eventually(
         lambda: all(len(lines_of(f)) > n + 10 for f, n in zip(files, before, strict=True)), 60
     )
-    assert sorted(member["rank"] for member in members(both[0])) == [0, 1]
-    assert engine_of(both[0]) == 1
+    assert len(members(both[0], group)) == 2
+    assert engine_of(both[0], group) == 1
     assert operate(both[0], "status")["joined"] == 2
-    parts = [lines_of(file) for file in files]
-    rows = [row for pair in zip(*parts, strict=False) for one in pair for row in one.rows]
-    assert rows[: len(row_reference)] == list(row_reference[: len(rows)])
+    assert each_row_once(rows_of(files, group), group, row_reference)
 
 
+@pytest.mark.parametrize("group", ["train", "trials"])
 def test_any_processes_of_a_service_and_its_consumers_may_stand_still_for_a_moment(
     start: Start,
     socket_folder: Path,
@@ -193,12 +215,13 @@ def test_any_processes_of_a_service_and_its_consumers_may_stand_still_for_a_mome
     processes_of_this_run: Processes,
     eventually: Eventually,
     consumers: Callable[..., list[tuple[psutil.Process, Path]]],
+    group: str,
 ) -> None:
     """Server, engine, workers and consumers, by chance: no row is lost, nobody is replaced."""
     chance = random.Random(7)
     both = addresses(socket_folder)
     start(stream={"stall_timeout": 20.0}, binds=both, silent_s=5.0, grace_s=10.0)
-    ranks = consumers(both)
+    ranks = consumers(both, group)
     files = [file for _, file in ranks]
     assert eventually(lambda: all(len(lines_of(file)) > 3 for file in files), 60)
     everybody = processes_of_this_run() + [process for process, _ in ranks]
@@ -215,10 +238,8 @@ def test_any_processes_of_a_service_and_its_consumers_may_stand_still_for_a_mome
         lambda: all(len(lines_of(f)) > n + 10 for f, n in zip(files, before, strict=True)), 60
     )
     assert all(process.is_running() for process in everybody)
-    assert engine_of(both[0]) == 1
-    parts = [lines_of(file) for file in files]
-    rows = [row for pair in zip(*parts, strict=False) for one in pair for row in one.rows]
-    assert rows[: len(row_reference)] == list(row_reference[: len(rows)])
+    assert engine_of(both[0], group) == 1
+    assert each_row_once(rows_of(files, group), group, row_reference)
 
 
 STARTER = """

@@ -20,6 +20,7 @@ from chunkdl.connecting import connect
 from chunkdl.curve_keys import create_keys, load_server_keys
 from chunkdl.lightdl import LightDL
 from chunkdl.loader import Loader
+from chunkdl.operator import operate
 from chunkdl.patients import Dataset
 from tests.service.conftest import Start, row_digests
 from tests.service.strangers import doors_without_a_name, listening, size_of, strangers, told
@@ -123,6 +124,8 @@ def test_strangers_without_keys_disturb_nobody_by_tcp(
         program = strangers([remote], MESSAGES // 4, os.getuid())
         take_beside(program, loader, row_reference, rows)
         assert told(program)[remote]["connected"] == MESSAGES // 4
+        # What is a message and makes no sense would be counted.
+        assert operate(local, "status")["dropped"] == 0
         assert size_of([server]) - before < MOST_GROWTH
         assert service.process.poll() is None
 
