@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from chunkdl.coordination.stream import GridStream
 from chunkdl.plan.cursor import Cursor
-from chunkdl.plan.grid import GridPass, grid_windows, slide_order
+from chunkdl.plan.grid import GridPass, GridWindows, slide_order
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.tissue.mask import TissueMask
-from tests.plan.small_plans import EXAMPLES, SmallSlide, small_slides, stream_config
+from tests.plan.small_plans import EXAMPLES, SmallSlide, all_of, small_slides, stream_config
 
 SURVEYS = st.lists(st.lists(st.integers(1, 9), max_size=5), min_size=1, max_size=6)
 """Positions of every window of every slide; a slide that cannot be used has no windows."""
@@ -43,7 +43,7 @@ def test_the_windows_hold_every_grid_position_with_tissue_exactly_once(
 ) -> None:
     """Each with its tissue fraction, its whole footprint in its window; no window is empty."""
     side, window_px = slide.smallchunk_px, slide.smallchunk_px + slack
-    windows = grid_windows(slide.grid, slide.mask, side, window_px, slide.threshold)
+    windows = all_of(slide.grid_windows(window_px))
     found: Counter[tuple[int, int]] = Counter()
     expected = expected_positions(slide)
     for part in windows:
@@ -66,7 +66,7 @@ def test_windows_are_as_full_as_they_can_be_and_come_row_by_row(
     """Windows are disjoint, at multiples of the whole SmallChunks that fit into one."""
     side, window_px = slide.smallchunk_px, slide.smallchunk_px + slack
     step = window_px // side * side
-    windows = grid_windows(slide.grid, slide.mask, side, window_px, slide.threshold)
+    windows = all_of(slide.grid_windows(window_px))
     origins = [(part.window.y, part.window.x) for part in windows]
     assert all(y % step == x % step == 0 for y, x in origins)
     assert all(earlier < later for earlier, later in pairwise(origins))
@@ -75,7 +75,8 @@ def test_windows_are_as_full_as_they_can_be_and_come_row_by_row(
 def test_positions_of_a_window_are_in_reading_order() -> None:
     """A full slide of 5 x 3 SmallChunks in windows of 2 x 2."""
     mask = TissueMask(np.ones((1, 1), dtype=np.bool_), 54, 31)
-    windows = grid_windows(TargetGrid(0, 1.0, 54, 31, 1.0, None), mask, 10, 25, 1.0)
+    grid = TargetGrid(0, 1.0, 54, 31, 1.0, None)
+    windows = all_of(GridWindows(grid, mask, 10, 25, 1.0, lambda: None))
     origins = [(part.window.x, part.window.y) for part in windows]
     assert origins == [(0, 0), (20, 0), (40, 0), (0, 20), (20, 20), (40, 20)]
     corners = list(zip(windows[0].draws.x.tolist(), windows[0].draws.y.tolist(), strict=True))
