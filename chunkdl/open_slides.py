@@ -135,8 +135,10 @@ class PlannedSlide:
     @property
     def nbytes(self) -> int:
         """Memory of the open slide and of what was computed so far, bytes."""
-        computed = (self.__dict__.get(name) for name in _COMPUTED)
-        return self.slide.nbytes + sum(part.nbytes for part in computed if part is not None)
+        computed: list[int] = [
+            self.__dict__[name].nbytes for name in _COMPUTED if name in self.__dict__
+        ]
+        return self.slide.nbytes + sum(computed)
 
     @cached_property
     def mask(self) -> TissueMask:

@@ -67,7 +67,7 @@ class Anchors:
         return self._until_row.nbytes if "_until_row" in self.__dict__ else 0
 
     def at(self, index: int) -> tuple[int, int]:
-        """The position with that number, 0 <= index < count, in an order that is always the same."""
+        """The position with that number, 0 <= index < count, in an order that never changes."""
         across, down = self._positions.across, self._positions.down
         place = int(np.searchsorted(self._until_row, index, side="right")) - 1
         row = self._positions.rows[place]

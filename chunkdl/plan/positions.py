@@ -125,14 +125,14 @@ def positions_of(
     columns, rows = range(across.cells), range(down.cells)
     if tissue_threshold > 0:
         height, width = mask.cells.shape
-        columns = _around(mask.cells.any(axis=0), mask.width0 / width, across)
-        rows = _around(mask.cells.any(axis=1), mask.height0 / height, down)
+        columns = _around(mask.cells, 0, mask.width0 / width, across)
+        rows = _around(mask.cells, 1, mask.height0 / height, down)
     footprint = smallchunk_px * grid.downsample
     shares = mask.shares(footprint, footprint)
     return PositionSet(across, down, shares, tissue_threshold, columns, rows)
 
 
-def _around(tissue: npt.NDArray[np.bool_], side0: float, axis: CellAxis) -> range:
+def _around(tissue: npt.NDArray[np.bool_], along: int, side0: float, axis: CellAxis) -> range:
     """The cells of an axis between the first and the last of the mask's lines with tissue."""
-    lines = np.flatnonzero(tissue)
+    lines = np.flatnonzero(tissue.any(axis=along))
     return axis.around(lines[0] * side0, (lines[-1] + 1) * side0) if len(lines) else range(0)

@@ -98,7 +98,7 @@ class BoxShares:
         return share
 
     def _near(self, down: _Ends, across: _Ends) -> Places:
-        """The columns of boxes in whose reach there is any tissue; in the others all shares are 0."""
+        """The columns of boxes that may hold tissue; in the others all shares are 0."""
         rows = self._cells[down.places[0].min() : down.places[3].max()]
         tissue = np.concatenate(([0], np.cumsum(rows.any(axis=0))))
         return np.flatnonzero(tissue[across.places[3]] > tissue[across.places[0]])

@@ -1,7 +1,9 @@
 """Every tissue position is equally likely: proved exactly on small slides, tested on ragged ones.
 
 The anchors are taken as they are proved to be in `test_anchors`: each position with probability
-one in N. Draws of one window are not independent (they lie in one window), so counting them all in one
+one in N.
+
+Draws of one window are not independent (they lie in one window), so counting them all in one
 chi-square test would be wrong. One test takes one draw per window; the test with many draws per
 window takes the windows as its sample.
 """
