@@ -14,7 +14,6 @@ import pytest
 from hypothesis import assume, given, settings
 from scipy import stats
 
-from chunkdl.plan import anchors as anchors_module
 from chunkdl.plan.anchors import AT_ONCE, CANDIDATES, Anchors
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.seeding import Purpose, generator
@@ -23,6 +22,7 @@ from chunkdl.tissue.mask import TissueMask
 from tests.plan.small_plans import EXAMPLES, SmallSlide, accepted, small_slides
 
 Cells = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 Place = tuple[int, int]
 DRAWS = 3_000
 
@@ -165,11 +165,12 @@ def test_anchors_are_uniform_where_tissue_is_hard_to_find(
         by_rejection = np.mean([tried._tried(rng) is not None for rng in rngs])
         assert by_rejection == pytest.approx(found, abs=0.25)
     assert {tuple(place) for place in anchors} <= {tuple(place) for place in where}
-    for group in (
-        lambda place: place // 8 @ (1, 10_000),
+    groups: list[Callable[[Ints], Ints]] = [
+        lambda place: place[:, 0] // 8 + 10_000 * (place[:, 1] // 8),
         lambda place: place[:, 0] % 8,
         lambda place: place[:, 1] % 8,
-    ):
+    ]
+    for group in groups:
         kinds, share = np.unique(group(where), return_counts=True)
         observed = np.bincount(np.searchsorted(kinds, group(anchors)), minlength=len(kinds))
         expected = share / share.sum() * DRAWS
@@ -227,7 +228,7 @@ def test_a_slide_where_the_candidates_find_a_position_is_never_counted(
         asked.append(len(x))
         return look(self, x, y)
 
-    monkeypatch.setattr(anchors_module.PositionSet, "hold", watched)
+    monkeypatch.setattr(PositionSet, "hold", watched)
     cells = np.zeros((2_500, 3_125), np.bool_)
     cells[200:1_400, 300:2_000] = True
     anchors = Anchors(positions_on(cells, 100_000, 80_000), lambda: None)
