@@ -273,8 +273,9 @@ def _read_reduced(reading: _Reading, side: int) -> Pixels:
             starts = np.maximum(x_borders[begin : end + 1] - left, 0)
             sums[:, begin : end + 1] += np.add.reduceat(by_row, starts, axis=1)
         done = last + 1 if bottom == y_borders[last + 1] else last
-        areas = np.diff(y_borders)[first:done, None] * np.diff(x_borders)[None, :]
-        thumbnail[first:done] = (sums[: done - first] + areas[..., None] / 2) // areas[..., None]
+        heights, widths = (np.diff(ends).astype(np.uint32) for ends in (y_borders, x_borders))
+        areas = (heights[first:done, None] * widths[None, :])[..., None]
+        thumbnail[first:done] = (sums[: done - first] + areas // 2) // areas
         unfinished = sums[-1] if done == last else np.zeros_like(unfinished)
     return thumbnail
 
