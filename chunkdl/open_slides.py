@@ -40,7 +40,12 @@ MOST_OPEN = 32
 """Handles that one loader keeps; each holds a file descriptor or more."""
 MOST_BYTES = 96 * 2**20
 """Memory for the slides that one loader keeps: tables of tiles, masks, what the plan looks up. The
-slide in hand is kept whatever it takes."""
+slide in hand is kept whatever it takes, and told where it alone takes more."""
+CACHED_BYTES = 64 * 2**20
+"""Decoded tiles that the direct readers and OpenSlide hold for all slides, half of it each."""
+SCRATCH_BYTES = 256 * 2**20
+"""What work on one slide takes until it is done: finding tissue on the largest thumbnail, or the
+largest tile, and the tables of a slide before others have made way for it."""
 PAUSES_S = (0.2, 0.8, 3.2)
 """Before a slide that the system would not give is tried again, seconds."""
 BEAT_S = 0.05
@@ -139,6 +144,17 @@ class PlannedSlide:
             self.__dict__[name].nbytes for name in _COMPUTED if name in self.__dict__
         ]
         return self.slide.nbytes + sum(computed)
+
+    def tell_size(self) -> None:
+        """Put among the news, once, that it alone takes more than all slides may."""
+        gaps = self.slide.gaps
+        what = (
+            f"its tissue mask and tables take more than the {MOST_BYTES // 2**20} MiB that are "
+            "promised for all slides of a loader (give a tissue_mask of fewer cells, 8 microns "
+            "each are enough)"
+        )
+        if what not in gaps.counts:
+            gaps.met(what)
 
     @cached_property
     def mask(self) -> TissueMask:
@@ -243,10 +259,13 @@ class OpenSlides:
         return sum(planned.nbytes for planned in self._open.values())
 
     def _worked(self, index: int, work: Callable[[PlannedSlide], Result]) -> Result:
+        planned = self._borrow(index)
         try:
-            return work(self._borrow(index))
+            return work(planned)
         finally:
             self._make_room(MOST_OPEN)
+            if planned.nbytes > MOST_BYTES:
+                planned.tell_size()
 
     def _borrow(self, index: int) -> PlannedSlide:
         if index in self._open:

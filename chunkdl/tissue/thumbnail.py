@@ -272,9 +272,9 @@ def _read_reduced(reading: _Reading, side: int) -> Pixels:
             begin, end = _cells_of(x_borders, left, right)
             starts = np.maximum(x_borders[begin : end + 1] - left, 0)
             for some in range(first, last + 1, _ROWS_AT_ONCE):
-                rows = slice(some, min(some + _ROWS_AT_ONCE, last + 1))
-                by_row = _summed_rows(block, y_borders[rows.start : rows.stop + 1] - top)
-                part = sums[rows.start - first : rows.stop - first, begin : end + 1]
+                until = min(some + _ROWS_AT_ONCE, last + 1)
+                by_row = _summed_rows(block, y_borders[some : until + 1] - top)
+                part = sums[some - first : until - first, begin : end + 1]
                 part += np.add.reduceat(by_row, starts, axis=1)
         done = last + 1 if bottom == y_borders[last + 1] else last
         for row in range(first, done):
