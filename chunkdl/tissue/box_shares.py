@@ -87,21 +87,27 @@ class BoxShares:
         across = _Ends.of(x0, x1, self._across, self._cells.shape[1])
         down = _Ends.of(y0, y1, self._down, self._cells.shape[0])
         share = np.zeros((len(down), len(across)), np.float32)
-        step = max(1, BLOCK // (self._table.shape[1] + len(across)))
+        if not share.size:
+            return share
+        # The boxes of a window lie over a small part of the table.
+        begin, end = int(across.places[0].min()), int(across.places[3].max())
+        table, cells = self._table[:, begin : end + 1], self._cells[:, begin:end]
+        across = across.moved(-begin)
+        step = max(1, BLOCK // (table.shape[1] + len(across)))
         for top in range(0, len(share), step):
             rows = down.some(slice(top, top + step))
-            near = self._near(rows, across)
+            near = _near(cells[rows.places[0].min() : rows.places[3].max()], across)
             columns = across.some(near)
-            strips = _steps([self._table[y] for y in rows.places])
+            strips = _steps([table[y] for y in rows.places])
             counts = [_steps([strip[:, x] for x in columns.places]) for strip in strips]
             share[top : top + step, near] = _shares(counts, rows, columns, outer=True)
         return share
 
-    def _near(self, down: _Ends, across: _Ends) -> Places:
-        """The columns of boxes that may hold tissue; in the others all shares are 0."""
-        rows = self._cells[down.places[0].min() : down.places[3].max()]
-        tissue = np.concatenate(([0], np.cumsum(rows.any(axis=0))))
-        return np.flatnonzero(tissue[across.places[3]] > tissue[across.places[0]])
+
+def _near(strip: npt.NDArray[np.bool_], across: _Ends) -> Places:
+    """The columns of boxes that may hold tissue of a strip; in the others all shares are 0."""
+    tissue = np.concatenate(([0], np.cumsum(strip.any(axis=0))))
+    return np.flatnonzero(tissue[across.places[3]] > tissue[across.places[0]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,6 +142,11 @@ class _Ends:
         low, low_end, high, high_end = (place[chosen] for place in self.places)
         places = low, low_end, high, high_end
         return _Ends(places, self.first[chosen], self.last[chosen], self.length[chosen])
+
+    def moved(self, cells: int) -> _Ends:
+        """The same intervals, counted from another cell on."""
+        low, low_end, high, high_end = (place + cells for place in self.places)
+        return _Ends((low, low_end, high, high_end), self.first, self.last, self.length)
 
 
 def _most_cells(side: float) -> int:
