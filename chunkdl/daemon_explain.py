@@ -69,7 +69,7 @@ def summary(spec: ServiceSpec) -> list[str]:
     """What will be served to whom, in lines for people; looks at all headers."""
     run, keys = spec.config.run, spec.keys
     each = sum(run.memory_bytes)
-    beside = len(spec.groups) * beside_arenas(run)
+    beside = len(spec.groups) * beside_arenas(run, spec.config.stream)
     bigchunks, batches = (size / 2**20 for size in run.memory_bytes)
     lines = [
         f"slides    {len(spec.config.slides)}: {_readers(spec)}",

@@ -24,6 +24,7 @@ from chunkdl.memory.arena import ALIGNMENT, aligned
 from chunkdl.open_slides import CACHED_BYTES, MOST_BYTES, SCRATCH_BYTES
 from chunkdl.patients import Dataset
 from chunkdl.plan.cursor import Cursor
+from chunkdl.plan.positions import cell_side
 from chunkdl.plan.rules import READING_VERSION, SAMPLING_VERSION
 from chunkdl.seeding import MAX_SEED
 from chunkdl.slide_table import grouped, identity, slide_table
@@ -39,8 +40,8 @@ from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of
 WORKER_BYTES = 150 * 2**20
 """What a process with its libraries takes beside the arenas, at most; code of the user's comes on
 top."""
-LOADER_BYTES = WORKER_BYTES + MOST_BYTES + CACHED_BYTES + SCRATCH_BYTES
-"""The same of a loader, with the slides that it has open and what it works with."""
+CELL_BYTES = 24
+"""What planning takes for each cell of positions in a window, at most, while it lasts."""
 SHARE_OF_BATCHES = 0.25
 """Of memory_limit, for batches whose rows the user's code makes."""
 MOST_ROWS = 4096
@@ -254,7 +255,8 @@ def _with_memory(run: RunConfig, stream: StreamConfig, memory_limit: int) -> Run
         bigchunk_slot_bytes=slot_bytes,
         batch_slot_bytes=batch_slot_bytes,
     )
-    arenas, beside, available = sum(run.memory_bytes), beside_arenas(run), available_memory()
+    arenas, beside = sum(run.memory_bytes), beside_arenas(run, stream)
+    available = available_memory()
     log.info("memory: at most %.0f MiB in processes beside that", beside / 2**20)
     if arenas + beside > available:
         log.warning(
@@ -270,10 +272,16 @@ def _with_memory(run: RunConfig, stream: StreamConfig, memory_limit: int) -> Run
     return run
 
 
-def beside_arenas(run: RunConfig) -> int:
+def beside_arenas(run: RunConfig, stream: StreamConfig) -> int:
     """Memory of the processes of a stream beside its arenas, at most, bytes; code of the user's
     comes on top."""
-    return run.num_loaders * LOADER_BYTES + (1 + run.num_collectors) * WORKER_BYTES
+    return run.num_loaders * loader_bytes(stream) + (1 + run.num_collectors) * WORKER_BYTES
+
+
+def loader_bytes(stream: StreamConfig) -> int:
+    """The part of a loader: its libraries, the slides that it has open, what it works with."""
+    cells = (stream.bigchunk_px // cell_side(stream.smallchunk_px) + 2) ** 2
+    return WORKER_BYTES + MOST_BYTES + CACHED_BYTES + max(SCRATCH_BYTES, CELL_BYTES * cells)
 
 
 def _memory(

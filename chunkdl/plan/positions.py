@@ -24,6 +24,11 @@ CELLS_PER_SMALLCHUNK = 8
 Ints = npt.NDArray[np.int64]
 
 
+def cell_side(smallchunk_px: int) -> int:
+    """Side of a cell, target pixels."""
+    return max(1, smallchunk_px // CELLS_PER_SMALLCHUNK)
+
+
 @dataclass(frozen=True, slots=True)
 class CellAxis:
     """The cells along one axis.
@@ -116,7 +121,7 @@ def positions_of(
     across, down = (
         CellAxis(
             extent=max(0, side - smallchunk_px + 1),
-            cell_px=max(1, smallchunk_px // CELLS_PER_SMALLCHUNK),
+            cell_px=cell_side(smallchunk_px),
             smallchunk_px=smallchunk_px,
             downsample=grid.downsample,
         )

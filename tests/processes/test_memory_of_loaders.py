@@ -16,7 +16,7 @@ import pytest
 
 from chunkdl import Dataset, LightDL, Patient, Record, open_slides
 from chunkdl.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlides, PlannedSlide
-from chunkdl.settings import LOADER_BYTES, configure
+from chunkdl.settings import configure, loader_bytes
 from chunkdl.slides.readers import openslide, tiled
 from tests.service.conftest import arguments
 from tests.slides.huge_slide import write_huge_slide
@@ -64,9 +64,10 @@ def test_a_slide_of_gigapixels_fits_into_what_is_promised(
         (loader,) = processes_of_this_run("loader")
         found = taken(loader.pid)
     given = arguments(**SMALL, grid=grid)
-    arena = configure(Dataset.from_slides([huge]), given).run.memory_bytes[0]
-    assert found["VmHWM"] <= LOADER_BYTES + arena
-    assert found["RssAnon"] + found["RssFile"] <= LOADER_BYTES - SCRATCH_BYTES
+    service = configure(Dataset.from_slides([huge]), given)
+    promised, arena = loader_bytes(service.stream), service.run.memory_bytes[0]
+    assert found["VmHWM"] <= promised + arena
+    assert found["RssAnon"] + found["RssFile"] <= promised - SCRATCH_BYTES
 
 
 @contextmanager
