@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 Counts = npt.NDArray[Any]
 
-BLOCK = 2**18
+BLOCK = 2**16
 """Boxes that are worked at together, about; a few numbers are kept for each."""
 
 
