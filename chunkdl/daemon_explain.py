@@ -16,6 +16,7 @@ from chunkdl.daemon_config import TABLES, GroupTable
 from chunkdl.errors import SlideError
 from chunkdl.header_facts import header_facts
 from chunkdl.service_spec import GroupSpec, ServiceSpec
+from chunkdl.settings import beside_arenas
 
 WIDTH = 96
 NO_DEFAULT = "not given"
@@ -68,6 +69,7 @@ def summary(spec: ServiceSpec) -> list[str]:
     """What will be served to whom, in lines for people; looks at all headers."""
     run, keys = spec.config.run, spec.keys
     each = sum(run.memory_bytes)
+    beside = len(spec.groups) * beside_arenas(run, spec.config.stream)
     bigchunks, batches = (size / 2**20 for size in run.memory_bytes)
     lines = [
         f"slides    {len(spec.config.slides)}: {_readers(spec)}",
@@ -75,7 +77,8 @@ def summary(spec: ServiceSpec) -> list[str]:
         f"memory    {each / 2**20:.0f} MiB a group ({bigchunks:.0f} for {run.bigchunk_slots} "
         f"BigChunks, {batches:.0f} for {run.batch_slots} batches), "
         f"{len(spec.groups) * each / 2**20:.0f} MiB in all",
-        f"workers   {run.num_loaders} loaders and {run.num_collectors} collectors a group",
+        f"workers   {run.num_loaders} loaders and {run.num_collectors} collectors a group, at most "
+        f"{beside / 2**20:.0f} MiB in all beside that",
         *(f"group     {_group(group)}" for group in spec.groups),
         *(f"address   {bind} ({_protection(spec, bind)})" for bind in spec.binds),
     ]

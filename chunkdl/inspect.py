@@ -6,7 +6,6 @@ BigChunks of a stream over this slide alone, with the same settings and seed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from chunkdl.arguments import Arguments
 from chunkdl.config import StreamConfig
-from chunkdl.coordination.stream import SURVEYED_WINDOWS
+from chunkdl.coordination import stream
 from chunkdl.errors import NoTissueError
-from chunkdl.loading import survey_window
+from chunkdl.loading import plan_bigchunk, survey_window
 from chunkdl.open_slides import OpenSlides, PlannedSlide
 from chunkdl.patients import Dataset, Patient
 from chunkdl.plan.windows import Draws, Window
 from chunkdl.printing import printable
-from chunkdl.protocol.messages import SurveyWindow
-from chunkdl.seeding import Purpose, generator
+from chunkdl.protocol.messages import LoadBigChunk, SurveyWindow
 from chunkdl.settings import configure
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.tissue.thumbnail import picture_plan, read_thumbnail
@@ -169,7 +167,7 @@ def _sampled(
     delivered = per_window * look.windows * config.smallchunk_px**2
     reuse = delivered / sum(one.decoded_px for one in samples)
     return (
-        f"{planned.positions.count:,} positions with at least {config.tissue_threshold:.0%} "
+        f"{planned.anchors.count:,} positions with at least {config.tissue_threshold:.0%} "
         f"tissue  ·  {len(samples)} windows of {per_window} positions: reuse {reuse:.2f}"
     ), samples
 
@@ -178,17 +176,16 @@ def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
     """SmallChunks per BigChunk that a stream over this slide settles on for its `reuse`."""
     areas = [
         survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
-        for ordinal in range(SURVEYED_WINDOWS)
+        for ordinal in range(stream.SURVEYED_WINDOWS)
     ]
-    return min(config.calls_for(math.fsum(areas) / len(areas)), config.most_calls)
+    return stream.calls_for_reuse(config, areas)[0]
 
 
 def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:
     """BigChunk `ordinal` of a stream over this slide, with `count` positions."""
-    lattice, positions = planned.lattice, planned.positions
-    window = lattice.draw_window(positions, generator(config.seed, Purpose.WINDOW, ordinal))
-    rng = generator(config.seed, Purpose.POSITIONS, ordinal)
-    draws = lattice.draw_positions(positions, window, count, rng)
+    lattice = planned.lattice
+    ticket = LoadBigChunk(ordinal, 0, 0, window=-1, calls=count, slot=0, generation=0)
+    window, draws = plan_bigchunk(planned, ticket, config)
     blocks = int(lattice.touched_blocks(draws, window).sum())
     block_px = lattice.across.stride_px * lattice.down.stride_px * planned.grid.factor**2
     return Sample(window, draws, blocks * block_px)

@@ -81,7 +81,7 @@ def plan_bigchunk(
 ) -> tuple[Window, Draws]:
     """The window of a BigChunk, and its draws."""
     if config.grid:
-        chosen = planned.grid_windows[ticket.window]
+        chosen = planned.grid_windows.window(ticket.window)
         return chosen.window, chosen.draws
     window = _window(planned, ticket.ordinal, ticket.attempt, config)
     rng = generator(config.seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
@@ -91,7 +91,7 @@ def plan_bigchunk(
 
 def _window(planned: PlannedSlide, ordinal: int, attempt: int, config: StreamConfig) -> Window:
     rng = generator(config.seed, Purpose.WINDOW, ordinal, attempt)
-    return planned.lattice.draw_window(planned.positions, rng)
+    return planned.lattice.draw_window(planned.anchors, rng)
 
 
 def describe(

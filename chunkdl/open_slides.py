@@ -1,7 +1,7 @@
 """The slides that one loader has open, with everything the plan wants to know about each.
 
-Opening a slide, finding its tissue and counting its positions costs far more than reading one
-region, so the slides used last stay open, up to a bound on handles and on memory.
+Opening a slide and finding its tissue costs far more than reading one region, so the slides used
+last stay open, up to a bound on handles and on memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Self, TypeVar
 from chunkdl.awake_clock import deadline_of
 from chunkdl.config import SlideEntry, StreamConfig
 from chunkdl.errors import NoTissueError, SlideError
-from chunkdl.plan.grid import GridWindow, grid_windows
+from chunkdl.plan.anchors import Anchors
+from chunkdl.plan.grid import GridWindows
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.windows import Lattice
 from chunkdl.slides.readers.registry import open_slide
@@ -36,12 +37,19 @@ from chunkdl.tissue.mask import (
 )
 
 MOST_OPEN = 32
-"""Handles that one loader keeps; each holds a file descriptor and a few MB."""
-MOST_BYTES = 48 * 2**20
-"""Memory for the positions of the slides that one loader keeps."""
+"""Handles that one loader keeps; each holds a file descriptor or more."""
+MOST_BYTES = 96 * 2**20
+"""Memory for the slides that one loader keeps: tables of tiles, masks, what the plan looks up. The
+slide in hand is kept whatever it takes, and told where it alone takes more."""
+CACHED_BYTES = 64 * 2**20
+"""Decoded tiles that the direct readers and OpenSlide hold for all slides, half of it each."""
+SCRATCH_BYTES = 256 * 2**20
+"""What work on one slide takes until it is done: finding tissue on the largest thumbnail, or the
+largest tile, and the tables of a slide before others have made way for it."""
 PAUSES_S = (0.2, 0.8, 3.2)
 """Before a slide that the system would not give is tried again, seconds."""
 BEAT_S = 0.05
+_COMPUTED = "mask", "positions", "anchors", "grid_windows"
 
 _LOG = steady_logger(__name__)
 
@@ -93,40 +101,60 @@ class PlannedSlide:
 
     @cached_property
     def positions(self) -> PositionSet:
-        """Every place where a SmallChunk may be taken.
+        """Every place where a SmallChunk may be taken; there may be none."""
+        return positions_of(
+            self.grid, self.mask, self._config.smallchunk_px, self._config.tissue_threshold
+        )
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Draws positions, of which there is at least one.
 
         Raises:
             NoTissueError: there is none.
         """
-        positions = positions_of(
-            self.grid, self.mask, self._config.smallchunk_px, self._config.tissue_threshold
-        )
-        if not positions.count:
+        anchors = Anchors(self.positions, self._on_progress)
+        if not anchors.exist():
             raise self._no_tissue()
-        return positions
+        return anchors
 
     @cached_property
-    def grid_windows(self) -> tuple[GridWindow, ...]:
+    def grid_windows(self) -> GridWindows:
         """The windows of a grid pass, at least one.
 
         Raises:
             NoTissueError: there is none.
         """
-        windows = grid_windows(
+        windows = GridWindows(
             self.grid,
             self.mask,
             self._config.smallchunk_px,
             self._config.bigchunk_px,
             self._config.tissue_threshold,
+            self._on_progress,
         )
-        if not windows:
+        if not len(windows.counts):
             raise self._no_tissue()
         return windows
 
     @property
     def nbytes(self) -> int:
-        """Memory of what was computed so far, bytes."""
-        return self.positions.nbytes if "positions" in self.__dict__ else 0
+        """Memory of the open slide and of what was computed so far, bytes."""
+        computed: list[int] = [
+            self.__dict__[name].nbytes for name in _COMPUTED if name in self.__dict__
+        ]
+        return self.slide.nbytes + sum(computed)
+
+    def tell_size(self) -> None:
+        """Put among the news, once, that it alone takes more than all slides may."""
+        gaps = self.slide.gaps
+        what = (
+            f"its tissue mask and tables take more than the {MOST_BYTES // 2**20} MiB that are "
+            "promised for all slides of a loader (give a tissue_mask of fewer cells, 8 microns "
+            "each are enough)"
+        )
+        if what not in gaps.counts:
+            gaps.met(what)
 
     @cached_property
     def mask(self) -> TissueMask:
@@ -206,7 +234,7 @@ class OpenSlides:
         """
         for pause_s in PAUSES_S:
             try:
-                return work(self._borrow(index))
+                return self._worked(index, work)
             except SlideError as error:
                 if not error.may_pass:
                     raise
@@ -215,7 +243,7 @@ class OpenSlides:
             # slides may be the ones that are missing.
             self.close()
             self._pause(pause_s)
-        return work(self._borrow(index))
+        return self._worked(index, work)
 
     def news(self) -> Iterator[tuple[int, str, int]]:
         """What was met and mended in the open slides and not told yet: slide, sentence, count."""
@@ -225,11 +253,26 @@ class OpenSlides:
                     self._told.add((index, what))
                     yield index, what, count
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the slides that are open, bytes."""
+        return sum(planned.nbytes for planned in self._open.values())
+
+    def _worked(self, index: int, work: Callable[[PlannedSlide], Result]) -> Result:
+        planned = self._borrow(index)
+        try:
+            return work(planned)
+        finally:
+            self._make_room(MOST_OPEN)
+            if planned.nbytes > MOST_BYTES:
+                planned.tell_size()
+
     def _borrow(self, index: int) -> PlannedSlide:
         if index in self._open:
             self._open.move_to_end(index)
+            self._make_room(MOST_OPEN)
             return self._open[index]
-        self._make_room()
+        self._make_room(MOST_OPEN - 1)
         entry = self._entries[index]
         planned = PlannedSlide(entry, self._config, self._cache, self._on_progress)
         self._open[index] = planned
@@ -243,12 +286,10 @@ class OpenSlides:
             self._on_progress()
             time.sleep(piece_s)
 
-    def _make_room(self) -> None:
-        held = sum(planned.nbytes for planned in self._open.values())
-        while self._open and (len(self._open) >= MOST_OPEN or held > MOST_BYTES):
-            _, oldest = self._open.popitem(last=False)
-            held -= oldest.nbytes
-            oldest.slide.close()
+    def _make_room(self, most_open: int) -> None:
+        """Close slides until the others are within the bounds; the one used last stays."""
+        while len(self._open) > 1 and (len(self._open) > most_open or self.nbytes > MOST_BYTES):
+            self._open.popitem(last=False)[1].slide.close()
 
     def close(self) -> None:
         """Close every slide."""

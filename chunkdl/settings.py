@@ -22,8 +22,10 @@ from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.label_tables import check_labels
 from chunkdl.machine import available_memory, cores, parse_bytes
 from chunkdl.memory.arena import ALIGNMENT, aligned
+from chunkdl.open_slides import CACHED_BYTES, MOST_BYTES, SCRATCH_BYTES
 from chunkdl.patients import Dataset
 from chunkdl.plan.cursor import Cursor
+from chunkdl.plan.positions import cell_side
 from chunkdl.plan.rules import READING_VERSION, SAMPLING_VERSION
 from chunkdl.private_files import check_shared_folder
 from chunkdl.seeding import MAX_SEED
@@ -39,7 +41,10 @@ from chunkdl.usable_slides import usable_slides
 from chunkdl.user_settings import hook_stream, identity_of, policies_of, rows_of, user_code
 
 WORKER_BYTES = 150 * 2**20
-"""What a process takes beside the arenas, at most; used only to see whether the machine has it."""
+"""What a process with its libraries takes beside the arenas, at most; code of the user's comes on
+top."""
+CELL_BYTES = 24
+"""What planning takes for each cell of positions in a window, at most, while it lasts."""
 SHARE_OF_BATCHES = 0.25
 """Of memory_limit, for batches whose rows the user's code makes."""
 MOST_ROWS = 4096
@@ -254,12 +259,39 @@ def _with_memory(run: RunConfig, stream: StreamConfig, memory_limit: int) -> Run
     slots, slot_bytes, batch_slot_bytes = _memory(
         stream, run.num_loaders, run.batch_slots, memory_limit
     )
-    return dataclasses.replace(
+    run = dataclasses.replace(
         run,
         bigchunk_slots=slots,
         bigchunk_slot_bytes=slot_bytes,
         batch_slot_bytes=batch_slot_bytes,
     )
+    arenas, beside = sum(run.memory_bytes), beside_arenas(run, stream)
+    available = available_memory()
+    log.info("memory: at most %.0f MiB in processes beside that", beside / 2**20)
+    if arenas + beside > available:
+        log.warning(
+            "%d loaders and %d collectors may take up to %.0f MiB beside the %.0f MiB of regions "
+            "and batches, and %.0f MiB are available here; lower num_loaders or memory_limit if "
+            "memory becomes short",
+            run.num_loaders,
+            run.num_collectors,
+            beside / 2**20,
+            arenas / 2**20,
+            available / 2**20,
+        )
+    return run
+
+
+def beside_arenas(run: RunConfig, stream: StreamConfig) -> int:
+    """Memory of the processes of a stream beside its arenas, at most, bytes; code of the user's
+    comes on top."""
+    return run.num_loaders * loader_bytes(stream) + (1 + run.num_collectors) * WORKER_BYTES
+
+
+def loader_bytes(stream: StreamConfig) -> int:
+    """The part of a loader: its libraries, the slides that it has open, what it works with."""
+    cells = (stream.bigchunk_px // cell_side(stream.smallchunk_px) + 2) ** 2
+    return WORKER_BYTES + MOST_BYTES + CACHED_BYTES + max(SCRATCH_BYTES, CELL_BYTES * cells)
 
 
 def _memory(

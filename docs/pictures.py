@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
+from chunkdl.plan.anchors import Anchors
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.rotation import Rotation
 from chunkdl.plan.windows import Lattice
@@ -38,6 +39,7 @@ GRID = TargetGrid(level=0, factor=1.0, width=WIDTH, height=HEIGHT, downsample=1.
 LATTICE = Lattice.of(Level(WIDTH, HEIGHT, 1.0, TILE, TILE), GRID, WINDOW, SMALLCHUNK)
 CELLS = TissueMap(WIDTH, HEIGHT, seed=4, tumour_fraction=0).classes(0, 0, WIDTH, HEIGHT) > 0
 POSITIONS = positions_of(GRID, TissueMask(CELLS, WIDTH, HEIGHT), SMALLCHUNK, 0.5)
+ANCHORS = Anchors(POSITIONS, lambda: None)
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,7 +74,7 @@ def lattice() -> None:
         axes.axvline(x, color="0.75", lw=0.7)
     for y in range(-stride, HEIGHT + WINDOW, stride):
         axes.axhline(y, color="0.75", lw=0.7)
-    near_edge = [POSITIONS.at(index) for index in range(0, POSITIONS.count, 997)]
+    near_edge = [ANCHORS.at(index) for index in range(0, ANCHORS.count, 997)]
     anchor = max(near_edge, key=lambda place: place[0] + place[1])
     columns = int(LATTICE.across.first(anchor[0])) + np.arange(int(LATTICE.across.count(anchor[0])))
     rows = int(LATTICE.down.first(anchor[1])) + np.arange(int(LATTICE.down.count(anchor[1])))
@@ -92,13 +94,13 @@ def lattice() -> None:
 
 def counts() -> None:
     """A(p) everywhere."""
-    x, y = np.arange(POSITIONS.width), np.arange(POSITIONS.height)
+    x, y = np.arange(POSITIONS.across.extent), np.arange(POSITIONS.down.extent)
     count = LATTICE.down.count(y)[:, None] * LATTICE.across.count(x)[None, :]
     values = np.unique(count)
     figure, axes = plt.subplots(figsize=(7, 5.2))
     colours = plt.get_cmap("viridis", len(values))
     shown = np.searchsorted(values, count)
-    extent = (0, POSITIONS.width, POSITIONS.height, 0)
+    extent = (0, POSITIONS.across.extent, POSITIONS.down.extent, 0)
     image = axes.imshow(shown, cmap=colours, extent=extent, vmin=-0.5, vmax=len(values) - 0.5)
     bar = figure.colorbar(image, ax=axes, ticks=range(len(values)), shrink=0.8)
     bar.ax.set_yticklabels([str(value) for value in values])
@@ -110,7 +112,7 @@ def chunkdl_draws() -> tuple[Floats, Floats]:
     """Positions as chunkdl draws them."""
     found = []
     for ordinal in range(WINDOWS):
-        window = LATTICE.draw_window(POSITIONS, generator(SEED, Purpose.WINDOW, ordinal))
+        window = LATTICE.draw_window(ANCHORS, generator(SEED, Purpose.WINDOW, ordinal))
         rng = generator(SEED, Purpose.POSITIONS, ordinal)
         draws = LATTICE.draw_positions(POSITIONS, window, DRAWS, rng)
         found.append((draws.x, draws.y))
@@ -137,19 +139,17 @@ def naive_draws() -> tuple[Floats, Floats]:
 
 def accepted(positions: PositionSet) -> npt.NDArray[np.bool_]:
     """Which corners are positions, shape (height, width)."""
-    rows = -(-positions.height // positions.cell_px)
-    flat = np.zeros(rows * positions.columns, np.bool_)
-    flat[positions.cells] = True
-    cells = flat.reshape(rows, positions.columns)
-    whole = cells.repeat(positions.cell_px, axis=0).repeat(positions.cell_px, axis=1)
-    return whole[: positions.height, : positions.width]
+    down, across = positions.down, positions.across
+    cells = positions.accepted(range(down.cells), range(across.cells))
+    whole = cells.repeat(down.cell_px, axis=0).repeat(across.cell_px, axis=1)
+    return whole[: down.extent, : across.extent]
 
 
 def density() -> None:
     """How often places are drawn, relative to how often they should be."""
     edges = (
-        np.arange(0, POSITIONS.height + BIN, BIN),
-        np.arange(0, POSITIONS.width + BIN, BIN),
+        np.arange(0, POSITIONS.down.extent + BIN, BIN),
+        np.arange(0, POSITIONS.across.extent + BIN, BIN),
     )
     corners = np.argwhere(accepted(POSITIONS))
     share = np.histogram2d(corners[:, 0], corners[:, 1], edges)[0] / len(corners)

@@ -129,7 +129,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "values": {"values"},
     "slides": {"values", "slides"},
     "tissue": {"values", "tissue", "slides"},
-    "plan": {"values", "plan", "chunkdl.tissue.mask"},
+    "plan": {"values", "plan", "chunkdl.tissue.mask", "chunkdl.tissue.box_shares"},
     "memory": {"values", "memory"},
     "protocol": {"values", "protocol", "chunkdl.plan.shares", "chunkdl.plan.rules"},
     # It names a detector and a policy; neither reads a slide.

@@ -7,12 +7,16 @@ slides come in a mixed order, which the number of the pass names; the windows of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import itertools
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.plan.anchors import COUNTED_AT_ONCE
 from chunkdl.plan.windows import Draws, Window
 from chunkdl.seeding import Purpose, generator
 from chunkdl.slides.resolution import TargetGrid
@@ -27,43 +31,86 @@ class GridWindow:
     draws: Draws
 
 
-def grid_windows(
-    grid: TargetGrid,
-    mask: TissueMask,
-    smallchunk_px: int,
-    window_px: int,
-    tissue_threshold: float,
-) -> tuple[GridWindow, ...]:
-    """The windows of a slide that hold at least one grid position with enough tissue.
+class GridWindows:
+    """The windows of a slide that hold at least one grid position with enough tissue, row by row.
+
+    Kept is how many positions each has; which these are is looked up when a window is asked for.
 
     Args:
         grid: the target frame of the slide.
         mask: tissue of the slide in the level-0 frame.
         smallchunk_px, window_px: sides in target pixels; `window_px` is at least `smallchunk_px`.
         tissue_threshold: least share of tissue in a footprint, 0 to 1.
+        on_progress: called again and again meanwhile; what it raises ends that.
+
+    Attributes:
+        counts: positions of each window, int32, shape (windows,).
     """
-    x = np.arange(grid.width // smallchunk_px, dtype=np.int64) * smallchunk_px
-    y = np.arange(grid.height // smallchunk_px, dtype=np.int64) * smallchunk_px
-    side = smallchunk_px * grid.downsample
-    left, top = x * grid.downsample, y * grid.downsample
-    fraction = mask.fraction(left, top, left + side, top + side)
-    rows, columns = np.nonzero(fraction >= tissue_threshold)
-    per_window = window_px // smallchunk_px
-    windows_across = -(-len(x) // per_window)
-    group = rows // per_window * windows_across + columns // per_window
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    found = []
-    for members in np.split(order, starts[1:]) if len(order) else []:
-        row, column = divmod(int(group[members[0]]), windows_across)
-        step = per_window * smallchunk_px
+
+    def __init__(
+        self,
+        grid: TargetGrid,
+        mask: TissueMask,
+        smallchunk_px: int,
+        window_px: int,
+        tissue_threshold: float,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._grid = grid
+        self._smallchunk_px, self._window_px = smallchunk_px, window_px
+        self._threshold = tissue_threshold
+        self._columns, self._rows = grid.width // smallchunk_px, grid.height // smallchunk_px
+        self._along = window_px // smallchunk_px
+        side = smallchunk_px * grid.downsample
+        self._shares = mask.shares(side, side)
+        counts = self._counted(on_progress)
+        self._windows = np.flatnonzero(counts)
+        self.counts = counts.ravel()[self._windows]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept, bytes."""
+        return self._shares.nbytes + self._windows.nbytes + self.counts.nbytes
+
+    def window(self, number: int) -> GridWindow:
+        """A window and its positions in reading order."""
+        across = -(-self._columns // self._along)
+        row, column = (int(which) * self._along for which in divmod(self._windows[number], across))
+        rows = range(row, min(row + self._along, self._rows))
+        columns = range(column, min(column + self._along, self._columns))
+        fraction = self._fractions(rows, columns)
+        y, x = np.nonzero(fraction >= self._threshold)
+        side = self._smallchunk_px
         draws = Draws(
-            x[columns[members]].astype(np.int32),
-            y[rows[members]].astype(np.int32),
-            fraction[rows[members], columns[members]],
+            ((column + x) * side).astype(np.int32),
+            ((row + y) * side).astype(np.int32),
+            fraction[y, x],
         )
-        found.append(GridWindow(Window(column * step, row * step, window_px), draws))
-    return tuple(found)
+        return GridWindow(Window(column * side, row * side, self._window_px), draws)
+
+    def _fractions(self, rows: range, columns: range) -> npt.NDArray[np.float32]:
+        """Of the footprints of a rectangle of grid positions, shape (rows, columns)."""
+        side, downsample = self._smallchunk_px, self._grid.downsample
+        left, top = (np.asarray(places) * side * downsample for places in (columns, rows))
+        side0 = side * downsample
+        return self._shares.outer(left, top, left + side0, top + side0)
+
+    def _counted(self, on_progress: Callable[[], None]) -> npt.NDArray[np.int32]:
+        """Positions of every window, shape (rows of windows, columns of windows)."""
+        down, across = -(-self._rows // self._along), -(-self._columns // self._along)
+        counts = np.zeros((down, across), dtype=np.int32)
+        if not counts.size:
+            return counts
+        columns = range(self._columns)
+        step = min(self._along, max(1, COUNTED_AT_ONCE // len(columns)))
+        for band in range(down):
+            end = min((band + 1) * self._along, self._rows)
+            for first in range(band * self._along, end, step):
+                rows = range(first, min(first + step, end))
+                held = (self._fractions(rows, columns) >= self._threshold).sum(axis=0)
+                counts[band] += np.add.reduceat(held, columns[:: self._along])
+                on_progress()
+        return counts
 
 
 def slide_order(seed: int, epoch: int, slides: int) -> npt.NDArray[np.int64]:
@@ -79,25 +126,24 @@ class GridPass:
 
     def __init__(self, order: Sequence[int]) -> None:
         self._order = tuple(int(slide) for slide in order)
-        self._surveyed = 0
-        self._slide: list[int] = []
-        self._window: list[int] = []
-        self._starts: list[int] = [0]
+        self._first_windows: list[int] = []
+        self._starts = array("q", [0])
 
     @property
     def next_slide(self) -> int | None:
         """The slide to survey next; None when all of them are known."""
-        return self._order[self._surveyed] if self._surveyed < len(self._order) else None
+        surveyed = len(self._first_windows)
+        return self._order[surveyed] if surveyed < len(self._order) else None
 
     @property
     def upcoming(self) -> tuple[int, ...]:
         """The slides still to survey, in the order in which they are needed."""
-        return self._order[self._surveyed :]
+        return self._order[len(self._first_windows) :]
 
     @property
     def windows(self) -> int:
         """BigChunks known so far."""
-        return len(self._slide)
+        return len(self._starts) - 1
 
     @property
     def rows(self) -> int:
@@ -106,16 +152,14 @@ class GridPass:
 
     def add(self, counts: Sequence[int]) -> None:
         """Record how many positions each window of `next_slide` has; none for a bad slide."""
-        slide = self._order[self._surveyed]
-        self._surveyed += 1
-        for window, count in enumerate(counts):
-            self._slide.append(slide)
-            self._window.append(window)
-            self._starts.append(self._starts[-1] + count)
+        self._first_windows.append(self.windows)
+        self._starts.extend(itertools.accumulate(counts, initial=self._starts.pop()))
 
     def source(self, ordinal: int) -> tuple[int, int]:
         """Slide and window index of BigChunk `ordinal`."""
-        return self._slide[ordinal], self._window[ordinal]
+        # Slides without windows begin where the next one does.
+        place = bisect.bisect_right(self._first_windows, ordinal) - 1
+        return self._order[place], ordinal - self._first_windows[place]
 
     def span(self, ordinal: int) -> tuple[int, int]:
         """First row of BigChunk `ordinal`, and one past its last."""
@@ -126,6 +170,6 @@ class GridPass:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Ordinal and call of `count` rows from `first_row` on, int64 of shape (count,)."""
         row = np.arange(first_row, first_row + count)
-        starts = np.asarray(self._starts)
+        starts = np.frombuffer(self._starts, dtype=np.int64)
         ordinal = np.searchsorted(starts, row, side="right") - 1
         return ordinal, row - starts[ordinal]

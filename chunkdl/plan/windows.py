@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.plan.positions import PositionSet
+from chunkdl.plan.anchors import Anchors
+from chunkdl.plan.positions import CellAxis, PositionSet
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.slide import Level
 
@@ -121,14 +122,14 @@ class Lattice:
         )
         return across * down
 
-    def draw_window(self, positions: PositionSet, rng: np.random.Generator) -> Window:
+    def draw_window(self, anchors: Anchors, rng: np.random.Generator) -> Window:
         """A window with probability Z(w)/N.
 
         Args:
-            positions: of the slide, at least one.
-            rng: consumed by three draws.
+            anchors: of the slide, which has at least one position.
+            rng: of this draw.
         """
-        x, y = positions.at(int(rng.integers(positions.count)))
+        x, y = anchors.draw(rng)
         column = int(self.across.first(x)) + int(rng.integers(int(self.across.count(x))))
         row = int(self.down.first(y)) + int(rng.integers(int(self.down.count(y))))
         return Window(
@@ -140,15 +141,11 @@ class Lattice:
     ) -> Draws:
         """`count` positions of the window, independent, each with probability (1/A(p))/Z(w)."""
         content = _Content.of(self, positions, window)
-        ticket = rng.integers(content.cumulative[-1], size=count)
-        cell = np.searchsorted(content.cumulative, ticket, side="right")
-        rest = ticket - (content.cumulative[cell] - content.weight[cell])
-        row, column = content.rows[cell], content.columns[cell]
-        down, across = np.divmod(rest, content.across.mass(column))
+        row, column, down, across = content.places(rng.integers(content.cumulative[-1], size=count))
         return Draws(
             content.across.pick(column, across).astype(np.int32),
             content.down.pick(row, down).astype(np.int32),
-            content.fractions[cell],
+            positions.fractions(content.down.first_cell + row, content.across.first_cell + column),
         )
 
     def useful_blocks(self, positions: PositionSet, window: Window) -> npt.NDArray[np.bool_]:
@@ -157,10 +154,8 @@ class Lattice:
         A block is one cell of the lattice, `stride_px` on a side.
         """
         content = _Content.of(self, positions, window)
-        accepted = np.zeros((content.down.size, content.across.size), dtype=np.int64)
-        accepted[content.rows, content.columns] = 1
-        touched = content.down.reach(window.y).T @ accepted @ content.across.reach(window.x)
-        return np.asarray(touched > 0)
+        reach_down, reach_across = content.down.reach(window.y), content.across.reach(window.x)
+        return np.asarray(reach_down.T @ content.accepted @ reach_across)
 
     def touched_blocks(self, draws: Draws, window: Window) -> npt.NDArray[np.bool_]:
         """Which blocks the draws need; shape (rows, columns).
@@ -217,9 +212,10 @@ class _Line:
     first_cell: int
 
     @classmethod
-    def of(cls, axis: Axis, origin: int, extent: int, cell_px: int) -> _Line:
+    def of(cls, axis: Axis, origin: int, cells: CellAxis) -> _Line:
+        cell_px = cells.cell_px
         start = max(0, origin)
-        stop = min(extent, origin + axis.window_px - axis.smallchunk_px + 1)
+        stop = min(cells.extent, origin + axis.window_px - axis.smallchunk_px + 1)
         weights = axis.weights(np.arange(start, stop, dtype=np.int64))
         totals = np.concatenate(([0], np.cumsum(weights)))
         first, last = start // cell_px, (stop - 1) // cell_px
@@ -227,12 +223,13 @@ class _Line:
         return cls(axis, start, totals, edges[:-1], edges[1:], first)
 
     @property
-    def size(self) -> int:
-        return len(self.low)
+    def cells(self) -> range:
+        return range(self.first_cell, self.first_cell + len(self.low))
 
-    def mass(self, cell: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    @property
+    def mass(self) -> npt.NDArray[np.int64]:
         """Weight of the positions in each cell."""
-        return self.totals[self.high[cell]] - self.totals[self.low[cell]]
+        return self.totals[self.high] - self.totals[self.low]
 
     def pick(
         self, cell: npt.NDArray[np.int64], ticket: npt.NDArray[np.int64]
@@ -244,46 +241,54 @@ class _Line:
             - 1
         )
 
-    def reach(self, origin: int) -> npt.NDArray[np.int64]:
-        """1 where a footprint of the cell touches the block; shape (cells, blocks)."""
+    def reach(self, origin: int) -> npt.NDArray[np.bool_]:
+        """Whether a footprint of the cell touches the block; shape (cells, blocks)."""
         blocks = np.arange(-(-self.axis.window_px // self.axis.stride_px))
         offset = self.start - origin
         first = (self.low + offset) // self.axis.stride_px
         last = (self.high + offset + self.axis.smallchunk_px - 2) // self.axis.stride_px
-        return ((blocks >= first[:, None]) & (blocks <= last[:, None])).astype(np.int64)
+        return np.asarray((blocks >= first[:, None]) & (blocks <= last[:, None]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Content:
-    """The accepted cells of a window, with their weights."""
+    """The accepted cells of a window, with their weights.
+
+    Attributes:
+        across, down: its cells along x and y.
+        accepted: which of them are accepted, shape (rows, columns).
+        cumulative: weight of the rows of cells up to and including each.
+    """
 
     across: _Line
     down: _Line
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-    fractions: npt.NDArray[np.float32]
-    weight: npt.NDArray[np.int64]
+    accepted: npt.NDArray[np.bool_]
     cumulative: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, lattice: Lattice, positions: PositionSet, window: Window) -> _Content:
-        cell = positions.cell_px
-        across = _Line.of(lattice.across, window.x, positions.width, cell)
-        down = _Line.of(lattice.down, window.y, positions.height, cell)
-        # The accepted cells are sorted by rows, so the rows of the window are one slice.
-        bounds = np.array([down.first_cell, down.first_cell + down.size]) * positions.columns
-        low, high = np.searchsorted(positions.cells, bounds)
-        rows, columns = np.divmod(positions.cells[low:high], positions.columns)
-        rows, columns = rows - down.first_cell, columns - across.first_cell
-        inside = (columns >= 0) & (columns < across.size)
-        rows, columns = rows[inside], columns[inside]
-        weight = down.mass(rows) * across.mass(columns)
-        return cls(
-            across,
-            down,
-            rows,
-            columns,
-            positions.fractions[low:high][inside],
-            weight,
-            np.cumsum(weight),
-        )
+        across = _Line.of(lattice.across, window.x, positions.across)
+        down = _Line.of(lattice.down, window.y, positions.down)
+        accepted = positions.accepted(down.cells, across.cells)
+        return cls(across, down, accepted, np.cumsum(down.mass * (accepted @ across.mass)))
+
+    def places(self, ticket: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        """On what each of the tickets, below the weight of the window, falls.
+
+        Returns:
+            Row and column of the cell; tickets for the place in it along y and along x, below its
+            mass there.
+        """
+        row = np.searchsorted(self.cumulative, ticket, side="right")
+        height, width = self.down.mass[row], self.across.mass
+        # Only of the rows that were drawn: a large window has millions of cells.
+        drawn, which = np.unique(row, return_inverse=True)
+        until = np.cumsum(self.accepted[drawn] * width)
+        in_row = self.accepted[drawn] @ width
+        before = np.cumsum(in_row) - in_row
+        along, odd = np.divmod(ticket - (self.cumulative[row] - height * in_row[which]), height)
+        along += before[which]
+        cell = np.searchsorted(until, along, side="right")
+        column = cell % len(width)
+        rest = (along - (until[cell] - width[column])) * height + odd
+        return row, column, *np.divmod(rest, width[column])

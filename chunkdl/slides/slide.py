@@ -140,6 +140,11 @@ class Slide(Protocol):
         What is kept of its pixels is kept under it; empty where the one file at `info.path` is all.
         """
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes while it is open, bytes: where its tiles lie, and scratch. Tiles of
+        all slides that are held together do not count."""
+
     def scanned(self) -> Scanned | None:
         """Which parts of level 0 have pixels; None: all.
 

@@ -40,6 +40,11 @@ class WrappedSlide:
         """Sizes and times of change of the files."""
         return self._slide.state
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the inner slide."""
+        return self._slide.nbytes
+
     def scanned(self) -> Scanned | None:
         """Which parts of level 0 have pixels."""
         return self._slide.scanned()

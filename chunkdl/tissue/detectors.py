@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -74,8 +75,14 @@ class Otsu:
 
     def __call__(self, rgb: Pixels) -> Cells:
         """The tissue of a thumbnail: (h, w, 3) uint8 to (h, w) bool."""
-        saturation = _smoothed(_saturation(rgb))
-        counts = np.bincount(saturation[~_is_fill(rgb)], minlength=256)
+        saturation = np.empty(rgb.shape[:2], dtype=np.uint8)
+        counts = np.zeros(256, dtype=np.intp)
+        for rows in _row_blocks(rgb.shape):
+            # One row more at each end, for the blur.
+            above = max(0, rows.start - 1)
+            blurred = _smoothed(_saturation(rgb[above : rows.stop + 1]))
+            saturation[rows] = blurred[rows.start - above :][: rows.stop - rows.start]
+            counts += np.bincount(saturation[rows][~_is_fill(rgb[rows])], minlength=256)
         tissue = _close_gaps(saturation > self._threshold(counts) * 255, self.closing)
         tissue = _without_small_pieces(tissue, self.smallest)
         return ~_without_small_pieces(~tissue, self.smallest)
@@ -134,9 +141,8 @@ class HsvRange:
     def __call__(self, rgb: Pixels) -> Cells:
         """The tissue of a thumbnail: (h, w, 3) uint8 to (h, w) bool."""
         tissue = np.empty(rgb.shape[:2], dtype=np.bool_)
-        rows = max(1, _BLOCK_PX // max(1, rgb.shape[1]))
-        for top in range(0, rgb.shape[0], rows):
-            tissue[top : top + rows] = self._in_range(rgb[top : top + rows])
+        for rows in _row_blocks(rgb.shape):
+            tissue[rows] = self._in_range(rgb[rows])
         return tissue
 
     def _in_range(self, rgb: Pixels) -> Cells:
@@ -167,6 +173,13 @@ def detector_by_name(name: str) -> TissueDetector:
             f"TissueDetector of your own"
         )
     return known[name]()
+
+
+def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of an image, some at a time, so that what is computed for them stays small."""
+    rows = max(1, _BLOCK_PX // max(1, shape[1]))
+    for top in range(0, shape[0], rows):
+        yield slice(top, min(top + rows, shape[0]))
 
 
 def _is_fill(rgb: Pixels) -> Cells:
@@ -229,6 +242,9 @@ def _without_small_pieces(tissue: Cells, smallest: int) -> Cells:
     from skimage.measure import label
 
     pieces = label(tissue, connectivity=1)  # type: ignore[no-untyped-call]
-    keep = np.bincount(pieces.ravel()) >= smallest
+    sizes = np.zeros(int(pieces.max(initial=0)) + 1, dtype=np.intp)
+    for rows in _row_blocks(pieces.shape):
+        sizes += np.bincount(pieces[rows].ravel(), minlength=len(sizes))
+    keep = sizes >= smallest
     keep[0] = False
     return np.asarray(keep[pieces], dtype=np.bool_)

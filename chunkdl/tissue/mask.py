@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.slide import AS_STORED, PixelRule, Scanned, Slide, SlideInfo
+from chunkdl.tissue.box_shares import BoxShares
 from chunkdl.tissue.detectors import Cells, TissueDetector
 from chunkdl.tissue.thumbnail import (
     MOST_CELLS_A_SIDE,
@@ -19,10 +20,7 @@ from chunkdl.tissue.thumbnail import (
     thumbnail_plan,
 )
 
-_FRACTION_BLOCK = 2**20
 _ASPECT_TOLERANCE = 0.05
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +46,11 @@ class TissueMask:
         if self.width0 < 1 or self.height0 < 1:
             raise ConfigError(f"a tissue mask covers {self.width0}x{self.height0} level-0 pixels")
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the cells, bytes."""
+        return self.cells.nbytes
+
     def fraction(
         self,
         x0: npt.ArrayLike,
@@ -57,10 +60,8 @@ class TissueMask:
     ) -> npt.NDArray[np.float32]:
         """The exact share of tissue, by area, in every box [x0, x1) x [y0, y1).
 
-        Boxes are clipped to the slide first; one that is empty then has 0. The integral of the
-        mask over [0, x) x [0, y) is bilinear inside each cell, so interpolating the summed-area
-        table (Crow, "Summed-area tables for texture mapping", SIGGRAPH 1984) at fractional places
-        is exact. Shares below 1e-7 are indistinguishable from rounding and given as 0.
+        Boxes are clipped to the slide first; one that is empty then has 0. Shares below 1e-7 are
+        indistinguishable from rounding and given as 0.
 
         Args:
             x0, x1: left and right ends, shape (m,), level-0 pixels.
@@ -70,24 +71,12 @@ class TissueMask:
             Shape (n, m), float32, 0 to 1: entry (j, i) is of the box of y0[j], y1[j], x0[i],
             x1[i]. Besides it, memory is taken for a few million numbers and 4 bytes per cell.
         """
-        rows, columns = self.cells.shape
-        left, right = _ends(x0, x1, columns / self.width0, columns)
-        upper, lower = _ends(y0, y1, rows / self.height0, rows)
-        table = np.zeros((rows + 1, columns + 1), dtype=np.uint32)
-        np.cumsum(self.cells, axis=0, dtype=np.uint32, out=table[1:, 1:])
-        np.cumsum(table[1:, 1:], axis=1, out=table[1:, 1:])
-        area_x, area_y = right - left, lower - upper
-        share = np.empty((upper.size, left.size), dtype=np.float32)
-        step = max(1, _FRACTION_BLOCK // (columns + 1 + left.size))
-        for top in range(0, upper.size, step):
-            part = slice(top, top + step)
-            strips = _at(table, lower[part], 0) - _at(table, upper[part], 0)
-            tissue = _at(strips, right, 1) - _at(strips, left, 1)
-            area = area_y[part, None] * area_x[None, :]
-            np.divide(tissue, area, out=tissue, where=area > 0)
-            tissue[(area <= 0) | (tissue < 1e-7)] = 0
-            share[part] = np.minimum(tissue, 1)
-        return share
+        left, upper, right, lower = (np.asarray(ends, np.float64) for ends in (x0, y0, x1, y1))
+        return self.shares(self.width0, self.height0).outer(left, upper, right, lower)
+
+    def shares(self, width0: float, height0: float) -> BoxShares:
+        """The same for boxes up to that size, level-0 pixels, with a table that is made once."""
+        return BoxShares(self.cells, self.width0, self.height0, width0, height0)
 
 
 def compute_mask(
@@ -215,25 +204,6 @@ def mask_from(
 def whole_slide_mask(info: SlideInfo) -> TissueMask:
     """The mask of a slide that is all tissue, for those who want no detection."""
     return TissueMask(np.ones((1, 1), np.bool_), info.levels[0].width, info.levels[0].height)
-
-
-def _ends(
-    first: npt.ArrayLike, last: npt.ArrayLike, cells_per_px: float, cells: int
-) -> tuple[Floats, Floats]:
-    """Both ends of intervals in cells, clipped to the slide; the second is not before the first."""
-    begin = np.clip(np.asarray(first, np.float64) * cells_per_px, 0, cells)
-    end = np.clip(np.asarray(last, np.float64) * cells_per_px, 0, cells)
-    return begin, np.maximum(begin, end)
-
-
-def _at(table: npt.NDArray[np.generic], places: Floats, axis: int) -> Floats:
-    """Rows (axis 0) or columns (axis 1) of a table, linearly interpolated at fractional places."""
-    low = np.minimum(places.astype(np.intp), table.shape[axis] - 2)
-    share = places - low
-    if axis == 0:
-        share = share[:, None]
-    below, above = np.take(table, low, axis=axis), np.take(table, low + 1, axis=axis)
-    return np.asarray(below * (1 - share) + above * share)
 
 
 def _read_image(path: str, info: SlideInfo) -> npt.NDArray[np.bool_]:

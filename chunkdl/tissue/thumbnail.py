@@ -22,6 +22,7 @@ MOST_CELLS_A_SIDE = 4096
 # A wrong mpp in the file must not make a mask of three cells.
 _COARSEST_CELL_PX = 256.0
 _BLOCK_PX = 2**23
+_ROWS_AT_ONCE = 32
 MOST_READ_PX = 2**31
 """Pixels of a level that are read for one mask. A slide of one level of 150,000 pixels a side has
 ten times as many; of such a level one tile in 4, 9, 16 ... is read."""
@@ -269,12 +270,16 @@ def _read_reduced(reading: _Reading, side: int) -> Pixels:
             block = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
             reading.into(block, left, top)
             begin, end = _cells_of(x_borders, left, right)
-            by_row = _summed_rows(block, y_borders[first : last + 2] - top)
             starts = np.maximum(x_borders[begin : end + 1] - left, 0)
-            sums[:, begin : end + 1] += np.add.reduceat(by_row, starts, axis=1)
+            for some in range(first, last + 1, _ROWS_AT_ONCE):
+                until = min(some + _ROWS_AT_ONCE, last + 1)
+                by_row = _summed_rows(block, y_borders[some : until + 1] - top)
+                part = sums[some - first : until - first, begin : end + 1]
+                part += np.add.reduceat(by_row, starts, axis=1)
         done = last + 1 if bottom == y_borders[last + 1] else last
-        areas = np.diff(y_borders)[first:done, None] * np.diff(x_borders)[None, :]
-        thumbnail[first:done] = (sums[: done - first] + areas[..., None] / 2) // areas[..., None]
+        for row in range(first, done):
+            areas = ((y_borders[row + 1] - y_borders[row]) * np.diff(x_borders))[:, None]
+            thumbnail[row] = (sums[row - first] + areas // 2) // areas
         unfinished = sums[-1] if done == last else np.zeros_like(unfinished)
     return thumbnail
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from chunkdl.config import StreamConfig
+from chunkdl.plan.anchors import Anchors
+from chunkdl.plan.grid import GridWindow, GridWindows
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.windows import Axis, Lattice
 from chunkdl.slides.resolution import Resolution, TargetGrid
@@ -57,6 +59,15 @@ class SmallSlide:
     @property
     def positions(self) -> PositionSet:
         return positions_of(self.grid, self.mask, self.smallchunk_px, self.threshold)
+
+    @property
+    def anchors(self) -> Anchors:
+        return Anchors(self.positions, lambda: None)
+
+    def grid_windows(self, window_px: int) -> GridWindows:
+        return GridWindows(
+            self.grid, self.mask, self.smallchunk_px, window_px, self.threshold, lambda: None
+        )
 
     def share(self, x2: npt.NDArray[np.int64], y2: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Tissue share of the footprints at half target pixels x2 / 2, y2 / 2; shape (y, x).
@@ -118,11 +129,15 @@ def lattices(draw: st.DrawFn, smallchunk_px: int) -> Lattice:
 
 def accepted(positions: PositionSet) -> Flags:
     """Which corners are positions, shape (height, width); spread out from the cells."""
-    rows = -(-positions.height // positions.cell_px)
-    cells = np.zeros((rows, positions.columns), dtype=np.bool_)
-    cells.flat[positions.cells] = True
-    spread = cells.repeat(positions.cell_px, axis=0).repeat(positions.cell_px, axis=1)
-    return spread[: positions.height, : positions.width]
+    down, across = positions.down, positions.across
+    cells = positions.accepted(range(down.cells), range(across.cells))
+    spread = cells.repeat(down.cell_px, axis=0).repeat(across.cell_px, axis=1)
+    return spread[: down.extent, : across.extent]
+
+
+def all_of(windows: GridWindows) -> list[GridWindow]:
+    """Every window of a pass over a slide, in order."""
+    return [windows.window(number) for number in range(len(windows.counts))]
 
 
 def ragged_mask(width0: int, height0: int, seed: int) -> TissueMask:

@@ -6,16 +6,18 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.coordination.stream import GridStream
 from chunkdl.plan.cursor import Cursor
-from chunkdl.plan.grid import GridPass, grid_windows, slide_order
+from chunkdl.plan.grid import GridPass, GridWindow, GridWindows, slide_order
+from chunkdl.plan.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.tissue.mask import TissueMask
-from tests.plan.small_plans import EXAMPLES, SmallSlide, small_slides, stream_config
+from tests.plan.small_plans import EXAMPLES, SmallSlide, all_of, small_slides, stream_config
 
 SURVEYS = st.lists(st.lists(st.integers(1, 9), max_size=5), min_size=1, max_size=6)
 """Positions of every window of every slide; a slide that cannot be used has no windows."""
@@ -43,7 +45,7 @@ def test_the_windows_hold_every_grid_position_with_tissue_exactly_once(
 ) -> None:
     """Each with its tissue fraction, its whole footprint in its window; no window is empty."""
     side, window_px = slide.smallchunk_px, slide.smallchunk_px + slack
-    windows = grid_windows(slide.grid, slide.mask, side, window_px, slide.threshold)
+    windows = all_of(slide.grid_windows(window_px))
     found: Counter[tuple[int, int]] = Counter()
     expected = expected_positions(slide)
     for part in windows:
@@ -66,16 +68,106 @@ def test_windows_are_as_full_as_they_can_be_and_come_row_by_row(
     """Windows are disjoint, at multiples of the whole SmallChunks that fit into one."""
     side, window_px = slide.smallchunk_px, slide.smallchunk_px + slack
     step = window_px // side * side
-    windows = grid_windows(slide.grid, slide.mask, side, window_px, slide.threshold)
+    windows = all_of(slide.grid_windows(window_px))
     origins = [(part.window.y, part.window.x) for part in windows]
     assert all(y % step == x % step == 0 for y, x in origins)
     assert all(earlier < later for earlier, later in pairwise(origins))
 
 
+def listed(slide: SmallSlide, window_px: int) -> list[GridWindow]:
+    """The windows as they were made before, from a list of all positions of a slide."""
+    side, grid = slide.smallchunk_px, slide.grid
+    x = np.arange(grid.width // side, dtype=np.int64) * side
+    y = np.arange(grid.height // side, dtype=np.int64) * side
+    left, top = (corner.astype(np.float64) * grid.downsample for corner in (x, y))
+    fraction = interpolated(slide.mask, left, top, side * grid.downsample)
+    rows, columns = np.nonzero(fraction >= slide.threshold)
+    per_window = window_px // side
+    windows_across = -(-len(x) // per_window)
+    group = rows // per_window * windows_across + columns // per_window
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    found = []
+    for members in np.split(order, starts[1:]) if len(order) else []:
+        row, column = divmod(int(group[members[0]]), windows_across)
+        step = per_window * side
+        draws = Draws(
+            x[columns[members]].astype(np.int32),
+            y[rows[members]].astype(np.int32),
+            fraction[rows[members], columns[members]],
+        )
+        found.append(GridWindow(Window(column * step, row * step, window_px), draws))
+    return found
+
+
+def interpolated(
+    mask: TissueMask, left: npt.NDArray[np.float64], top: npt.NDArray[np.float64], side: float
+) -> npt.NDArray[np.float32]:
+    """Shares of tissue in boxes, from one table of sums, interpolated between its corners."""
+    rows, columns = mask.cells.shape
+    table = np.pad(mask.cells.cumsum(0).cumsum(1), ((1, 0), (1, 0))).astype(np.float64)
+    ends = []
+    for begin, cells, length0 in ((left, columns, mask.width0), (top, rows, mask.height0)):
+        ends.append([np.clip(e * cells / length0, 0, cells) for e in (begin, begin + side)])
+    (x0, x1), (y0, y1) = ends
+
+    def at(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        low_x = np.minimum(x.astype(int), columns - 1)
+        low_y = np.minimum(y.astype(int), rows - 1)
+        part_x, part_y = (x - low_x)[None, :], (y - low_y)[:, None]
+        upper, lower = (table[which][:, [*low_x]] for which in (low_y, low_y + 1))
+        upper_next, lower_next = (table[which][:, [*(low_x + 1)]] for which in (low_y, low_y + 1))
+        first = upper * (1 - part_x) + upper_next * part_x
+        second = lower * (1 - part_x) + lower_next * part_x
+        return np.asarray(first * (1 - part_y) + second * part_y)
+
+    tissue = at(x1, y1) - at(x0, y1) - at(x1, y0) + at(x0, y0)
+    area = (y1 - y0)[:, None] * (x1 - x0)[None, :]
+    share = np.where(tissue < 1e-7, 0, tissue / np.where(area > 0, area, 1))
+    return np.minimum(share, 1).astype(np.float32)
+
+
+@PASSES
+@given(slide=small_slides(most_positions=70), slack=st.integers(0, 60))
+def test_a_pass_is_what_it_was_when_all_positions_were_listed(
+    slide: SmallSlide, slack: int
+) -> None:
+    """The same windows, positions and order, and as many in each as is said before."""
+    window_px = slide.smallchunk_px + slack
+    windows = slide.grid_windows(window_px)
+    before = listed(slide, window_px)
+    assert windows.counts.tolist() == [len(one.draws.x) for one in before]
+    for now, then in zip(all_of(windows), before, strict=True):
+        assert now.window == then.window
+        assert np.array_equal(now.draws.x, then.draws.x)
+        assert np.array_equal(now.draws.y, then.draws.y)
+        assert now.draws.fraction == pytest.approx(then.draws.fraction, rel=1e-6)
+
+
+def test_a_slide_of_gigapixels_is_counted_with_signs_of_life_and_little_memory() -> None:
+    """Two million positions of 64 px, and the count can be broken off."""
+    cells = np.zeros((2_500, 3_125), np.bool_)
+    cells[100:2_000, 500:] = True
+    mask = TissueMask(cells, 100_000, 80_000)
+    grid = TargetGrid(0, 1.0, 100_000, 80_000, 1.0, None)
+    signs = []
+    windows = GridWindows(grid, mask, 64, 2048, 0.5, lambda: signs.append(1))
+    assert len(signs) >= 40
+    assert windows.counts.sum() == (100_000 - 16_000) // 64 * (1_900 * 32 // 64)
+    assert windows.nbytes < 1.01 * cells.size + 2**16
+
+    def recalled() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        GridWindows(grid, mask, 64, 2048, 0.5, recalled)
+
+
 def test_positions_of_a_window_are_in_reading_order() -> None:
     """A full slide of 5 x 3 SmallChunks in windows of 2 x 2."""
     mask = TissueMask(np.ones((1, 1), dtype=np.bool_), 54, 31)
-    windows = grid_windows(TargetGrid(0, 1.0, 54, 31, 1.0, None), mask, 10, 25, 1.0)
+    grid = TargetGrid(0, 1.0, 54, 31, 1.0, None)
+    windows = all_of(GridWindows(grid, mask, 10, 25, 1.0, lambda: None))
     origins = [(part.window.x, part.window.y) for part in windows]
     assert origins == [(0, 0), (20, 0), (40, 0), (0, 20), (20, 20), (40, 20)]
     corners = list(zip(windows[0].draws.x.tolist(), windows[0].draws.y.tolist(), strict=True))

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from chunkdl.plan.positions import CELLS_PER_SMALLCHUNK, positions_of
+from chunkdl.plan.anchors import Anchors
+from chunkdl.plan.positions import CELLS_PER_SMALLCHUNK, PositionSet, positions_of
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.tissue.mask import TissueMask
 from tests.plan.small_plans import EXAMPLES, SmallSlide, small_slides
 
 ALL_TISSUE = np.ones((1, 1), dtype=np.bool_)
+
+
+def anchors_of(positions: PositionSet) -> Anchors:
+    """What counts and numbers them."""
+    return Anchors(positions, lambda: None)
 
 
 def expected_corners(slide: SmallSlide) -> dict[tuple[int, int], float]:
@@ -38,9 +44,9 @@ def test_positions_are_the_corners_whose_cell_has_enough_tissue_at_its_middle(
     slide: SmallSlide,
 ) -> None:
     """Against every pixel of small slides, also where the last cells are cut, or there is none."""
-    positions = slide.positions
+    anchors = slide.anchors
     expected = expected_corners(slide)
-    numbered = [positions.at(index) for index in range(positions.count)]
+    numbered = [anchors.at(index) for index in range(anchors.count)]
     assert len(numbered) == len(expected)
     assert set(numbered) == set(expected)
 
@@ -51,10 +57,11 @@ def test_each_cell_keeps_the_share_by_which_it_was_accepted(slide: SmallSlide) -
     """The delivered tissue fraction is that of the footprint at the middle of the cell."""
     positions = slide.positions
     expected = expected_corners(slide)
-    for cell, fraction in zip(positions.cells, positions.fractions, strict=True):
-        row, column = divmod(int(cell), positions.columns)
-        corner = column * positions.cell_px, row * positions.cell_px
-        assert fraction == pytest.approx(expected[corner], rel=1e-6)
+    corners = np.array(list(expected), dtype=np.int64).reshape(-1, 2)
+    x, y = corners.T
+    assert positions.hold(x, y).all()
+    own = positions.fractions(y // positions.down.cell_px, x // positions.across.cell_px)
+    assert own == pytest.approx(list(expected.values()), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -71,25 +78,27 @@ def test_a_slide_without_a_place_for_a_smallchunk_has_no_positions(
 ) -> None:
     """Nothing is raised; the set is empty and says so."""
     grid = TargetGrid(0, 1.0, width, height, 1.0, None)
-    positions = positions_of(grid, TissueMask(cells, width, height), 64, 0.1)
-    assert positions.count == 0
-    assert len(positions.cells) == 0
+    anchors = anchors_of(positions_of(grid, TissueMask(cells, width, height), 64, 0.1))
+    assert not anchors.exist()
+    assert anchors.count == 0
 
 
 def test_a_slide_as_large_as_one_smallchunk_has_the_one_position() -> None:
     """The only corner is (0, 0)."""
     grid = TargetGrid(0, 1.0, 64, 64, 1.0, None)
-    positions = positions_of(grid, TissueMask(ALL_TISSUE, 64, 64), 64, 1.0)
-    assert positions.count == 1
-    assert positions.at(0) == (0, 0)
+    anchors = anchors_of(positions_of(grid, TissueMask(ALL_TISSUE, 64, 64), 64, 1.0))
+    assert anchors.exist()
+    assert anchors.count == 1
+    assert anchors.at(0) == (0, 0)
 
 
 def test_a_threshold_of_zero_accepts_the_slide_without_tissue() -> None:
     """Every corner inside the slide is a position then, the last row and column included."""
     grid = TargetGrid(0, 1.0, 100, 90, 1.0, None)
-    positions = positions_of(grid, TissueMask(~ALL_TISSUE, 100, 90), 64, 0.0)
-    assert positions.count == 37 * 27
-    assert positions.at(positions.count - 1) == (36, 26)
+    anchors = anchors_of(positions_of(grid, TissueMask(~ALL_TISSUE, 100, 90), 64, 0.0))
+    assert anchors.exist()
+    assert anchors.count == 37 * 27
+    assert anchors.at(anchors.count - 1) == (36, 26)
 
 
 def test_positions_are_counted_beyond_32_bits() -> None:
@@ -97,7 +106,8 @@ def test_positions_are_counted_beyond_32_bits() -> None:
     side = 100_000
     grid = TargetGrid(0, 1.0, side, side, 1.0, None)
     positions = positions_of(grid, TissueMask(ALL_TISSUE, side, side), 4096, 0.5)
+    anchors = anchors_of(positions)
     corners = side - 4096 + 1
-    assert positions.count == corners**2
-    assert positions.at(positions.count - 1) == (corners - 1, corners - 1)
-    assert positions.nbytes < 2**20
+    assert anchors.count == corners**2
+    assert anchors.at(anchors.count - 1) == (corners - 1, corners - 1)
+    assert positions.nbytes + anchors.nbytes < 2**20

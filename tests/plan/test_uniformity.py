@@ -1,5 +1,8 @@
 """Every tissue position is equally likely: proved exactly on small slides, tested on ragged ones.
 
+The anchors are taken as they are proved to be in `test_anchors`: each position with probability
+one in N.
+
 Draws of one window are not independent (they lie in one window), so counting them all in one
 chi-square test would be wrong. One test takes one draw per window; the test with many draws per
 window takes the windows as its sample.
@@ -21,6 +24,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from chunkdl.plan.anchors import Anchors
 from chunkdl.plan.positions import PositionSet, positions_of
 from chunkdl.plan.windows import Axis, Lattice, Window
 from chunkdl.seeding import Purpose, generator
@@ -66,12 +70,24 @@ class EveryNumber:
         return np.arange(self.high)
 
 
-def every_window(lattice: Lattice, positions: PositionSet) -> Iterator[tuple[Window, Fraction]]:
+@dataclass(frozen=True)
+class UniformAnchors:
+    """Takes the place of `Anchors`: one number, and the position that has it."""
+
+    anchors: Anchors
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        return self.anchors.at(int(rng.integers(self.anchors.count)))
+
+
+def every_window(lattice: Lattice, anchors: Anchors) -> Iterator[tuple[Window, Fraction]]:
     """What `draw_window` gives for every outcome of its random numbers, with its probability."""
     script: list[int] = []
     while True:
         numbers = ScriptedNumbers(script)
-        window = lattice.draw_window(positions, cast(np.random.Generator, numbers))
+        window = lattice.draw_window(
+            cast(Anchors, UniformAnchors(anchors)), cast(np.random.Generator, numbers)
+        )
         probability = Fraction(1)
         for bound in numbers.bounds:
             probability /= bound
@@ -83,10 +99,10 @@ def every_window(lattice: Lattice, positions: PositionSet) -> Iterator[tuple[Win
         script[-1] += 1
 
 
-def window_probabilities(lattice: Lattice, positions: PositionSet) -> dict[Window, Fraction]:
+def window_probabilities(lattice: Lattice, anchors: Anchors) -> dict[Window, Fraction]:
     """P(w) of the first stage, exactly."""
     found = defaultdict[Window, Fraction](Fraction)
-    for window, probability in every_window(lattice, positions):
+    for window, probability in every_window(lattice, anchors):
         found[window] += probability
     return found
 
@@ -119,15 +135,15 @@ def test_every_position_has_exactly_the_probability_one_in_n(
     slide: SmallSlide, data: st.DataObject
 ) -> None:
     """Summed over all windows in exact fractions; no statistics, nothing is left to chance."""
-    positions = slide.positions
-    assume(positions.count)
+    positions, anchors = slide.positions, slide.anchors
+    assume(anchors.count)
     lattice = data.draw(lattices(slide.smallchunk_px))
     total = defaultdict[tuple[int, int], Fraction](Fraction)
-    for window, chance in window_probabilities(lattice, positions).items():
+    for window, chance in window_probabilities(lattice, anchors).items():
         for corner, share in positions_in(lattice, positions, window).items():
             total[corner] += chance * share
     places = {(int(x), int(y)) for y, x in np.argwhere(accepted(positions))}
-    assert total == dict.fromkeys(places, Fraction(1, positions.count))
+    assert total == dict.fromkeys(places, Fraction(1, anchors.count))
 
 
 @EXAMPLES
@@ -136,14 +152,14 @@ def test_both_stages_have_the_probabilities_of_the_proof(
     slide: SmallSlide, data: st.DataObject
 ) -> None:
     """P(w) = Z(w)/N, and P(p | w) = (1/A(p))/Z(w), with A counted by trying every window."""
-    positions = slide.positions
-    assume(positions.count)
+    positions, anchors = slide.positions, slide.anchors
+    assume(anchors.count)
     lattice = data.draw(lattices(slide.smallchunk_px))
-    for window, chance in window_probabilities(lattice, positions).items():
+    for window, chance in window_probabilities(lattice, anchors).items():
         inside = positions_in(lattice, positions, window)
         weight = {corner: Fraction(1, windows_around(lattice, *corner)) for corner in inside}
         z = sum(weight.values())
-        assert chance == z / positions.count
+        assert chance == z / anchors.count
         assert inside == {corner: share / z for corner, share in weight.items()}
 
 
@@ -202,9 +218,10 @@ CASES = [
 def chunkdl_draws(case: Case) -> tuple[Ints, Ints]:
     """Corners of `DRAWS` draws in each of `WINDOWS` windows, each of shape (windows, draws)."""
     positions, lattice = case.positions, case.lattice
+    anchors = Anchors(positions, lambda: None)
     x, y = np.empty((2, WINDOWS, DRAWS), dtype=np.int64)
     for ordinal in range(WINDOWS):
-        window = lattice.draw_window(positions, generator(SEED, Purpose.WINDOW, ordinal))
+        window = lattice.draw_window(anchors, generator(SEED, Purpose.WINDOW, ordinal))
         rng = generator(SEED, Purpose.POSITIONS, ordinal)
         draws = lattice.draw_positions(positions, window, DRAWS, rng)
         x[ordinal], y[ordinal] = draws.x, draws.y

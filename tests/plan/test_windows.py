@@ -15,7 +15,7 @@ from chunkdl.cropping import fill_rows
 from chunkdl.layouts import BatchLayout, BigChunkLayout
 from chunkdl.loading import load_bigchunk
 from chunkdl.open_slides import PlannedSlide
-from chunkdl.plan.grid import GridWindow, grid_windows
+from chunkdl.plan.grid import GridWindow
 from chunkdl.plan.windows import Axis, Draws, Lattice, Window
 from chunkdl.protocol.messages import LoadBigChunk, RowGroup
 from chunkdl.seeding import Purpose, generator
@@ -27,6 +27,7 @@ from tests.plan.small_plans import (
     Flags,
     SmallSlide,
     accepted,
+    all_of,
     lattices,
     small_slides,
     stream_config,
@@ -44,7 +45,7 @@ def lattice_of(tile: int, factor: float, window_px: int, smallchunk_px: int) -> 
 def drawn(slide: SmallSlide, lattice: Lattice, seed: int) -> tuple[Window, Draws]:
     """A window of the slide and positions in it, as a loader draws them."""
     rng = np.random.default_rng(seed)
-    window = lattice.draw_window(slide.positions, rng)
+    window = lattice.draw_window(slide.anchors, rng)
     return window, lattice.draw_positions(slide.positions, window, DRAWS, rng)
 
 
@@ -151,7 +152,7 @@ def test_draws_are_positions_of_the_window(
     slide: SmallSlide, data: st.DataObject, seed: int
 ) -> None:
     """The window is on the lattice; each footprint has tissue and lies in slide and window."""
-    assume(slide.positions.count)
+    assume(slide.anchors.count)
     lattice = data.draw(lattices(slide.smallchunk_px))
     window, draws = drawn(slide, lattice, seed)
     assert window.x % lattice.across.stride_px == window.y % lattice.down.stride_px == 0
@@ -173,10 +174,12 @@ def test_a_draw_has_the_fraction_of_its_own_cell(
 ) -> None:
     """Fractions stay with the positions that they belong to."""
     positions = slide.positions
-    assume(positions.count)
+    assume(slide.anchors.count)
     _, draws = drawn(slide, data.draw(lattices(slide.smallchunk_px)), seed)
-    cell = draws.y // positions.cell_px * positions.columns + draws.x // positions.cell_px
-    own = positions.fractions[np.searchsorted(positions.cells, cell)]
+    rows, columns = draws.y // positions.down.cell_px, draws.x // positions.across.cell_px
+    left, right = positions.across.ends(columns.astype(np.int64))
+    top, bottom = positions.down.ends(rows.astype(np.int64))
+    own = slide.mask.fraction(left, top, right, bottom)[np.arange(DRAWS), np.arange(DRAWS)]
     assert np.array_equal(draws.fraction, own)
 
 
@@ -186,7 +189,7 @@ def test_useful_blocks_are_those_under_any_position_of_the_window(
     slide: SmallSlide, data: st.DataObject, seed: int
 ) -> None:
     """And touched blocks those under the draws; so what is touched is useful."""
-    assume(slide.positions.count)
+    assume(slide.anchors.count)
     lattice = data.draw(lattices(slide.smallchunk_px))
     window, draws = drawn(slide, lattice, seed)
     useful = lattice.useful_blocks(slide.positions, window)
@@ -209,7 +212,7 @@ def test_touched_blocks_of_a_grid_window_count_from_the_block_of_its_origin(
     """Windows of a grid pass do not begin on the lattice."""
     lattice = data.draw(lattices(slide.smallchunk_px))
     side = lattice.across.window_px
-    for found in grid_windows(slide.grid, slide.mask, slide.smallchunk_px, side, slide.threshold):
+    for found in all_of(slide.grid_windows(side)):
         corners = list(zip(found.draws.x.tolist(), found.draws.y.tolist(), strict=True))
         expected = blocks_under(corners, found.window, lattice)
         assert np.array_equal(lattice.touched_blocks(found.draws, found.window), expected)
@@ -218,10 +221,8 @@ def test_touched_blocks_of_a_grid_window_count_from_the_block_of_its_origin(
 def planned(slide: SmallSlide, lattice: Lattice, seed: int, grid: bool) -> list[GridWindow]:
     """The windows and draws that the plan has for BigChunk 0, or for all of a grid pass."""
     if grid:
-        side = lattice.across.window_px
-        windows = grid_windows(slide.grid, slide.mask, slide.smallchunk_px, side, slide.threshold)
-        return list(windows)
-    window = lattice.draw_window(slide.positions, generator(seed, Purpose.WINDOW))
+        return all_of(slide.grid_windows(lattice.across.window_px))
+    window = lattice.draw_window(slide.anchors, generator(seed, Purpose.WINDOW))
     rng = generator(seed, Purpose.POSITIONS)
     return [GridWindow(window, lattice.draw_positions(slide.positions, window, DRAWS, rng))]
 
@@ -243,7 +244,8 @@ def load(
         grid=slide.grid,
         lattice=lattice,
         positions=slide.positions,
-        grid_windows=plan,
+        anchors=slide.anchors,
+        grid_windows=SimpleNamespace(window=plan.__getitem__),
         entry=SlideEntry("memory.svs", 0, None, None),
     )
     calls = len(plan[number].draws.x)
@@ -270,7 +272,7 @@ def test_a_loader_reads_the_blocks_under_its_draws_once_and_nothing_else(
     slide: SmallSlide, data: st.DataObject, seed: int, grid: bool
 ) -> None:
     """Every crop has the slide's pixels; reads stay in slide and window."""
-    assume(slide.positions.count)
+    assume(slide.anchors.count)
     lattice = data.draw(lattices(slide.smallchunk_px))
     plan = planned(slide, lattice, seed, grid)
     assume(grid == (len(plan) > 1))

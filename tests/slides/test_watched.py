@@ -37,6 +37,10 @@ class Counted:
     def state(self) -> str:
         return "as it was"
 
+    @property
+    def nbytes(self) -> int:
+        return 0
+
     def scanned(self) -> Scanned | None:
         return None
 

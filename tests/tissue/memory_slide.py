@@ -52,6 +52,10 @@ class MemorySlide:
     def state(self) -> str:
         return "as it was"
 
+    @property
+    def nbytes(self) -> int:
+        return 0
+
     def scanned(self) -> Scanned | None:
         return None
 

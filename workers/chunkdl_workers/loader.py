@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
 from chunkdl.config import ServiceConfig, SlideEntry, StreamConfig
 from chunkdl.errors import Failure, HookError, NoTissueError, SlideError
 from chunkdl.extracting import Extractor
@@ -159,7 +157,7 @@ def _answer(
 
 def _find_places(planned: PlannedSlide, *, grid: bool) -> None:
     """What makes a slide usable at all: that there is a place for a SmallChunk in it."""
-    _ = planned.grid_windows if grid else planned.positions
+    _ = planned.grid_windows if grid else planned.anchors
 
 
 def _done(
@@ -173,8 +171,7 @@ def _done(
             area = survey_window(planned, ticket, stream)
             return WindowSurveyed(ticket.ordinal, ticket.attempt, area)
         case SurveyGrid():
-            counts = np.array([len(w.draws.x) for w in planned.grid_windows], dtype=np.int32)
-            return GridSurveyed(ticket.slide, counts.tobytes())
+            return GridSurveyed(ticket.slide, planned.grid_windows.counts.tobytes())
         case LoadBigChunk():
             started = time.perf_counter()
             view = stream.bigchunk_layout.view(arena.slot(ticket.slot))

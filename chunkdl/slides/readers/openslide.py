@@ -106,6 +106,15 @@ class OpenSlideSlide:
         """Nothing: which files OpenSlide reads beside the one that is named is its own affair."""
         return ""
 
+    @property
+    def nbytes(self) -> int:
+        """What OpenSlide needs to keep of a file: an offset and a length for each tile."""
+        tiles = (
+            (level.width // level.tile_width + 1) * (level.height // level.tile_height + 1)
+            for level in self._info.levels
+        )
+        return 16 * sum(tiles)
+
     def scanned(self) -> Scanned | None:
         """Which parts of level 0 are in the file or opaque; None: all, or nobody knows.
 

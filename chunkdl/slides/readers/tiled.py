@@ -63,6 +63,12 @@ class TiledLevel:
     files: tuple[str, ...]
     file_of_tile: npt.NDArray[np.int32] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays, bytes."""
+        files = 0 if self.file_of_tile is None else self.file_of_tile.nbytes
+        return self.offsets.nbytes + self.byte_counts.nbytes + files
+
     def absent(self) -> npt.NDArray[np.bool_]:
         """For each tile whether the file has no data for it, or not for all of its streams."""
         return np.asarray((self.byte_counts == 0).any(axis=0))
@@ -114,7 +120,10 @@ class TiledSlide:
         self._decoded_px = 0
         self._gaps = Gaps()
         self._absent = [level.absent() for level in self._levels]
-        self._absent_seen: set[tuple[int, int]] = set()
+        self._absent_seen = [np.zeros_like(absent) for absent in self._absent]
+        self._tables_bytes = 2 * sum(absent.nbytes for absent in self._absent) + sum(
+            level.nbytes for level in self._levels
+        )
         self._files: dict[str, io.FileIO] = {}
         self._closed = False
         try:
@@ -151,6 +160,12 @@ class TiledSlide:
         """Sizes and times of change (ns) of the files, by their names."""
         files = sorted((os.path.basename(path), facts) for path, facts in self._states.items())
         return repr(files)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the tables of tiles, of scratch and of the colour profile, bytes."""
+        scratch = sum(tile.nbytes for tile in self._scratch.values())
+        return self._tables_bytes + scratch + len(self._icc_profile or b"")
 
     def scanned(self) -> Scanned | None:
         """Which tiles of level 0 are in the file; None: all."""
@@ -291,8 +306,8 @@ class TiledSlide:
     def _fill(self, out: Pixels, key: tuple[int, int], corner: tuple[int, int]) -> None:
         """Fill `out` with a part of an absent tile: the finer level reduced, or the background."""
         level, index = key
-        if key not in self._absent_seen:
-            self._absent_seen.add(key)
+        if not self._absent_seen[level][index]:
+            self._absent_seen[level][index] = True
             self._gaps.met(
                 f"tiles of level {level} are absent: made from level {level - 1}"
                 if level
