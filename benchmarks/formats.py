@@ -33,12 +33,12 @@ import openslide.lowlevel as library
 
 from benchmarks.measure import REPOSITORY, rotated
 from chunkdl.errors import SlideError
-from chunkdl.slide_search import slides_at
 from chunkdl.slides.readers.argb import composite
 from chunkdl.slides.readers.registry import open_slide, read_structure
+from chunkdl.slides.search import slides_at
 from chunkdl.slides.slide import Slide
-from chunkdl.tissue.detectors import Otsu
-from chunkdl.tissue.mask import compute_mask
+from chunkdl.slides.tissue.detectors import Otsu
+from chunkdl.slides.tissue.mask import compute_mask
 
 SIDE_PX = 2048
 TISSUE_SHARE = 0.4

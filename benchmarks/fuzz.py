@@ -27,16 +27,16 @@ import psutil
 import zmq
 
 from chunkdl import Dataset, LightDL, Patient, Record
-from chunkdl.connecting import connect
-from chunkdl.curve_keys import create_keys, load_server_keys
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.loader import Loader
 from chunkdl.errors import ProtocolError
-from chunkdl.loader import Loader
-from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.service_messages import LeaseOpened, Operate
-from chunkdl.service_addresses import lease_address
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.service.addresses import lease_address
+from chunkdl.service.keys import create_keys, load_server_keys
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
+from chunkdl.transport.protocol.codec import decode_service, encode
+from chunkdl.transport.protocol.service_messages import LeaseOpened, Operate
 from tests.conftest import ragged_mask
 from tests.service.conftest import GROUPS, arguments, row_digests
 from tests.service.desk_under_fire import BATCH_ROWS, CALLS, DeskUnderFire

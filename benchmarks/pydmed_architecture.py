@@ -45,9 +45,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from chunkdl.chunks import BigChunk, SmallChunk
+from chunkdl.dataset.patients import Patient
 from chunkdl.errors import Closed, Failure, GetTimeout, WorkerDied, WorkerError
-from chunkdl.patients import Patient
+from chunkdl.patches.chunks import BigChunk, SmallChunk
 from chunkdl_workers.process import die_with_parent
 
 NEVER_LOADED_WEIGHT = 1e7

@@ -35,13 +35,13 @@ import numpy as np
 import psutil
 
 from chunkdl import Dataset, LightDL, connect
-from chunkdl.chunks import Batch
-from chunkdl.curve_keys import create_keys, load_server_keys
+from chunkdl.consumers.batches.batch import Batch
 from chunkdl.errors import ServiceRefused
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec, Keys
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.service.keys import Keys, create_keys, load_server_keys
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.stranger_program import NOBODY
 from tests.service.strangers import listening, strangers, told
 

@@ -24,12 +24,11 @@ import psutil
 import torch
 
 from chunkdl import Dataset, LightDL, connect
-from chunkdl.chunks import Batch
-from chunkdl.curve_keys import create_keys, load_client_keys, load_server_keys
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec, Keys, Mode
-from chunkdl.wire import ClientKeys
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.service.keys import ClientKeys, Keys, create_keys, load_client_keys, load_server_keys
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec, Mode
 
 GROUP = "measured"
 WARM_UP_S = 3.0

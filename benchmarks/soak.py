@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks.measure import benchmark_slides
 from chunkdl import Dataset, LightDL
-from chunkdl.machine import parse_bytes
+from chunkdl.engine.settings.checks import parse_bytes
 
 ALLOWANCE_MIB = 150
 GROWTH_MIB = 16

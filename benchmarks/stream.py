@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.peers import BATCH, PATCH, TISSUE_THRESHOLD
 from chunkdl import Dataset, LightDL
-from chunkdl.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
+from chunkdl.patches.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
 
 torch.set_num_threads(1)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import openslide
 
-from chunkdl.chunks import BigChunk, SmallChunk
-from chunkdl.patients import Patient
+from chunkdl.dataset.patients import Patient
+from chunkdl.patches.chunks import BigChunk, SmallChunk
 
 BIGCHUNK_PX = 5000
 """Side of the region that the tutorial reads, level-0 pixels."""

@@ -10,54 +10,50 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chunkdl.chunks import Batch, BigChunk, SmallChunk
-    from chunkdl.connecting import connect
+    from chunkdl.consumers.batches.batch import Batch
+    from chunkdl.consumers.connect import connect
+    from chunkdl.consumers.lightdl import LightDL
+    from chunkdl.dataset.patients import Dataset, Patient, Record
     from chunkdl.errors import ChunkdlError, EndOfStream
-    from chunkdl.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
-    from chunkdl.lightdl import LightDL
-    from chunkdl.patients import Dataset, Patient, Record
-    from chunkdl.plan.policies import (
-        HALT,
-        LabelBalanced,
-        NeverLoadedFirst,
-        Policy,
-        Quota,
-        RoundRobin,
-        Uniform,
-        Weighted,
-    )
+    from chunkdl.patches.chunks import BigChunk, SmallChunk
+    from chunkdl.patches.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
+    from chunkdl.patches.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
+    from chunkdl.sampling.policies.balanced import LabelBalanced
+    from chunkdl.sampling.policies.in_turn import NeverLoadedFirst, RoundRobin, Uniform
+    from chunkdl.sampling.policies.policy import HALT, Policy
+    from chunkdl.sampling.policies.quota import Quota
+    from chunkdl.sampling.policies.weighted import Weighted
     from chunkdl.slides.readers.registry import open_slide
-    from chunkdl.tissue.detectors import HsvRange, Otsu
-    from chunkdl.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
+    from chunkdl.slides.tissue.detectors import HsvRange, Otsu
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Batch": "chunks",
-    "BigChunk": "chunks",
-    "BigChunkLoader": "hooks",
+    "Batch": "consumers.batches.batch",
+    "BigChunk": "patches.chunks",
+    "BigChunkLoader": "patches.hooks",
     "ChunkdlError": "errors",
-    "Dataset": "patients",
-    "EXHAUSTED": "hooks",
+    "Dataset": "dataset.patients",
+    "EXHAUSTED": "patches.hooks",
     "EndOfStream": "errors",
-    "HALT": "plan.policies",
-    "HsvRange": "tissue.detectors",
-    "LabelBalanced": "plan.policies",
-    "LightDL": "lightdl",
-    "NeverLoadedFirst": "plan.policies",
-    "Otsu": "tissue.detectors",
-    "Patient": "patients",
-    "Policy": "plan.policies",
-    "Quota": "plan.policies",
-    "Record": "patients",
-    "RoundRobin": "plan.policies",
-    "SmallChunk": "chunks",
-    "SmallChunkCollector": "hooks",
-    "TissueBigChunkLoader": "tissue_hooks",
-    "TissueSmallChunkCollector": "tissue_hooks",
-    "Uniform": "plan.policies",
-    "Weighted": "plan.policies",
-    "connect": "connecting",
+    "HALT": "sampling.policies.policy",
+    "HsvRange": "slides.tissue.detectors",
+    "LabelBalanced": "sampling.policies.balanced",
+    "LightDL": "consumers.lightdl",
+    "NeverLoadedFirst": "sampling.policies.in_turn",
+    "Otsu": "slides.tissue.detectors",
+    "Patient": "dataset.patients",
+    "Policy": "sampling.policies.policy",
+    "Quota": "sampling.policies.quota",
+    "Record": "dataset.patients",
+    "RoundRobin": "sampling.policies.in_turn",
+    "SmallChunk": "patches.chunks",
+    "SmallChunkCollector": "patches.hooks",
+    "TissueBigChunkLoader": "patches.tissue_hooks",
+    "TissueSmallChunkCollector": "patches.tissue_hooks",
+    "Uniform": "sampling.policies.in_turn",
+    "Weighted": "sampling.policies.weighted",
+    "connect": "consumers.connect",
     "open_slide": "slides.readers.registry",
 }
 

@@ -36,7 +36,7 @@ from typing import Self
 
 import msgspec
 
-from chunkdl.printing import file_name_bytes, printable
+from chunkdl.system.printing import file_name_bytes, printable
 
 
 class ChunkdlError(Exception):

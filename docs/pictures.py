@@ -14,15 +14,15 @@ import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from chunkdl.plan.anchors import Anchors
-from chunkdl.plan.positions import PositionSet, positions_of
-from chunkdl.plan.rotation import Rotation
-from chunkdl.plan.windows import Lattice
-from chunkdl.seeding import Purpose, generator
+from chunkdl.sampling.anchors import Anchors
+from chunkdl.sampling.positions import PositionSet, positions_of
+from chunkdl.sampling.rotation import Rotation
+from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.slide import Level
-from chunkdl.slides.synthetic_tissue import TissueMap
-from chunkdl.tissue.mask import TissueMask
+from chunkdl.slides.synthetic.tissue_look import TissueMap
+from chunkdl.slides.tissue.mask import TissueMask
 
 mpl.use("Agg")
 plt.rcParams.update({"font.size": 10, "figure.dpi": 120, "savefig.bbox": "tight"})

@@ -27,7 +27,7 @@ from chunkdl.pydmed.extensions.wsi import (
 from chunkdl.pydmed.lightdl import get_default_constglobinf
 from chunkdl.pydmed.streamcollector import ProcessedPiece, StreamCollector
 from chunkdl.pydmed.utils.data import Dataset, Patient, Record
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 KERNEL_SIZE, CELLS = 256, 8
 """Side of a tile, and cells of the heat map along it."""

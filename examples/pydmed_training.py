@@ -30,7 +30,7 @@ from chunkdl.pydmed.lightdl import (
     get_default_constglobinf,
 )
 from chunkdl.pydmed.utils.data import Dataset, Patient, Record
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 # ---- The dataset.
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from chunkdl import Dataset, LightDL
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 # What both loaders share: 64-pixel patches at 1 micron per pixel.
 STREAM: dict[str, Any] = {

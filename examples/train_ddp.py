@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from chunkdl import Dataset, LightDL
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 GLOBAL_BATCH = 64
 STREAM: dict[str, Any] = {

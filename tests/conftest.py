@@ -24,9 +24,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from numpy.random import bit_generator
 
-from chunkdl.patients import Dataset, Patient, Record
-from chunkdl.seeded_code import globals_kept
-from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
+from chunkdl.dataset.patients import Dataset, Patient, Record
+from chunkdl.patches.seeded_code import globals_kept
+from chunkdl.slides.synthetic.writing import CoordinateSlide, write_coordinate_slide
 
 # `make test` tries the same examples each time, so that it says the same of the same tree; `make
 # fuzz` looks for new ones. How long an example takes says how busy the machine is.

@@ -16,162 +16,68 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 ROOTS = (REPOSITORY, REPOSITORY / "workers")
 
-# ---- The rules. A new file needs its place here; a file that does not exist yet is no error.
+# ---- The rules. A new file needs a room; what the room may import says its floor.
 
-LAYER_OF_MODULE = {
-    "chunkdl.errors": "values",
-    "chunkdl.seeding": "values",
-    "chunkdl.patients": "values",
-    "chunkdl.manifest": "values",
-    "chunkdl.labels": "values",
-    "chunkdl.cells": "values",
-    "chunkdl.tables": "values",
-    "chunkdl.chunks": "values",
-    "chunkdl.layouts": "values",
-    "chunkdl.slides.slide": "values",
-    "chunkdl.slides.resolution": "values",
-    "chunkdl.slides.address": "values",
-    # Which files are one slide, by their headers: no pixels, and nothing else of the readers.
-    "chunkdl.slides.readers.dicom_series": "values",
-    "chunkdl.slides.readers.dicom_header": "values",
-    "chunkdl.slides.readers.dicom_tags": "values",
-    "chunkdl.slides.readers.refusals": "values",
-    "chunkdl.slides.microns": "values",
-    "chunkdl.slide_search": "values",
-    "chunkdl.printing": "values",
-    "chunkdl.private_files": "values",
-    "chunkdl.steady_log": "values",
-    "chunkdl.awake_clock": "values",
-    "chunkdl.config": "configuration",
-    "chunkdl.notes": "memory",
-    "chunkdl.user_code": "values",
-    "chunkdl.open_slides": "tasks",
-    "chunkdl.hooks": "tasks",
-    "chunkdl.hook_tools": "tasks",
-    "chunkdl.tissue_hooks": "tasks",
-    "chunkdl.extracting": "tasks",
-    "chunkdl.patient_copies": "tasks",
-    "chunkdl.collecting": "tasks",
-    "chunkdl.row_writer": "tasks",
-    "chunkdl.transforms": "tasks",
-    "chunkdl.random_generators": "tasks",
-    "chunkdl.generator_search": "tasks",
-    "chunkdl.seeded_code": "tasks",
-    "chunkdl.same_results": "tasks",
-    "chunkdl.loading": "tasks",
-    "chunkdl.cropping": "tasks",
-    "chunkdl.arguments": "edges",
-    "chunkdl.settings": "edges",
-    "chunkdl.user_settings": "edges",
-    "chunkdl.journal": "edges",
-    "chunkdl.assembly": "edges",
-    "chunkdl.slide_table": "edges",
-    "chunkdl.header_facts": "edges",
-    "chunkdl.usable_slides": "edges",
-    "chunkdl.machine": "edges",
-    "chunkdl.cgroups": "edges",
-    "chunkdl.lightdl": "edges",
-    "chunkdl.loader": "edges",
-    "chunkdl.iteration": "edges",
-    "chunkdl.callers": "edges",
-    "chunkdl.arrays": "edges",
-    "chunkdl.array_kinds": "edges",
-    "chunkdl.batch_rows": "edges",
-    "chunkdl.sections": "edges",
-    "chunkdl.moves": "edges",
-    "chunkdl.finishing": "edges",
-    "chunkdl.wakeups": "edges",
-    "chunkdl.contexts": "edges",
-    "chunkdl.columns": "edges",
-    "chunkdl.label_tables": "edges",
-    "chunkdl.service_labels": "edges",
-    "chunkdl.statistics": "edges",
-    "chunkdl.consumer": "edges",
-    "chunkdl.tensors": "edges",
-    "chunkdl.buffers": "edges",
-    "chunkdl.pinned": "edges",
-    "chunkdl.cli": "edges",
-    "chunkdl.service_spec": "edges",
-    "chunkdl.service_process": "edges",
-    "chunkdl.connecting": "edges",
-    "chunkdl.merged": "edges",
-    "chunkdl.ddp": "edges",
-    "chunkdl.ranks": "edges",
-    "chunkdl.rank_loader": "edges",
-    "chunkdl.machines": "edges",
-    "chunkdl.meeting": "edges",
-    "chunkdl.connection": "edges",
-    "chunkdl.session_thread": "edges",
-    "chunkdl.arrivals": "edges",
-    "chunkdl.coordinator_process": "edges",
-    "chunkdl.child_program": "edges",
-    "chunkdl.child_imports": "edges",
-    "chunkdl.stderr_tail": "edges",
-    "chunkdl.shared": "edges",
-    "chunkdl.shared_assembly": "edges",
-    "chunkdl.shared_state": "edges",
-    "chunkdl.wire": "edges",
-    "chunkdl.operator": "edges",
-    "chunkdl.service_cli": "edges",
-    "chunkdl.service_settings": "edges",
-    "chunkdl.service_addresses": "edges",
-    "chunkdl.daemon_config": "edges",
-    "chunkdl.daemon_explain": "edges",
-    "chunkdl.curve_keys": "edges",
-    "chunkdl.inspect": "edges",
-    "chunkdl.demo": "edges",
-    "chunkdl.__main__": "edges",
-    "chunkdl": "edges",
-}
-"""Single files; a file of a package belongs to the layer that has the package's name."""
+FLOORS = (
+    *("system", "errors", "slides", "dataset", "sampling", "transport", "patches", "engine"),
+    *("service", "consumers", "pydmed", "commands"),
+)
+"""The folders of `chunkdl/`, and `errors.py`, ground floor first; each imports from below only."""
 
-MAY_IMPORT: Mapping[str, set[str]] = {
-    "values": {"values"},
-    "slides": {"values", "slides"},
-    "tissue": {"values", "tissue", "slides"},
-    "plan": {"values", "plan", "chunkdl.tissue.mask", "chunkdl.tissue.box_shares"},
-    "memory": {"values", "memory"},
-    "protocol": {"values", "protocol", "chunkdl.plan.shares", "chunkdl.plan.rules"},
-    # It names a detector and a policy; neither reads a slide.
-    "configuration": {"values", "chunkdl.tissue.detectors", "chunkdl.plan.policies"},
-    "coordination": {"values", "configuration", "plan", "memory", "protocol", "coordination"},
-    "tasks": {"values", "configuration", "slides", "tissue", "plan", "memory", "protocol", "tasks"},
-    "edges": {
-        *("values", "slides", "tissue", "plan", "memory", "protocol"),
-        *("configuration", "coordination", "tasks", "edges"),
-    },
-    # PyDmed's names over the public interface.
-    "pydmed": {"pydmed", "values", "plan", "tasks", "edges", "slides", "tissue"},
-}
-"""Which layers, or single modules of them, a layer may import."""
+SEPARATE = (
+    ("chunkdl.engine.decisions", "chunkdl.engine.work"),
+    ("chunkdl.engine.decisions", "chunkdl.engine.settings"),
+    ("chunkdl.service.decisions", "chunkdl.service.client"),
+    ("chunkdl.slides.tissue", "chunkdl.slides.readers"),
+    ("chunkdl.transport.memory", "chunkdl.transport.protocol"),
+)
+"""Rooms on the same floor that do not know each other."""
 
 EVERYWHERE = {"numpy", "msgspec"}
 """Third-party libraries that any file may import."""
 
 ONLY_IN: Mapping[str, set[str]] = {
     "cloudpickle": {
-        *("chunkdl/coordinator_process.py", "chunkdl/user_settings.py"),
-        *("chunkdl/memory/packing.py", "chunkdl/service_cli.py", "chunkdl/service_process.py"),
+        *("chunkdl/engine/coordinator_process.py", "chunkdl/engine/settings/users_code.py"),
+        *(
+            "chunkdl/transport/memory/packing.py",
+            "chunkdl/commands/service.py",
+            "chunkdl/service/process.py",
+        ),
     },
     "imagecodecs": {"chunkdl/slides/"},
-    "msgpack": {"chunkdl/protocol/codec.py"},
+    "msgpack": {"chunkdl/transport/protocol/codec.py"},
     "openslide": {"chunkdl/slides/readers/openslide.py"},
-    "PIL": {"chunkdl/slides/", "chunkdl/tissue/", "chunkdl/inspect.py", "chunkdl/demo.py"},
-    "psutil": {"chunkdl/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
-    "pyarrow": {"chunkdl/tables.py"},
+    "PIL": {
+        "chunkdl/slides/",
+        "chunkdl/slides/tissue/",
+        "chunkdl/commands/inspect_slides.py",
+        "chunkdl/commands/demo.py",
+    },
+    "psutil": {"chunkdl/engine/settings/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
+    "pyarrow": {"chunkdl/dataset/tables.py"},
     "pydicom": {"chunkdl/slides/readers/"},
-    "skimage": {"chunkdl/tissue/"},
-    "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic.py"},
-    "torch": {"chunkdl/tensors.py", "chunkdl/meeting.py", "chunkdl/pinned.py"},
+    "skimage": {"chunkdl/slides/tissue/"},
+    "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic/writing.py"},
+    "torch": {
+        "chunkdl/consumers/batches/torch_batches.py",
+        "chunkdl/consumers/meeting.py",
+        "chunkdl/consumers/batches/pinned.py",
+    },
     "zmq": {
-        *("chunkdl/consumer.py", "chunkdl/contexts.py", "chunkdl/curve_keys.py"),
-        "chunkdl/wire.py",
-        *("chunkdl/session_thread.py", "workers/chunkdl_workers/"),
+        *("chunkdl/engine/embedded.py", "chunkdl/transport/contexts.py", "chunkdl/service/keys.py"),
+        "chunkdl/service/client/sockets.py",
+        *("chunkdl/service/client/session_thread.py", "workers/chunkdl_workers/"),
     },
 }
 """Every other library, and the files, or folders with a slash, that may import it."""
 
-PURE = ("chunkdl.plan", "chunkdl.protocol", "chunkdl.coordination", "chunkdl.memory.slots")
+PURE = (
+    "chunkdl.sampling",
+    "chunkdl.transport.protocol",
+    "chunkdl.engine.decisions",
+    "chunkdl.transport.memory.slots",
+)
 """Modules and packages that decide; the processes around them act."""
 
 IMPURE = {
@@ -189,32 +95,36 @@ BINDS = {
 }
 """Methods and functions that do so, of ZeroMQ, socket and asyncio."""
 
-MAX_LINES = 400
+MAX_LINES = 405
 LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
-    "chunkdl/memory/packing.py": 440,  # what is written, and beside it what reads it again
-    "chunkdl/protocol/messages.py": 470,  # every message, and nothing else
-    "chunkdl/coordination/group.py": 500,  # who gets which rows, and what is kept for them
-    "chunkdl/coordination/loads.py": 450,  # what loaders do, and what replaces what they cannot
-    "chunkdl/coordination/desk.py": 500,  # what each message of a consumer does
+    # what is written, and beside it what reads it again
+    "chunkdl/transport/memory/packing.py": 440,
+    "chunkdl/transport/protocol/engine_messages.py": 470,  # every message, and nothing else
+    "chunkdl/service/decisions/group.py": 500,  # who gets which rows, and what is kept for them
+    # what loaders do, and what replaces what they cannot
+    "chunkdl/engine/decisions/bigchunks.py": 450,
+    "chunkdl/service/decisions/desk.py": 500,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 550,  # each event in, each action out
-    "chunkdl/consumer.py": 420,  # one session: what is heard, taken and given back, and who is dead
-    "chunkdl/wire.py": 420,  # every socket to a service: opened, watched, read and closed
-    "chunkdl/plan/policies.py": 420,  # every policy that comes with it
-    "chunkdl/lightdl.py": 660,  # every argument, said once, and the way of a batch to the user
+    # one session: what is heard, taken and given back, and who is dead
+    "chunkdl/engine/embedded.py": 420,
+    # every socket to a service: opened, watched, read and closed
+    "chunkdl/service/client/sockets.py": 420,
+    # every argument, said once, and the way of a batch to the user
+    "chunkdl/consumers/lightdl.py": 660,
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 
 CLOCKS: Mapping[str, set[str]] = {
-    "chunkdl.awake_clock": {"time.monotonic"},
+    "chunkdl.system.awake_clock": {"time.monotonic"},
     # What users are shown, or how often they are told.
-    "chunkdl.lightdl": {"time.monotonic"},
-    "chunkdl.shared": {"time.monotonic"},
-    "chunkdl.demo": {"time.monotonic"},
+    "chunkdl.consumers.lightdl": {"time.monotonic"},
+    "chunkdl.consumers.shared": {"time.monotonic"},
+    "chunkdl.commands.demo": {"time.monotonic"},
     "chunkdl.pydmed.streamcollector": {"time.monotonic"},
     "chunkdl.pydmed.utils.output": {"time.monotonic"},
     # Compared for being another one, and by order: no difference of them is a silence.
-    "chunkdl.memory.recorder": {"time.monotonic"},
+    "chunkdl.transport.flight_recorder": {"time.monotonic"},
     "chunkdl_workers.supervisor": {"time.monotonic"},
     # Deaths are forgotten by it, and nobody is blamed.
     "chunkdl_workers.coordinator": {"time.monotonic"},
@@ -232,18 +142,18 @@ WAITS = {"wait", "join", "acquire", "term", "communicate"}
 
 ENDLESS_WAITS: Mapping[str, set[str]] = {
     # Of the thread that does something whole, which takes moments.
-    "chunkdl.sections": {"over.acquire"},
+    "chunkdl.system.sections": {"over.acquire"},
     # A ledger, no lock.
-    "chunkdl.coordination.loads": {"self.slots.acquire"},
-    "chunkdl.coordination.batches": {"self.slots.acquire"},
+    "chunkdl.engine.decisions.bigchunks": {"self.slots.acquire"},
+    "chunkdl.engine.decisions.batches": {"self.slots.acquire"},
     # All answers are here; the threads have nothing more to do.
-    "chunkdl.header_facts": {"thread.join"},
+    "chunkdl.slides.header_facts": {"thread.join"},
     # A thread of its own, for what a child writes, until the child has ended.
-    "chunkdl.stderr_tail": {"poll.poll"},
+    "chunkdl.transport.stderr_tail": {"poll.poll"},
     # A thread of its own, for clients that come; it is woken to end.
     "chunkdl_workers.authentication": {"poller.poll"},
     # Read where it is readable, and written without waiting where the other end may stand still.
-    "chunkdl.memory.passing": {"end.settimeout"},
+    "chunkdl.transport.channel": {"end.settimeout"},
 }
 """Those of them without one, by module; each has its reason."""
 
@@ -335,13 +245,10 @@ def read_modules() -> dict[str, Module]:
 MODULES = read_modules()
 
 
-def layer(module: str) -> str | None:
-    """The layer of a module of chunkdl; None when nobody has given it a place."""
-    if module in LAYER_OF_MODULE:
-        return LAYER_OF_MODULE[module]
-    parts = module.split(".")
-    in_package = len(parts) > 2 or (REPOSITORY / "chunkdl" / parts[1]).is_dir()
-    return parts[1] if in_package and parts[1] in MAY_IMPORT else None
+def floor(module: str) -> int | None:
+    """The floor of a module of chunkdl; None when it lies in no room."""
+    room = module.split(".")[1]
+    return FLOORS.index(room) if room in FLOORS else None
 
 
 def is_below(module: str, package: str) -> bool:
@@ -382,26 +289,51 @@ def test_the_library_never_imports_the_workers() -> None:
     assert wrong == []
 
 
-def test_every_module_of_the_library_has_a_layer() -> None:
-    """A new file cannot escape the rules by being unknown to them."""
-    homeless = [
-        m.file for m in MODULES.values() if is_below(m.name, "chunkdl") and not layer(m.name)
+IN_NO_ROOM = {"chunkdl", "chunkdl.__main__"}
+"""The public names, and the command."""
+
+
+def library() -> list[Module]:
+    """The modules of chunkdl that lie in a room."""
+    ours = [module for module in MODULES.values() if is_below(module.name, "chunkdl")]
+    return [module for module in ours if module.name not in IN_NO_ROOM]
+
+
+def test_every_module_of_the_library_lies_in_a_room() -> None:
+    """The top of the package holds rooms, the errors and the public names, and nothing else."""
+    assert [module.file for module in library() if floor(module.name) is None] == []
+    assert {module.name.split(".")[1] for module in library()} == set(FLOORS)
+
+
+def test_every_room_says_what_lives_there() -> None:
+    """In two or three sentences, before anything else is read."""
+    rooms = [(REPOSITORY / m.file) for m in library() if m.file.endswith("__init__.py")]
+    assert rooms
+    assert [path for path in rooms if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_imports_go_down_only() -> None:
+    """A room can be read, and understood, after those below it."""
+    wrong = [
+        f"{module.file} imports {name}"
+        for module in library()
+        for name in module.imports
+        if is_below(name, "chunkdl") and name not in IN_NO_ROOM
+        if (floor(name) or 0) > (floor(module.name) or 0)
     ]
-    assert homeless == []
+    assert wrong == []
 
 
-def test_imports_go_one_way_through_the_layers() -> None:
-    """values; slides, tissue, plan, memory, protocol; configuration; coordination, tasks; edges."""
-    wrong = []
-    for module in MODULES.values():
-        if not is_below(module.name, "chunkdl") or layer(module.name) is None:
-            continue
-        allowed = MAY_IMPORT[layer(module.name) or ""]
-        wrong += [
-            f"{module.file} ({layer(module.name)}) imports {name} ({layer(name)})"
-            for name in module.imports
-            if is_below(name, "chunkdl") and not {layer(name), name} & allowed
-        ]
+def test_rooms_of_one_floor_that_are_separate_stay_so() -> None:
+    """Decisions know no work, and memory no messages; neither the other way round."""
+    wrong = [
+        f"{module.file} imports {name}"
+        for module in library()
+        for name in module.imports
+        for pair in SEPARATE
+        for one, other in (pair, pair[::-1])
+        if is_below(module.name, one) and is_below(name, other)
+    ]
     assert wrong == []
 
 

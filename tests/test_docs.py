@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chunkdl import errors
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = {

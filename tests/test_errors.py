@@ -21,8 +21,8 @@ from chunkdl.errors import (
     SlideError,
     WorkerFailed,
 )
-from chunkdl.protocol.codec import decode, encode
-from chunkdl.protocol.messages import LoadFailed, StreamFailed, WorkerBroke
+from chunkdl.transport.protocol.codec import decode, encode
+from chunkdl.transport.protocol.engine_messages import LoadFailed, StreamFailed, WorkerBroke
 
 CLASSES = [
     kind

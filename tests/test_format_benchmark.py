@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from benchmarks.formats import BEGIN, END, main, write_between_marks
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 
 def test_a_run_gives_one_line_for_each_slide_and_names_what_is_refused(

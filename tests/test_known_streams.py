@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from chunkdl import Dataset, LightDL, Patient, Record, connect
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.conftest import ragged_mask
 from tests.processes.hook_classes import NumberCollector, NumberLoader, random_transform
 from tests.processes.policies import ByChance

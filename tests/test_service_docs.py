@@ -14,14 +14,14 @@ from typing import Any, get_args
 
 import pytest
 
-from chunkdl.cli import main
-from chunkdl.daemon_config import read_daemon_config
-from chunkdl.plan.rules import Rules
-from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.messages import Statistics
-from chunkdl.protocol.service_messages import Piece, Position, ServiceMessage
-from chunkdl.protocol.session import drawing
-from chunkdl.service_cli import VERBS
+from chunkdl.commands.main import main
+from chunkdl.commands.service import VERBS
+from chunkdl.sampling.rules import Rules
+from chunkdl.sampling.shares import Remainder
+from chunkdl.service.config_file import read_daemon_config
+from chunkdl.transport.protocol.engine_messages import Statistics
+from chunkdl.transport.protocol.service_messages import Piece, Position, ServiceMessage
+from chunkdl.transport.protocol.session_states import drawing
 
 REPOSITORY = Path(__file__).parents[1]
 PROTOCOL = REPOSITORY / "docs" / "protocol.md"
@@ -32,28 +32,28 @@ DEPLOY = REPOSITORY / "examples" / "deploy"
 MESSAGES: tuple[Any, ...] = get_args(ServiceMessage)
 SENDERS = {
     "consumer": (
-        "Join Attach Released NextPass Ping Pause Resume Drain Leave AskCatalogue AskService"
+        "Join Attach Released NextPass Ping Pause Resume Drain Leave AskCatalogue AskStatistics"
     ),
     "operator": "Operate",
     "service": (
-        "LeaseOpened ArenaPassed Joined RowsLie Delivered PassEnded CataloguePage Pong WhoAreYou "
-        "Detached Going Waits GroupFailed OperatorAnswer Notice Refuse Statistics"
+        "LeaseOpened ArenaPassed Joined RowFormat Delivered PassEnded CataloguePage Pong JoinFirst "
+        "Detached ServiceEnding Waits GroupFailed OperatorAnswer Notice Refuse Statistics"
     ),
 }
 ANSWERS = {
-    "Join": "Joined, then RowsLie where a transform makes the rows; or Refuse",
+    "Join": "Joined, then RowFormat where a transform makes the rows; or Refuse",
     "Attach": "Delivered, as far as the credit goes",
     "Released": "Delivered, as many more",
     "NextPass": "Delivered, of the next pass",
     "Ping": "Pong",
     "Resume": "Delivered, what was held back",
     "AskCatalogue": "CataloguePage",
-    "AskService": "Statistics, or Notice where the engine does not run",
+    "AskStatistics": "Statistics, or Notice where the engine does not run",
     "Operate": "OperatorAnswer or Refuse",
     "LeaseOpened": "Join with its token",
     "Delivered": "Released, once nothing reads it any more",
     "PassEnded": "NextPass, if there is to be one",
-    "WhoAreYou": "Join",
+    "JoinFirst": "Join",
     "Detached": "nothing; get() raises ServiceRefused",
     "GroupFailed": "Leave; get() raises what it carries",
     "Refuse": "nothing; connect() or get() raises ServiceRefused",
@@ -74,8 +74,8 @@ SAID = {
     ("ArenaPassed", "engine"): "whose batches will lie there.",
     ("ArenaPassed", "slots"): "how many.",
     ("ArenaPassed", "slot_bytes"): "size of each.",
-    ("RowsLie", "dtype"): "of a row.",
-    ("RowsLie", "shape"): "of a row.",
+    ("RowFormat", "dtype"): "of a row.",
+    ("RowFormat", "shape"): "of a row.",
     ("PassEnded", "epoch"): "number of the pass.",
     ("PassEnded", "steps"): "batches of each rank in it.",
     ("PassEnded", "left_out"): "rows at its end.",

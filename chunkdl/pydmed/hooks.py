@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, NoReturn
 
-from chunkdl import hooks
-from chunkdl.chunks import SmallChunk
+from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ConfigError
-from chunkdl.patients import Patient
+from chunkdl.patches import hooks
+from chunkdl.patches.chunks import SmallChunk
 from chunkdl.pydmed.returned import with_changes
 
 

@@ -8,11 +8,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from chunkdl.chunks import BigChunk, SmallChunk, SmallChunks
+from chunkdl.consumers.batches.batch import SmallChunks
+from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.errors import Closed, ConfigError, EndOfStream
-from chunkdl.hooks import EXHAUSTED
-from chunkdl.patients import Dataset, Patient
-from chunkdl.plan.policies import NeverLoadedFirst, Policy
+from chunkdl.patches.chunks import BigChunk, SmallChunk
+from chunkdl.patches.hooks import EXHAUSTED
 from chunkdl.pydmed import star
 from chunkdl.pydmed.constglobinf import get_default_constglobinf
 from chunkdl.pydmed.hooks import BigChunkLoader, NoQueue, SmallChunkCollector
@@ -20,10 +20,12 @@ from chunkdl.pydmed.process import AsProcess
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE, PYDMEDRESERVED_HALTDL
 from chunkdl.pydmed.returned import as_returned
 from chunkdl.pydmed.schedules import AsksSchedule, OverriddenSchedule
-from chunkdl.steady_log import steady_logger
+from chunkdl.sampling.policies.in_turn import NeverLoadedFirst
+from chunkdl.sampling.policies.policy import Policy
+from chunkdl.system.steady_log import steady_logger
 
 if TYPE_CHECKING:
-    from chunkdl.lightdl import LightDL as Engine
+    from chunkdl.consumers.lightdl import LightDL as Engine
 
 __all__ = [
     "EXHAUSTED",
@@ -225,7 +227,7 @@ class LightDL(AsProcess, AsksSchedule):
 
         The SmallChunks keep their data.
         """
-        from chunkdl.tensors import transformed
+        from chunkdl.consumers.batches.torch_batches import transformed
 
         stacked = transformed([chunk.data for chunk in list_smallchunks], tfms)
         return stacked, [chunk.patient for chunk in list_smallchunks], list_smallchunks
@@ -339,7 +341,7 @@ class LightDL(AsProcess, AsksSchedule):
 
     def _new_engine(self) -> Engine:
         # It brings torch, which the workers that import this module for a user's class never need.
-        from chunkdl.lightdl import LightDL as Engine
+        from chunkdl.consumers.lightdl import LightDL as Engine
 
         length = self.const_global_info.get("maxlength_queue_smallchunk", math.inf)
         arguments: dict[str, Any] = {

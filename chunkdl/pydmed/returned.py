@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from chunkdl.chunks import SmallChunk
-from chunkdl.patient_copies import Changes
+from chunkdl.patches.chunks import SmallChunk
+from chunkdl.patches.patient_copies import Changes
 
 _CHANGES = "pdmreserved_changes_of_patient"
 _NO_DICT = "pdmreserved_info"

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.errors import ConfigError
-from chunkdl.hooks import EMPTY_STATUS
-from chunkdl.patients import Dataset, Patient
-from chunkdl.plan.policies import HALT, Halt, Policy, Situation
+from chunkdl.patches.hooks import EMPTY_STATUS
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_HALTDL
+from chunkdl.sampling.policies.policy import HALT, Halt, Policy, Situation
 
 
 class ActiveCollector:

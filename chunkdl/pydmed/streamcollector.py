@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from chunkdl.chunks import SmallChunk
+from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.errors import ChunkdlError, ConfigError, DatasetError
-from chunkdl.patients import Dataset, Patient
+from chunkdl.patches.chunks import SmallChunk
 from chunkdl.pydmed import star
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
 from chunkdl.pydmed.utils.output import StreamWriter
-from chunkdl.steady_log import steady_logger
+from chunkdl.system.steady_log import steady_logger
 
 __all__ = [
     "ProcessedPiece",

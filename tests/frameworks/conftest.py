@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chunkdl import Dataset
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 from tests.frameworks.common import Rows, first_batches
 
 

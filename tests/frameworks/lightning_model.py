@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from chunkdl.loader import Loader
+from chunkdl.consumers.loader import Loader
 from tests.frameworks.common import Rows, rows_of
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

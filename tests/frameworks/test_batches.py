@@ -19,7 +19,7 @@ from torch.utils import _pytree
 from torch.utils.data import default_collate, default_convert
 
 from chunkdl import Dataset, LightDL
-from chunkdl.chunks import Batch
+from chunkdl.consumers.batches.batch import Batch
 from chunkdl.errors import StateError
 from tests.frameworks.common import STREAM, rows_of, run_program
 

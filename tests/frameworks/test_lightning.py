@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from chunkdl import Dataset, LightDL
+from chunkdl.consumers.loader import Loader
 from chunkdl.errors import ConfigError
-from chunkdl.loader import Loader
 from tests.frameworks.common import GRID, STREAM, Rows, first_batches, rows_of, run_program
 from tests.frameworks.lightning_model import QUIET, Model, given_as
 

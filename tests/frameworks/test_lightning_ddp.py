@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.chunks import Batch
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.rank_program import PATIENCE_S
 
 pytest.importorskip("lightning")

@@ -11,7 +11,7 @@ import torch
 
 from chunkdl import Dataset, LightDL
 from chunkdl.errors import HookError
-from chunkdl.transforms import Transform
+from chunkdl.patches.transforms import Transform
 from tests.frameworks.framework_transforms import NAMES, Everything, is_here, library_of
 
 ROWS = 64

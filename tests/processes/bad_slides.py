@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from chunkdl import Dataset, Patient, Record
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.processes.slow_classes import WIDE
 
 

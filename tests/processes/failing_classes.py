@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chunkdl import EXHAUSTED, BigChunkLoader, Policy, SmallChunk, SmallChunkCollector
-from chunkdl.plan.policies import Situation
+from chunkdl.sampling.policies.policy import Situation
 
 BAD = 12
 """Id of the patient over which things go wrong."""

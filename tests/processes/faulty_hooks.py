@@ -14,7 +14,7 @@ import numpy as np
 
 from chunkdl import BigChunk, BigChunkLoader, Policy, SmallChunk, SmallChunkCollector
 from chunkdl.errors import SlideError
-from chunkdl.plan.policies import Situation
+from chunkdl.sampling.policies.policy import Situation
 
 
 def wait_for_ever() -> None:

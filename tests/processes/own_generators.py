@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chunkdl import BigChunkLoader, Policy, SmallChunk, SmallChunkCollector
-from chunkdl.plan.policies import Situation
+from chunkdl.sampling.policies.policy import Situation
 
 RNG = np.random.default_rng(0)
 

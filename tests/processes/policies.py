@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chunkdl import HALT, Policy
-from chunkdl.plan.policies import Halt, Situation
+from chunkdl.sampling.policies.policy import Halt, Situation
 
 
 class LastFirst(Policy):

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.child_imports import Imports
 from chunkdl.errors import ConfigError
+from chunkdl.transport.child_imports import Imports
 from tests.test_architecture import REPOSITORY, ROOTS
 
 HIDING = (
@@ -178,7 +178,7 @@ def test_options_of_the_interpreter_hold_for_its_children(
     """They find what the training finds, and see its file names as it does."""
     start = f"import sys; sys.path[:0] = {list(map(str, ROOTS))!r}\n"
     more = (
-        "from chunkdl.child_program import command_of\n"
+        "from chunkdl.transport.programs import command_of\n"
         "command, _, told = command_of('chunkdl_workers.loader', 2)\n"
         f"missing = [flag for flag in {flags!r} if flag not in ' '.join(command)]\n"
         "assert not missing, missing"

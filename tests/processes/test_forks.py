@@ -89,7 +89,7 @@ def test_a_loader_is_closed_at_once_though_a_fork_lives_on(
 ) -> None:
     """The workers of a DataLoader have the training's descriptors for as long as they live."""
     patience_s = 60.0
-    monkeypatch.setattr("chunkdl.coordinator_process.STOP_TIMEOUT_S", patience_s)
+    monkeypatch.setattr("chunkdl.engine.coordinator_process.STOP_TIMEOUT_S", patience_s)
     loader = LightDL(coordinate_dataset, **small_stream)
     loader.get(timeout=60)
     fork()

@@ -54,8 +54,8 @@ def test_closing_waits_for_nothing_that_the_kernel_holds(
     program: str,
 ) -> None:
     """`close` comes to its end, whichever process stays."""
-    monkeypatch.setattr("chunkdl.coordinator_process.STOP_TIMEOUT_S", 5.0)
-    monkeypatch.setattr("chunkdl.child_program.KILLED_S", 1.0)
+    monkeypatch.setattr("chunkdl.engine.coordinator_process.STOP_TIMEOUT_S", 5.0)
+    monkeypatch.setattr("chunkdl.transport.programs.KILLED_S", 1.0)
     with LightDL(coordinate_dataset, **small_stream) as loader:
         loader.next_batch(60)
         stuck = processes_of_this_run(program)[0]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.sections import Section
+from chunkdl.system.sections import Section
 from tests.interrupting import Interrupt
 
 

@@ -11,7 +11,7 @@ import torch
 
 from chunkdl import Dataset, LightDL, Patient, Record
 from chunkdl.errors import DatasetError
-from chunkdl.slides.synthetic import CoordinateSlide
+from chunkdl.slides.synthetic.writing import CoordinateSlide
 from tests.processes.hook_classes import SameCollector, SameLoader
 
 COLUMNS = "patient", "slide", "grade", "her2", "site", "hot", "score", "code"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chunkdl import Dataset, LightDL, Patient
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES
 from tests.processes.hook_classes import NumberCollector, NumberLoader
 from tests.processes.policies import ByChance, ByStatus
 

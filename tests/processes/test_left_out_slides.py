@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from chunkdl import Dataset, LightDL, Patient, Record
-from chunkdl.plan.policies import LabelBalanced, Policy, Quota, RoundRobin, Situation, Uniform
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.sampling.policies.balanced import LabelBalanced
+from chunkdl.sampling.policies.in_turn import RoundRobin, Uniform
+from chunkdl.sampling.policies.policy import Policy, Situation
+from chunkdl.sampling.policies.quota import Quota
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 
 
 class Latest(Policy):

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from chunkdl import Dataset, EndOfStream, LightDL
 from chunkdl.errors import ConfigError, GetTimeout, ProtocolError
-from chunkdl.slides.synthetic import CoordinateSlide
-from chunkdl.tissue.mask import TissueMask
+from chunkdl.slides.synthetic.writing import CoordinateSlide
+from chunkdl.slides.tissue.mask import TissueMask
 
 
 def test_get_returns_what_pydmed_returned(

@@ -14,9 +14,10 @@ import numpy as np
 import psutil
 import pytest
 
-from chunkdl import Dataset, LightDL, Patient, Record, open_slides
-from chunkdl.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlides, PlannedSlide
-from chunkdl.settings import configure, loader_bytes
+from chunkdl import Dataset, LightDL, Patient, Record
+from chunkdl.engine.settings.configure import configure, loader_bytes
+from chunkdl.engine.work import open_slides
+from chunkdl.engine.work.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlides, PlannedSlide
 from chunkdl.slides.readers import openslide, tiled
 from tests.service.conftest import arguments
 from tests.slides.huge_slide import write_huge_slide

@@ -29,7 +29,7 @@ from chunkdl import (
     Weighted,
 )
 from chunkdl.errors import ConfigError, HookError
-from chunkdl.slides.synthetic import CoordinateSlide
+from chunkdl.slides.synthetic.writing import CoordinateSlide
 from tests.processes.hook_classes import NumberCollector, NumberLoader
 from tests.processes.policies import ByChance, ByStatus, EndsAt, LastFirst, Stranger
 

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.child_program import ChildProgram
 from chunkdl.errors import ServiceDied, WorkerDied
-from chunkdl.stderr_tail import KEPT_BYTES, MOST_CHARACTERS, MOST_LINES, StderrTail
+from chunkdl.transport.programs import ChildProgram
+from chunkdl.transport.stderr_tail import KEPT_BYTES, MOST_CHARACTERS, MOST_LINES, StderrTail
 from tests.processes.noisy_classes import WORDS, Flood, say_and_crash
 
 
@@ -38,7 +38,7 @@ def test_the_last_words_of_a_coordinator_are_in_the_error(
     coordinate_dataset: Dataset, small_stream: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even of one that has not come to its first line."""
-    monkeypatch.setattr("chunkdl.child_program.START", "import a_module_that_is_not_there")
+    monkeypatch.setattr("chunkdl.transport.programs.START", "import a_module_that_is_not_there")
     with (
         pytest.raises(ServiceDied, match="No module named 'a_module_that_is_not_there'"),
         LightDL(coordinate_dataset, **small_stream),

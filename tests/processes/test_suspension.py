@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.awake_clock import AwakeClock
+from chunkdl.system.awake_clock import AwakeClock
 from tests.processes.noisy_classes import Slowly
 
 Eventually = Callable[..., bool]

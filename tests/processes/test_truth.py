@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.slides.synthetic import CoordinateSlide
+from chunkdl.slides.synthetic.writing import CoordinateSlide
 
 
 def assert_rows_are_true(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from chunkdl.chunks import BigChunk, SmallChunk
-from chunkdl.hooks import BigChunkLoader, SmallChunkCollector
-from chunkdl.patients import Dataset, Patient
+from chunkdl.dataset.patients import Dataset, Patient
+from chunkdl.patches.chunks import BigChunk, SmallChunk
+from chunkdl.patches.hooks import BigChunkLoader, SmallChunkCollector
 from chunkdl.pydmed.lightdl import LightDL, get_default_constglobinf
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chunkdl.patients import Patient, Record
+from chunkdl.dataset.patients import Patient, Record
 
 OLD = """
 import pickle, sys, types

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 CLASSES = """
 from chunkdl.pydmed.utils.data import *

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkdl import patients
+from chunkdl.dataset import patients
+from chunkdl.dataset.patients import Patient, Record
 from chunkdl.errors import ConfigError, DatasetError
-from chunkdl.patients import Patient, Record
 from chunkdl.pydmed.utils.data import KEY_OF_ORIGINAL_PATIENT, Dataset
 from chunkdl.pydmed.utils.minimath import lcm, multiminority, multimode
 from chunkdl.pydmed.utils.multiproc import (

@@ -20,9 +20,9 @@ import numpy as np
 import psutil
 import pytest
 
-from chunkdl.chunks import BigChunk, SmallChunk
+from chunkdl.dataset.patients import Patient
 from chunkdl.errors import Closed, ConfigError, HookError
-from chunkdl.patients import Patient
+from chunkdl.patches.chunks import BigChunk, SmallChunk
 from chunkdl.pydmed import lightdl
 from chunkdl.pydmed.lightdl import (
     PYDMEDRESERVED_DLRETURNEDLASTINSTANCE,

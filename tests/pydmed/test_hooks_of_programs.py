@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunkdl.chunks import BigChunk, SmallChunk
+from chunkdl.dataset.patients import Dataset, Patient, Record
 from chunkdl.errors import ConfigError, HookError
-from chunkdl.patients import Dataset, Patient, Record
+from chunkdl.patches.chunks import BigChunk, SmallChunk
 from chunkdl.pydmed.extensions.wsi import SlidingWindowSmallChunkCollector
 from chunkdl.pydmed.lightdl import (
     BigChunkLoader,

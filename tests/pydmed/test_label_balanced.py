@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunkdl.chunks import SmallChunk
-from chunkdl.patients import Dataset, Patient
+from chunkdl.dataset.patients import Dataset, Patient
+from chunkdl.patches.chunks import SmallChunk
 from chunkdl.pydmed.extensions.dl import LabelBalancedDL
 from tests.pydmed.counting import NumberedCollector, running
 

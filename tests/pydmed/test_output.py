@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, DatasetError
-from chunkdl.patients import Patient
 from chunkdl.pydmed.utils.output import StreamWriter
 
 PATIENTS = [Patient(number, {}) for number in (3, 14, 159)]

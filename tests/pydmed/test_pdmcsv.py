@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from chunkdl.chunks import SmallChunk
+from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ConfigError, DatasetError
-from chunkdl.patients import Patient
+from chunkdl.patches.chunks import SmallChunk
 from chunkdl.pydmed.extensions.pdmcsv import RasterPoints
 from chunkdl.pydmed.extensions.wsi import (
     DefaultWSIxyWHvaltoRasterPoints,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 TIMEOUT_S = 150
 

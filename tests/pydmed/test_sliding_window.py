@@ -17,10 +17,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkdl.chunks import SmallChunk
+from chunkdl.dataset.patients import Dataset, Patient, Record
 from chunkdl.errors import ConfigError, DatasetError, HookError, SlideError
-from chunkdl.hooks import EXHAUSTED
-from chunkdl.patients import Dataset, Patient, Record
+from chunkdl.patches.chunks import SmallChunk
+from chunkdl.patches.hooks import EXHAUSTED
 from chunkdl.pydmed.extensions.wsi import (
     SlidingWindowBigChunkLoader,
     SlidingWindowDL,
@@ -32,7 +32,7 @@ from chunkdl.pydmed.lightdl import (
     PYDMEDRESERVED_DLRETURNEDLASTINSTANCE,
     get_default_constglobinf,
 )
-from chunkdl.slides.synthetic import CoordinateSlide, write_coordinate_slide
+from chunkdl.slides.synthetic.writing import CoordinateSlide, write_coordinate_slide
 
 KERNEL = 100
 SIZES = ((500, 400), (330, 100), (100, 230), (90, 300), (410, 350))

@@ -12,7 +12,7 @@ from chunkdl.pydmed.extensions.wsi import (
     SlidingWindowSmallChunkCollector,
 )
 from chunkdl.pydmed.lightdl import get_default_constglobinf
-from chunkdl.slides.synthetic import CoordinateSlide
+from chunkdl.slides.synthetic.writing import CoordinateSlide
 
 
 def test_a_resumed_sliding_window_loses_no_tile_and_repeats_none(

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from chunkdl.chunks import SmallChunk
+from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, DatasetError
-from chunkdl.patients import Dataset, Patient
+from chunkdl.patches.chunks import SmallChunk
 from chunkdl.pydmed import stat, streamcollector
 from chunkdl.pydmed.reserved import PYDMEDRESERVED_DLRETURNEDLASTINSTANCE
 from chunkdl.pydmed.streamcollector import (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from chunkdl.connecting import connect
-from chunkdl.shared import SharedDL
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.shared import SharedDL
 from tests.service.conftest import row_digests
 from tests.service.two_ranks import joined
 

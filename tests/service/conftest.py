@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunkdl.arguments import Arguments
-from chunkdl.chunks import Batch
-from chunkdl.lightdl import LightDL
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec, ServiceSpec
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.dataset.patients import Dataset
+from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec, ServiceSpec
 
 GROUPS = (GroupSpec(name="train"), GroupSpec(name="trials", mode="broadcast"))
 

@@ -66,7 +66,7 @@ def main() -> None:
     """Take batches until there were enough, or the pass is over."""
     given = _arguments()
     # What is imported here takes seconds; the reader of a file wants none of it.
-    from chunkdl.connecting import connect
+    from chunkdl.consumers.connect import connect
     from chunkdl.errors import EndOfStream
     from tests.service.conftest import row_digests
 

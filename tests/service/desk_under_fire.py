@@ -10,17 +10,17 @@ from typing import Any
 
 import msgspec
 
-from chunkdl.coordination.desk import Desk
-from chunkdl.coordination.group import Group
-from chunkdl.coordination.readers import GroupFacts
-from chunkdl.coordination.service_actions import BeginPass, Deliver, FreeBatch, Say, StartEngine
-from chunkdl.coordination.sessions import DeskFacts
 from chunkdl.errors import ProtocolError
-from chunkdl.plan.rotation import Rotation
-from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.messages import BatchReady, End, Message, Ping
-from chunkdl.protocol.service_messages import (
+from chunkdl.sampling.rotation import Rotation
+from chunkdl.sampling.shares import Remainder
+from chunkdl.service.decisions.actions import BeginPass, Deliver, FreeBatch, Say, StartEngine
+from chunkdl.service.decisions.desk import Desk
+from chunkdl.service.decisions.group import Group
+from chunkdl.service.decisions.members import GroupFacts
+from chunkdl.service.decisions.sessions import DeskFacts
+from chunkdl.transport.protocol.codec import decode_service, encode
+from chunkdl.transport.protocol.engine_messages import BatchReady, End, Message, Ping
+from chunkdl.transport.protocol.service_messages import (
     Attach,
     CataloguePage,
     Drain,

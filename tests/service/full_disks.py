@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chunkdl.lightdl import LightDL
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.dataset.patients import Dataset
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 from tests.conftest import free_port
 from tests.service.both_modes import each_row_once, in_turn, readers_of
 from tests.service.conftest import GROUPS, row_digests

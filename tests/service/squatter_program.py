@@ -12,9 +12,9 @@ import select
 import socket
 import sys
 
-from chunkdl.memory.passing import send
-from chunkdl.protocol.codec import encode
-from chunkdl.protocol.service_messages import LeaseOpened
+from chunkdl.transport.channel import send
+from chunkdl.transport.protocol.codec import encode
+from chunkdl.transport.protocol.service_messages import LeaseOpened
 from tests.service.stranger_program import NOBODY
 
 

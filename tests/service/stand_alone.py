@@ -10,10 +10,10 @@ from typing import IO
 
 import cloudpickle
 
-from chunkdl.child_program import command_of
-from chunkdl.memory.passing import descriptor_of
-from chunkdl.operator import operate
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.service.client.control import operate
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.transport.channel import descriptor_of
+from chunkdl.transport.programs import command_of
 
 
 def begin_server(

@@ -12,10 +12,10 @@ import msgpack
 import msgspec
 
 from chunkdl.errors import ProtocolError
-from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.codec import encode
-from chunkdl.protocol.messages import Message
-from chunkdl.protocol.service_messages import (
+from chunkdl.sampling.shares import Remainder
+from chunkdl.transport.protocol.codec import encode
+from chunkdl.transport.protocol.engine_messages import Message
+from chunkdl.transport.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Join,
     Position,

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import SlideError, WorkerDied
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset
-from chunkdl.slides.synthetic import CoordinateSlide
+from chunkdl.service.client.control import operate
+from chunkdl.slides.synthetic.writing import CoordinateSlide
 from tests.processes.bad_slides import with_bad_slides, with_killing_slide
 from tests.processes.slow_classes import Marked
 from tests.service.ways import WAYS, Serve, readers_by, rows_expected, rows_of, serving

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "train_ddp.py"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.connecting import connect
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.consumers.connect import connect
+from chunkdl.service.spec import ServiceSpec
 from tests.service.conftest import row_digests
 from tests.service.stand_alone import begin_server
 from tests.service.two_ranks import addresses

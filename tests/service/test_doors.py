@@ -10,8 +10,8 @@ FLOODED = """
 import sys
 import time
 import zmq
-from chunkdl.protocol.codec import encode
-from chunkdl.protocol.messages import Ping
+from chunkdl.transport.protocol.codec import encode
+from chunkdl.transport.protocol.engine_messages import Ping
 from chunkdl_workers.doors import Doors
 
 doors = Doors((sys.argv[1],), None)
@@ -49,8 +49,8 @@ import sys
 import threading
 import time
 import zmq
-from chunkdl.protocol.codec import encode
-from chunkdl.protocol.messages import Notice, Ping
+from chunkdl.transport.protocol.codec import encode
+from chunkdl.transport.protocol.engine_messages import Notice, Ping
 from chunkdl_workers.doors import AddressInUse, Doors
 
 folder = sys.argv[1]

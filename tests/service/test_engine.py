@@ -6,10 +6,10 @@ import select
 import time
 from collections.abc import Callable
 
-from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.messages import BatchReady
-from chunkdl.service_spec import ServiceSpec
-from chunkdl_workers.engine import MOST_DEATHS, WINDOW_S, Engine
+from chunkdl.sampling.cursor import Cursor
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.transport.protocol.engine_messages import BatchReady
+from chunkdl_workers.engine import MOST_DEATHS, WINDOW_S, GroupEngine
 
 SLOWLY_S = 10 * WINDOW_S
 """Between two deaths of a loop that no count over a time would find."""
@@ -19,7 +19,7 @@ def test_an_engine_that_never_makes_a_batch_is_given_up_however_slowly_it_dies(
     service_spec: Callable[..., ServiceSpec],
 ) -> None:
     """A start that is ended from outside each time is no service, though it takes hours."""
-    engine = Engine(service_spec().config)
+    engine = GroupEngine(service_spec().config)
     told = [engine.died(number * SLOWLY_S) for number in range(MOST_DEATHS + 1)]
     assert told[:-1] == [""] * MOST_DEATHS
     assert told[-1] == f"the engine died {MOST_DEATHS + 1} times in a row before it made a batch"
@@ -29,7 +29,7 @@ def test_an_engine_that_dies_fast_is_given_up_though_it_makes_batches(
     service_spec: Callable[..., ServiceSpec],
 ) -> None:
     """The error says which of the two it was."""
-    engine = Engine(service_spec().config)
+    engine = GroupEngine(service_spec().config)
     told = [engine.died(number) for number in range(MOST_DEATHS + 1)]
     assert told[-1] == f"the engine died {MOST_DEATHS + 1} times within {WINDOW_S:g} s"
 
@@ -37,7 +37,7 @@ def test_an_engine_that_dies_fast_is_given_up_though_it_makes_batches(
 def test_a_batch_forgives_the_deaths_before_it(service_spec: Callable[..., ServiceSpec]) -> None:
     """An engine that dies once in a while is replaced for ever."""
     spec = service_spec()
-    engine = Engine(spec.config)
+    engine = GroupEngine(spec.config)
     try:
         for number in range(MOST_DEATHS):
             assert engine.died(number * SLOWLY_S) == ""

@@ -21,15 +21,15 @@ import torch
 import torch.utils.dlpack
 from torch.utils.data import DataLoader
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.consumers.loader import Loader
+from chunkdl.consumers.merged import MergedDL
+from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import Closed, ConfigError, EndOfStream
-from chunkdl.lightdl import LightDL
-from chunkdl.loader import Loader
-from chunkdl.merged import MergedDL
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec
 from tests.conftest import free_port
 from tests.interrupting import Interrupt
 from tests.service.conftest import arguments

@@ -16,13 +16,13 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.merged import MergedDL
+from chunkdl.consumers.shared import SharedDL
 from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied, WorkerDied
-from chunkdl.merged import MergedDL
-from chunkdl.operator import operate
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import GroupSpec
-from chunkdl.shared import SharedDL
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import GroupSpec
 from tests.conftest import wait_until
 from tests.service.conftest import Start, row_digests
 from tests.service.tcp_proxy import TcpProxy

@@ -15,7 +15,7 @@ import cloudpickle
 import psutil
 import pytest
 
-from chunkdl.patients import Dataset
+from chunkdl.dataset.patients import Dataset
 from tests.service.consumer_program import lines_of
 
 Processes = Callable[..., list[psutil.Process]]

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import GetTimeout, ServiceDied
-from chunkdl.operator import operate
-from chunkdl.service_addresses import lease_address
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.service.addresses import lease_address
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import ServiceSpec
 from tests.service.both_modes import each_row_once, in_turn, is_stretch, readers_of
 from tests.service.conftest import Start, row_digests
 from tests.service.stand_alone import stand_alone

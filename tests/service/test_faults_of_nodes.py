@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chunkdl.chunks import Batch
-from chunkdl.connecting import connect
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.consumers.merged import MergedDL
+from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied, WorkerDied
-from chunkdl.lightdl import LightDL
-from chunkdl.merged import MergedDL
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
 from tests.service.conftest import Start, row_digests
 from tests.service.tcp_proxy import TcpProxy
 from tests.service.test_faults_of_broadcasts import (

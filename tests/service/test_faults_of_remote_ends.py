@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from chunkdl.connecting import connect
-from chunkdl.service_spec import GroupSpec
+from chunkdl.consumers.connect import connect
+from chunkdl.service.spec import GroupSpec
 from tests.service.both_modes import in_turn, is_stretch
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from chunkdl.connecting import connect
-from chunkdl.operator import operate
+from chunkdl.consumers.connect import connect
+from chunkdl.service.client.control import operate
 from tests.service.conftest import Start
 from tests.service.two_ranks import addresses, steps_of
 

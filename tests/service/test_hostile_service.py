@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 import zmq
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import ChunkdlError, GetTimeout, ProtocolError, ServiceDied, ServiceRefused
-from chunkdl.layouts import RECORD, BatchLayout
-from chunkdl.memory.arena import aligned, create_memory
-from chunkdl.memory.passing import send
-from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.messages import Message
-from chunkdl.protocol.service_messages import (
+from chunkdl.sampling.shares import Remainder
+from chunkdl.service.addresses import lease_address
+from chunkdl.transport.channel import send
+from chunkdl.transport.memory.arena import aligned, create_memory
+from chunkdl.transport.memory.layouts import RECORD, BatchLayout
+from chunkdl.transport.protocol.codec import decode_service, encode
+from chunkdl.transport.protocol.engine_messages import Message
+from chunkdl.transport.protocol.service_messages import (
     ArenaPassed,
     AskCatalogue,
     Attach,
@@ -37,9 +38,8 @@ from chunkdl.protocol.service_messages import (
     Leave,
     Piece,
     Position,
-    RowsLie,
+    RowFormat,
 )
-from chunkdl.service_addresses import lease_address
 from tests.service.strange_messages import random_messages
 from tests.service.two_ranks import addresses
 
@@ -320,7 +320,7 @@ def test_rows_that_cannot_lie_so_are_an_error(
     address = addresses(socket_folder)[0]
     plain = changed(JOINED, plain=False)
     with (
-        hostile(address, RowsLie(dtype, shape), RIGHT, joined=plain),
+        hostile(address, RowFormat(dtype, shape), RIGHT, joined=plain),
         pytest.raises(ProtocolError),
     ):
         taken(address)

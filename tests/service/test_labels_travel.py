@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from chunkdl import Dataset, LightDL, Patient, Record
-from chunkdl.chunks import Batch
-from chunkdl.connecting import connect
-from chunkdl.labels import Label
-from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.service_messages import CataloguePage
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import PatientFacts, ServiceSpec
-from chunkdl.slides.synthetic import CoordinateSlide
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.consumers.connect import connect
+from chunkdl.dataset.labels import Label
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import PatientFacts, ServiceSpec
+from chunkdl.slides.synthetic.writing import CoordinateSlide
+from chunkdl.transport.protocol.codec import decode_service, encode
+from chunkdl.transport.protocol.service_messages import CataloguePage
 from chunkdl_workers.catalogue import page
 from tests.service.conftest import GROUPS, arguments
 from tests.service.two_ranks import addresses

@@ -11,16 +11,16 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.chunks import Batch
-from chunkdl.connecting import connect
-from chunkdl.lightdl import LightDL
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.service_spec import GroupSpec
-from chunkdl.shared import SharedDL
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.consumers.shared import SharedDL
+from chunkdl.dataset.patients import Dataset
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import Start, arguments, row_digests
 from tests.service.two_ranks import addresses
 

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.consumers.connect import connect
+from chunkdl.service.spec import ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.two_ranks import addresses
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.merged import portions
 from chunkdl.errors import ConfigError, GetTimeout, ServiceDied
-from chunkdl.merged import portions
 from tests.service.conftest import Start, row_digests
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import ChunkdlError, Closed, GetTimeout
 from tests.service.conftest import Start, row_digests
 from tests.service.two_ranks import addresses

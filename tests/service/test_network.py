@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from chunkdl.operator import operate
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.service.client.control import operate
+from chunkdl.service.spec import ServiceSpec
 from tests.service.consumer_program import lines_of
 from tests.service.stand_alone import begin_server
 from tests.service.two_ranks import members

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.cli import main
-from chunkdl.connecting import connect
+from chunkdl.commands.main import main
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import SlideError
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import arguments
 
 ODD = os.fsdecode(b"M\xfcller.tif")

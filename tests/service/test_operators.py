@@ -9,13 +9,13 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import GetTimeout
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import GROUPS, Start, arguments
 
 PATIENCE_S = 90.0

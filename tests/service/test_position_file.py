@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl_workers import position_file
 from chunkdl_workers.position_file import _Writer
 from tests.service.conftest import Start, row_digests

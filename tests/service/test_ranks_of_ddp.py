@@ -14,8 +14,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from chunkdl import LightDL
+from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import ConfigError
-from chunkdl.patients import Dataset
 from tests.service.conftest import Start
 from tests.service.rank_program import PATIENCE_S, Given, Got, read_got, run_ranks
 

@@ -12,20 +12,25 @@ from pathlib import Path
 import pytest
 import zmq
 
-from chunkdl.connecting import connect
-from chunkdl.curve_keys import create_keys, load_client_keys, load_public_key, load_server_keys
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import GetTimeout, ServiceRefused
-from chunkdl.operator import operate
-from chunkdl.protocol.codec import decode_frames, encode
-from chunkdl.protocol.messages import Message, Refuse
-from chunkdl.protocol.service_messages import (
+from chunkdl.service.client.control import operate
+from chunkdl.service.keys import (
+    ClientKeys,
+    Keys,
+    create_keys,
+    load_client_keys,
+    load_public_key,
+    load_server_keys,
+)
+from chunkdl.transport.protocol.codec import decode_frames, encode
+from chunkdl.transport.protocol.engine_messages import Message, Refuse
+from chunkdl.transport.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Join,
     Operate,
     OperatorAnswer,
 )
-from chunkdl.service_spec import Keys
-from chunkdl.wire import ClientKeys
 from chunkdl_workers.doors import Doors
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of

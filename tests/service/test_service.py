@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chunkdl.chunks import Batch
-from chunkdl.connecting import connect
+from chunkdl.consumers.batches.batch import Batch
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.shared import SharedDL
 from chunkdl.errors import EndOfStream, ServiceDied, ServiceRefused, StateError
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import ServiceSpec
-from chunkdl.shared import SharedDL
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.stand_alone import stand_alone
 

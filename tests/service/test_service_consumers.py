@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import GetTimeout, ProtocolError, ServiceDied, ServiceRefused
-from chunkdl.operator import operate
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import GroupSpec, ServiceSpec
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import GroupSpec, ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in
 from tests.service.stand_alone import stand_alone

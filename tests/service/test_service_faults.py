@@ -19,14 +19,14 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.consumers.shared import SharedDL
+from chunkdl.dataset.patients import Dataset, Patient, Record
 from chunkdl.errors import GetTimeout, ServiceDied
-from chunkdl.lightdl import LightDL
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset, Patient, Record
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.shared import SharedDL
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
 from tests.conftest import ragged_mask
 from tests.service.conftest import GROUPS, Start, arguments, row_digests
 from tests.service.two_ranks import addresses, joined, rest_of, steps_of, were_sent

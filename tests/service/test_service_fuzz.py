@@ -12,12 +12,12 @@ import pytest
 import zmq
 
 from benchmarks.fuzz import GROWTH_MIB, fuzz_codec, fuzz_desk, lease_of, throw_at, undisturbed
-from chunkdl.connecting import connect
-from chunkdl.operator import operate
-from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.codec import decode_service, encode
-from chunkdl.protocol.messages import Message, Refuse
-from chunkdl.protocol.service_messages import (
+from chunkdl.consumers.connect import connect
+from chunkdl.sampling.shares import Remainder
+from chunkdl.service.client.control import operate
+from chunkdl.transport.protocol.codec import decode_service, encode
+from chunkdl.transport.protocol.engine_messages import Message, Refuse
+from chunkdl.transport.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     AskCatalogue,
     CataloguePage,

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import ServiceDied
-from chunkdl.operator import operate
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import ServiceSpec
 from tests.service.conftest import Start, row_digests
 from tests.service.tcp_proxy import PART_BYTES, TcpProxy
 from tests.service.two_ranks import addresses, joined, steps_of, were_sent
@@ -270,8 +270,8 @@ def test_a_connection_that_takes_everything_and_passes_nothing_on_is_noticed(
     group: str,
 ) -> None:
     """The kernels at both ends see nothing wrong; each row comes once, by another connection."""
-    monkeypatch.setattr("chunkdl.wire.HEARTBEAT_MS", 300)
-    monkeypatch.setattr("chunkdl.wire.HEARTBEAT_TIMEOUT_MS", 3_000)
+    monkeypatch.setattr("chunkdl.service.client.sockets.HEARTBEAT_MS", 300)
+    monkeypatch.setattr("chunkdl.service.client.sockets.HEARTBEAT_TIMEOUT_MS", 3_000)
     local, tcp = addresses(socket_folder)
     start(binds=(local, tcp))
     with Swallowing(tcp) as network, connect(network.address, group) as loader:

@@ -19,16 +19,20 @@ import pytest
 import zmq
 
 from benchmarks.fuzz import lease_of
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import ServiceRefused
-from chunkdl.operator import operate
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
-from chunkdl.protocol.messages import Message, Ping, Refuse
-from chunkdl.protocol.service_messages import (
+from chunkdl.service.client.control import operate
+from chunkdl.service.keys import AllowedClient, ClientKeys, Keys
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES, decode_service, encode
+from chunkdl.transport.protocol.engine_messages import Message, Ping, Refuse
+from chunkdl.transport.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Attach,
     Join,
     Joined,
+    JoinFirst,
     Leave,
     NextPass,
     Operate,
@@ -36,11 +40,7 @@ from chunkdl.protocol.service_messages import (
     Released,
     ServiceMessage,
     Waits,
-    WhoAreYou,
 )
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import AllowedClient, Keys, ServiceSpec
-from chunkdl.wire import ClientKeys
 from tests.service.conftest import Start, row_digests
 from tests.service.stand_alone import begin_server
 from tests.service.two_ranks import addresses
@@ -293,8 +293,8 @@ def test_what_makes_no_sense_is_dropped_and_disturbs_nobody(
                     peer.end.send_multipart(data)
                     assert count(peer) == before + 1, frames
 
-                assert isinstance(peer.ask(Ping()), WhoAreYou)
-                assert isinstance(peer.ask(Released((0, 1, 2))), WhoAreYou)
+                assert isinstance(peer.ask(Ping()), JoinFirst)
+                assert isinstance(peer.ask(Released((0, 1, 2))), JoinFirst)
                 drops(Attach(""))
                 drops(Attach("0" * 32))
                 drops(b"")
@@ -320,7 +320,7 @@ def test_what_makes_no_sense_is_dropped_and_disturbs_nobody(
                 # Of what it has, once and no more; what others say in its place is not heard.
                 if address == local:
                     assert peer.hear()
-                    assert isinstance(other.ask(Released((0,))), WhoAreYou)
+                    assert isinstance(other.ask(Released((0,))), JoinFirst)
                     peer.say(Released((0,)))
                     drops(Released((0,)))
                     drops(Attach(joined.session), peer=peer)
@@ -338,10 +338,10 @@ def test_a_frame_that_is_too_large_ends_its_connection_only(
     """ZeroMQ hangs up on who sends more than a message may have."""
     _, address = start()
     with honest(address, row_reference) as go_on, Peer(address) as peer:
-        assert isinstance(peer.ask(Ping()), WhoAreYou)
+        assert isinstance(peer.ask(Ping()), JoinFirst)
         events = peer.end.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         peer.end.send(bytes(MAX_MESSAGE_BYTES))
-        assert isinstance(peer.ask(Ping()), WhoAreYou)
+        assert isinstance(peer.ask(Ping()), JoinFirst)
         assert not events.poll(0)
         peer.end.send(bytes(MAX_MESSAGE_BYTES + 1))
         assert events.poll(ANSWER_MS)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunkdl.patients import Dataset, Patient, Record
-from chunkdl.slides.synthetic import write_coordinate_slide
+from chunkdl.dataset.patients import Dataset, Patient, Record
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.rank_program import Given, run_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

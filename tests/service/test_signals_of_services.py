@@ -17,12 +17,12 @@ import cloudpickle
 import psutil
 import pytest
 
-from chunkdl.child_program import FOR_THE_TRAINING
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import ServiceDied
-from chunkdl.operator import operate
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.service.client.control import operate
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.transport.programs import FOR_THE_TRAINING
 from tests.service.both_modes import each_row_once, in_turn, readers_of
 from tests.service.conftest import Start
 from tests.service.consumer_program import lines_of
@@ -245,8 +245,8 @@ def test_any_processes_of_a_service_and_its_consumers_may_stand_still_for_a_mome
 STARTER = """
 import os, pickle, signal, sys
 from pathlib import Path
-from chunkdl.connecting import connect
-from chunkdl.service_process import ServiceProcess
+from chunkdl.consumers.connect import connect
+from chunkdl.service.process import ServiceProcess
 spec = pickle.loads(Path(sys.argv[1]).read_bytes())
 service = ServiceProcess(spec)
 fork = os.fork()
@@ -288,7 +288,7 @@ def test_a_service_that_does_not_come_up_leaves_its_last_words(
 ) -> None:
     """Even one that has not come to its first line."""
     spec = service_spec()
-    monkeypatch.setattr("chunkdl.child_program.START", "import a_module_that_is_not_there")
+    monkeypatch.setattr("chunkdl.transport.programs.START", "import a_module_that_is_not_there")
     with pytest.raises(ServiceDied, match="No module named 'a_module_that_is_not_there'"):
         ServiceProcess(spec)
 

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.patients import Dataset
+from chunkdl.dataset.patients import Dataset
 from tests.processes.held import held
 from tests.service.ways import WAYS, Serve, readers_by, rows_expected, rows_of, serving
 

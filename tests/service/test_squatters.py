@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from chunkdl.errors import ServiceRefused
-from chunkdl.operator import operate
+from chunkdl.service.client.control import operate
 from tests.service.conftest import Start, row_digests
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -16,12 +16,12 @@ from typing import Any
 import psutil
 import pytest
 
-from chunkdl.connecting import connect
-from chunkdl.curve_keys import create_keys, load_server_keys
-from chunkdl.lightdl import LightDL
-from chunkdl.loader import Loader
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.consumers.loader import Loader
+from chunkdl.dataset.patients import Dataset
+from chunkdl.service.client.control import operate
+from chunkdl.service.keys import create_keys, load_server_keys
 from tests.service.conftest import Start, row_digests
 from tests.service.strangers import doors_without_a_name, listening, size_of, strangers, told
 from tests.service.two_ranks import addresses

@@ -13,16 +13,16 @@ import msgpack
 import pytest
 import zmq
 
-from chunkdl import coordinator_process
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.dataset.patients import Dataset
+from chunkdl.engine import coordinator_process
 from chunkdl.errors import OtherVersion, StateError
-from chunkdl.lightdl import LightDL
-from chunkdl.memory.passing import send
-from chunkdl.operator import operate
-from chunkdl.patients import Dataset
-from chunkdl.protocol.messages import PROTOCOL_VERSION
-from chunkdl.protocol.service_messages import SERVICE_PROTOCOL_VERSION
-from chunkdl.service_addresses import lease_address
+from chunkdl.service.addresses import lease_address
+from chunkdl.service.client.control import operate
+from chunkdl.transport.channel import send
+from chunkdl.transport.protocol.engine_messages import PROTOCOL_VERSION
+from chunkdl.transport.protocol.service_messages import SERVICE_PROTOCOL_VERSION
 from tests.service.conftest import Start
 from tests.service.two_ranks import addresses
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
 from tests.service.conftest import Start, row_digests
 from tests.service.two_ranks import addresses, members, steps_of
 

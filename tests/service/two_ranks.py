@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from chunkdl.connecting import connect
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.shared import SharedDL
 from chunkdl.errors import EndOfStream, ServiceDied, ServiceRefused
-from chunkdl.operator import operate
-from chunkdl.shared import SharedDL
+from chunkdl.service.client.control import operate
 from tests.conftest import free_port
 from tests.service.conftest import row_digests
 

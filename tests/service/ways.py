@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from chunkdl.connecting import connect
-from chunkdl.lightdl import LightDL
-from chunkdl.merged import MergedDL
-from chunkdl.patients import Dataset
-from chunkdl.service_process import ServiceProcess
-from chunkdl.service_settings import ServiceSettings, configure_service
-from chunkdl.shared import SharedDL
+from chunkdl.consumers.connect import connect
+from chunkdl.consumers.lightdl import LightDL
+from chunkdl.consumers.merged import MergedDL
+from chunkdl.consumers.shared import SharedDL
+from chunkdl.dataset.patients import Dataset
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import ServiceSettings, configure_service
 from tests.service.conftest import GROUPS, arguments, row_digests
 from tests.service.two_ranks import addresses
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.slides.synthetic import write_tissue_slide
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 
 
 def read(slide: Slide, level: int, x: int, y: int, width: int, height: int) -> Pixels:

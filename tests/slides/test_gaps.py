@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+from chunkdl.dataset.patients import Dataset, Patient, Record
+from chunkdl.engine.settings.configure import configure
+from chunkdl.engine.work.open_slides import OpenSlides
 from chunkdl.errors import SlideError
-from chunkdl.open_slides import OpenSlides
-from chunkdl.patients import Dataset, Patient, Record
-from chunkdl.settings import configure
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.tissue.mask import TissueMask, compute_mask
+from chunkdl.slides.tissue.mask import TissueMask, compute_mask
 from tests.service.conftest import arguments
 from tests.slides.tiff_pages import (
     TILE,

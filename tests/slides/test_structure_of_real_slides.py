@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.cli import main
+from chunkdl.commands.main import main
 
 pytestmark = pytest.mark.slides
 

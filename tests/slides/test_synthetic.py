@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from chunkdl.errors import ConfigError
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import Pixels, Slide
-from chunkdl.slides.synthetic import (
+from chunkdl.slides.synthetic.tissue_look import BACKGROUND, STROMA, TUMOUR
+from chunkdl.slides.synthetic.writing import (
     CoordinateSlide,
     write_coordinate_slide,
     write_tissue_slide,
 )
-from chunkdl.slides.synthetic_tissue import BACKGROUND, STROMA, TUMOUR
 
 Read = Callable[[Slide, int, int, int, int, int], Pixels]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from chunkdl.config import ServiceConfig
-from chunkdl.memory.arena import Arena, create_memory, take_memory
+from chunkdl.engine.config import EngineConfig
+from chunkdl.transport.memory.arena import Arena, create_memory, take_memory
 
 
-def create_arenas(config: ServiceConfig) -> tuple[int, int]:
+def create_arenas(config: EngineConfig) -> tuple[int, int]:
     """Descriptors of the memory of the BigChunks and of the batches; the caller closes them.
 
     Raises:
@@ -31,25 +31,25 @@ def create_arenas(config: ServiceConfig) -> tuple[int, int]:
     return bigchunks, batches
 
 
-def bigchunk_arena(descriptor: int, config: ServiceConfig) -> Arena:
+def bigchunk_arena(descriptor: int, config: EngineConfig) -> Arena:
     """This process's view of the BigChunks."""
     run, (sparse, _) = config.run, _has_sparse(config)
     return Arena(descriptor, run.bigchunk_slots, run.bigchunk_slot_bytes, sparse=sparse)
 
 
-def batch_arena(descriptor: int, config: ServiceConfig) -> Arena:
+def batch_arena(descriptor: int, config: EngineConfig) -> Arena:
     """This process's view of the batches."""
     run, (_, sparse) = config.run, _has_sparse(config)
     return Arena(descriptor, run.batch_slots, run.batch_slot_bytes, sparse=sparse)
 
 
-def _has_sparse(config: ServiceConfig) -> tuple[bool, bool]:
+def _has_sparse(config: EngineConfig) -> tuple[bool, bool]:
     """Whether the memory of the BigChunks and of the batches is taken as it is filled."""
     rows = config.stream.rows
     return rows == "hooks", rows != "plain"
 
 
-def try_memory(config: ServiceConfig, engines: int) -> None:
+def try_memory(config: EngineConfig, engines: int) -> None:
     """Take the memory of so many engines at once, and give it back.
 
     An engine takes it only when somebody wants batches, long after the service has said that it

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 import zmq
 from zmq.utils import z85
 
-from chunkdl.coordination.drops import Drops
-from chunkdl.coordination.visitors import SOMEBODY, Visitor
-from chunkdl.service_spec import AllowedClient
-from chunkdl.steady_log import steady_logger
+from chunkdl.service.decisions.drops import Drops
+from chunkdl.service.decisions.visitors import SOMEBODY, Visitor
+from chunkdl.service.keys import AllowedClient
+from chunkdl.system.steady_log import steady_logger
 from chunkdl_workers.listening import bind_questions
 
 END_S = 5.0

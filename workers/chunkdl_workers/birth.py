@@ -22,7 +22,8 @@ def run() -> None:
         told = json.loads(os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0))
     sys.path[:] = told["imports"]["first"]
     _take("chunkdl", told["imports"]["library"])
-    from chunkdl import child_imports, child_program
+    from chunkdl.transport import child_imports
+    from chunkdl.transport import programs as child_program
 
     given = child_program.Given.of(told)
     child_program.remember(given)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from chunkdl.labels import Label
-from chunkdl.printing import file_name_bytes
-from chunkdl.protocol.service_messages import CataloguePage
-from chunkdl.service_spec import ServiceSpec
+from chunkdl.dataset.labels import Label
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.system.printing import file_name_bytes
+from chunkdl.transport.protocol.service_messages import CataloguePage
 
 PAGE_BYTES = 40_000
 PAGE_ITEMS = 1000

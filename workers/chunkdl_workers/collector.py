@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chunkdl.collecting import HookRows, RowMaker, TransformedRows
-from chunkdl.config import ServiceConfig
-from chunkdl.cropping import fill_rows
-from chunkdl.memory.arena import Arena
-from chunkdl.protocol.messages import FillRows, RowGroup, RowsEnded, RowsFilled, RowsShaped
-from chunkdl.row_writer import RowWriter
-from chunkdl.user_code import load_user_code
+from chunkdl.engine.config import EngineConfig
+from chunkdl.engine.work.crop_rows import fill_rows
+from chunkdl.engine.work.row_writer import RowWriter
+from chunkdl.engine.work.rows_by_hook import HookRows, RowMaker, TransformedRows
+from chunkdl.patches.user_code import load_user_code
+from chunkdl.transport.memory.arena import Arena
+from chunkdl.transport.protocol.engine_messages import (
+    FillRows,
+    RowFormatSet,
+    RowGroup,
+    RowsEnded,
+    RowsFilled,
+)
 from chunkdl_workers.arenas import batch_arena, bigchunk_arena
 from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch
@@ -22,7 +28,7 @@ from chunkdl_workers.process import one_thread_for_torch
 class PlainRows:
     """Crops as they are, in a layout that is known from the start."""
 
-    def __init__(self, config: ServiceConfig, bigchunks: Arena, batches: Arena) -> None:
+    def __init__(self, config: EngineConfig, bigchunks: Arena, batches: Arena) -> None:
         stream = config.stream
         self._bigchunks = [
             stream.bigchunk_layout.view(bigchunks.slot(slot)) for slot in range(bigchunks.slots)
@@ -38,15 +44,15 @@ class PlainRows:
 
 
 def row_maker(
-    link: Link, config: ServiceConfig, bigchunks: Arena, batches: Arena
-) -> tuple[RowMaker, Callable[[RowsShaped], None]]:
+    link: Link, config: EngineConfig, bigchunks: Arena, batches: Arena
+) -> tuple[RowMaker, Callable[[RowFormatSet], None]]:
     """What makes the rows of this stream, and what has to know how they lie."""
     if config.stream.rows == "plain":
         return PlainRows(config, bigchunks, batches), _known_already
 
-    def settle(proposal: RowsShaped) -> RowsShaped:
+    def settle(proposal: RowFormatSet) -> RowFormatSet:
         link.send(proposal)
-        return link.wait_for(RowsShaped)
+        return link.wait_for(RowFormatSet)
 
     user = load_user_code(config.user["collector"])
     one_thread_for_torch()
@@ -59,17 +65,17 @@ def row_maker(
     return rows, writer.shaped
 
 
-def _known_already(shape: RowsShaped) -> None:
+def _known_already(shape: RowFormatSet) -> None:
     raise TypeError(f"rows of a plain stream were said to be {shape}")
 
 
-def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
+def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     """Answer tickets until the coordinator is gone."""
     bigchunks = bigchunk_arena(descriptors[0], config)
     maker, shaped = row_maker(link, config, bigchunks, batch_arena(descriptors[1], config))
     link.ready()
     for ticket in link.messages():
-        if isinstance(ticket, RowsShaped):
+        if isinstance(ticket, RowFormatSet):
             shaped(ticket)
             continue
         if not isinstance(ticket, FillRows):

@@ -1,4 +1,4 @@
-"""The coordinator: sockets, clock and processes around `chunkdl.coordination.core`.
+"""The coordinator: sockets, clock and processes around `chunkdl.engine.decisions.core`.
 
 Started by the training process. It ends with it: the private channel to it reports its death as an
 end of file, a pidfd confirms it. Everything that happens becomes an event for the core; what the
@@ -16,11 +16,10 @@ import time
 
 import zmq
 
-from chunkdl.config import Program, ServiceConfig
-from chunkdl.contexts import end_context
-from chunkdl.coordination.core import Core
-from chunkdl.coordination.core_config import CoreConfig
-from chunkdl.coordination.events import (
+from chunkdl.engine.config import EngineConfig, Program
+from chunkdl.engine.decisions.core import Core
+from chunkdl.engine.decisions.core_config import CoreConfig
+from chunkdl.engine.decisions.events import (
     Action,
     Event,
     FromConsumer,
@@ -30,11 +29,13 @@ from chunkdl.coordination.events import (
     WorkerLost,
 )
 from chunkdl.errors import Failure, HookTimeout, OtherVersion, ProtocolError, WorkerDied
-from chunkdl.memory.passing import receive, send
-from chunkdl.memory.recorder import HOOKS, SCHEDULE, Recorded
-from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode, encode, encode_parts
-from chunkdl.protocol.messages import (
+from chunkdl.sampling.cursor import Cursor
+from chunkdl.system.steady_log import steady_logger
+from chunkdl.transport.channel import receive, send
+from chunkdl.transport.contexts import end_context
+from chunkdl.transport.flight_recorder import HOOKS, SCHEDULE, Recorded
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES, decode, encode, encode_parts
+from chunkdl.transport.protocol.engine_messages import (
     AnyMessage,
     BigChunkLoaded,
     GridSurveyed,
@@ -45,15 +46,14 @@ from chunkdl.protocol.messages import (
     PatientChosen,
     Recall,
     Refuse,
+    RowFormatSet,
     RowsFilled,
-    RowsShaped,
     ScheduleFailed,
     ServiceUp,
     StreamFailed,
     WindowSurveyed,
     WorkerReady,
 )
-from chunkdl.steady_log import steady_logger
 from chunkdl_workers import process
 from chunkdl_workers.arenas import create_arenas
 from chunkdl_workers.link import read_config
@@ -74,7 +74,7 @@ MOST_REASON = 8_000
 log = steady_logger(__name__)
 
 
-def core_config(config: ServiceConfig) -> CoreConfig:
+def core_config(config: EngineConfig) -> CoreConfig:
     """What the core needs of the configuration."""
     return CoreConfig(
         stream=config.stream,
@@ -109,7 +109,7 @@ class Coordinator:
 
     def __init__(
         self,
-        config: ServiceConfig,
+        config: EngineConfig,
         parent: socket.socket,
         parent_pidfd: int,
         router: zmq.Socket[bytes],
@@ -152,7 +152,7 @@ class Coordinator:
     def _watch(self, worker: Worker) -> None:
         self._poll.register(worker.end.fileno(), select.EPOLLIN)
         self._poll.register(worker.pidfd, select.EPOLLIN)
-        worker.gets_on()
+        worker.made_progress()
 
     def _look_at_workers(self) -> None:
         """A worker that is silent over its work has said where it is, and is killed.
@@ -179,7 +179,7 @@ class Coordinator:
                 worker.ready = True
             elif isinstance(message, ANSWERS):
                 worker.in_hand -= 1
-                worker.gets_on()
+                worker.made_progress()
             self._handle(FromWorker(worker.number, message))
         if worker.unsent:
             worker.flush()
@@ -305,9 +305,9 @@ class Coordinator:
         for action in actions:
             if isinstance(action, ToWorker):
                 worker = self._supervisor.workers[action.worker]
-                if not isinstance(action.message, RowsShaped | Recall):
+                if not isinstance(action.message, RowFormatSet | Recall):
                     if worker.in_hand == 0:
-                        worker.gets_on()
+                        worker.made_progress()
                     worker.in_hand += 1
                 for data in encode_parts(action.message):
                     worker.send(data)

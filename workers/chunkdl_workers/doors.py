@@ -14,16 +14,21 @@ from typing import Any
 
 import zmq
 
-from chunkdl.contexts import end_context
-from chunkdl.coordination.service_actions import Peer
-from chunkdl.coordination.visitors import SOMEBODY, Visitor
 from chunkdl.errors import ConfigError, ProtocolError
-from chunkdl.memory.passing import send
-from chunkdl.protocol.codec import MAX_MESSAGE_BYTES, decode_consumer, encode, encode_frames
-from chunkdl.protocol.messages import Message, Refuse
-from chunkdl.protocol.service_messages import ServiceMessage
-from chunkdl.service_addresses import lease_address
-from chunkdl.service_spec import Keys
+from chunkdl.service.addresses import lease_address
+from chunkdl.service.decisions.actions import Peer
+from chunkdl.service.decisions.visitors import SOMEBODY, Visitor
+from chunkdl.service.keys import Keys
+from chunkdl.transport.channel import send
+from chunkdl.transport.contexts import end_context
+from chunkdl.transport.protocol.codec import (
+    MAX_MESSAGE_BYTES,
+    decode_consumer,
+    encode,
+    encode_frames,
+)
+from chunkdl.transport.protocol.engine_messages import Message, Refuse
+from chunkdl.transport.protocol.service_messages import ServiceMessage
 from chunkdl_workers.authentication import ADDRESS, Gatekeeper, known_of
 from chunkdl_workers.listening import (
     accept_own,

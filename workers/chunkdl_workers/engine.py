@@ -14,15 +14,15 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
-from chunkdl.config import ServiceConfig
-from chunkdl.consumer import Consumer, Received, tell_log
+from chunkdl.engine.config import EngineConfig
+from chunkdl.engine.embedded import EmbeddedEngine, Received, tell_log
+from chunkdl.engine.loader_statistics import NOTHING_COUNTED, counted_together
+from chunkdl.engine.resume_state import ResumeState
 from chunkdl.errors import ChunkdlError, MemoryLimitError
-from chunkdl.journal import Journal
-from chunkdl.layouts import RECORD, Bytes
-from chunkdl.plan.cursor import Cursor
-from chunkdl.protocol.messages import BatchReady, End, RowsShaped, Statistics
-from chunkdl.statistics import NOTHING_COUNTED, counted_together
-from chunkdl.steady_log import steady_logger
+from chunkdl.sampling.cursor import Cursor
+from chunkdl.system.steady_log import steady_logger
+from chunkdl.transport.memory.layouts import RECORD, Bytes
+from chunkdl.transport.protocol.engine_messages import BatchReady, End, RowFormatSet, Statistics
 from chunkdl_workers.remains import Remains
 
 WINDOW_S = 60.0
@@ -35,16 +35,16 @@ MOST_TROUBLES, MOST_LETTERS = 20, 1_000
 log = steady_logger("chunkdl.service")
 
 
-class Engine:
+class GroupEngine:
     """One embedded service after the other, numbered by the group.
 
     Args:
         config: of the stream; the cursor is replaced at each start.
     """
 
-    def __init__(self, config: ServiceConfig) -> None:
+    def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._consumer: Consumer | None = None
+        self._consumer: EmbeddedEngine | None = None
         self._journal = self._new_journal({})
         self._deaths = deque[float]()
         self._barren = 0
@@ -59,9 +59,9 @@ class Engine:
         plain = config.stream.rows == "plain"
         self._layout = config.stream.batch_layout if plain else None
 
-    def _new_journal(self, cursor: dict[str, object]) -> Journal:
+    def _new_journal(self, cursor: dict[str, object]) -> ResumeState:
         of = cursor or self._config.cursor
-        return Journal(Cursor.from_dict(of, self._config.plan_hash), 0, log.info)
+        return ResumeState(Cursor.from_dict(of, self._config.plan_hash), 0, log.info)
 
     @property
     def troubles(self) -> list[str]:
@@ -90,7 +90,7 @@ class Engine:
         return self._consumer is not None and self._consumer.waiting
 
     @property
-    def shape(self) -> RowsShaped | None:
+    def shape(self) -> RowFormatSet | None:
         """How rows lie that the user's transform makes, once that is settled."""
         return self._journal.shape
 
@@ -131,7 +131,7 @@ class Engine:
         )
         self._journal = self._new_journal(config.cursor)
         self.number = number
-        self._consumer = Consumer(config, self._journal, self._heard)
+        self._consumer = EmbeddedEngine(config, self._journal, self._heard)
 
     def stop(self, *, at_once: bool = False) -> None:
         """End the one that runs, if one does.
@@ -202,7 +202,7 @@ class Engine:
         )
         return counted_together(self._before, now)
 
-    def _let_use_more(self, consumer: Consumer) -> None:
+    def _let_use_more(self, consumer: EmbeddedEngine) -> None:
         """As much as was given back of engines before this one."""
         while consumer.is_open and self._withheld > self._remains.slots:
             self._withheld -= 1
@@ -221,7 +221,7 @@ class Engine:
         self._remains.close()
 
     def nothing_came(self) -> None:
-        """`poll` had nothing more; see `Consumer.nothing_came`.
+        """`poll` had nothing more; see `EmbeddedEngine.nothing_came`.
 
         Raises:
             ServiceDied: it does not answer.

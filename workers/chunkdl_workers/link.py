@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from chunkdl.config import ServiceConfig
+from chunkdl.engine.config import EngineConfig
 from chunkdl.errors import Failure, OtherVersion
-from chunkdl.memory.passing import MAX_MESSAGE, content_of, receive, send
-from chunkdl.memory.recorder import Recorder
-from chunkdl.printing import printable
-from chunkdl.protocol.codec import Parts, encode_parts
-from chunkdl.protocol.messages import (
+from chunkdl.system.printing import printable
+from chunkdl.transport.channel import MAX_MESSAGE, content_of, receive, send
+from chunkdl.transport.flight_recorder import Recorder
+from chunkdl.transport.protocol.codec import Parts, encode_parts
+from chunkdl.transport.protocol.engine_messages import (
     PROTOCOL_VERSION,
     AnyMessage,
     Message,
@@ -119,7 +119,7 @@ def arguments() -> tuple[int, int, int, int, int]:
     return number, parent, channel, specification, recorder
 
 
-def read_config(descriptor: int) -> ServiceConfig:
+def read_config(descriptor: int) -> EngineConfig:
     """The specification that the parent put into anonymous memory for us, and nobody else can.
 
     Raises:
@@ -132,11 +132,11 @@ def read_config(descriptor: int) -> ServiceConfig:
             f"{version[:20].decode(errors='replace')}: chunkdl was changed while it ran; start the "
             "training, or the service, again"
         )
-    config: ServiceConfig = pickle.loads(pickled)  # noqa: S301
+    config: EngineConfig = pickle.loads(pickled)  # noqa: S301
     return config
 
 
-def serve(name: str, work: Callable[[Link, ServiceConfig, list[int]], None]) -> None:
+def serve(name: str, work: Callable[[Link, EngineConfig, list[int]], None]) -> None:
     """Run a worker program: set up, work until the coordinator is gone.
 
     Args:

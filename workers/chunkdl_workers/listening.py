@@ -68,7 +68,7 @@ def bind_private(router: zmq.Socket[bytes]) -> int:
     is gone.
 
     Returns:
-        A descriptor of the place (O_PATH), for `chunkdl.service_addresses.private_address`.
+        A descriptor of the place (O_PATH), for `chunkdl.transport.channel.private_address`.
 
     Raises:
         ConfigError: no folder takes a socket.

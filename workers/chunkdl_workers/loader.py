@@ -9,15 +9,18 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from chunkdl.config import ServiceConfig, SlideEntry, StreamConfig
+from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.engine.config import EngineConfig, StreamConfig
+from chunkdl.engine.work.load_bigchunk import load_bigchunk, survey_window
+from chunkdl.engine.work.load_by_hook import Extractor
+from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
 from chunkdl.errors import Failure, HookError, NoTissueError, SlideError
-from chunkdl.extracting import Extractor
-from chunkdl.hooks import Exhausted
-from chunkdl.loading import load_bigchunk, survey_window
-from chunkdl.memory.arena import Arena
-from chunkdl.memory.recorder import EXTRACT_BIGCHUNK
-from chunkdl.open_slides import OpenSlides, PlannedSlide
-from chunkdl.protocol.messages import (
+from chunkdl.patches.hooks import Exhausted
+from chunkdl.patches.user_code import load_user_code
+from chunkdl.slides.watched import Recalled
+from chunkdl.transport.flight_recorder import EXTRACT_BIGCHUNK
+from chunkdl.transport.memory.arena import Arena
+from chunkdl.transport.protocol.engine_messages import (
     BigChunkLoaded,
     GridSurveyed,
     LoadBigChunk,
@@ -29,8 +32,6 @@ from chunkdl.protocol.messages import (
     SurveyWindow,
     WindowSurveyed,
 )
-from chunkdl.slides.watched import Recalled
-from chunkdl.user_code import load_user_code
 from chunkdl_workers.arenas import bigchunk_arena
 from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch, yield_to_others
@@ -63,7 +64,7 @@ class Progress:
         return SlideError("it was left out meanwhile", slide=self._entries[self.slide].path)
 
 
-def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
+def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     """Answer tickets until the coordinator is gone."""
     yield_to_others()
     arena = bigchunk_arena(descriptors[0], config)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from chunkdl.coordination.group import Group
 from chunkdl.errors import StateError
-from chunkdl.plan.rules import Rules
-from chunkdl.protocol.service_messages import Position
-from chunkdl.steady_log import steady_logger
+from chunkdl.sampling.rules import Rules
+from chunkdl.service.decisions.group import Group
+from chunkdl.system.steady_log import steady_logger
+from chunkdl.transport.protocol.service_messages import Position
 
 EVERY_S = 1.0
 """Written at most so often, and at the end."""

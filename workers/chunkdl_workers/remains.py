@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chunkdl.memory.arena import give_back_memory
+from chunkdl.transport.memory.arena import give_back_memory
 
 
 @dataclass(slots=True)

@@ -10,27 +10,26 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from chunkdl.config import ServiceConfig
+from chunkdl.engine.config import EngineConfig
 from chunkdl.errors import Failure, HookError
-from chunkdl.hook_tools import named
-from chunkdl.memory.recorder import SCHEDULE
-from chunkdl.notes import value_of
-from chunkdl.plan.policies import HALT, Situation
-from chunkdl.protocol.messages import (
+from chunkdl.patches.seeded_code import SeededCode, seed_globals
+from chunkdl.patches.user_code import UserCode, hook_errors, load_user_code
+from chunkdl.sampling.policies.policy import HALT, Situation
+from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.transport.flight_recorder import SCHEDULE
+from chunkdl.transport.memory.notes import value_of
+from chunkdl.transport.protocol.engine_messages import (
     HALTED,
     NOT_NOW,
     ChoosePatient,
     PatientChosen,
     ScheduleFailed,
 )
-from chunkdl.seeded_code import SeededCode, seed_globals
-from chunkdl.seeding import Purpose, generator
-from chunkdl.user_code import UserCode, load_user_code
 from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch
 
 
-def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
+def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     """Answer questions until the coordinator is gone."""
     user = load_user_code(config.user["scheduler"])
     one_thread_for_torch()
@@ -50,13 +49,13 @@ def work(link: Link, config: ServiceConfig, descriptors: list[int]) -> None:
 
 
 def _choose(
-    question: ChoosePatient, config: ServiceConfig, user: UserCode, code: SeededCode
+    question: ChoosePatient, config: EngineConfig, user: UserCode, code: SeededCode
 ) -> PatientChosen:
     ordinal, attempt, seed = question.ordinal, question.attempt, config.stream.seed
     seed_globals(seed, Purpose.SCHEDULE, ordinal, attempt, 0)
     code.seed_own(Purpose.SCHEDULE, ordinal, attempt, 0)
     hook = getattr(user.policy, "hook_name", f"{type(user.policy).__name__}.choose")
-    with named(hook, ""):
+    with hook_errors(hook, ""):
         now = Situation(
             ordinal=ordinal,
             rng=generator(seed, Purpose.SCHEDULE, ordinal, attempt),

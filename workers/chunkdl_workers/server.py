@@ -1,4 +1,4 @@
-"""The server of a service: sockets, clock and engines around `chunkdl.coordination.desk`.
+"""The server of a service: sockets, clock and engines around `chunkdl.service.decisions.desk`.
 
 Started by ``chunkdl serve``, or by the first rank of a training. One thread: whatever happens is
 told to the desk, and what it answers is carried out. An idle service sleeps.
@@ -21,10 +21,9 @@ from typing import Any
 
 import zmq
 
-from chunkdl.awake_clock import AwakeClock
-from chunkdl.coordination.desk import Desk
-from chunkdl.coordination.group import Group
-from chunkdl.coordination.service_actions import (
+from chunkdl.errors import ChunkdlError, Failure, OtherVersion, ProtocolError, ServiceDied
+from chunkdl.sampling.shares import Remainder
+from chunkdl.service.decisions.actions import (
     AskEngine,
     BeginPass,
     CloseLease,
@@ -38,11 +37,16 @@ from chunkdl.coordination.service_actions import (
     StartEngine,
     Tell,
 )
-from chunkdl.coordination.sessions import addressed
-from chunkdl.errors import ChunkdlError, Failure, OtherVersion, ProtocolError, ServiceDied
-from chunkdl.memory.passing import content_of
-from chunkdl.plan.shares import Remainder
-from chunkdl.protocol.messages import (
+from chunkdl.service.decisions.desk import Desk
+from chunkdl.service.decisions.group import Group
+from chunkdl.service.decisions.sessions import addressed
+from chunkdl.service.facts import desk_facts, group_facts
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.slides.tissue.given import keep
+from chunkdl.system.awake_clock import AwakeClock
+from chunkdl.system.steady_log import steady_logger
+from chunkdl.transport.channel import content_of
+from chunkdl.transport.protocol.engine_messages import (
     BatchReady,
     End,
     Message,
@@ -52,22 +56,18 @@ from chunkdl.protocol.messages import (
     Statistics,
     StreamFailed,
 )
-from chunkdl.protocol.service_messages import (
+from chunkdl.transport.protocol.service_messages import (
     ArenaPassed,
     Delivered,
     LeaseOpened,
     Position,
 )
-from chunkdl.service_spec import ServiceSpec
-from chunkdl.steady_log import steady_logger
-from chunkdl.tissue.given import keep
 from chunkdl_workers import process
 from chunkdl_workers.arenas import try_memory
 from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import Doors
-from chunkdl_workers.engine import Engine
+from chunkdl_workers.engine import GroupEngine
 from chunkdl_workers.position_file import PositionFile
-from chunkdl_workers.service_facts import desk_facts, group_facts
 from chunkdl_workers.service_log import write_log
 from chunkdl_workers.socket_files import AddressInUse
 from chunkdl_workers.starter import Starter
@@ -113,7 +113,7 @@ class Server:
             )
             for group in spec.groups
         }
-        self._engines = {group.name: Engine(spec.config) for group in spec.groups}
+        self._engines = {group.name: GroupEngine(spec.config) for group in spec.groups}
         self._desk = Desk(
             desk_facts(spec),
             self._groups,
@@ -158,7 +158,7 @@ class Server:
                     self._take_in(source)
                 self._from_doors()
                 now = self._clock.now()
-                self._bury(now)
+                self._end_lost_leases(now)
                 self._desk.tick(now)
                 self._carry_out()
                 self._from_engines()
@@ -240,7 +240,7 @@ class Server:
         self._woken.close()
         self._doors.close()
         if self._starter is not None:
-            self._starter.let_go()
+            self._starter.detach()
 
     # --------------------------------------------------------------------- what comes in
 
@@ -260,7 +260,7 @@ class Server:
         elif source in self._doors.holders:
             self._gone[self._doors.holders[source]] = self._clock.now()
         elif self._starter is not None and source in self._starter.descriptors:
-            self._starter.let_go()
+            self._starter.detach()
             self._starter, self._exit_when_idle = None, True
             log.info("whoever started the service has ended; it ends with the last consumer")
         else:
@@ -276,7 +276,7 @@ class Server:
                 except OSError as error:
                     self._engine_failed(name, ServiceDied(f"its memory cannot be used: {error}"))
 
-    def _bury(self, now_s: float) -> None:
+    def _end_lost_leases(self, now_s: float) -> None:
         """End the sessions of lease connections that are over, once they cannot say any more."""
         for lease, since_s in tuple(self._gone.items()):
             if now_s - since_s >= LAST_WORDS_S:
@@ -311,7 +311,7 @@ class Server:
             except ChunkdlError as error:
                 self._engine_failed(name, error)
 
-    def _poll(self, name: str, engine: Engine) -> BatchReady | End | Statistics | None:
+    def _poll(self, name: str, engine: GroupEngine) -> BatchReady | End | Statistics | None:
         """What the engine of a group has; its memory is passed before the first batch in it."""
         message = engine.poll()
         if engine.arena is not None and self._up.get(name) != engine.number:

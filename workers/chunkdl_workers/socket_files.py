@@ -15,8 +15,8 @@ import stat
 import time
 from collections.abc import Iterator
 
-from chunkdl.awake_clock import deadline_of
 from chunkdl.errors import ConfigError
+from chunkdl.system.awake_clock import deadline_of
 from chunkdl_workers.listening import peer_of
 
 LOCK_S, PIECE_S = 10.0, 0.05

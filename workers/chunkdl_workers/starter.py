@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
-from chunkdl.child_program import training_stderr
-from chunkdl.memory.passing import send
-from chunkdl.protocol.codec import encode
-from chunkdl.protocol.messages import Message
+from chunkdl.transport.channel import send
+from chunkdl.transport.programs import training_stderr
+from chunkdl.transport.protocol.codec import encode
+from chunkdl.transport.protocol.engine_messages import Message
 
 
 class Starter:
@@ -37,7 +37,7 @@ class Starter:
         """Say something to it."""
         send(self._channel, encode(message))
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """It has ended: nobody passes on any more what is written to stderr here."""
         stderr = training_stderr()
         os.dup2(stderr, 2)

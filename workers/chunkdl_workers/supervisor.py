@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chunkdl.awake_clock import deadline_of
-from chunkdl.child_program import ChildProgram
-from chunkdl.config import Program
-from chunkdl.memory.passing import MAX_MESSAGE, channel
-from chunkdl.memory.recorder import Recorded, clear_stack, create_recorder, read_recorder
-from chunkdl.protocol.codec import Parts
-from chunkdl.steady_log import steady_logger
+from chunkdl.engine.config import Program
+from chunkdl.system.awake_clock import deadline_of
+from chunkdl.system.steady_log import steady_logger
+from chunkdl.transport.channel import MAX_MESSAGE, channel
+from chunkdl.transport.flight_recorder import Recorded, clear_stack, create_recorder, read_recorder
+from chunkdl.transport.programs import ChildProgram
+from chunkdl.transport.protocol.codec import Parts
 from chunkdl_workers.process import STACK_SIGNAL
 
 WINDOW_S = 60.0
@@ -142,7 +142,7 @@ class Worker:
             self.killed_s = 0.0
         self.process.kill()
 
-    def gets_on(self) -> None:
+    def made_progress(self) -> None:
         """It has shown that it works."""
         self.since = time.monotonic()
         self.seen = self.asked_s = None

@@ -18,7 +18,7 @@ import struct
 import threading
 from collections.abc import Iterable
 
-from chunkdl.steady_log import steady_logger
+from chunkdl.system.steady_log import steady_logger
 
 FULL_RESERVE = 4096
 """Descriptors that are kept free, of many. What libzmq takes until the gate is closed is fewer."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chunkdl.awake_clock import AwakeClock
-from chunkdl.memory.recorder import read_recorder
+from chunkdl.system.awake_clock import AwakeClock
+from chunkdl.transport.flight_recorder import read_recorder
 from chunkdl_workers.supervisor import Worker
 
 START_S = 10.0

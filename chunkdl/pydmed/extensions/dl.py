@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-from chunkdl.patients import Patient
-from chunkdl.plan.policies import LabelBalanced, Policy
+from chunkdl.dataset.patients import Patient
 from chunkdl.pydmed import star
 from chunkdl.pydmed.lightdl import LightDL
+from chunkdl.sampling.policies.balanced import LabelBalanced
+from chunkdl.sampling.policies.policy import Policy
 
 __all__ = ["LabelBalancedDL", *star.EXTENSIONS_DL]
 

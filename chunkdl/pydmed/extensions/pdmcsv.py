@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.chunks import SmallChunk
 from chunkdl.errors import ConfigError, DatasetError
+from chunkdl.patches.chunks import SmallChunk
 
 RasterPoints = tuple[list[float], list[float], list[Any]]
 """x and y of points on a raster, and the values of each point, one per channel."""

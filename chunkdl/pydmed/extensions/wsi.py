@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from chunkdl.chunks import BigChunk, SmallChunk
+from chunkdl.dataset.patients import Patient, Record
 from chunkdl.errors import ConfigError, DatasetError, SlideError
-from chunkdl.hooks import EXHAUSTED
-from chunkdl.patients import Patient, Record
-from chunkdl.plan.policies import Policy, Quota, RoundRobin
+from chunkdl.patches.chunks import BigChunk, SmallChunk
+from chunkdl.patches.hooks import EXHAUSTED
 from chunkdl.pydmed import star
 from chunkdl.pydmed.extensions.pdmcsv import (
     DefaultWSIxyWHvaltoRasterPoints,
@@ -22,6 +21,9 @@ from chunkdl.pydmed.extensions.pdmcsv import (
 from chunkdl.pydmed.hooks import BigChunkLoader, SmallChunkCollector
 from chunkdl.pydmed.lightdl import LightDL
 from chunkdl.pydmed.schedules import OverriddenSchedule
+from chunkdl.sampling.policies.in_turn import RoundRobin
+from chunkdl.sampling.policies.policy import Policy
+from chunkdl.sampling.policies.quota import Quota
 from chunkdl.slides.slide import Slide
 
 __all__ = [

@@ -15,9 +15,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from chunkdl import patients
+from chunkdl.dataset import patients
+from chunkdl.dataset.patients import Patient, Record
 from chunkdl.errors import ConfigError, DatasetError
-from chunkdl.patients import Patient, Record
 from chunkdl.pydmed import star
 from chunkdl.pydmed.utils.minimath import lcm
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from chunkdl.dataset.patients import Patient, StrPath
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, DatasetError
-from chunkdl.patients import Patient, StrPath
 from chunkdl.pydmed import star
 
 __all__ = ["StreamWriter", *star.OUTPUT]

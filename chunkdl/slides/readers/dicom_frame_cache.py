@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.steady_log import steady_logger
+from chunkdl.system.steady_log import steady_logger
 
 _LOG = steady_logger(__name__)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from chunkdl.slides.readers.dicom_header import Member, is_dicom, member_of
 from chunkdl.slides.readers.refusals import NotTaken
-from chunkdl.steady_log import steady_logger
+from chunkdl.system.steady_log import steady_logger
 
 DICOM_SUFFIX = ".dcm"
 

@@ -18,7 +18,7 @@ from chunkdl.slides.readers.tiff import tiff_slide, tiff_structure
 from chunkdl.slides.readers.tiff_header import is_tiff
 from chunkdl.slides.slide import AS_STORED, PixelRule, Slide
 from chunkdl.slides.structure import Structure
-from chunkdl.steady_log import steady_logger
+from chunkdl.system.steady_log import steady_logger
 
 _log = steady_logger(__name__)
 HEAD_BYTES = 512

@@ -1,0 +1,301 @@
+"""Pictures of what would be sampled: the slide, its tissue, and the first windows and positions.
+
+Windows and positions are drawn from the plan itself, so the picture of a slide shows the first
+BigChunks of a stream over this slide alone, with the same settings and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from chunkdl.dataset.patients import Dataset, Patient
+from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.configure import configure
+from chunkdl.engine.work.load_bigchunk import plan_bigchunk, survey_window
+from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.errors import NoTissueError
+from chunkdl.sampling import streams as stream
+from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.slide import Pixels, Slide
+from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
+from chunkdl.system.printing import printable
+from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
+
+LONGEST_PX = 1400
+"""Longer side of the thumbnail; slides that are smaller than that are shown as they are."""
+NARROWEST_PX = 1000
+"""Width of a picture, so that the caption has room."""
+MARGIN_PX = 16
+TEXT_PX = 20
+OUTLINE = (0, 150, 70)
+COLOURS = (
+    *((0, 80, 255), (255, 120, 0), (0, 175, 215), (215, 0, 0)),
+    *((240, 200, 0), (150, 0, 255), (120, 220, 0), (130, 70, 20)),
+)
+"""Of the windows, in turn; none is a colour of H&E."""
+FOOTPRINT_FILL, FOOTPRINT_EDGE = 26, 150
+"""Opacities, of 255; where many footprints lie over each other, the colour is denser."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What to look at; the names and meanings are those of `LightDL`.
+
+    Attributes:
+        windows: how many windows are drawn.
+        positions: positions per window; None: as many as a stream with a reuse of 1 takes.
+    """
+
+    smallchunk_size: int = 224
+    bigchunk_size: int = 2048
+    mpp: float | None = None
+    level: int | None = None
+    downsample: float | None = None
+    tissue: str = "otsu"
+    tissue_threshold: float = 0.5
+    channels: tuple[int, ...] | None = None
+    window: tuple[float, float] | None = None
+    icc: str | None = None
+    seed: int = 0
+    windows: int = 8
+    positions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One planned BigChunk.
+
+    Attributes:
+        window: its region, target pixels.
+        draws: its positions.
+        decoded_px: level pixels that reading it decodes, whole tiles counted.
+    """
+
+    window: Window
+    draws: Draws
+    decoded_px: float
+
+
+def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError | None:
+    """Draw one picture of the first slide of a patient.
+
+    Args:
+        patient: with a slide, as `Dataset.from_slides` makes them.
+        look: what to draw.
+        picture: the PNG file to write; its folder is made where it is not.
+
+    Returns:
+        Why nothing can be sampled from the slide, which is drawn all the same; None: all is well.
+
+    Raises:
+        ConfigError: a setting of `look` is wrong for every slide.
+        SlideError: the slide cannot be opened or read, or cannot give the resolution.
+    """
+    service = configure(Dataset("inspect", [patient]), _arguments(look))
+    config = service.stream
+    problem = None
+    samples: Sequence[Sample] = ()
+    with OpenSlides(service.slides, config, service.run.mask_cache) as slides:
+        planned = slides.get(0)
+        try:
+            facts, samples = _sampled(planned, config, look)
+        except NoTissueError as error:
+            problem = error
+            facts = f"no place with at least {config.tissue_threshold:.0%} tissue"
+        image = _drawn(planned, config, samples)
+        caption = _caption(patient.name, planned, config, facts)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    _captioned(image, caption).save(picture)
+    return problem
+
+
+def _arguments(look: Look) -> Arguments:
+    """The settings of a stream that is planned and never run, so its memory is the least."""
+    return Arguments(
+        batch_size=1,
+        smallchunk_size=look.smallchunk_size,
+        bigchunk_size=look.bigchunk_size,
+        level=look.level,
+        mpp=look.mpp,
+        downsample=look.downsample,
+        resolution_policy=None,
+        num_bigchunks=1,
+        reuse=1.0,
+        smallchunks_per_bigchunk=None,
+        tissue=look.tissue,
+        tissue_threshold=look.tissue_threshold,
+        reader="auto",
+        channels=look.channels,
+        window=look.window,
+        icc=look.icc,
+        grid=False,
+        drop_last=False,
+        seed=look.seed,
+        order="strict",
+        on_error="raise",
+        num_loaders=1,
+        num_collectors=1,
+        memory_limit="64GiB",
+        batch_slots=2,
+        mask_cache=None,
+        cpu_affinity=None,
+        stall_timeout=120.0,
+        max_restarts=0,
+    )
+
+
+# ---- What the plan says
+
+
+def _sampled(
+    planned: PlannedSlide, config: StreamConfig, look: Look
+) -> tuple[str, tuple[Sample, ...]]:
+    """The facts about the positions, and the first BigChunks.
+
+    Raises:
+        NoTissueError: there are no positions.
+    """
+    per_window = calls_for_reuse(planned, config) if look.positions is None else look.positions
+    samples = tuple(sample(planned, config, ordinal, per_window) for ordinal in range(look.windows))
+    delivered = per_window * look.windows * config.smallchunk_px**2
+    reuse = delivered / sum(one.decoded_px for one in samples)
+    return (
+        f"{planned.anchors.count:,} positions with at least {config.tissue_threshold:.0%} "
+        f"tissue  ·  {len(samples)} windows of {per_window} positions: reuse {reuse:.2f}"
+    ), samples
+
+
+def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
+    """SmallChunks per BigChunk that a stream over this slide settles on for its `reuse`."""
+    areas = [
+        survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
+        for ordinal in range(stream.SURVEYED_WINDOWS)
+    ]
+    return stream.calls_for_reuse(config, areas)[0]
+
+
+def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:
+    """BigChunk `ordinal` of a stream over this slide, with `count` positions."""
+    lattice = planned.lattice
+    ticket = LoadBigChunk(ordinal, 0, 0, window=-1, calls=count, slot=0, generation=0)
+    window, draws = plan_bigchunk(planned, ticket, config)
+    blocks = int(lattice.touched_blocks(draws, window).sum())
+    block_px = lattice.across.stride_px * lattice.down.stride_px * planned.grid.factor**2
+    return Sample(window, draws, blocks * block_px)
+
+
+# ---- What is drawn
+
+
+def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Sample]) -> Image.Image:
+    image = Image.fromarray(_outlined(_thumbnail(planned.slide), planned.mask.cells))
+    scale = image.width / planned.slide.info.levels[0].width * planned.grid.downsample
+    image = _with_footprints(image, scale, samples, config.smallchunk_px)
+    _draw_windows(image, scale, samples)
+    return image
+
+
+def _thumbnail(slide: Slide) -> Pixels:
+    """The whole slide, at most `LONGEST_PX` on a side; a tile that cannot be read is no reason
+    not to look at the rest."""
+    pixels, _ = read_thumbnail(slide, picture_plan(slide.info, LONGEST_PX))
+    return pixels
+
+
+def _outlined(pixels: Pixels, tissue: npt.NDArray[np.bool_]) -> Pixels:
+    """The picture with the border of the tissue, two pixels wide."""
+    height, width = pixels.shape[:2]
+    rows = np.arange(height) * tissue.shape[0] // height
+    columns = np.arange(width) * tissue.shape[1] // width
+    large = tissue[rows[:, None], columns]
+    border = np.zeros_like(large)
+    down, across = large[1:] != large[:-1], large[:, 1:] != large[:, :-1]
+    border[1:] |= down
+    border[:-1] |= down
+    border[:, 1:] |= across
+    border[:, :-1] |= across
+    return np.where(border[..., None], np.array(OUTLINE, np.uint8), pixels)
+
+
+def _with_footprints(
+    image: Image.Image, scale: float, samples: Sequence[Sample], side_px: int
+) -> Image.Image:
+    """Each SmallChunk as a thin layer of its window's colour."""
+    image = image.convert("RGBA")
+    for number, one in enumerate(samples):
+        colour = COLOURS[number % len(COLOURS)]
+        for x, y in zip(one.draws.x.tolist(), one.draws.y.tolist(), strict=True):
+            box = [x * scale, y * scale, (x + side_px) * scale, (y + side_px) * scale]
+            left, top, right, bottom = (round(value) for value in box)
+            size = (max(1, right - left), max(1, bottom - top))
+            layer = Image.new("RGBA", size, (*colour, FOOTPRINT_FILL))
+            edge = (0, 0, size[0] - 1, size[1] - 1)
+            ImageDraw.Draw(layer).rectangle(edge, outline=(*colour, FOOTPRINT_EDGE))
+            image.alpha_composite(layer, (left, top))
+    return image.convert("RGB")
+
+
+def _draw_windows(image: Image.Image, scale: float, samples: Sequence[Sample]) -> None:
+    """The rectangles of the windows with their numbers; overhang ends at the slide's edge."""
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(TEXT_PX)
+    corners = []
+    for number, one in enumerate(samples):
+        colour = COLOURS[number % len(COLOURS)]
+        x, y, side = one.window.x * scale, one.window.y * scale, one.window.side_px * scale
+        left, top = max(1, round(x)), max(1, round(y))
+        right = min(image.width - 2, round(x + side))
+        bottom = min(image.height - 2, round(y + side))
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="white", width=4)
+        draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+        corners.append((left, top))
+    for number, (left, top) in enumerate(corners):
+        # Windows with the same corner have their numbers side by side.
+        at = (left + 7 + TEXT_PX * corners[:number].count((left, top)), top + 5)
+        colour = COLOURS[number % len(COLOURS)]
+        draw.text(at, str(number), colour, font, stroke_width=2, stroke_fill="white")
+
+
+def _caption(name: str, planned: PlannedSlide, config: StreamConfig, facts: str) -> tuple[str, ...]:
+    share = planned.mask.cells.mean()
+    info, grid, lattice = planned.slide.info, planned.grid, planned.lattice
+    first = info.levels[0]
+    levels = ", ".join(f"{level.downsample:.4g}" for level in info.levels)
+    mpp = "mpp unknown" if info.mpp is None else f"{info.mpp[0]:.4g} mpp"
+    target = "" if grid.mpp is None else f" = {grid.mpp:.4g} mpp"
+    tiles = f"{first.tile_width}x{first.tile_height}"
+    icc = f"  ·  colour profile {info.icc}" if info.icc else ""
+    stride = f"{lattice.across.stride_px}x{lattice.down.stride_px}"
+    tissue = "whole slide" if config.tissue is None else config.tissue.name
+    return (
+        f"{printable(name)}  ·  reader {info.reader}  ·  "
+        f"{first.width}x{first.height} px  ·  {mpp}  ·  tiles {tiles}{icc}",
+        f"levels {levels}  ·  read: level {grid.level}, downsample {grid.downsample:.4g}{target}",
+        f"BigChunk {config.bigchunk_px} px on a lattice of {stride} px  ·  "
+        f"SmallChunk {config.smallchunk_px} px",
+        f"tissue ({tissue}) {share:.1%} of the slide  ·  {facts}",
+    )
+
+
+def _captioned(image: Image.Image, lines: Sequence[str]) -> Image.Image:
+    font = ImageFont.load_default(TEXT_PX)
+    step = round(TEXT_PX * 1.5)
+    width = max(image.width, NARROWEST_PX, *(round(font.getlength(line)) for line in lines))
+    whole = Image.new(
+        "RGB",
+        (width + 2 * MARGIN_PX, image.height + step * len(lines) + 3 * MARGIN_PX),
+        "white",
+    )
+    whole.paste(image, (MARGIN_PX, MARGIN_PX))
+    draw = ImageDraw.Draw(whole)
+    for number, line in enumerate(lines):
+        at = (MARGIN_PX, image.height + 2 * MARGIN_PX + number * step)
+        draw.text(at, line, fill=(30, 30, 30), font=font)
+    return whole

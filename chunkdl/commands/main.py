@@ -1,0 +1,258 @@
+"""The command line: demo, inspect, version, and the commands of the service."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from chunkdl import __version__
+from chunkdl.commands.inspect_slides import Look, inspect_slide
+from chunkdl.commands.service import add_service_commands
+from chunkdl.dataset.patients import Dataset
+from chunkdl.errors import ChunkdlError, ConfigError, SlideError
+from chunkdl.slides.readers.registry import read_structure
+from chunkdl.slides.structure import text_of
+from chunkdl.system.printing import printable
+
+EXIT_OK, EXIT_DIFFERENT, EXIT_ERROR, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments name.
+
+    Args:
+        arguments: without the program's name; None: those of this process.
+
+    Returns:
+        The exit status: 0; 1 where the demo's resumed batches differ; 2 after an error, which is
+        told in one line on stderr; 130 after Ctrl-C.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        status: int = given.run(given)
+    except ChunkdlError as error:
+        _complain(error)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return status
+
+
+def _complain(error: ChunkdlError) -> None:
+    print(f"chunkdl: error: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="chunkdl", description="Streams patches of whole-slide images into GPU training."
+    )
+    parser.add_argument("--version", action="version", version=f"chunkdl {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_inspect(commands)
+    add_service_commands(commands, _seconds)
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+    return parser
+
+
+Commands = argparse._SubParsersAction
+"""What `add_subparsers` returns; argparse gives it no public name."""
+
+
+def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="stream batches and show what happens",
+        description="Streams batches from synthetic slides, or from yours, and shows the "
+        "processes, the throughput, an exact resume and a picture of one batch.",
+    )
+    demo.add_argument(
+        "--slides",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="slide files or folders of them (default: synthetic slides in demo-slides/, made on "
+        "first use)",
+    )
+    demo.add_argument("--batches", type=_count, help="stop after so many batches")
+    demo.add_argument(
+        "--seconds", type=_seconds, default=3.0, help="stop after so long (default: %(default)g)"
+    )
+    demo.add_argument(
+        "--out",
+        type=Path,
+        default=Path("demo-slides", "contact-sheet.png"),
+        metavar="FILE",
+        help="the picture (default: %(default)s)",
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
+    look = Look()
+    inspect = commands.add_parser(
+        "inspect",
+        help="draw what would be sampled from slides",
+        description="Draws one picture per slide: its tissue mask, and the first windows and "
+        "positions of a stream over this slide alone.",
+    )
+    inspect.add_argument("slides", nargs="+", type=Path, metavar="SLIDE", help="file or folder")
+    inspect.add_argument(
+        "--out",
+        type=Path,
+        default=Path("inspect-out"),
+        metavar="DIR",
+        help="folder of the pictures (default: %(default)s)",
+    )
+    for name, of in (("smallchunk", "SmallChunk"), ("bigchunk", "BigChunk")):
+        inspect.add_argument(
+            f"--{name}-size",
+            type=int,
+            default=getattr(look, f"{name}_size"),
+            metavar="PX",
+            help=f"side of a {of} (default: %(default)s)",
+        )
+    wish = inspect.add_mutually_exclusive_group()
+    wish.add_argument("--mpp", type=float, help="wished microns per pixel")
+    wish.add_argument("--level", type=int, help="wished level (default: 0)")
+    wish.add_argument("--downsample", type=float, help="wished downsample")
+    inspect.add_argument(
+        "--tissue", default=look.tissue, help="otsu, hsv or none (default: %(default)s)"
+    )
+    inspect.add_argument(
+        "--tissue-threshold",
+        type=float,
+        default=look.tissue_threshold,
+        metavar="SHARE",
+        help="least share of tissue in a SmallChunk (default: %(default)s)",
+    )
+    inspect.add_argument(
+        "--channels",
+        type=_channels,
+        metavar="R,G,B",
+        help="samples that become red, green and blue, or one for grey",
+    )
+    inspect.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="of 16-bit samples, the values that become 0 and 255",
+    )
+    inspect.add_argument("--icc", help="srgb: convert colours by the profile in the file")
+    inspect.add_argument(
+        "--structure",
+        action="store_true",
+        help="print what is in the files instead: every picture, its role and why",
+    )
+    inspect.add_argument(
+        "--windows", type=_count, default=look.windows, help="how many (default: %(default)s)"
+    )
+    inspect.add_argument(
+        "--positions", type=_count, help="per window (default: as many as give a reuse of 1)"
+    )
+    inspect.add_argument("--seed", type=int, default=look.seed, help="(default: %(default)s)")
+    inspect.set_defaults(run=_inspect)
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} must be sample numbers such as 0,1,2")
+    return tuple(map(int, parts))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
+def _version(given: argparse.Namespace) -> int:
+    del given
+    print(f"chunkdl {__version__}")
+    return EXIT_OK
+
+
+def _demo(given: argparse.Namespace) -> int:
+    # Imported here: the other commands work without torch.
+    try:
+        from chunkdl.commands.demo import Tour, give_tour
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ConfigError(
+            "the demo needs PyTorch, which is not installed: pip install 'chunkdl[torch]'"
+        ) from error
+    tour = Tour(given.slides, given.batches, given.seconds, given.out)
+    same = give_tour(tour, lambda line: print(line, flush=True))
+    return EXIT_OK if same else EXIT_DIFFERENT
+
+
+def _inspect(given: argparse.Namespace) -> int:
+    fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "tissue")
+    more = ("tissue_threshold", "windows", "positions", "seed", "channels", "icc")
+    if given.structure:
+        return _structures(given.slides)
+    window = None if given.window is None else tuple(given.window)
+    look = Look(window=window, **{name: getattr(given, name) for name in (*fields, *more)})
+    dataset = Dataset.from_slides(given.slides)
+    status = EXIT_OK
+    for patient, picture in zip(dataset, _pictures(dataset, given.out), strict=True):
+        try:
+            problem: SlideError | None = inspect_slide(patient, look, picture)
+            print(printable(str(picture)))
+        except SlideError as error:
+            # The other slides may be fine, and whoever looks at a folder wants to see them.
+            problem = error
+        if problem is not None:
+            _complain(problem)
+            status = EXIT_ERROR
+    return status
+
+
+def _structures(paths: Sequence[Path]) -> int:
+    """Print what is in each file, or in each slide of a folder."""
+    status = EXIT_OK
+    for path in paths:
+        for slide in _files_at(path):
+            try:
+                print(printable(text_of(read_structure(slide))))
+            except SlideError as error:
+                _complain(error)
+                status = EXIT_ERROR
+    return status
+
+
+def _files_at(path: Path) -> list[str]:
+    """The path itself, or the slides in a folder that is none."""
+    if not path.is_dir() or any(path.glob("*.dcm")):
+        return [str(path)]
+    return [patient.slides[0].path for patient in Dataset.from_slides(path)]
+
+
+def _pictures(dataset: Dataset, folder: Path) -> list[Path]:
+    """A file for each slide, named after it; slides of one name are told apart by a number."""
+    names = [patient.name.replace("/", "_") for patient in dataset]
+    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [
+        folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
+        for name, number in zip(names, numbers, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

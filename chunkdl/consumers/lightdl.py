@@ -1,0 +1,654 @@
+"""`LightDL`: batches of patches from whole-slide images, in a training loop.
+
+It starts a service of its own (a coordinator with loaders and collectors), takes batches from it,
+and ends it again: with `close()`, at the end of a ``with`` block, when it is collected, when the
+program ends, and when the program is killed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import msgspec
+
+from chunkdl.consumers.batches.array_kinds import array_kind
+from chunkdl.consumers.batches.arrays import ArraysName
+from chunkdl.consumers.batches.batch import Batch, Stand
+from chunkdl.consumers.batches.embedded_batches import Assembled, Assembly
+from chunkdl.consumers.callers import Caller
+from chunkdl.consumers.finishing import Finish
+from chunkdl.consumers.loader import Loader
+from chunkdl.consumers.ranks import warn_of_equal_rows
+from chunkdl.dataset.patients import Dataset, Patient
+from chunkdl.engine.config import OnError, Order
+from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
+from chunkdl.engine.embedded import EmbeddedEngine, Received
+from chunkdl.engine.loader_statistics import NOTHING_COUNTED, LoaderStatistics
+from chunkdl.engine.resume_state import ResumeState
+from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.checks import checked_int
+from chunkdl.engine.settings.configure import configure
+from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
+from chunkdl.sampling.cursor import Cursor
+from chunkdl.sampling.policies.policy import Policy
+from chunkdl.slides.resolution import Policy as ResolutionPolicy
+from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.system.awake_clock import PIECE_S, deadline_of
+from chunkdl.system.steady_log import steady_logger
+from chunkdl.system.wakeups import Wakeup, readable
+from chunkdl.transport.memory.notes import note_of, value_of
+from chunkdl.transport.protocol.engine_messages import End
+
+if TYPE_CHECKING:
+    from chunkdl.consumers.shared import SharedDL
+
+log = steady_logger("chunkdl")
+T = TypeVar("T")
+
+STATISTICS_TIMEOUT_S = 30.0
+LOOK_FOR_ANSWER_S = 0.02
+"""Somebody else may have taken in the answer that is waited for."""
+
+
+class LightDL(Loader):
+    """Streams batches of SmallChunks out of whole-slide images.
+
+    The first parameters are PyDmed's, in its order; everything after the dataset is optional. Two
+    loaders with equal dataset, plan arguments and seed give the same batches bit for bit, whatever
+    the number of processes.
+
+    Args:
+        dataset: the patients and their slides.
+        type_bigchunkloader, type_smallchunkcollector: the user's classes, see
+            `chunkdl.patches.hooks`; the built-in ones, which sample tissue, without.
+        const_global_info: settings that the user's classes find as `self.const_global_info`.
+        batch_size: rows of a batch.
+        tfms: callable applied to the data of each SmallChunk (a uint8 array, height × width × 3, of
+            the built-in classes) in the collectors; its results are stacked. They must be arrays,
+            tensors, images or numbers of one shape and type.
+        collate_func: called in the training process with the list of SmallChunks (with their data)
+            and `tfms`; what it returns is what `get`, `next_batch` and iterations give. The data of
+            the user's classes may then be any objects.
+        flag_enable_setgetcheckpoint: a load of the user's classes waits until those before it of
+            the same patient are over, so that their checkpoints arrive. False: it does not wait.
+        smallchunk_size, bigchunk_size: sides of SmallChunk and BigChunk, pixels of the wished
+            resolution.
+        level, mpp, downsample: the wished resolution; at most one of them, level 0 without.
+        resolution_policy: what to do where no level matches: "error", "nearest", "floor", "ceil" or
+            "resample" (the default for mpp and downsample); see `chunkdl.slides.resolution`.
+        num_bigchunks: BigChunks that are open at a time; more mix better and take more memory. Of
+            the user's classes at most one a patient.
+        reuse: SmallChunk pixels delivered per pixel decoded, about; higher is faster and repeats
+            more tissue.
+        smallchunks_per_bigchunk: instead of `reuse`, the exact number; 100 of the user's classes.
+        schedule: which patient is loaded next, a `chunkdl.Policy`; all in turn without.
+        tfms_in: "collectors", or "consumer": `tfms` runs in the training process.
+        arrays: "torch", or "numpy": columns are numpy arrays, and torch need not be installed.
+        tensors_only: batches have no columns but arrays, for frameworks that carry nothing else;
+            what is left out is in `tables`, by the columns ``slide_index`` and ``patient_index``.
+        tissue: "otsu", "hsv", a detector, or "none" for the whole slide.
+        tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
+        reader: "auto", "tiff", "dicom" or "openslide".
+        channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
+            for a grey image of one; needed where the file does not say it.
+        window: (low, high): the values of samples of 16 bits that become 0 and 255.
+        icc: "srgb" converts colours by the profile in the file; None leaves them as stored.
+        grid: a finite pass over the non-overlapping grid: each position with tissue exactly once.
+        drop_last: of a grid pass, leave out the short batch at the end.
+        shuffle: of a grid pass, slides come in another order each pass; False: all passes are the
+            same.
+        batches: batches of an epoch: each iteration over the endless stream gives the next so many.
+        seed: of the plan.
+        order: "strict", or "relaxed": batches as they are ready, the same set within a bounded
+            window.
+        on_error: "substitute" another region for one that cannot be read or over which the user's
+            code raised, within a budget, and leave out slides that cannot give the resolution; or
+            "raise". None: substitute for slides that cannot be read, raise the rest.
+        memory_limit: for BigChunks and batches in shared memory, bytes or a text like "4GiB".
+        batch_slots: batches in shared memory.
+        num_loaders, num_collectors: processes; from the number of cores by default.
+        mask_cache: folder of the tissue mask cache and of what headers said; the user's cache
+            folder by default.
+        cpu_affinity: cores that the processes may use.
+        stall_timeout: seconds after which a worker that is silent over its work is replaced, and
+            a coordinator that is silent is asked; without an answer for as long again it is dead.
+        hook_timeout: seconds that one call of the user's code may take; none without.
+        max_restarts: worker deaths within a minute, and between two batches, that are made good.
+        pin_memory: copy batches into page-locked memory; by default where CUDA is there.
+        log_func: takes what the user's classes log; Python's logger "chunkdl.user" without.
+
+    Raises:
+        ConfigError, DatasetError: an argument is wrong; nothing was started.
+        ResolutionError: slides cannot give the resolution, all of them are named; or none is left.
+        SlideError: no slide can be opened, or a given tissue mask does not fit its slide.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        type_bigchunkloader: type[Any] | None = None,
+        type_smallchunkcollector: type[Any] | None = None,
+        const_global_info: dict[str, Any] | None = None,
+        batch_size: int = 64,
+        tfms: Callable[[Any], Any] | None = None,
+        *,
+        collate_func: Callable[..., Any] | None = None,
+        flag_enable_setgetcheckpoint: bool = True,
+        smallchunk_size: int = 224,
+        bigchunk_size: int = 2048,
+        level: int | None = None,
+        mpp: float | None = None,
+        downsample: float | None = None,
+        resolution_policy: ResolutionPolicy | None = None,
+        num_bigchunks: int = 32,
+        reuse: float = 1.0,
+        smallchunks_per_bigchunk: int | None = None,
+        schedule: Policy | None = None,
+        tfms_in: str = "collectors",
+        arrays: ArraysName = "torch",
+        tensors_only: bool = False,
+        tissue: str | TissueDetector | None = "otsu",
+        tissue_threshold: float = 0.5,
+        reader: str = "auto",
+        channels: Sequence[int] | None = None,
+        window: Sequence[float] | None = None,
+        icc: str | None = None,
+        grid: bool = False,
+        drop_last: bool = False,
+        shuffle: bool = False,
+        batches: int | None = None,
+        seed: int = 0,
+        order: Order = "strict",
+        on_error: OnError | None = None,
+        memory_limit: int | str = "4GiB",
+        batch_slots: int = 8,
+        num_loaders: int | None = None,
+        num_collectors: int | None = None,
+        mask_cache: str | os.PathLike[str] | None = None,
+        cpu_affinity: Sequence[int] | None = None,
+        stall_timeout: float = 120.0,
+        hook_timeout: float | None = None,
+        max_restarts: int = 20,
+        pin_memory: bool | None = None,
+        log_func: Callable[[str], None] | None = None,
+    ) -> None:
+        if batches is not None:
+            checked_int("batches", batches, 1)
+            if grid:
+                raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
+        kind = array_kind(arrays, pin=pin_memory)
+        self.arguments = Arguments(
+            batch_size=batch_size,
+            smallchunk_size=smallchunk_size,
+            bigchunk_size=bigchunk_size,
+            level=level,
+            mpp=mpp,
+            downsample=downsample,
+            resolution_policy=resolution_policy,
+            num_bigchunks=num_bigchunks,
+            reuse=reuse,
+            smallchunks_per_bigchunk=smallchunks_per_bigchunk,
+            tissue=tissue,
+            tissue_threshold=tissue_threshold,
+            reader=reader,
+            channels=channels,
+            window=window,
+            icc=icc,
+            grid=grid,
+            drop_last=drop_last,
+            shuffle=shuffle,
+            seed=seed,
+            order=order,
+            on_error=on_error,
+            num_loaders=num_loaders,
+            num_collectors=num_collectors,
+            memory_limit=memory_limit,
+            batch_slots=batch_slots,
+            mask_cache=mask_cache,
+            cpu_affinity=cpu_affinity,
+            stall_timeout=stall_timeout,
+            hook_timeout=hook_timeout,
+            max_restarts=max_restarts,
+            bigchunkloader=type_bigchunkloader,
+            smallchunkcollector=type_smallchunkcollector,
+            const_global_info=const_global_info,
+            tfms=tfms,
+            tfms_in=tfms_in,
+            collate_func=collate_func,
+            schedule=schedule,
+            checkpoints=flag_enable_setgetcheckpoint,
+        )
+        """What the stream is made from, with the defaults filled in."""
+        self._config = configure(dataset, self.arguments)
+        super().__init__(finite=grid, batches=batches, shuffle=shuffle, tensors_only=tensors_only)
+        kind.know(LightDL)
+        self._finish = Finish(
+            kind,
+            tfms,
+            here=tfms_in == "consumer",
+            collate=collate_func,
+            plain=self._rows == "plain",
+            seed=self._config.stream.seed,
+            tensors_only=tensors_only,
+        )
+        self._patients = list(dataset)
+        self._cursor = Cursor.from_dict(self._config.cursor, self._config.plan_hash)
+        self._log_func = log_func
+        self._journal = self._new_journal()
+        self._assembly = Assembly(
+            self._config,
+            self._patients,
+            kind,
+            images=tfms is None or self._rows == "plain",
+            tensors_only=tensors_only,
+        )
+        self._consumer: EmbeddedEngine | None = None
+        self._wakeup = Wakeup()
+        self._may_share = True
+        """Nobody has asked yet whether other ranks should have a part of the rows."""
+        self._ready: Assembled | None = None
+        """The next batch, put together and not given out yet."""
+        self._astray = False
+        """The service is beyond the next batch, or that was spoilt; it has to begin again."""
+        self._halted = False
+        """A policy has ended the stream, which has no next pass."""
+        self._counted = NOTHING_COUNTED
+        self._asked_since: float | None = None
+        self._waited_s = 0.0
+        self._stands_at(self._cursor, 0)
+
+    @classmethod
+    def for_ddp(cls, dataset: Dataset, **arguments: Any) -> SharedDL:
+        """One stream for the ranks of a training; see `chunkdl.consumers.ddp.for_ddp`."""
+        from chunkdl.consumers.ddp import for_ddp
+
+        return for_ddp(cls, dataset, arguments)
+
+    @property
+    def copies(self) -> int:
+        """Batches that were copied out of shared memory."""
+        return self._assembly.copies
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """See `Loader.tables`."""
+        return self._assembly.tables.by_name()
+
+    @property
+    def _rows(self) -> str:
+        return self._config.stream.rows
+
+    # ------------------------------------------------------------------- batches
+
+    def check_caller(self, caller: Caller) -> None:
+        """See `Loader.check_caller`."""
+        super().check_caller(caller)
+        if caller.shares > 1:
+            # Accelerate reads in one process for all.
+            self._may_share = False
+
+    def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
+        left, asked = deadline_of(timeout), time.monotonic()
+        if self._may_share:
+            self._may_share = False
+            warn_of_equal_rows()
+        self._asked_since = asked if self._asked_since is None else self._asked_since
+        if self._halted:
+            raise EndOfStream("the policy has ended the stream")
+        try:
+            while True:
+                # Before it is looked: whoever is woken from here on does not wait.
+                calls = self._wakeup.calls
+                if (ready := self._next_here(copy=copy)) is not None:
+                    ready.begun = True
+                    batch = self._finish(self._batch_of(ready))
+                    if self._give_out(ready):
+                        return batch
+                elif timeout is not None and left(PIECE_S) == 0.0:
+                    raise GetTimeout(
+                        "no batch came in time; the service is alive (loader.stats() shows what it "
+                        "does). Raise the timeout, or look for slow storage"
+                    )
+                else:
+                    self._wait(left, calls)
+        finally:
+            self._waited_s += time.monotonic() - asked
+
+    def _next_here(self, *, copy: bool | None) -> Assembled | None:
+        """The next batch that has rows, if it is here.
+
+        It stays the next one until it is given out: neither an interrupt nor an exception of the
+        user's code loses it.
+        """
+        while True:
+            ready = self._with_service(lambda consumer: self._look(consumer, copy=copy))
+            if not self._astray:
+                return ready
+            self._section.whole(self._begin_again)
+
+    def _look(self, consumer: EmbeddedEngine, *, copy: bool | None) -> Assembled | None:
+        while self._ready is None:
+            consumer.hear()
+            received = consumer.first()
+            if received is None:
+                consumer.nothing_came()
+                return None
+            if isinstance(received, End):
+                self._halted = not self._finite
+                self._steps = received.batches
+                raise EndOfStream(f"the pass has delivered all its {received.batches} batches")
+            if self._has_gap(received):
+                log.warning("an interrupt has lost a batch; the service begins where it was")
+                self._astray = True
+                return None
+            ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
+            if ready.columns is None:
+                # Rows that could not be made are left out, at the end of a pass all of a batch.
+                self._settle(consumer, ready)
+            else:
+                self._ready = ready
+        self._astray = self._ready.begun
+        return self._ready
+
+    def _has_gap(self, received: Received) -> bool:
+        """Whether a batch before this one was lost."""
+        run, cursor = self._config.run, self._cursor
+        if run.order == "strict":
+            return received.message.batch != cursor.next_batch
+        return len(cursor.ahead) > 2 * run.batch_slots
+
+    def _batch_of(self, ready: Assembled) -> Batch:
+        message = ready.received.message
+        return Batch(ready.columns or {}, ready.patients, message.batch, ready.late)
+
+    def _behind(self, ready: Assembled) -> Cursor:
+        """The cursor behind a batch."""
+        if ready.cursor is None:
+            message = ready.received.message
+            ready.taken = self._taken + (ready.columns is not None)
+            ready.cursor = msgspec.structs.replace(
+                self._cursor.delivered(message.batch),
+                epoch_batches=None if self._batches is None else ready.taken,
+                smallchunks_per_bigchunk=message.smallchunks_per_bigchunk,
+                substitutions=message.substitutions,
+            )
+        return ready.cursor
+
+    def _give_out(self, ready: Assembled) -> bool:
+        """The batch goes to the user; False: another thread has closed or moved the loader."""
+        with self._section.lock:
+            if self._ready is not ready or self._consumer is None:
+                return False
+            self._settle(self._consumer, ready)
+            self._ready = None
+            return True
+
+    def _settle(self, consumer: EmbeddedEngine, ready: Assembled) -> None:
+        """Note that a batch was delivered; an interrupt may have this done twice."""
+        message, cursor = ready.received.message, self._behind(ready)
+        self._journal.delivered(message, ready.records, cursor)
+        consumer.took(ready.received)
+        ready.hold.give_out(lent=ready.lent)
+        if message.pass_batches >= 0:
+            self._steps = message.pass_batches
+        if (stand := ready.late.stand) is None:
+            stand = ready.late.stand = self._journal.state(cursor)
+        if self._stands[-1] is not stand:
+            self._stands_at(stand, ready.taken)
+        self._cursor = cursor
+
+    def _with_service(self, act: Callable[[EmbeddedEngine], T], *, whole: bool = False) -> T | None:
+        """Do something in the section with the service, which is started if there is none.
+
+        None: meanwhile another thread has ended it.
+
+        Args:
+            act: what is done.
+            whole: no interrupt may break it off.
+
+        Raises:
+            Closed: the loader was closed.
+        """
+        consumer = self._consumer
+        if consumer is None or self._closed:
+            consumer = self._section.whole(self._started)
+
+        def do() -> T | None:
+            return act(consumer) if self._consumer is consumer else None
+
+        try:
+            if whole:
+                return self._section.whole(do)
+            with self._section.lock:
+                return do()
+        except ChunkdlError:
+            if not consumer.is_open:
+                # It has never been there; so another attempt can be made.
+                self._section.whole(lambda: self._stop_service(consumer))
+            raise
+
+    def _wait(self, left: Callable[[float], float], calls: int) -> None:
+        """Wait until there may be something new."""
+        watched = self._with_service(lambda it: (it, it.descriptors, left(it.look_s)))
+        if watched is None:
+            return
+        consumer, descriptors, wait_s = watched
+        heard = self._wakeup.wait(descriptors, wait_s, calls)
+
+        def tell(now: EmbeddedEngine) -> None:
+            # Meanwhile another thread may have begun elsewhere.
+            if now is consumer:
+                now.hear_channel()
+
+        if descriptors[1] in heard:
+            self._with_service(tell, whole=True)
+
+    @property
+    def _pass(self) -> int:
+        return self._cursor.epoch
+
+    def _next_pass(self, number: int) -> None:
+        in_turn = self._ended and number == self._cursor.epoch + 1
+        self._section.whole(lambda: self._go_to_pass(number, in_turn=in_turn))
+
+    def _go_to_pass(self, number: int, *, in_turn: bool) -> None:
+        cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
+        if self._consumer is not None and in_turn:
+            self._consumer.next_epoch(number)
+        else:
+            # What is under way for the pass that was broken off goes with the processes.
+            self._stop_service()
+        self._cursor = cursor
+        if self._consumer is None:
+            self._journal = self._new_journal()
+        self._stands_at(self._journal.state(cursor), 0)
+
+    # --------------------------------------------------------------------- state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly after the batch that `state` was saved behind; see `Loader`.
+
+        Raises:
+            StateError: it belongs to another stream.
+        """
+        self._check_process()
+        cursor = Cursor.from_dict(state, self._config.plan_hash)
+        if self._is_for_later(lambda: self.load_state_dict(state)):
+            return
+        self._section.whole(lambda: self._go_to(cursor))
+        self._wakeup.wake()
+
+    def _go_to(self, cursor: Cursor) -> None:
+        self._stop_service()
+        self._cursor = cursor
+        self._journal = self._new_journal()
+        self._halted = False
+        delivered = cursor.next_batch + len(cursor.ahead)
+        taken = cursor.epoch_batches
+        if self._batches is not None:
+            taken = delivered % self._batches if taken is None else taken
+        self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
+
+    def stats(self) -> LoaderStatistics:
+        """What the loader has done since its service started.
+
+        A signal handler that interrupts the loader in the middle of a step is told what was last
+        known.
+        """
+        self._check_process()
+        if not self._section.is_mine:
+            self._ask_statistics()
+        since = self._asked_since
+        elapsed = 0.0 if since is None else time.monotonic() - since
+        return LoaderStatistics.of(self._counted, elapsed, self._waited_s)
+
+    def _ask_statistics(self) -> None:
+        left = deadline_of(STATISTICS_TIMEOUT_S)
+        with self._section.lock:
+            if self._closed:
+                raise Closed("the loader was closed")
+            consumer = self._consumer
+            if consumer is None or not consumer.is_open:
+                return
+            before = consumer.answer
+            consumer.ask_statistics()
+        while left(PIECE_S):
+            with self._section.lock:
+                if self._consumer is not consumer:
+                    return
+                consumer.hear(past_batches=True)
+                # Whoever waits for a batch is not told of what was taken in here.
+                self._wakeup.wake()
+                if consumer.answer is not None and consumer.answer is not before:
+                    self._counted = consumer.answer
+                    return
+                descriptors = consumer.descriptors
+            readable(descriptors, left(LOOK_FOR_ANSWER_S))
+        raise GetTimeout(f"the service did not answer within {STATISTICS_TIMEOUT_S:g} s")
+
+    # --------------------------------------------------------------------- notes
+
+    def send_message(self, patient: Patient, message: Any) -> None:
+        """Leave a message for exactly the next load of a patient; a later one replaces it.
+
+        Raises:
+            ConfigError: it is no patient of the dataset, or the classes are the built-in ones.
+            PackingError: the message cannot be pickled, or is too large.
+        """
+        self._check_process()
+        index = self._index_of(patient)
+        note = note_of(message, "a message")
+        if not self._is_for_later(lambda: self._send_note(index, note)):
+            self._send_note(index, note)
+
+    def _send_note(self, index: int, note: bytes) -> None:
+        with self._section.lock:
+            self._journal.messages[index] = note
+            self._journal.deterministic = False
+            self._stands = deque(map(self._with_messages, self._stands), self._stands.maxlen)
+            if self._consumer is not None:
+                self._consumer.send_message(index, note)
+
+    def _with_messages(self, stand: Stand) -> Stand:
+        """The same place, with the messages that are under way now."""
+        if not isinstance(stand, Cursor):
+            return stand
+        messages = {**stand.messages, **self._journal.messages}
+        return msgspec.structs.replace(stand, messages=messages, deterministic=False)
+
+    def get_checkpoint(self, patient: Patient) -> Any:
+        """What the collectors of a patient have set last; None before that."""
+        self._check_process()
+        return value_of(self._journal.checkpoints.get(self._index_of(patient), b""))
+
+    def _index_of(self, patient: Patient) -> int:
+        if self._rows != "hooks":
+            raise ConfigError("messages and checkpoints are for classes of your own")
+        for index, other in enumerate(self._patients):
+            if other == patient:
+                return index
+        raise ConfigError(f"{patient!r} is no patient of this loader's dataset")
+
+    # ------------------------------------------------------------------ lifetime
+
+    def start(self) -> None:
+        """Start the processes now instead of with the first batch, and wait until they are up."""
+        self._check_process()
+        if self._section.is_mine:
+            return  # A signal handler; what it has interrupted starts them.
+        forever = deadline_of(None)
+        while True:
+            calls = self._wakeup.calls
+            if self._with_service(_is_up):
+                return
+            self._wait(forever, calls)
+
+    def pause(self) -> None:
+        """End the processes and free their memory for now; the next batch goes on exactly."""
+        self._check_process()
+        if self._is_for_later(self.pause):
+            return
+        self._section.whole(self._begin_again)
+        self._wakeup.wake()
+
+    def _begin_again(self) -> None:
+        """End the service; the next one goes on behind the last batch that was given out."""
+        cursor = self._journal.state(self._cursor)
+        self._stop_service()
+        self._cursor = cursor
+        self._journal = self._new_journal()
+
+    def close(self) -> None:
+        """End all processes and free their memory; closing twice is no error."""
+        if os.getpid() != self._pid:
+            return  # a forked child; nothing here is its own
+        self._closed = True
+        if self._is_for_later(self.close):
+            return
+        self._section.whole(self._stop_service)
+        self._wakeup.wake()
+
+    def _started(self) -> EmbeddedEngine:
+        if self._closed:
+            raise Closed("the loader was closed")
+        if self._consumer is None:
+            cursor = self._journal.state(self._cursor)
+            config = dataclasses.replace(self._config, cursor=cursor.to_dict())
+            self._consumer = EmbeddedEngine(config, self._journal)
+            for patient, note in self._journal.messages.items():
+                self._consumer.send_message(patient, note)
+        return self._consumer
+
+    def _new_journal(self) -> ResumeState:
+        recent = self._config.stream.num_bigchunks + LOOK_AHEAD
+        if self._log_func is None:
+            return ResumeState(self._cursor, recent)
+        return ResumeState(self._cursor, recent, self._log_func)
+
+    def _stop_service(self, only: EmbeddedEngine | None = None) -> None:
+        if only is not None and self._consumer is not only:
+            return
+        self._ready = None
+        self._astray = False
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+        self._counted = NOTHING_COUNTED
+        self._asked_since = None
+        self._waited_s = 0.0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+
+def _is_up(consumer: EmbeddedEngine) -> bool:
+    consumer.hear()
+    if not consumer.is_open:
+        consumer.nothing_came()
+    return consumer.is_open

@@ -1,0 +1,339 @@
+"""Several services as one stream: each owns slides of its own, every batch has rows of all.
+
+A node gives as many rows of a batch as it has patients, in proportion, so what is mixed is a
+function of the nodes alone, and every batch holds patients of all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from chunkdl.consumers.batches.arrays import ArrayKind
+from chunkdl.consumers.batches.batch import Batch, Stand
+from chunkdl.consumers.callers import Caller
+from chunkdl.consumers.loader import Loader
+from chunkdl.consumers.shared import SharedDL
+from chunkdl.engine.loader_statistics import LoaderStatistics
+from chunkdl.errors import (
+    ChunkdlError,
+    ConfigError,
+    EndOfStream,
+    GetTimeout,
+    ServiceDied,
+    ServiceRefused,
+    StateError,
+)
+from chunkdl.system.awake_clock import PIECE_S, deadline_of
+from chunkdl.system.steady_log import steady_logger
+
+STATE_VERSION = 1
+OnNodeLost = Literal["raise", "continue"]
+Answer = TypeVar("Answer")
+Left = Callable[[float], float]
+"""How long the next piece of a wait may be, of `deadline_of`."""
+
+log = steady_logger("chunkdl")
+
+
+def portions(patients: Sequence[int], rows: int) -> tuple[int, ...]:
+    """How many of so many rows each node gives: in proportion to its patients, at least one.
+
+    What is left after rounding down goes to the largest remainders, the first of equals.
+
+    Raises:
+        ConfigError: there are fewer rows than nodes.
+    """
+    if rows < len(patients):
+        raise ConfigError(
+            f"batch_size={rows} is too small for {len(patients)} nodes; each gives at least a row"
+        )
+    free, total = rows - len(patients), sum(patients)
+    shares = [free * count / total for count in patients]
+    given = [1 + int(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda n: int(shares[n]) - shares[n])
+    for node in by_remainder[: rows - sum(given)]:
+        given[node] += 1
+    return tuple(given)
+
+
+class _Node:
+    """One of the services.
+
+    Attributes:
+        address: where it is.
+        loader: that reads from it.
+        ended: its pass is over.
+        lost: why it is gone, if it is.
+        part: its rows of the next batch, where they are here.
+        stand: of its loader after the last batch that was returned.
+    """
+
+    def __init__(self, address: str, loader: SharedDL) -> None:
+        self.address = address
+        self.loader = loader
+        self.ended = False
+        self.lost = ""
+        self.part: Batch | None = None
+        self.stand = loader.stand
+
+
+@dataclass(frozen=True, slots=True)
+class MergedState:
+    """Where the stream stands on every node, and which are gone.
+
+    Attributes:
+        number: of the next batch.
+        nodes: address, why it is gone, and where it stands.
+    """
+
+    number: int
+    nodes: tuple[tuple[str, str, Stand], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for json, torch.save or msgpack."""
+        nodes = [
+            {"address": address, "lost": lost, "state": stand.to_dict()}
+            for address, lost, stand in self.nodes
+        ]
+        return {"version": STATE_VERSION, "number": self.number, "nodes": nodes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A batch that is being given out.
+
+    Attributes:
+        stand: where the stream stands behind it.
+        stands: of each node behind it.
+        taken: batches of the pass behind it.
+    """
+
+    stand: MergedState
+    stands: Sequence[Stand]
+    taken: int
+
+
+class MergedDL(Loader):
+    """Streams batches whose rows come from several services; made by `chunkdl.connect`.
+
+    After a `GetTimeout` what other nodes have given already is still to come.
+
+    Args:
+        loaders: of each address, in their order.
+        kind: of the arrays.
+        on_node_lost: "raise", or "continue" with the others: batches have fewer rows from then on,
+            and the state says so.
+    """
+
+    def __init__(
+        self, loaders: Mapping[str, SharedDL], kind: ArrayKind, on_node_lost: OnNodeLost
+    ) -> None:
+        super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=None)
+        self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
+        self._kind = kind
+        kind.know(MergedDL)
+        self._on_node_lost = on_node_lost
+        self._number = 0
+        self._given: _Given | None = None
+        self._stands_at(self._stand(), 0)
+
+    # ------------------------------------------------------------------- batches
+
+    def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
+        """The rows of the first node, then of the next; the column "node" tells."""
+        self._settle()
+        left = None if timeout is None else deadline_of(timeout)
+        for node in self._nodes:
+            self._fetch(node, left, copy=copy)
+        parts = [(number, n.part) for number, n in enumerate(self._nodes) if n.part is not None]
+        if not parts:
+            lengths = [node.loader.length for node in self._nodes if not node.lost]
+            known = [length for length in lengths if length is not None]
+            self._steps = max(known) if len(known) == len(lengths) else self._steps
+            raise EndOfStream("the pass has delivered all its batches")
+        batches = [batch for _, batch in parts]
+        columns = _Together(batches, [number for number, _ in parts], self._kind)
+        patients = [patient for batch in batches for patient in batch.patients]
+        stands = [node.stand if node.part is None else node.loader.stand for node in self._nodes]
+        stand = self._state(self._number + 1, stands)
+        self._given = _Given(stand, stands, self._taken + 1)
+        self._settle()
+        return Batch(columns, patients, stand.number - 1, stand)
+
+    def _settle(self) -> None:
+        """Note that a batch was given out; what an interrupt breaks off the next call ends."""
+        with self._section.lock:
+            if (given := self._given) is not None:
+                for node, stand in zip(self._nodes, given.stands, strict=True):
+                    node.part, node.stand = None, stand
+                self._number = given.stand.number
+                if self._stands[-1] is not given.stand:
+                    self._stands_at(given.stand, given.taken)
+                self._given = None
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """Of each node in turn what `Loader.tables` says: ``tables["slide"][node][index]``."""
+        of_nodes = [node.loader.tables for node in self._nodes]
+        names = dict.fromkeys(name for tables in of_nodes for name in tables)
+        return {name: [tables.get(name) for tables in of_nodes] for name in names}
+
+    def _stand(self) -> MergedState:
+        return self._state(self._number, [node.stand for node in self._nodes])
+
+    def _state(self, number: int, stands: Sequence[Stand]) -> MergedState:
+        together = zip(self._nodes, stands, strict=True)
+        return MergedState(
+            number, tuple((node.address, node.lost, stand) for node, stand in together)
+        )
+
+    def _fetch(self, node: _Node, left: Left | None, *, copy: bool | None) -> None:
+        """Have the next rows of a node, unless they have come before another node was too slow."""
+        if node.lost or node.ended or node.part is not None:
+            return
+        try:
+            if node.loader.stand is not node.stand:
+                log.warning("an interrupt has lost rows of node %s; it sends again", node.address)
+                node.loader.load_state_dict(node.stand.to_dict())
+                node.stand = node.loader.stand
+            node.part = _next_of(node.loader, left, copy=copy)
+        except EndOfStream:
+            node.ended = True
+        except (ServiceDied, ServiceRefused) as error:
+            self._lose(node, error)
+
+    def _lose(self, node: _Node, error: ChunkdlError) -> None:
+        left = [other for other in self._nodes if other is not node and not other.lost]
+        if self._on_node_lost == "raise" or not left:
+            raise type(error)(f"node {node.address} is gone: {error}") from error
+        node.lost = str(error)
+        # Its connection keeps the error, which would keep the batches that were taken meanwhile.
+        error.__traceback__ = None
+        log.warning("going on without node %s: %s", node.address, node.lost)
+        node.loader.close()
+
+    @property
+    def _pass(self) -> int:
+        return max(node.loader.pass_number for node in self._nodes if not node.lost)
+
+    def _next_pass(self, number: int) -> None:
+        for node in self._nodes:
+            if not node.lost:
+                node.ended, node.part = False, None
+                node.loader.begin_pass(number)
+                node.stand = node.loader.stand
+        self._stands_at(self._stand(), 0)
+
+    def check_caller(self, caller: Caller) -> None:
+        for node in self._nodes:
+            node.loader.check_caller(caller)
+
+    # --------------------------------------------------------------------- state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly after the batch that `state` was saved behind.
+
+        A node that was gone then and is here now takes part again.
+
+        Raises:
+            StateError: it is no state, or of other nodes.
+        """
+        self._check_process()
+        try:
+            version, number, nodes = state["version"], state["number"], list(state["nodes"])
+            states = [node["state"] for node in nodes]
+        except (KeyError, TypeError) as error:
+            raise StateError(f"this is no state of several nodes: {error}") from error
+        if version != STATE_VERSION or len(states) != len(self._nodes):
+            raise StateError(
+                f"the state is of {len(states)} nodes in version {version}; here are "
+                f"{len(self._nodes)}, and this chunkdl reads version {STATE_VERSION}"
+            )
+        for node, saved in zip(self._nodes, states, strict=True):
+            if not node.lost:
+                node.loader.load_state_dict(saved)
+                node.ended, node.part, node.stand = False, None, node.loader.stand
+        self._number, self._given = number, None
+        self._goes_on_at(self._stand(), number)
+
+    def stats(self) -> LoaderStatistics:
+        """What the nodes have done, together."""
+        return LoaderStatistics.together(self._of_each(SharedDL.stats))
+
+    def _of_each(self, ask: Callable[[SharedDL], Answer]) -> list[Answer]:
+        self._check_process()
+        return [ask(node.loader) for node in self._nodes if not node.lost]
+
+    # ------------------------------------------------------------------ lifetime
+
+    def pause(self) -> None:
+        """Have the services send nothing more until `resume`."""
+        self._of_each(SharedDL.pause)
+
+    def resume(self) -> None:
+        """Have the services send batches again."""
+        self._of_each(SharedDL.resume)
+
+    def drain(self) -> None:
+        """Have the services end the sessions once everything that was sent is given back."""
+        self._of_each(SharedDL.drain)
+
+    def close(self) -> None:
+        """Leave the services; closing twice is no error."""
+        if os.getpid() == self._pid:
+            self._closed = True
+            for node in self._nodes:
+                node.loader.close()
+
+
+def _next_of(loader: SharedDL, left: Left | None, *, copy: bool | None) -> Batch:
+    """The next batch of a node, in what is left of a time that is counted in pieces."""
+    if left is None:
+        batch: Batch = loader.next_batch(copy=copy)
+        return batch
+    while True:
+        piece_s = left(PIECE_S)
+        try:
+            batch = loader.next_batch(piece_s, copy=copy)
+        except GetTimeout:
+            if not piece_s:
+                raise
+        else:
+            return batch
+
+
+class _Together(Mapping[str, Any]):
+    """The columns of several batches, one behind the other; made when they are asked for."""
+
+    def __init__(self, batches: Sequence[Batch], nodes: Sequence[int], kind: ArrayKind) -> None:
+        self._kind = kind
+        self._batches = batches
+        self._nodes = nodes
+        self._made: dict[str, Any] = {}
+        self._names = [
+            *(name for name in batches[0] if all(name in other for other in batches)),
+            "node",
+        ]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            if name not in self._names:
+                raise KeyError(name)
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Any:
+        if name == "node":
+            return self._kind.repeated(
+                self._nodes, [len(batch.patients) for batch in self._batches]
+            )
+        return self._kind.together([batch[name] for batch in self._batches])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

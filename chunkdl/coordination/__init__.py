@@ -1,1 +1,0 @@
-"""The decisions of the running service: events in, actions out. No socket, clock or process."""

@@ -1,0 +1,319 @@
+"""Who is sampled: patients with their records (files), and where a dataset comes from.
+
+`Record`, `Patient` and `Dataset` keep PyDmed's names, positional order and meaning, so that its
+users' code builds them unchanged. A patient is the unit of scheduling and of train/test splits.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import total_ordering
+from typing import Any, Self, overload
+
+from chunkdl.dataset.labels import plain
+from chunkdl.dataset.manifest import NEEDED, patients_of
+from chunkdl.dataset.tables import Table, read_table, read_text, refuse
+from chunkdl.errors import DatasetError
+from chunkdl.slides.address import parse_address
+from chunkdl.slides.search import SLIDE_SUFFIXES as SLIDE_SUFFIXES
+from chunkdl.slides.search import same_slides, slide_names, slides_at
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One file of a patient.
+
+    Attributes:
+        rootdir: folder of the dataset; PyDmed's users end it with "/".
+        relativedir: the file, relative to `rootdir`; one of several slides in a file is named
+            by its number behind the file's name, as in "slide.tif#image=1".
+        dict_infos: free facts. chunkdl reads "slide" (bool: this record is a slide or is none,
+            whatever its name), "mpp" (microns per pixel of level 0, a float or (x, y), instead of
+            what the file says) and "tissue_mask" (a 2-D bool or uint8 array over the whole slide,
+            or the path of an image file of one).
+        labels: of the slide; each is a column of a batch, with the value of each row's slide. A
+            name that the patient has a label of as well means this one, in rows of this slide. In
+            rows of slides that have no such label, or a missing value of it (None, NaN, NaT, NA),
+            it is the patient's, else missing.
+    """
+
+    rootdir: StrPath
+    relativedir: StrPath
+    dict_infos: dict[str, object] = field(default_factory=dict)
+    labels: dict[str, object] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        """From a pickle: of this class, or of PyDmed's, which has the same attributes."""
+        for name, value in (state[1] if isinstance(state, tuple) else state).items():
+            setattr(self, name, value)
+
+    @property
+    def path(self) -> str:
+        """The slide: `rootdir` and `relativedir` as `os.path.join` joins them."""
+        return os.path.join(self.rootdir, self.relativedir)
+
+    @property
+    def is_slide(self) -> bool:
+        """Whether the record is a slide: what `dict_infos["slide"]` says, else the file's name."""
+        said = self.dict_infos.get("slide")
+        if isinstance(said, bool):
+            return said
+        return parse_address(self.path).path.lower().endswith(SLIDE_SUFFIXES)
+
+
+@total_ordering
+class Patient:
+    """The unit of scheduling: an id, records and labels.
+
+    Patients are equal, ordered and hashed by their id alone.
+
+    Attributes:
+        int_uniqueid: unique within a dataset.
+        dict_records: by a key of the user's choice: `Record` values are files, all others labels.
+        name: for people, as in logs and tables; the id as text when not given.
+    """
+
+    def __init__(
+        self, int_uniqueid: int, dict_records: dict[str, object], *, name: str | None = None
+    ) -> None:
+        try:
+            self.int_uniqueid = operator.index(int_uniqueid)
+        except TypeError as error:
+            raise DatasetError(
+                f"the id of a patient must be an int, not {int_uniqueid!r}"
+            ) from error
+        self.dict_records = dict_records
+        self.name = str(self.int_uniqueid) if name is None else name
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """From a pickle: of this class, or of PyDmed's, whose patients have no name."""
+        self.__dict__.update({"name": str(state["int_uniqueid"]), **state})
+
+    @property
+    def slides(self) -> tuple[Record, ...]:
+        """The records that are slides, in the order of `dict_records`."""
+        records = (value for value in self.dict_records.values() if isinstance(value, Record))
+        return tuple(record for record in records if record.is_slide)
+
+    @property
+    def labels(self) -> Mapping[str, object]:
+        """What is no record in `dict_records`, such as the label columns of a manifest.
+
+        Each is a column of a batch; `docs/concepts.md` says what becomes of which values. Labels of
+        one slide of several are in `Record.labels`.
+        """
+        return {
+            key: value for key, value in self.dict_records.items() if not isinstance(value, Record)
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Patient):
+            return NotImplemented
+        return self.int_uniqueid == other.int_uniqueid
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Patient):
+            return NotImplemented
+        return self.int_uniqueid < other.int_uniqueid
+
+    def __hash__(self) -> int:
+        return hash(self.int_uniqueid)
+
+    def __repr__(self) -> str:
+        return f"Patient({self.int_uniqueid}, name={self.name!r}, slides={len(self.slides)})"
+
+
+class Dataset(Sequence[Patient]):
+    """Patients under one name, in a fixed order.
+
+    Args:
+        str_dsname: the name.
+        list_patients: patients with ids that are unique among them; may be empty.
+
+    Raises:
+        DatasetError: an element is no `Patient`, or an id comes twice.
+    """
+
+    def __init__(self, str_dsname: str, list_patients: Iterable[Patient]) -> None:
+        self.str_dsname = str_dsname
+        self.list_patients = list(list_patients)
+        seen: dict[int, Patient] = {}
+        for patient in self.list_patients:
+            if not isinstance(patient, Patient):
+                raise DatasetError(f"dataset {str_dsname!r}: {patient!r} is no Patient")
+            if patient.int_uniqueid in seen:
+                raise DatasetError(
+                    f"dataset {str_dsname!r}: {seen[patient.int_uniqueid]!r} and {patient!r} have "
+                    f"the same id; give each patient its own"
+                )
+            seen[patient.int_uniqueid] = patient
+
+    @classmethod
+    def from_slides(cls, slides: StrPath | Iterable[StrPath], *, name: str | None = None) -> Self:
+        """One patient per slide, in the order of the paths.
+
+        Args:
+            slides: a slide file, a folder, or several of them; a file that holds several slides
+                with the number of one behind it ("slide.tif#image=1"). A folder is searched with
+                all its subfolders, also through links (hidden names left out), for
+                `SLIDE_SUFFIXES`, sorted by path. Links that lead nowhere are left out with a
+                warning. The DICOM files of a folder are one slide for each SeriesInstanceUID,
+                stood for by the first file of the series that is an image of the slide.
+            name: of the dataset; the folder's name when only that is given, else "slides".
+
+        Raises:
+            DatasetError: a path is not there, comes twice, or no slide was found.
+        """
+        given = [slides] if isinstance(slides, str | os.PathLike) else list(slides)
+        paths = [os.path.abspath(path) for path in given]
+        problems: list[str] = []
+        found: dict[str, tuple[str, str]] = {}
+        for path in paths:
+            try:
+                for root, relative in slides_at(path):
+                    if os.path.join(root, relative) in found:
+                        problems.append(f"{os.path.join(root, relative)} comes twice")
+                    found[os.path.join(root, relative)] = root, relative
+            except OSError as error:
+                dead = " (it is a dead link)" if os.path.islink(path) else ""
+                problems.append(f"{error.filename} cannot be used: {error.strerror}{dead}")
+        problems += [
+            f"{other} is of the same DICOM series as {first}: they are one slide, name it once"
+            for first, other in same_slides(found)
+        ]
+        refuse("the given slides", problems)
+        if not found:
+            raise DatasetError(
+                f"no slides in {', '.join(paths[:3]) or 'an empty list'}; looked for files that "
+                f"end with {', '.join(SLIDE_SUFFIXES)}"
+            )
+        if name is None:
+            one_folder = len(paths) == 1 and os.path.isdir(paths[0])
+            name = os.path.basename(paths[0]) if one_folder else "slides"
+        slides_found = list(found.values())
+        patients = []
+        for index, called in enumerate(slide_names(slides_found)):
+            record = Record(*slides_found[index], {"slide": True})
+            patients.append(Patient(index, {"slide": record}, name=called))
+        return cls(name, patients)
+
+    @classmethod
+    def from_csv(cls, path: StrPath, *, root: StrPath | None = None) -> Self:
+        """The dataset of a manifest: a UTF-8 text with one row per slide.
+
+        Cells are separated by commas, semicolons or tabs. The columns are those of `from_table`.
+        What label columns hold is found out, for a column as a whole: truth values ("True",
+        "false"), else whole numbers, else numbers, else lists of one of these ("[0, 1, 1]", or
+        "[0 1 1]" as numpy prints it), else text. Numbers with leading zeros or of more than 18
+        digits are text, which keeps codes as they are. A cell that is empty, "NA", "N/A", "nan",
+        "<NA>" or "null" is missing, and so is "None" among numbers.
+
+        Args:
+            path: the manifest; its name without suffix becomes the dataset's name.
+            root: folder that the paths in it are relative to; the manifest's own when not given.
+
+        Raises:
+            DatasetError: the manifest cannot be used; names the file and up to ten bad rows
+                (the header is row 1).
+        """
+        return cls._of(read_text(os.fspath(path), NEEDED), path, root, None)
+
+    @classmethod
+    def from_table(
+        cls, source: Any, *, root: StrPath | None = None, name: str | None = None
+    ) -> Self:
+        """The dataset of a table with one row per slide.
+
+        Columns: `patient` (any text or number; equal ones are one patient, ids count from 0 in the
+        order of appearance), `slide` (a file, or a folder with the DICOM files of one slide),
+        optional `image` (which of several slides in the file, counted from 0), `mpp` (0.25, or
+        "0.25 0.26" for x and y) and `tissue_mask` (the path of an image file), all empty where a
+        slide has none. Their names may have capitals. Every other column is a label: of the
+        patient where all rows of each patient agree, else of the slide, which the log says. An
+        index of pandas that has a name is a column, once if there is an equal column of that name;
+        one without is left out.
+
+        Cells keep their types, except in files of text, which `from_csv` tells of. NaN, NaT and NA
+        are missing; dates are text as in ISO 8601. Categories of text, numbers or truth values are
+        these; of other objects, such as the intervals of `pandas.cut`, they are their text. A
+        column of whole numbers in which pandas had missing values holds floats, and stays so.
+
+        Args:
+            source: the path of a Parquet file (".parquet", ".pq"; needs ``chunkdl[tables]``) or of
+                a file for `from_csv`; a DataFrame of pandas or polars; a table of pyarrow; a list
+                of dicts, or a dict of columns.
+            root: folder that the paths are relative to; the file's own, or the working folder for
+                what is no file, when not given.
+            name: of the dataset; the file's name without suffix, or "table".
+
+        Raises:
+            DatasetError: the table cannot be used; names it and up to ten bad rows, which count
+                from 0 in all but files of text.
+        """
+        return cls._of(read_table(source, NEEDED), source, root, name)
+
+    @classmethod
+    def _of(cls, table: Table, source: Any, root: StrPath | None, name: str | None) -> Self:
+        file = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+        if name is None:
+            name = "table" if file is None else os.path.splitext(os.path.basename(file))[0]
+        if root is None:
+            root = os.curdir if file is None else os.path.dirname(file)
+        base = os.path.abspath(root)
+        patients = []
+        for index, entry in enumerate(patients_of(table, base)):
+            records: dict[str, object] = {}
+            for number, slide in enumerate(entry.slides, start=1):
+                # PyDmed's users add the two strings, which must come out right for both kinds.
+                rootdir = "" if os.path.isabs(slide.path) else os.path.join(base, "")
+                key = "slide" if number == 1 else f"slide:{number}"
+                infos = {"slide": True, **slide.infos}
+                records[key] = Record(rootdir, slide.path, infos, slide.labels)
+            patients.append(Patient(index, {**records, **entry.labels}, name=entry.name))
+        return cls(name, patients)
+
+    def classes(self, label: str) -> dict[str, int]:
+        """A number from 0 for each text that a label has, in alphabetical order.
+
+        To be made once, of the whole dataset, before it is split; then
+        ``torch.tensor([classes[text] for text in batch[label]])`` are targets.
+
+        Args:
+            label: of patients or slides; missing values are no class.
+
+        Raises:
+            DatasetError: there is no such label, or it has values that are no text.
+        """
+        values = [
+            plain(labels[label])
+            for patient in self
+            for labels in (patient.labels, *(record.labels for record in patient.slides))
+            if label in labels
+        ]
+        known = [value for value in values if value is not None]
+        other = next((value for value in known if not isinstance(value, str)), None)
+        if not known or other is not None:
+            found = "no patient and no slide has it" if not known else f"{other!r} is no text"
+            raise DatasetError(f"dataset {self.str_dsname!r}: no classes of {label!r}: {found}")
+        return {text: number for number, text in enumerate(sorted(set(known)))}
+
+    def __len__(self) -> int:
+        return len(self.list_patients)
+
+    def __iter__(self) -> Iterator[Patient]:
+        return iter(self.list_patients)
+
+    @overload
+    def __getitem__(self, index: int) -> Patient: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Patient]: ...
+    def __getitem__(self, index: int | slice) -> Patient | list[Patient]:
+        return self.list_patients[index]
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.str_dsname!r}, {len(self)} patients)"

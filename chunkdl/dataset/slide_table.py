@@ -1,0 +1,143 @@
+"""The slides of a dataset in one row, which is how every process knows them: by their index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chunkdl.dataset.patients import Dataset, Patient, Record
+from chunkdl.errors import DatasetError
+from chunkdl.slides.address import parse_address
+from chunkdl.system.printing import printable
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEntry:
+    """One slide of the dataset.
+
+    Attributes:
+        path: the file, with "#image=K" behind it where it is one of several slides in the file
+            (see `chunkdl.slides.address`).
+        patient: index of its patient in the dataset.
+        mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
+        tissue_mask: array or image file that replaces the detector; None: the detector.
+        record: which of the slides of its patient it is, counted from 0.
+    """
+
+    path: str
+    patient: int
+    mpp: tuple[float, float] | None
+    tissue_mask: Any
+    record: int = 0
+
+
+def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEntry, ...]:
+    """All slides of a dataset, those of a patient behind each other.
+
+    Args:
+        dataset: the patients.
+        needs_slides: each patient must have one; False for classes of the user, which may read
+            whatever they like: files that are not there are left out.
+
+    Raises:
+        DatasetError: there is none, a patient has none, a file is missing, or an override is wrong.
+    """
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(
+            f"the first argument is a chunkdl.Dataset, not a {type(dataset).__name__}; "
+            "see Dataset.from_slides and Dataset.from_csv"
+        )
+    if not len(dataset):
+        raise DatasetError(f"dataset {dataset.str_dsname!r} has no patients")
+    entries: list[SlideEntry] = []
+    for index, patient in enumerate(dataset):
+        first = len(entries)
+        entries.extend(
+            _entry(record, patient, index, number)
+            for number, record in enumerate(patient.slides)
+            if needs_slides or _is_there(record)
+        )
+        if needs_slides and len(entries) == first:
+            raise DatasetError(
+                f"patient {patient.name} has no slide among its records; name it like a slide "
+                'file, or say Record(..., {"slide": True})'
+            )
+    return tuple(entries)
+
+
+def grouped(slides: Sequence[SlideEntry], patients: int) -> tuple[tuple[int, ...], ...]:
+    """The indices of the slides of each patient; none for a patient whose slides were left out."""
+    of_patient: list[list[int]] = [[] for _ in range(patients)]
+    for index, entry in enumerate(slides):
+        of_patient[entry.patient].append(index)
+    return tuple(map(tuple, of_patient))
+
+
+def _entry(record: Record, patient: Patient, index: int, number: int) -> SlideEntry:
+    if not _is_there(record):
+        raise DatasetError(
+            f"patient {patient.name}: there is no file {parse_address(record.path).path}"
+        )
+    mpp = record.dict_infos.get("mpp")
+    match mpp:
+        case None:
+            pair = None
+        case int() | float():
+            pair = (float(mpp), float(mpp))
+        case (int() | float() as x, int() | float() as y):
+            pair = (float(x), float(y))
+        case _:
+            raise DatasetError(
+                f"patient {patient.name}: mpp={mpp!r} of {record.path} is no number above 0 and "
+                "no pair of them"
+            )
+    if pair is not None and not all(0 < value < 1000 for value in pair):
+        raise DatasetError(
+            f"patient {patient.name}: mpp={mpp!r} of {record.path} must lie between 0 and 1000"
+        )
+    return SlideEntry(record.path, index, pair, record.dict_infos.get("tissue_mask"), number)
+
+
+def _is_there(record: Record) -> bool:
+    return os.path.exists(parse_address(record.path).path)
+
+
+def identity(entry: SlideEntry) -> list[Any]:
+    """What makes a slide the same slide for the plan, wherever it lies."""
+    return [
+        # With its "#image=1": two images of a file are two slides.
+        printable(os.path.basename(entry.path)),
+        _size(parse_address(entry.path).path),
+        entry.patient,
+        entry.mpp,
+        _mask_identity(entry.tissue_mask),
+    ]
+
+
+def _size(path: str) -> int:
+    """Of a file, or of the files in the folder of a slide: a folder has another size everywhere."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    with os.scandir(path) as entries:
+        return sum(entry.stat().st_size for entry in entries if entry.is_file())
+
+
+def _mask_identity(mask: Any) -> str | None:
+    """Identifies a given tissue mask by its content; None where there is none."""
+    if mask is None:
+        return None
+    if isinstance(mask, str | os.PathLike):
+        try:
+            return hashlib.sha256(Path(mask).read_bytes()).hexdigest()
+        except OSError as error:
+            raise DatasetError(
+                f"tissue mask {os.fspath(mask)} cannot be read: {error.strerror}"
+            ) from error
+    cells = np.ascontiguousarray(mask)
+    return hashlib.sha256(repr(cells.shape).encode() + cells.tobytes()).hexdigest()

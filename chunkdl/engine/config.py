@@ -1,0 +1,185 @@
+"""What a stream is and what runs it: frozen values that every process is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.sampling.policies.policy import Policy
+from chunkdl.slides.resolution import Resolution
+from chunkdl.slides.slide import AS_STORED, PixelRule
+from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
+
+Order = Literal["strict", "relaxed"]
+OnError = Literal["substitute", "raise"]
+Rows = Literal["plain", "transformed", "hooks"]
+"""Who makes a row: the crop alone; the crop and the user's transform; the user's two classes."""
+
+
+Program = Literal["loader", "collector", "scheduler"]
+"""The kinds of workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """Everything that the plan depends on, besides the dataset.
+
+    Attributes:
+        seed: 0 to 2**64 - 1.
+        batch_size: rows of a batch.
+        smallchunk_px: side of a SmallChunk, target pixels.
+        bigchunk_px: side of a BigChunk, target pixels.
+        resolution: the wished resolution.
+        num_bigchunks: BigChunks open at a time.
+        reuse: wished SmallChunk pixels delivered per pixel decoded; sets the SmallChunks per
+            BigChunk unless they are given.
+        smallchunks_per_bigchunk: 0 where `reuse` sets it.
+        tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
+        tissue: detector of tissue, or None for the whole slide.
+        reader: name of the slide reader, or "auto".
+        pixels: how samples that are not 8-bit RGB become it, and the colour profile.
+        grid: a finite pass over the non-overlapping grid instead of the endless random stream.
+        drop_last: leave out the short batch at the end of a grid pass.
+        shuffle: each grid pass has an order of its own; False: all have the same.
+        rows: who makes a row.
+        objects: rows travel as Python objects, for a `collate_func`.
+        policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
+        one_load_per_patient: a load waits until those before it of the same patient are over, as
+            checkpoints need it.
+        reserved_calls: SmallChunks of a BigChunk that slots have room for, where less than
+            `most_calls` are known to be enough for these slides; 0: `most_calls`. The plan does not
+            depend on it.
+    """
+
+    seed: int
+    batch_size: int
+    smallchunk_px: int
+    bigchunk_px: int
+    resolution: Resolution
+    num_bigchunks: int
+    reuse: float
+    smallchunks_per_bigchunk: int
+    tissue_threshold: float
+    tissue: TissueDetector | None
+    reader: str
+    grid: bool
+    drop_last: bool
+    shuffle: bool = False
+    rows: Rows = "plain"
+    objects: bool = False
+    policy: Policy | None = None
+    one_load_per_patient: bool = False
+    pixels: PixelRule = AS_STORED
+    reserved_calls: int = 0
+
+    @property
+    def most_calls(self) -> int:
+        """Bound of the SmallChunks of one BigChunk, whatever the slides are."""
+        if self.grid:
+            return (self.bigchunk_px // self.smallchunk_px) ** 2
+        if self.smallchunks_per_bigchunk:
+            return self.smallchunks_per_bigchunk
+        # reuse · decoded/delivered, where a resampled window decodes at most the next coarser
+        # level's worth of pixels; pyramids with gaps of more than 8 are cut here.
+        return max(1, round(64 * self.reuse * (self.bigchunk_px / self.smallchunk_px) ** 2))
+
+    @property
+    def bigchunk_layout(self) -> BigChunkLayout:
+        """How a BigChunk lies in its slot."""
+        return BigChunkLayout(self.bigchunk_px, self.reserved_calls or self.most_calls)
+
+    def calls_for(self, decoded_px: float) -> int:
+        """The SmallChunks of a BigChunk for the wished reuse, `most_calls` not regarded.
+
+        Args:
+            decoded_px: pixels that a BigChunk makes a loader decode.
+        """
+        return max(1, round(self.reuse * decoded_px / self.smallchunk_px**2))
+
+    @property
+    def batch_layout(self) -> BatchLayout:
+        """How a batch of plain rows lies in its slot."""
+        return BatchLayout(self.batch_size, (self.smallchunk_px, self.smallchunk_px, 3))
+
+    def layout_of(self, shape: tuple[int, ...], dtype: str, *, packed: bool) -> BatchLayout:
+        """How a batch lies in its slot whose rows were found to be like this."""
+        infos = INFO_BYTES if self.rows == "hooks" else 0
+        return BatchLayout(self.batch_size, shape, dtype, infos, packed)
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that changes how fast a stream comes, and nothing of what is in it.
+
+    Attributes:
+        num_loaders, num_collectors: processes.
+        bigchunk_slots: BigChunks in memory: the open ones and the look-ahead.
+        batch_slots: batches in memory: being filled, waiting, or held by the consumer.
+        bigchunk_slot_bytes, batch_slot_bytes: sizes of the slots, whole pages; what the user's
+            code makes must fit, and takes only the memory that it fills.
+        order: "strict": batches in the order of the plan; "relaxed": as they are ready.
+        on_error: "substitute" another BigChunk for one that cannot be read, or "raise".
+        on_hook_error: the same for one over which the user's code raised.
+        mask_cache: folder of the tissue mask cache and of what headers said; None: the user's
+            cache folder.
+        cpu_affinity: cores that the processes may use; empty: all.
+        stall_timeout_s: a worker that is silent for so long over one ticket is replaced, seconds.
+        hook_timeout_s: one call of the user's code may take so long, seconds; None: no deadline
+            but the one for stalled workers.
+        max_restarts: worker deaths within a minute, and between two batches, that are made good
+            before the stream fails.
+        withheld_slots: batch slots, from the first on, that are not used and take no memory until
+            they are released; as much is still in use of another engine.
+    """
+
+    num_loaders: int
+    num_collectors: int
+    bigchunk_slots: int
+    batch_slots: int
+    bigchunk_slot_bytes: int
+    batch_slot_bytes: int
+    order: Order
+    on_error: OnError
+    on_hook_error: OnError
+    mask_cache: Path | None
+    cpu_affinity: tuple[int, ...]
+    stall_timeout_s: float
+    hook_timeout_s: float | None
+    max_restarts: int
+    withheld_slots: int = 0
+
+    @property
+    def memory_bytes(self) -> tuple[int, int]:
+        """Bytes of the BigChunk arena and of the batch arena, at most."""
+        return (
+            self.bigchunk_slots * self.bigchunk_slot_bytes,
+            self.batch_slots * self.batch_slot_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What the coordinator is started with, over the private pipe of its parent."""
+
+    stream: StreamConfig
+    run: RunConfig
+    slides: tuple[SlideEntry, ...]
+    """Those of the plan; what was left out is not among them."""
+    slides_of_patient: tuple[tuple[int, ...], ...]
+    """By the index of the patient in the dataset."""
+    patients: tuple[str, ...]
+    """Names of all patients of the dataset, for messages."""
+    user: Mapping[Program, bytes]
+    """A pickled `UserCode` for each kind of worker that runs any."""
+    has_scheduler: bool
+    """The user's own policy chooses, in a process of its own."""
+    rows_hash: str
+    """Identifies the rows of the stream."""
+    plan_hash: str
+    """Identifies its batches."""
+    cursor: dict[str, Any]
+    token: bytes

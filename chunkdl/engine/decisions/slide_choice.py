@@ -1,0 +1,156 @@
+"""What each BigChunk is read from: its patient and its slide, past those that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chunkdl.engine.decisions.core_config import CoreConfig
+from chunkdl.engine.decisions.patient_choice import PatientChoice
+from chunkdl.engine.decisions.tickets import BigChunkState, Ticket
+from chunkdl.errors import Failure
+from chunkdl.sampling.cursor import Opening
+from chunkdl.sampling.schedule import UniformSchedule, slide_of
+from chunkdl.sampling.streams import GridStream, RandomStream
+from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
+
+FAR_BATCHES = 1000
+"""A BigChunk that begins so far ahead gets no patient yet. Where each goes on until it is exhausted
+it would keep one from the places that are open now, and its turn would never come."""
+
+
+class Sources:
+    """The patients and slides of a stream.
+
+    Args:
+        config: fixed facts.
+        attempts: substitutions from before, by ordinal.
+        places: where a policy chooses the patients, else None.
+    """
+
+    def __init__(
+        self, config: CoreConfig, attempts: dict[int, int], places: PatientChoice | None
+    ) -> None:
+        self._config = config
+        self._schedule = UniformSchedule(config.stream.seed, config.slides_of_patient)
+        self._before: dict[int, Opening] = {}
+        self.places = places
+        self.attempts = attempts
+        """With which attempt a BigChunk is read, where it is not the first and no policy chose."""
+        self.unusable: dict[int, Failure] = {}
+        """Slides that are left out, and why."""
+
+    def name(self, ticket: Ticket) -> str:
+        """What a ticket is about, for people."""
+        if ticket.slide >= 0:
+            return f"slide {self._config.slides[ticket.slide]}"
+        patient = ticket.patient if isinstance(ticket, LoadBigChunk) else 0
+        return f"patient {self._config.patients[patient]}"
+
+    def patient_name(self, ordinal: int) -> str:
+        """The patient of a BigChunk whose patient was chosen, for people."""
+        patient = None if self.places is None else self.places.patient_of(ordinal)
+        return "the plan" if patient is None else f"patient {self._config.patients[patient]}"
+
+    def rule_out(self, ticket: Ticket, why: Failure) -> bool:
+        """Leave out the slide of a ticket; False: it was the last one."""
+        if ticket.slide >= 0:
+            self.unusable[ticket.slide] = why
+        if len(self.unusable) == len(self._config.slides):
+            return False
+        if self.places is not None and isinstance(ticket, LoadBigChunk):
+            slides = self._config.slides_of_patient[ticket.patient]
+            if all(slide in self.unusable for slide in slides):
+                # A patient without a usable slide is not chosen again.
+                self.places.finish(ticket.patient)
+        return True
+
+    def survey(self, ordinal: int) -> SurveyWindow:
+        """The ticket to survey a planned window."""
+        slide, attempt = self._planned(ordinal)
+        return SurveyWindow(ordinal, attempt, slide)
+
+    def may_open(
+        self,
+        ordinal: int,
+        live: Iterable[int],
+        stream: RandomStream | GridStream,
+        next_batch: int,
+    ) -> bool:
+        """Whether a BigChunk has its patient, and that patient is free for it.
+
+        Args:
+            ordinal: of the BigChunk.
+            live: the BigChunks in memory.
+            stream: that it belongs to.
+            next_batch: the batch that is planned next.
+        """
+        places = self.places
+        if places is None or not isinstance(stream, RandomStream):
+            return True
+        if stream.first_batch(ordinal) > next_batch + FAR_BATCHES:
+            return False
+        if not places.knows(ordinal):
+            before = places.resumed(ordinal, stream.next_call(ordinal))
+            if before is not None:
+                self._before[ordinal] = before
+                places.keep(ordinal, before.patient)
+        patient = places.patient(ordinal, 0)
+        if patient is None or not self._config.stream.one_load_per_patient:
+            return patient is not None
+        over = ordinal - self._config.stream.num_bigchunks
+        return not any(other <= over and places.patient_of(other) == patient for other in live)
+
+    def may_reopen(self, ordinal: int, bigchunk: BigChunkState, places: PatientChoice) -> bool:
+        """Whether the place of a BigChunk that was replaced has its patient."""
+        before = places.resumed_next(ordinal, bigchunk.attempt, bigchunk.first)
+        if before is not None:
+            self._before[ordinal] = before
+            places.keep(ordinal, before.patient)
+        return places.patient(ordinal, bigchunk.attempt) is not None
+
+    def load(
+        self, ordinal: int, bigchunk: BigChunkState, stream: RandomStream | GridStream
+    ) -> LoadBigChunk:
+        """The ticket to load a BigChunk that may open."""
+        lease = bigchunk.lease
+        if self.places is not None and isinstance(stream, RandomStream):
+            return self._chosen(ordinal, bigchunk, stream, self.places)
+        if isinstance(stream, GridStream):
+            (slide, window), attempt = stream.source(ordinal), 0
+        else:
+            (slide, attempt), window = self._planned(ordinal), -1
+        bigchunk.attempt = attempt
+        return LoadBigChunk(
+            ordinal, attempt, slide, window, stream.calls, lease.slot, lease.generation
+        )
+
+    def _chosen(
+        self, ordinal: int, bigchunk: BigChunkState, stream: RandomStream, places: PatientChoice
+    ) -> LoadBigChunk:
+        first = bigchunk.first if bigchunk.attempt else stream.first_call(ordinal)
+        opening = places.opened(ordinal, bigchunk.attempt, first, self._before.pop(ordinal, None))
+        bigchunk.attempt, bigchunk.first = opening.attempt, opening.first
+        every = self._config.slides_of_patient[opening.patient]
+        usable = [slide for slide in every if slide not in self.unusable] or every
+        seed, attempt = self._config.stream.seed, opening.attempt
+        return LoadBigChunk(
+            ordinal,
+            attempt,
+            slide_of(seed, usable, ordinal, attempt) if usable else -1,
+            -1,
+            stream.calls,
+            bigchunk.lease.slot,
+            bigchunk.lease.generation,
+            opening.patient,
+            opening.message,
+            opening.checkpoint,
+        )
+
+    def _planned(self, ordinal: int) -> tuple[int, int]:
+        """Slide and attempt of a BigChunk in closed form."""
+        attempt = self.attempts.get(ordinal, 0)
+        while (slide := self._schedule.slide(ordinal, attempt)) in self.unusable:
+            attempt += 1
+        if attempt:
+            self.attempts[ordinal] = attempt
+        return slide, attempt

@@ -1,0 +1,111 @@
+"""What a loader has done, for people and for logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+from chunkdl.transport.protocol.engine_messages import Statistics
+
+NOTHING_COUNTED = Statistics(0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
+"""Of a service that is not there yet."""
+
+
+def counted_together(before: Statistics, now: Statistics) -> Statistics:
+    """What an engine and those before it have done; what was made anew counts again.
+
+    Args:
+        before: of those that are gone.
+        now: of the one that runs.
+    """
+    return Statistics(
+        before.batches + now.batches,
+        before.rows + now.rows,
+        before.bigchunks + now.bigchunks,
+        before.decoded_px + now.decoded_px,
+        before.delivered_px + now.delivered_px,
+        before.read_s + now.read_s,
+        before.substitutions + now.substitutions,
+        # The next one finds the same slides.
+        max(before.unusable_slides, now.unusable_slides),
+        before.restarts + now.restarts,
+        now.smallchunks_per_bigchunk or before.smallchunks_per_bigchunk,
+        now.bigchunks_ready,
+        now.batches_ready,
+        now.slots_free,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderStatistics:
+    """What a loader has done since its service started.
+
+    Attributes:
+        batches, patches: sent to the training loop, which may not have taken the last few yet.
+        patches_per_s: over the time since the first batch was asked for.
+        wait_share: share of that time that the training loop waited for batches, 0 to 1.
+        decoded_mpx: megapixels decoded from slide files.
+        delivered_mpx: megapixels of SmallChunks sent.
+        reuse: the second divided by the first; 0 before anything was decoded.
+        smallchunks_per_bigchunk: n of the rotation.
+        bigchunks_read: regions read.
+        bigchunks_ready, batches_ready: in memory, waiting for their use.
+        substitutions: regions replaced or left out because they could not be read.
+        unusable_slides: slides left out.
+        restarts: workers that died and were replaced.
+    """
+
+    batches: int
+    patches: int
+    patches_per_s: float
+    wait_share: float
+    decoded_mpx: float
+    delivered_mpx: float
+    reuse: float
+    smallchunks_per_bigchunk: int
+    bigchunks_read: int
+    bigchunks_ready: int
+    batches_ready: int
+    substitutions: int
+    unusable_slides: int
+    restarts: int
+
+    @classmethod
+    def together(cls, parts: Sequence[Self]) -> Self:
+        """Of several services that feed one loop: sums, and the longest wait."""
+        values = {
+            field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)
+        }
+        values["batches"] = max(part.batches for part in parts)
+        values["wait_share"] = max(part.wait_share for part in parts)
+        values["smallchunks_per_bigchunk"] = max(part.smallchunks_per_bigchunk for part in parts)
+        decoded = values["decoded_mpx"]
+        values["reuse"] = values["delivered_mpx"] / decoded if decoded else 0.0
+        return cls(**values)
+
+    @classmethod
+    def of(cls, counted: Statistics, elapsed_s: float, waited_s: float) -> Self:
+        """The statistics of a loader.
+
+        Args:
+            counted: what the coordinator counted.
+            elapsed_s: time since the first batch was asked for, seconds; 0 before that.
+            waited_s: how much of it the training loop waited, seconds.
+        """
+        return cls(
+            batches=counted.batches,
+            patches=counted.rows,
+            patches_per_s=counted.rows / elapsed_s if elapsed_s else 0.0,
+            wait_share=waited_s / elapsed_s if elapsed_s else 0.0,
+            decoded_mpx=counted.decoded_px / 1e6,
+            delivered_mpx=counted.delivered_px / 1e6,
+            reuse=counted.delivered_px / counted.decoded_px if counted.decoded_px else 0.0,
+            smallchunks_per_bigchunk=counted.smallchunks_per_bigchunk,
+            bigchunks_read=counted.bigchunks,
+            bigchunks_ready=counted.bigchunks_ready,
+            batches_ready=counted.batches_ready,
+            substitutions=counted.substitutions,
+            unusable_slides=counted.unusable_slides,
+            restarts=counted.restarts,
+        )

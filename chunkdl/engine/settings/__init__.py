@@ -1,0 +1,1 @@
+"""From the arguments of a user to a checked configuration; refuses every mistake it can see."""

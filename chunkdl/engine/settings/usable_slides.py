@@ -1,0 +1,214 @@
+"""Which slides of a dataset can give the wished rows, by what their headers say.
+
+The answer for a slide depends on its header and on the wish, never on its place in the dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.engine.config import OnError, StreamConfig
+from chunkdl.errors import ResolutionError, SlideError
+from chunkdl.sampling.windows import Lattice
+from chunkdl.slides.header_facts import HeaderFacts, header_facts
+from chunkdl.slides.resolution import GIVE_MPP, resolve
+from chunkdl.slides.slide import SlideInfo
+from chunkdl.slides.tissue.mask import mask_from
+from chunkdl.system.printing import printable
+from chunkdl.system.steady_log import steady_logger
+
+MOST_NAMED = 20
+"""Slides that one message names; the others are counted."""
+CHECKED_MASKS = 64
+"""Given tissue masks that are read before anything starts, evenly spread."""
+LEAVE_OUT = "leave them out with on_error='substitute'"
+
+log = steady_logger("chunkdl")
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What was found, each a line for people; only grows.
+
+    Attributes:
+        without_mpp: slides that do not say their microns per pixel, which the wish needs.
+        unserved: slides that cannot give the resolution for other reasons, with the reason.
+        too_small: slides that do not hold a SmallChunk at the resolution, with their size.
+        unopened: why slides cannot be opened now.
+    """
+
+    without_mpp: list[str] = field(default_factory=list)
+    unserved: list[str] = field(default_factory=list)
+    too_small: list[str] = field(default_factory=list)
+    unopened: list[SlideError] = field(default_factory=list)
+
+
+def usable_slides(
+    slides: Sequence[SlideEntry],
+    stream: StreamConfig,
+    on_error: OnError | None,
+    mask_cache: Path | None,
+) -> tuple[tuple[SlideEntry, ...], int]:
+    """The slides that stay in the plan, in their order; what is left out is told in warnings.
+
+    With them the most SmallChunks of a BigChunk that their wished reuse can come to, 0 where a
+    slide does not say yet.
+
+    A slide that cannot be opened stays: it may come back until its turn.
+
+    Args:
+        slides: of the dataset.
+        stream: what is wished.
+        on_error: "substitute" leaves out slides that cannot give the resolution; anything else
+            makes them an error. Slides that are too small for a SmallChunk are always left out.
+        mask_cache: folder in which facts of headers are kept; None: the user's.
+
+    Raises:
+        ResolutionError: slides cannot give the resolution, all of them named at once; or no slide
+            is left.
+        SlideError: no slide can be opened, or a given tissue mask does not fit its slide.
+    """
+    facts = header_facts([entry.path for entry in slides], stream.reader, mask_cache, stream.pixels)
+    _tell_notes(facts)
+    found = _Findings()
+    kept = [
+        entry
+        for entry, fact in zip(slides, facts, strict=True)
+        if _stays(entry, fact, stream, found)
+    ]
+    unserved = _unserved_text(found, stream, len(slides))
+    if unserved and (on_error != "substitute" or not kept):
+        raise ResolutionError(f"{unserved}; {_remedy(found, can_leave_out=bool(kept))}")
+    too_small = _too_small_text(found, stream, len(slides))
+    if len(found.unopened) == len(kept):
+        # Nothing is left that is known to work.
+        raise _nothing_left(found, too_small)
+    for text in (unserved, too_small):
+        if text:
+            log.warning("left out of the stream: %s", text)
+    away = [error for error in found.unopened if error.may_pass]
+    wrong = [error for error in found.unopened if not error.may_pass]
+    for errors, what in (
+        (away, "cannot be opened now and are tried again at their turn"),
+        (wrong, "cannot be read, and others will take their turns"),
+    ):
+        if errors:
+            names = _listed(map(str, errors))
+            log.warning("%d of %d slides %s: %s", len(errors), len(slides), what, names)
+    of_path = dict(zip((entry.path for entry in slides), facts, strict=True))
+    _check_masks(kept, of_path)
+    return tuple(kept), _reserved_calls(kept, of_path, stream)
+
+
+def _reserved_calls(
+    kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], stream: StreamConfig
+) -> int:
+    if stream.grid or stream.smallchunks_per_bigchunk:
+        return stream.most_calls
+    most_px = 0.0
+    for entry in kept:
+        fact = facts[entry.path]
+        if isinstance(fact, SlideError):
+            return 0
+        grid = resolve(fact, stream.resolution, entry.mpp)
+        lattice = Lattice.of(
+            fact.levels[grid.level], grid, stream.bigchunk_px, stream.smallchunk_px
+        )
+        most_px = max(most_px, lattice.most_useful_px * grid.factor**2)
+    # The mean over BigChunks may be rounded up where all are the largest.
+    return min(stream.calls_for(most_px) + 1, stream.most_calls)
+
+
+def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _Findings) -> bool:
+    name = printable(entry.path)
+    if isinstance(fact, SlideError):
+        found.unopened.append(fact)
+        return True
+    wish = stream.resolution
+    if wish.unit == "mpp" and fact.mpp is None and entry.mpp is None:
+        found.without_mpp.append(name)
+        return False
+    try:
+        grid = resolve(fact, wish, entry.mpp)
+    except ResolutionError as error:
+        found.unserved.append(str(error))
+        return False
+    if min(grid.width, grid.height) < stream.smallchunk_px:
+        found.too_small.append(f"{name} ({grid.width}x{grid.height})")
+        return False
+    return True
+
+
+def _unserved_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
+    """Which slides cannot give the resolution; empty where all can."""
+    wish = stream.resolution
+    parts = []
+    if found.without_mpp:
+        parts.append(
+            f"mpp={wish.value:g} was asked for, and the file does not say its microns per pixel "
+            f"for {len(found.without_mpp)} of {slides} slides: {_listed(found.without_mpp)}"
+        )
+    if found.unserved:
+        parts.append(
+            f"{wish.unit}={wish.value:g} cannot be had from {len(found.unserved)} of {slides} "
+            f"slides: {_listed(found.unserved)}"
+        )
+    return "; ".join(parts)
+
+
+def _remedy(found: _Findings, *, can_leave_out: bool) -> str:
+    ways = []
+    if found.without_mpp:
+        ways += [GIVE_MPP, "ask for level= or downsample="]
+    if found.unserved:
+        ways.append("ask for another resolution or resolution_policy")
+    if can_leave_out:
+        ways.append(LEAVE_OUT)
+    return ", or ".join(ways)
+
+
+def _too_small_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
+    if not found.too_small:
+        return ""
+    return (
+        f"smallchunk_size={stream.smallchunk_px} is larger than {len(found.too_small)} of {slides} "
+        f"slides at this resolution: {_listed(found.too_small)}"
+    )
+
+
+def _nothing_left(found: _Findings, too_small: str) -> SlideError:
+    if not too_small:
+        return found.unopened[0]
+    return ResolutionError(f"{too_small}; lower smallchunk_size, or ask for a finer resolution")
+
+
+def _tell_notes(facts: Sequence[HeaderFacts]) -> None:
+    """Log what users have to know about their slides."""
+    notes = [
+        f"{printable(fact.path)}: {note}"
+        for fact in facts
+        if isinstance(fact, SlideInfo)
+        for note in fact.notes
+    ]
+    for note in notes[:MOST_NAMED]:
+        log.warning("slide %s", note)
+    if len(notes) > MOST_NAMED:
+        log.warning("and %d more notes on slides", len(notes) - MOST_NAMED)
+
+
+def _check_masks(kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts]) -> None:
+    """Refuse a given tissue mask that does not fit its slide, of some of them."""
+    given = [entry for entry in kept if entry.tissue_mask is not None]
+    for entry in given[:: max(1, -(-len(given) // CHECKED_MASKS))]:
+        fact = facts[entry.path]
+        if isinstance(fact, SlideInfo):
+            mask_from(entry.tissue_mask, fact)
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    more = f", and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else ""
+    return ", ".join(every[:MOST_NAMED]) + more

@@ -1,0 +1,276 @@
+"""What the engine gives to the hooks of a user: the plan's facts, the fast reader, the slot.
+
+Each object serves one BigChunk. Whatever is expensive is made when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from chunkdl.dataset.patients import Patient, Record
+from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.work.load_bigchunk import describe, plan_bigchunk, read_draws, strip_width
+from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.errors import ConfigError, PackingError
+from chunkdl.patches.hooks import Place
+from chunkdl.patches.patient_copies import Changes
+from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.readers.registry import open_slide
+from chunkdl.slides.resampling import read_target_into
+from chunkdl.slides.resolution import resolve, wished_resolution
+from chunkdl.slides.slide import Slide
+from chunkdl.slides.tissue.mask import TissueMask
+from chunkdl.transport.memory.layouts import RECORD, Array, Strips
+from chunkdl.transport.memory.notes import note_of
+from chunkdl.transport.memory.packing import Packer
+from chunkdl.transport.protocol.engine_messages import LoadBigChunk
+
+ROOM = (
+    "each BigChunk has an equal share of memory_limit: raise memory_limit, or lower num_bigchunks "
+    "(num_bigchunkloaders)"
+)
+"""What to do where a BigChunk is too large for its slot."""
+MOST_POSITIONS = 100_000
+"""Positions that are drawn for one BigChunk; one that serves longer begins again with the first."""
+
+
+class LoaderTools:
+    """For one `extract_bigchunk`.
+
+    Args:
+        config: of the stream.
+        ticket: which BigChunk.
+        patient: whose it is.
+        entries: the slides of the dataset.
+        slides: those that this loader has open.
+        packer: of the BigChunk's slot.
+        log: takes lines for the log of the training process.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        ticket: LoadBigChunk,
+        patient: Patient,
+        entries: tuple[SlideEntry, ...],
+        slides: OpenSlides,
+        packer: Packer,
+        log: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._ticket = ticket
+        self._patient = patient
+        self._entries = entries
+        self._slides = slides
+        self._packer = packer
+        self._decoded_before: dict[int, int] = {}
+        self.log = log
+
+    @property
+    def decoded_px(self) -> int:
+        """Pixels that the slides have decoded for this BigChunk."""
+        return sum(
+            # A slide that was closed in between and opened again has begun to count anew.
+            max(0, self._slides.get(index).slide.decoded_px - before)
+            for index, before in self._decoded_before.items()
+        )
+
+    def _slide(self, index: int) -> PlannedSlide:
+        planned = self._slides.get(index)
+        self._decoded_before.setdefault(index, planned.slide.decoded_px)
+        return planned
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """Random numbers for this BigChunk."""
+        ticket = self._ticket
+        return generator(self._config.seed, Purpose.BIGCHUNK, ticket.ordinal, ticket.attempt)
+
+    @property
+    def planned(self) -> PlannedSlide:
+        """The slide that the plan has chosen, with its part of the plan."""
+        if self._ticket.slide < 0:
+            raise ConfigError(
+                f"patient {self._patient.name} has no slide among its records; name it like a "
+                'slide file, or say Record(..., {"slide": True})'
+            )
+        return self._slide(self._ticket.slide)
+
+    @property
+    def slide(self) -> Slide:
+        """The slide that the plan has chosen."""
+        return self.planned.slide
+
+    @property
+    def tissue_mask(self) -> TissueMask:
+        """Its tissue."""
+        return self.planned.mask
+
+    @cached_property
+    def _plan(self) -> tuple[Window, Draws]:
+        calls = min(self._ticket.calls, MOST_POSITIONS)
+        ticket = msgspec.structs.replace(self._ticket, calls=calls)
+        return plan_bigchunk(self.planned, ticket, self._config)
+
+    @property
+    def window(self) -> Window:
+        """The region of this BigChunk."""
+        return self._plan[0]
+
+    @property
+    def positions(self) -> Draws:
+        """The corners of its SmallChunks."""
+        return self._plan[1]
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """Slide and ordinal."""
+        return {"slide": self.slide.info.path, "bigchunk": self._ticket.ordinal}
+
+    def records(self) -> Array | None:
+        """A record for each position, where the plan was looked at."""
+        if "_plan" not in self.__dict__:
+            return None
+        window, draws = self._plan
+        records = np.zeros(len(draws.x), dtype=RECORD)
+        describe(self.planned, self._ticket, self._ticket.slide, window, draws, records)
+        return records
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array in the slot."""
+        try:
+            return self._packer.empty(shape, dtype)
+        except PackingError as error:
+            raise PackingError(f"{error}; {ROOM}") from error
+
+    def read_window(self) -> Strips:
+        """The part of the window that the positions touch."""
+        planned, (window, draws) = self.planned, self._plan
+        width = strip_width(planned.lattice, window)
+        shape = (window.side_px // width, window.side_px, width, 3)
+        strips = Strips(self.empty(shape, np.uint8))
+        read_draws(planned, window, draws, strips)
+        return strips
+
+    def read_region(
+        self,
+        x: float,
+        y: float,
+        width: int,
+        height: int,
+        resolution: tuple[int | None, float | None, float | None],
+        record: Record | None,
+    ) -> npt.NDArray[np.uint8]:
+        """A region in the slot; see `BigChunkLoader.read_region`."""
+        planned = self.planned if record is None else self._of(record)
+        grid = planned.grid
+        if resolution != (None, None, None):
+            wish = wished_resolution(*resolution)
+            grid = resolve(planned.slide.info, wish, planned.entry.mpp)
+        out = self.empty((height, width, 3), np.uint8)
+        left, top = round(x / grid.downsample), round(y / grid.downsample)
+        read_target_into(planned.slide, grid, out, left, top)
+        return out
+
+    def open_file(self, path: str) -> Slide:
+        """Any slide file, opened with the reader and the rule for pixels of the stream; whoever
+        asks closes it.
+
+        Raises:
+            SlideError: it cannot be opened.
+        """
+        return open_slide(path, self._config.reader, self._config.pixels)
+
+    def _of(self, record: Record) -> PlannedSlide:
+        found = [index for index, one in enumerate(self._entries) if one.path == record.path]
+        # A file of two patients may have another mpp or mask for each of them.
+        own = [index for index in found if self._entries[index].patient == self._ticket.patient]
+        if found:
+            return self._slide((own or found)[0])
+        raise ConfigError(
+            f"{record.path} is no slide of patient {self._patient.name}; name it like a slide "
+            'file, or say Record(..., {"slide": True})'
+        )
+
+
+class CollectorTools:
+    """For the SmallChunks of one BigChunk.
+
+    Args:
+        config: of the stream.
+        ordinal, attempt: which BigChunk.
+        first: the call of the plan with which this attempt began.
+        records: of the plan's positions, None where the loader did not look at the plan.
+        checkpoint, status: take the bytes of a note.
+        changes: how what a hook returned as its patient differs from the dataset's.
+        log: takes lines for the log of the training process.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        ordinal: int,
+        attempt: int,
+        first: int,
+        records: Array | None,
+        changes: Callable[[Any], Changes | None],
+        checkpoint: Callable[[bytes], None],
+        status: Callable[[bytes], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._ordinal = ordinal
+        self._attempt = attempt
+        self.first = first
+        """The call of the plan with which this attempt began."""
+        self._records = records
+        self.changes = changes
+        """How what a hook returned as its patient differs from the dataset's; None: in nothing."""
+        self._send_checkpoint = checkpoint
+        self._send_status = status
+        self.log = log
+        self.call = 0
+        """The call of the hook that is running."""
+        self._rng: tuple[int, np.random.Generator] | None = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Random numbers for this call."""
+        if self._rng is None or self._rng[0] != self.call:
+            rng = generator(
+                self._config.seed,
+                Purpose.SMALLCHUNK,
+                self._ordinal,
+                self._attempt,
+                self.first + self.call,
+            )
+            self._rng = self.call, rng
+        return self._rng[1]
+
+    @property
+    def place(self) -> Place:
+        """The plan's place for this call."""
+        if self._records is None:
+            raise ConfigError(
+                "there is no place in the plan for this SmallChunk: its loader used neither "
+                "read_window nor positions"
+            )
+        record = self._records[(self.first + self.call) % len(self._records)]
+        x, y, _, level, _, _, _, mpp, fraction, left, top = record.tolist()
+        return Place(x, y, level, mpp, fraction, left, top, self._config.smallchunk_px)
+
+    def set_checkpoint(self, checkpoint: Any) -> None:
+        """Leave a checkpoint."""
+        self._send_checkpoint(note_of(checkpoint, "a checkpoint"))
+
+    def set_status(self, status: Any) -> None:
+        """Set the status."""
+        self._send_status(note_of(status, "a status"))

@@ -1,0 +1,47 @@
+"""BigChunk, SmallChunk and Batch as the user sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chunkdl.dataset.patients import Patient
+
+
+class BigChunk:
+    """A large region of one patient, as the hooks of a user see it.
+
+    Args:
+        data: the region, usually an array (height, width, 3) uint8.
+        dict_info_of_bigchunk: what the loader wants to say about it.
+        patient: whose it is.
+    """
+
+    def __init__(self, data: Any, dict_info_of_bigchunk: dict[str, Any], patient: Patient) -> None:
+        self.data = data
+        self.dict_info_of_bigchunk = dict_info_of_bigchunk
+        self.patient = patient
+
+
+class SmallChunk:
+    """One crop of a BigChunk: the training example.
+
+    Args:
+        data: the crop, or whatever the user's class made; None in what `LightDL.get()` returns of
+            the built-in classes, whose pixels are in the batch, unless `tfms` ran there.
+        dict_info_of_smallchunk: x, y (level-0 pixels of the top-left corner), level, mpp,
+            tissue_fraction, call.
+        dict_info_of_bigchunk: slide (path) and bigchunk (ordinal).
+        patient: whose it is.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        dict_info_of_smallchunk: dict[str, Any],
+        dict_info_of_bigchunk: dict[str, Any],
+        patient: Patient,
+    ) -> None:
+        self.data = data
+        self.dict_info_of_smallchunk = dict_info_of_smallchunk
+        self.dict_info_of_bigchunk = dict_info_of_bigchunk
+        self.patient = patient

@@ -1,0 +1,305 @@
+"""The two classes that a user overrides: what a BigChunk is, and what a SmallChunk of it is.
+
+::
+
+    class MyLoader(BigChunkLoader):
+        def extract_bigchunk(self, last_message):
+            region = self.read_region(x, y, 5000, 5000, level=0)
+            return BigChunk(region, {"x": x, "y": y}, self.patient)
+
+    class MyCollector(SmallChunkCollector):
+        def extract_smallchunk(self, call_count, bigchunk, last_message):
+            left = self.rng.integers(5000 - 224)
+            ...
+            return SmallChunk(crop, {"left": left}, bigchunk.dict_info_of_bigchunk, self.patient)
+
+Names, arguments and meaning are PyDmed's. The classes have no ABC metaclass: PyDmed's users mark
+their overrides with ``@abstractmethod``. A fresh object is made for every BigChunk, in a worker
+process; the hooks are called with positional arguments. Every generator that they draw from, global
+or their own, is set from the plan before every call (`chunkdl.patches.seeded_code`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from chunkdl.dataset.patients import Patient, Record
+from chunkdl.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from chunkdl.engine.work.hook_tools import CollectorTools, LoaderTools
+    from chunkdl.sampling.windows import Draws, Window
+    from chunkdl.slides.slide import Slide
+    from chunkdl.slides.tissue.mask import TissueMask
+    from chunkdl.transport.memory.layouts import Strips
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the plan takes a SmallChunk.
+
+    Attributes:
+        x, y: top-left corner, level-0 pixels.
+        level: pyramid level that was read.
+        mpp: microns per pixel, NaN where unknown.
+        tissue_fraction: share of tissue, 0 to 1.
+        left, top: corner inside the window of the BigChunk, pixels of the stream's resolution.
+        side_px: side of a SmallChunk, pixels of the stream's resolution.
+    """
+
+    x: int
+    y: int
+    level: int
+    mpp: float
+    tissue_fraction: float
+    left: int
+    top: int
+    side_px: int
+
+
+class Exhausted(Enum):
+    """The type of `EXHAUSTED`."""
+
+    EXHAUSTED = "exhausted"
+
+
+EXHAUSTED = Exhausted.EXHAUSTED
+"""From `extract_smallchunk`: this BigChunk gives no more SmallChunks; another one takes its place,
+of the same patient if it gave any. From `extract_bigchunk`: this patient gives no more BigChunks.
+"""
+
+EMPTY_STATUS = "TODO:packagename reserverd: empty cache"
+"""What PyDmed calls the status of a collector that has not set any."""
+
+
+class BigChunkLoader:
+    """Override `extract_bigchunk`; runs in a loader process.
+
+    Args:
+        patient: whose BigChunk is wanted; a copy of this load.
+        queue_bigchunk, queue_logs: hold PyDmed's places.
+        const_global_info: the user's settings, as given to `LightDL`.
+        old_checkpoint: what the last load of this patient has set; None for the first.
+        last_message_from_root: the last message that was sent to this patient.
+    """
+
+    _tools: ClassVar[LoaderTools | None] = None
+    copies_all_arrays: ClassVar[bool] = False
+    """Whether large arrays of the patient are copied for each load, or are read-only; see
+    `chunkdl.patches.patient_copies`."""
+
+    def __init__(
+        self,
+        patient: Patient,
+        queue_bigchunk: object = None,
+        const_global_info: Any = None,
+        queue_logs: object = None,
+        old_checkpoint: Any = None,
+        last_message_from_root: Any = None,
+    ) -> None:
+        self.patient = patient
+        self.const_global_info = const_global_info
+        self._checkpoint = old_checkpoint
+        self._message = last_message_from_root
+
+    def extract_bigchunk(self, last_message_fromroot: Any) -> Any:
+        """One BigChunk of `self.patient`, or `EXHAUSTED`.
+
+        Usually a `BigChunk`, an array, or a list or dict of them; anything that can be pickled will
+        do. Its arrays lie in shared memory and reach the collector without a copy; those that
+        `read_region` and `empty` gave were there from the start.
+
+        Args:
+            last_message_fromroot: the last message sent to this patient before the load, or None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override extract_bigchunk")
+
+    def get_checkpoint(self) -> Any:
+        """What the collector of this patient's last load has set; None before that."""
+        return self._checkpoint
+
+    def log(self, str_input: str) -> None:
+        """Put a line into the log of the training process."""
+        self._need().log(str_input)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Random numbers for this BigChunk, from the plan."""
+        return self._need().rng
+
+    @property
+    def slide(self) -> Slide:
+        """The slide of the patient that the plan has chosen, open; do not close it."""
+        return self._need().slide
+
+    @property
+    def tissue_mask(self) -> TissueMask:
+        """The tissue of that slide, in the level-0 frame; cached on disk."""
+        return self._need().tissue_mask
+
+    @property
+    def window(self) -> Window:
+        """The region that the plan has drawn, in pixels of the stream's resolution."""
+        return self._need().window
+
+    @property
+    def positions(self) -> Draws:
+        """The corners that the plan has drawn inside the window, one per SmallChunk."""
+        return self._need().positions
+
+    def read_region(
+        self,
+        x: float,
+        y: float,
+        width: int,
+        height: int,
+        *,
+        level: int | None = None,
+        mpp: float | None = None,
+        downsample: float | None = None,
+        record: Record | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Read a region with the fast reader, straight into shared memory.
+
+        Args:
+            x, y: top-left corner, level-0 pixels.
+            width, height: pixels of the wished resolution.
+            level, mpp, downsample: the resolution, at most one; the stream's own without.
+            record: which slide of the patient; the one that the plan has chosen without.
+
+        Returns:
+            uint8 (height, width, 3).
+
+        Raises:
+            SlideError: the region is not inside the slide, or the file is damaged there.
+            PackingError: the slot has no room for it.
+        """
+        return self._need().read_region(x, y, width, height, (level, mpp, downsample), record)
+
+    def read_window(self) -> Strips:
+        """The window of the plan in shared memory: what `positions` touch, and nothing else."""
+        return self._need().read_window()
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = "uint8") -> npt.NDArray[Any]:
+        """An array in shared memory to be filled; what is in it is undefined."""
+        return self._need().empty(shape, dtype)
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        """The info dict of a BigChunk as the built-in loader gives it: slide and bigchunk."""
+        return self._need().described
+
+    def _need(self) -> LoaderTools:
+        if self._tools is None:
+            raise ConfigError(f"{type(self).__name__} can do this only in a loader process")
+        return self._tools
+
+
+class SmallChunkCollector:
+    """Override `extract_smallchunk`; runs in a collector process.
+
+    Args:
+        patient: whose BigChunk this collector serves; a copy of this load.
+        queue_smallchunks, type_bigchunkloader, queue_logs, queue_checkpoint: hold PyDmed's places.
+        const_global_info: the user's settings, as given to `LightDL`.
+        old_checkpoint: what the last load of this patient has set; None for the first.
+        last_message_from_root: the last message that was sent to this patient.
+    """
+
+    _tools: ClassVar[CollectorTools | None] = None
+    copies_all_arrays: ClassVar[bool] = False
+    """Whether large arrays of the patient are copied for each load, or are read-only; see
+    `chunkdl.patches.patient_copies`."""
+    nones_mean_no_more: ClassVar[bool] = False
+    """Whether None too many times in a row is as `EXHAUSTED` of a patient that gave something."""
+
+    def __init__(
+        self,
+        patient: Patient,
+        queue_smallchunks: object = None,
+        const_global_info: Any = None,
+        type_bigchunkloader: object = None,
+        queue_logs: object = None,
+        old_checkpoint: Any = None,
+        queue_checkpoint: object = None,
+        last_message_from_root: Any = None,
+    ) -> None:
+        self.patient = patient
+        self.const_global_info = const_global_info
+        self._checkpoint = old_checkpoint
+        self._message = last_message_from_root
+        self._status: Any = EMPTY_STATUS
+
+    def extract_smallchunk(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
+        """One SmallChunk, None for "not this time", or `EXHAUSTED`.
+
+        Args:
+            call_count: calls before this one since the BigChunk was opened, those that returned
+                None included.
+            bigchunk: what `extract_bigchunk` returned.
+            last_message_fromroot: the last message sent to this patient before the load, or None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override extract_smallchunk")
+
+    def _asked_by_engine(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
+        """What the engine calls: `extract_smallchunk`, and what is done to its answer."""
+        return self.extract_smallchunk(call_count, bigchunk, last_message_fromroot)
+
+    def get_checkpoint(self) -> Any:
+        """The checkpoint of this patient: what was set last."""
+        return self._checkpoint
+
+    def set_checkpoint(self, checkpoint: Any) -> None:
+        """Leave something for this patient's next load; it is never wiped.
+
+        Raises:
+            PackingError: it cannot be pickled, or is too large.
+        """
+        self._need().set_checkpoint(checkpoint)
+        self._checkpoint = checkpoint
+
+    def set_status(self, status: Any) -> None:
+        """Tell the schedule something.
+
+        Raises:
+            PackingError: it cannot be pickled, or is too large.
+        """
+        self._need().set_status(status)
+        self._status = status
+
+    def get_status(self) -> Any:
+        """What was set last."""
+        return self._status
+
+    def get_flag_bigchunkloader_terminated(self) -> bool:
+        """Whether the loading is over; always, since this object exists only then."""
+        return True
+
+    def log(self, str_input: str) -> None:
+        """Put a line into the log of the training process."""
+        self._need().log(str_input)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """Random numbers for this call, from the plan."""
+        return self._need().rng
+
+    @property
+    def place(self) -> Place:
+        """Where the plan takes the SmallChunk of this call.
+
+        Raises:
+            ConfigError: the loader did not use the plan (`read_window` or `positions`).
+        """
+        return self._need().place
+
+    def _need(self) -> CollectorTools:
+        if self._tools is None:
+            raise ConfigError(f"{type(self).__name__} can do this only in a collector process")
+        return self._tools

@@ -1,0 +1,175 @@
+"""A finite pass: every position of a non-overlapping grid that has tissue, exactly once an epoch.
+
+Grid positions lie at multiples of the SmallChunk's side. They are grouped into windows of as many
+whole SmallChunks as a BigChunk holds, so that each BigChunk is read once and used up at once. The
+slides come in a mixed order, which the number of the pass names; the windows of a slide row by row.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from chunkdl.sampling.anchors import COUNTED_AT_ONCE
+from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.resolution import TargetGrid
+from chunkdl.slides.tissue.mask import TissueMask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridWindow:
+    """One BigChunk of the pass and its positions."""
+
+    window: Window
+    draws: Draws
+
+
+class GridWindows:
+    """The windows of a slide that hold at least one grid position with enough tissue, row by row.
+
+    Kept is how many positions each has; which these are is looked up when a window is asked for.
+
+    Args:
+        grid: the target frame of the slide.
+        mask: tissue of the slide in the level-0 frame.
+        smallchunk_px, window_px: sides in target pixels; `window_px` is at least `smallchunk_px`.
+        tissue_threshold: least share of tissue in a footprint, 0 to 1.
+        on_progress: called again and again meanwhile; what it raises ends that.
+
+    Attributes:
+        counts: positions of each window, int32, shape (windows,).
+    """
+
+    def __init__(
+        self,
+        grid: TargetGrid,
+        mask: TissueMask,
+        smallchunk_px: int,
+        window_px: int,
+        tissue_threshold: float,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._grid = grid
+        self._smallchunk_px, self._window_px = smallchunk_px, window_px
+        self._threshold = tissue_threshold
+        self._columns, self._rows = grid.width // smallchunk_px, grid.height // smallchunk_px
+        self._along = window_px // smallchunk_px
+        side = smallchunk_px * grid.downsample
+        self._shares = mask.shares(side, side)
+        counts = self._counted(on_progress)
+        self._windows = np.flatnonzero(counts)
+        self.counts = counts.ravel()[self._windows]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept, bytes."""
+        return self._shares.nbytes + self._windows.nbytes + self.counts.nbytes
+
+    def window(self, number: int) -> GridWindow:
+        """A window and its positions in reading order."""
+        across = -(-self._columns // self._along)
+        row, column = (int(which) * self._along for which in divmod(self._windows[number], across))
+        rows = range(row, min(row + self._along, self._rows))
+        columns = range(column, min(column + self._along, self._columns))
+        fraction = self._fractions(rows, columns)
+        y, x = np.nonzero(fraction >= self._threshold)
+        side = self._smallchunk_px
+        draws = Draws(
+            ((column + x) * side).astype(np.int32),
+            ((row + y) * side).astype(np.int32),
+            fraction[y, x],
+        )
+        return GridWindow(Window(column * side, row * side, self._window_px), draws)
+
+    def _fractions(self, rows: range, columns: range) -> npt.NDArray[np.float32]:
+        """Of the footprints of a rectangle of grid positions, shape (rows, columns)."""
+        side, downsample = self._smallchunk_px, self._grid.downsample
+        left, top = (np.asarray(places) * side * downsample for places in (columns, rows))
+        side0 = side * downsample
+        return self._shares.outer(left, top, left + side0, top + side0)
+
+    def _counted(self, on_progress: Callable[[], None]) -> npt.NDArray[np.int32]:
+        """Positions of every window, shape (rows of windows, columns of windows)."""
+        down, across = -(-self._rows // self._along), -(-self._columns // self._along)
+        counts = np.zeros((down, across), dtype=np.int32)
+        if not counts.size:
+            return counts
+        columns = range(self._columns)
+        step = min(self._along, max(1, COUNTED_AT_ONCE // len(columns)))
+        for band in range(down):
+            end = min((band + 1) * self._along, self._rows)
+            for first in range(band * self._along, end, step):
+                rows = range(first, min(first + step, end))
+                held = (self._fractions(rows, columns) >= self._threshold).sum(axis=0)
+                counts[band] += np.add.reduceat(held, columns[:: self._along])
+                on_progress()
+        return counts
+
+
+def slide_order(seed: int, epoch: int, slides: int) -> npt.NDArray[np.int64]:
+    """The order in which a pass visits the slides, int64 of shape (slides,)."""
+    return generator(seed, Purpose.GRID, epoch).permutation(slides)
+
+
+class GridPass:
+    """The rows of one pass, growing as the slides are surveyed in the order of the pass.
+
+    BigChunk k is the k-th window of the pass; its calls are its positions in order.
+    """
+
+    def __init__(self, order: Sequence[int]) -> None:
+        self._order = tuple(int(slide) for slide in order)
+        self._first_windows: list[int] = []
+        self._starts = array("q", [0])
+
+    @property
+    def next_slide(self) -> int | None:
+        """The slide to survey next; None when all of them are known."""
+        surveyed = len(self._first_windows)
+        return self._order[surveyed] if surveyed < len(self._order) else None
+
+    @property
+    def upcoming(self) -> tuple[int, ...]:
+        """The slides still to survey, in the order in which they are needed."""
+        return self._order[len(self._first_windows) :]
+
+    @property
+    def windows(self) -> int:
+        """BigChunks known so far."""
+        return len(self._starts) - 1
+
+    @property
+    def rows(self) -> int:
+        """Rows known so far."""
+        return self._starts[-1]
+
+    def add(self, counts: Sequence[int]) -> None:
+        """Record how many positions each window of `next_slide` has; none for a bad slide."""
+        self._first_windows.append(self.windows)
+        self._starts.extend(itertools.accumulate(counts, initial=self._starts.pop()))
+
+    def source(self, ordinal: int) -> tuple[int, int]:
+        """Slide and window index of BigChunk `ordinal`."""
+        # Slides without windows begin where the next one does.
+        place = bisect.bisect_right(self._first_windows, ordinal) - 1
+        return self._order[place], ordinal - self._first_windows[place]
+
+    def span(self, ordinal: int) -> tuple[int, int]:
+        """First row of BigChunk `ordinal`, and one past its last."""
+        return self._starts[ordinal], self._starts[ordinal + 1]
+
+    def ordinals(
+        self, first_row: int, count: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Ordinal and call of `count` rows from `first_row` on, int64 of shape (count,)."""
+        row = np.arange(first_row, first_row + count)
+        starts = np.frombuffer(self._starts, dtype=np.int64)
+        ordinal = np.searchsorted(starts, row, side="right") - 1
+        return ordinal, row - starts[ordinal]

@@ -1,0 +1,1 @@
+"""Which patient comes next: the protocol in `policy`, and one file a family."""

@@ -1,0 +1,195 @@
+"""The consumer's side of a service: one session, kept up by a thread of its own."""
+
+from __future__ import annotations
+
+import copy
+import os
+import queue
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chunkdl.errors import ChunkdlError, Closed, GetTimeout, ServiceDied
+from chunkdl.service.client.arrivals import Answer, Answers, Arrived
+from chunkdl.service.client.session_thread import JoinRequest, SessionThread
+from chunkdl.system.awake_clock import PIECE_S, deadline_of
+from chunkdl.transport.memory.layouts import BatchLayout, Bytes
+from chunkdl.transport.protocol.engine_messages import Message, Statistics
+from chunkdl.transport.protocol.service_messages import (
+    AskCatalogue,
+    AskStatistics,
+    CataloguePage,
+    Leave,
+    PassEnded,
+    Position,
+)
+
+STOP_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 30.0
+
+
+class Connection:
+    """A session with a service.
+
+    Args:
+        wish: of the consumer.
+        plan_hash: that the service must have; empty: any.
+        position, step: where to go on; None: wherever the group is.
+        allocate: memory for a batch of so many bytes that comes from another machine.
+
+    Raises:
+        ServiceRefused: the service does not take this consumer.
+        ServiceDied: nobody answers there.
+    """
+
+    def __init__(
+        self,
+        wish: JoinRequest,
+        plan_hash: str,
+        position: Position | None,
+        step: int,
+        allocate: Callable[[int], Bytes],
+    ) -> None:
+        # Of the thread that takes batches.
+        self._arrived: deque[Arrived | PassEnded | ChunkdlError] = deque()
+        self._talk = SessionThread(wish, plan_hash, position, step, allocate)
+        self._thread = threading.Thread(
+            target=self._talk.run, name="chunkdl-connection", daemon=True
+        )
+        self._stop = weakref.finalize(self, _stop, os.getpid(), self._talk)
+        self._thread.start()
+        try:
+            self.joined = _answer(self._talk, self._talk.welcome, wish.connect_s + ANSWER_TIMEOUT_S)
+        except BaseException:
+            self._stop()
+            raise
+
+    @property
+    def layout(self) -> BatchLayout | None:
+        """How the rows of the stream lie in a slot; None while that is not known."""
+        return self._talk.arrivals.layout
+
+    @property
+    def held(self) -> int:
+        """Batches that were handed over and not given back."""
+        return len(self._talk.in_use)
+
+    def first(self, timeout_s: float | None) -> Arrived | PassEnded:
+        """The next batch, or the end of the pass; it comes again until it was `took`.
+
+        Raises:
+            GetTimeout: nothing came in time.
+            ServiceDied: the service was away for too long.
+            ServiceRefused: it has ended the session; at once where another has its rank.
+            ChunkdlError: the stream failed.
+        """
+        left = deadline_of(timeout_s)
+        while not self._arrived:
+            piece_s = left(PIECE_S)
+            try:
+                # One call from queue to queue: no interrupt comes in between.
+                self._arrived.extend(map(self._talk.arrivals.inbox.get, (True,), (piece_s,)))
+            except queue.Empty:
+                if piece_s == 0.0:
+                    raise GetTimeout(self._why_nothing_came()) from None
+        arrived = self._talk.lost or self._arrived[0]
+        if isinstance(arrived, ChunkdlError):
+            # Whoever asks again is told again. What is raised keeps the frames that it passes, and
+            # with them their batches; this must not keep those.
+            raise copy.copy(arrived) from arrived.__cause__
+        return arrived
+
+    def took(self, arrived: Arrived | PassEnded, *, unread: bool = False) -> None:
+        """The first one was taken; once more is no error.
+
+        Args:
+            arrived: that one.
+            unread: nobody uses it, and it was given back.
+        """
+        if not self._arrived or self._arrived[0] is not arrived:
+            return
+        if isinstance(arrived, Arrived) and not unread:
+            message = arrived.message
+            self._talk.in_use.add((arrived.session, message.number))
+            # For one that is forgotten without close(): the rest was never returned.
+            self._talk.leave = Leave(message.epoch, message.step + 1)
+        self._arrived.popleft()
+
+    def _why_nothing_came(self) -> str:
+        if self._talk.waits:
+            return f"no batch came in time: group {self._talk.wish.group} waits: {self._talk.waits}"
+        return (
+            "no batch came in time; the service is there (loader.stats() shows what it does). "
+            "Raise the timeout, or look for slow storage or a rank that is away"
+        )
+
+    def releaser(self, arrived: Arrived) -> Callable[[], None]:
+        """What gives a batch back when it is called, from any thread; for finalizers."""
+        return _Releaser(self._talk, arrived.session, arrived.message.number)
+
+    def send(self, message: Message) -> None:
+        """Say something to the service; lost where it is away."""
+        self._talk.say(message)
+
+    def statistics(self) -> Statistics:
+        """Counters of the engine of the group."""
+        self._talk.say(AskStatistics())
+        return _answer(self._talk, self._talk.counters, ANSWER_TIMEOUT_S)
+
+    def catalogue(self, patient: int, slide: int) -> CataloguePage:
+        """Patients and slides from these indices on."""
+        self._talk.say(AskCatalogue(patient, slide))
+        return _answer(self._talk, self._talk.pages, ANSWER_TIMEOUT_S)
+
+    def close(self, epoch: int, step: int) -> None:
+        """End the session; that step would have been next. Closing twice is no error."""
+        self._talk.leave = Leave(epoch, step)
+        # For a thread that waits in `first`.
+        self._talk.arrivals.inbox.put(Closed("the loader was closed"))
+        self._stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Releaser:
+    talk: SessionThread
+    session: int
+    number: int
+
+    def __call__(self) -> None:
+        batch = self.session, self.number
+        self.talk.in_use.discard(batch)
+        self.talk.released.append(batch)
+        self.talk.wake_for_released()
+
+
+def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> Answer:
+    """What the thread has put there."""
+    left = deadline_of(timeout_s)
+    while True:
+        piece_s = left(PIECE_S)
+        try:
+            answer = answers.get(timeout=piece_s)
+            break
+        except queue.Empty:
+            if not piece_s:
+                raise ServiceDied(
+                    f"the service at {talk.wish.address} did not answer within {timeout_s:.0f} s"
+                ) from None
+    if isinstance(answer, ChunkdlError):
+        # Whoever asks again is told again.
+        answers.put(answer)
+        raise copy.copy(answer) from answer.__cause__
+    return answer
+
+
+def _stop(owner: int, talk: SessionThread) -> None:
+    """End the session; for close(), collection and exit."""
+    if os.getpid() != owner:
+        return  # a forked child; the session is not its own
+    talk.stop()
+    # The thread itself stays for as long as somebody has a batch in the service's memory.
+    left = deadline_of(STOP_TIMEOUT_S)
+    while not talk.left.wait(piece_s := left(PIECE_S)) and piece_s:
+        pass

@@ -1,0 +1,390 @@
+"""The configuration file of the stand-alone daemon: its tables, how it is read, what it starts.
+
+The tables say what may be written and of which type. Whether a value makes sense is checked where
+the arguments of every stream and every service are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct
+
+from chunkdl.dataset.patients import Dataset
+from chunkdl.engine.config import OnError
+from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.checks import parse_bytes
+from chunkdl.errors import ConfigError
+from chunkdl.service.addresses import default_address
+from chunkdl.service.keys import Keys, load_server_keys
+from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.spec import GroupSpec, Laggard, LogFormat, Mode, ServiceSpec
+from chunkdl.slides.resolution import Policy as ResolutionPolicy
+
+
+def said(meaning: str, unit: str = "", example: object = UNSET) -> Meta:
+    """What people are told of a field.
+
+    Args:
+        meaning: one sentence or less.
+        unit: of the number; empty for what has none.
+        example: a value to show where the default is that nothing is given.
+    """
+    return Meta(description=meaning, extra={"unit": unit, "example": example})
+
+
+class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[dataset]: which slides; either `slides` or `csv`."""
+
+    slides: Annotated[
+        tuple[str, ...], said("slide files, or folders that are searched; one patient per slide")
+    ] = ()
+    csv: Annotated[
+        str | None, said("manifest, CSV or Parquet: patient, slide, labels", "file", "manifest.csv")
+    ] = None
+    root: Annotated[
+        str | None, said("what paths in the manifest are relative to", "folder", "slides")
+    ] = None
+
+
+class StreamTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[stream]: what is in the batches; every change makes another stream."""
+
+    batch_size: Annotated[int, said("SmallChunks of a batch", "rows")] = 64
+    smallchunk_size: Annotated[int, said("side of a SmallChunk", "target pixels")] = 224
+    bigchunk_size: Annotated[int, said("side of a BigChunk", "target pixels")] = 2048
+    mpp: Annotated[
+        float | None,
+        said("wished resolution; at most one of mpp, level, downsample", "microns/pixel", 0.5),
+    ] = None
+    level: Annotated[int | None, said("wished level of the pyramid", example=0)] = None
+    downsample: Annotated[
+        float | None, said("wished reduction of level 0", "level-0 pixels/pixel", 2.0)
+    ] = None
+    resolution_policy: Annotated[
+        ResolutionPolicy | None,
+        said("where no level matches: error, nearest, floor, ceil, resample", example="resample"),
+    ] = None
+    num_bigchunks: Annotated[int, said("BigChunks that are open at a time", "BigChunks")] = 32
+    reuse: Annotated[float, said("SmallChunk pixels delivered per pixel decoded, about")] = 1.0
+    smallchunks_per_bigchunk: Annotated[
+        int | None, said("instead of reuse, the exact number", "SmallChunks", 80)
+    ] = None
+    tissue: Annotated[str, said("detector: otsu, hsv, or none for the whole slide")] = "otsu"
+    tissue_threshold: Annotated[
+        float, said("least share of tissue in a SmallChunk", "share, 0 to 1")
+    ] = 0.5
+    reader: Annotated[str, said("of the slides: auto, tiff, dicom, or openslide")] = "auto"
+    channels: Annotated[
+        tuple[int, ...] | None,
+        said("samples that become red, green and blue, or one for grey", example=[0, 1, 2]),
+    ] = None
+    window: Annotated[
+        tuple[float, float] | None,
+        said("of 16-bit samples, the values that become 0 and 255", example=[0, 4095]),
+    ] = None
+    icc: Annotated[
+        str | None, said("srgb converts colours by the profile in the file", example="srgb")
+    ] = None
+    grid: Annotated[bool, said("one finite pass over the grid, not an endless stream")] = False
+    drop_last: Annotated[bool, said("of a grid pass, leave out the short last batch")] = False
+    shuffle: Annotated[bool, said("each grid pass has an order of its own")] = False
+    seed: Annotated[int, said("of all that is random", "0 to 2**64 - 1")] = 0
+    transform: Annotated[
+        str | None,
+        said(
+            "function that makes a row of a SmallChunk, found on Python's path or beside this file",
+            "module:function",
+            "transforms:augment",
+        ),
+    ] = None
+
+
+class RunTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[run]: what each group gets to work with; changes no batch."""
+
+    num_loaders: Annotated[
+        int | None, said("by default as many as there are cores", "processes", 4)
+    ] = None
+    num_collectors: Annotated[
+        int | None, said("by default in proportion to the cores", "processes", 1)
+    ] = None
+    memory_limit: Annotated[
+        int | str, said("shared memory of one group, at most", 'bytes, or a text like "4GiB"')
+    ] = "4GiB"
+    batch_slots: Annotated[
+        int, said("batches in memory; 0: as many as the consumers need", "batches")
+    ] = 0
+    mask_cache: Annotated[
+        str | None, said("tissue masks; by default your cache folder", "folder", "masks")
+    ] = None
+    cpu_affinity: Annotated[
+        tuple[int, ...], said("cores that may be used; empty: all", "core numbers")
+    ] = ()
+    stall_timeout_s: Annotated[
+        float, said("a worker that is silent for so long is replaced", "seconds")
+    ] = 120.0
+    max_restarts: Annotated[int, said("deaths of workers that are made good", "a minute")] = 20
+    on_error: Annotated[
+        OnError | None,
+        said(
+            "substitute or raise; by default what cannot be read is substituted, and a slide that "
+            "cannot give the resolution or an error of the transform is raised",
+            example="substitute",
+        ),
+    ] = None
+
+
+class ServiceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[service]: who may connect, and how much each may hold."""
+
+    bind: Annotated[
+        tuple[str, ...],
+        said(
+            "where to listen; empty: a socket in your runtime folder; only where nobody else may "
+            "write",
+            "ipc:///path or tcp://host:port",
+        ),
+    ] = ()
+    max_consumers: Annotated[int, said("at a time, over all groups", "consumers")] = 8
+    credit_batches: Annotated[int, said("that one consumer holds, at most", "batches")] = 4
+    credit_bytes: Annotated[
+        int | str, said("the same in memory", 'bytes, or a text like "2GiB"')
+    ] = "2GiB"
+    silent_s: Annotated[
+        float, said("a consumer that says nothing for so long gets nothing more", "seconds")
+    ] = 5.0
+    grace_s: Annotated[float, said("after so much more its session ends", "seconds")] = 30.0
+    drain_s: Annotated[float, said("a drain waits so long for what is held", "seconds")] = 20.0
+    exit_when_idle: Annotated[bool, said("end when the last consumer has left")] = False
+    journal: Annotated[
+        str | None,
+        said("positions of the groups; by default they are forgotten", "file", "positions"),
+    ] = None
+    log_format: Annotated[LogFormat, said("of what goes to stderr: text or json")] = "text"
+    insecure: Annotated[bool, said("let whoever reaches a tcp address connect without keys")] = (
+        False
+    )
+    keys: Annotated[
+        str | None, said("secret key of the server, see keygen", "file", "server.key_secret")
+    ] = None
+    allowed_clients: Annotated[
+        str | None,
+        said(
+            "the clients' public keys: *.key of consumers, operators/*.key of those who may also "
+            "pause, drain and take ranks",
+            "folder",
+            "clients",
+        ),
+    ] = None
+
+
+class GroupTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """[groups.NAME]: consumers that join by that name; without any, a shard group "train"."""
+
+    mode: Annotated[Mode, said("shard: the members share the rows; broadcast: each gets all")] = (
+        "shard"
+    )
+    max_lag_batches: Annotated[
+        int, said("broadcast: how far the fastest may be ahead of the slowest", "batches")
+    ] = 4
+    laggard: Annotated[
+        Laggard, said("broadcast, beyond that: block: all wait; detach: it gets no more")
+    ] = "block"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonConfig:
+    """A configuration file as it was read.
+
+    Attributes:
+        folder: of the file; relative paths in it begin here.
+        dataset, stream, run, service: its tables.
+        groups: by name.
+    """
+
+    folder: Path
+    dataset: DatasetTable
+    stream: StreamTable
+    run: RunTable
+    service: ServiceTable
+    groups: dict[str, GroupTable]
+
+
+TABLES: dict[str, type[Struct]] = {
+    "dataset": DatasetTable,
+    "stream": StreamTable,
+    "run": RunTable,
+    "service": ServiceTable,
+}
+"""The tables that come once."""
+Table = TypeVar("Table", bound=Struct)
+
+
+def read_daemon_config(path: Path) -> DaemonConfig:
+    """Read a configuration file; nothing that it names is looked at.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has an unknown key or a wrong type.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from error
+    known = (*TABLES, "groups")
+    if unknown := [key for key in raw if key not in known]:
+        raise _unknown(path, unknown[0], known)
+    groups = raw.get("groups", {})
+    if not isinstance(groups, dict):
+        raise ConfigError(f"{path}: groups must be tables; write [groups.NAME]")
+    for name, value in groups.items():
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{path}: groups.{name} must be a table; write [groups.NAME] above the keys"
+            )
+    return DaemonConfig(
+        folder=path.absolute().parent,
+        **{name: _table(path, name, raw.get(name, {}), kind) for name, kind in TABLES.items()},  # type: ignore[arg-type]
+        groups={n: _table(path, f"groups.{n}", v, GroupTable) for n, v in groups.items()},
+    )
+
+
+def spec_of(config: DaemonConfig) -> ServiceSpec:
+    """What the server process is given; opens slides, reads keys and imports the transform.
+
+    Raises:
+        ConfigError, DatasetError, SlideError: something is wrong; the message says what to change.
+    """
+    service = config.service
+    groups = tuple(
+        GroupSpec(
+            name=name,
+            mode=table.mode,
+            max_lag_batches=table.max_lag_batches,
+            laggard=table.laggard,
+        )
+        for name, table in config.groups.items()
+    )
+    journal = _path(config, service.journal)
+    settings = ServiceSettings(
+        binds=service.bind or (default_address(),),
+        groups=groups or (GroupSpec(name="train"),),
+        keys=_keys(config),
+        insecure=service.insecure,
+        max_consumers=service.max_consumers,
+        credit_batches=service.credit_batches,
+        credit_bytes=parse_bytes(service.credit_bytes, "credit_bytes"),
+        silent_s=service.silent_s,
+        grace_s=service.grace_s,
+        drain_s=service.drain_s,
+        exit_when_idle=service.exit_when_idle,
+        journal=journal,
+        log_format=service.log_format,
+    )
+    return configure_service(_dataset(config), _arguments(config), settings)
+
+
+def _arguments(config: DaemonConfig) -> Arguments:
+    stream, run = config.stream, config.run
+    same = {name: getattr(stream, name) for name in stream.__struct_fields__ if name != "transform"}
+    return Arguments(
+        **same,
+        order="strict",
+        on_error=run.on_error,
+        num_loaders=run.num_loaders,
+        num_collectors=run.num_collectors,
+        memory_limit=run.memory_limit,
+        batch_slots=run.batch_slots,
+        mask_cache=_path(config, run.mask_cache),
+        cpu_affinity=run.cpu_affinity,
+        stall_timeout=run.stall_timeout_s,
+        max_restarts=run.max_restarts,
+        tfms=_transform(config),
+    )
+
+
+def _dataset(config: DaemonConfig) -> Dataset:
+    given = config.dataset
+    if bool(given.slides) == (given.csv is not None):
+        raise ConfigError("dataset: give either slides = [files and folders] or csv = a manifest")
+    if given.csv is None:
+        if given.root is not None:
+            raise ConfigError("dataset.root belongs to dataset.csv; leave it out")
+        return Dataset.from_slides([config.folder / Path(p).expanduser() for p in given.slides])
+    manifest = config.folder / Path(given.csv).expanduser()
+    return Dataset.from_table(manifest, root=_path(config, given.root))
+
+
+def _keys(config: DaemonConfig) -> Keys | None:
+    secret = _path(config, config.service.keys)
+    allowed = _path(config, config.service.allowed_clients)
+    if secret is None and allowed is None:
+        return None
+    if secret is None or allowed is None:
+        raise ConfigError(
+            "service.keys (the server's secret key) and service.allowed_clients (the folder of the "
+            "clients' public keys) belong together; give both or none"
+        )
+    return load_server_keys(secret, allowed)
+
+
+def _transform(config: DaemonConfig) -> Callable[[Any], Any] | None:
+    named = config.stream.transform
+    if named is None:
+        return None
+    module, _, function = named.partition(":")
+    if not module or not function:
+        raise ConfigError(f'stream.transform={named!r} names no function; write "module:function"')
+    # The workers are given the path of this process, and look there as well.
+    if str(config.folder) not in sys.path:
+        sys.path.append(str(config.folder))
+    try:
+        found: Any = attrgetter(function)(import_module(module))
+    except Exception as error:
+        raise ConfigError(
+            f"stream.transform={named!r} cannot be imported: {type(error).__name__}: {error}; put "
+            f"{module}.py into {config.folder} or onto PYTHONPATH"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"stream.transform={named!r} is no function: {found!r}")
+    transform: Callable[[Any], Any] = found
+    return transform
+
+
+def _path(config: DaemonConfig, given: str | None) -> Path | None:
+    return None if given is None else config.folder / Path(given).expanduser()
+
+
+def _table(path: Path, name: str, raw: object, kind: type[Table]) -> Table:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        what, _, rest = str(error).partition(" - at `$")
+        unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+        if unknown is not None:
+            raise _unknown(path, f"{name}.{unknown[1]}", kind.__struct_fields__) from error
+        where = f"{name}{rest.removesuffix('`')}"
+        raise ConfigError(
+            f"{path}: {where}: {what[:1].lower()}{what[1:]}; 'chunkdl config --explain' shows "
+            "what is meant"
+        ) from error
+
+
+def _unknown(path: Path, key: str, known: tuple[str, ...]) -> ConfigError:
+    name = key.rpartition(".")[2]
+    close = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return ConfigError(f"{path}: {key} is unknown; {remedy}")

@@ -1,0 +1,1 @@
+"""Who gets which rows, and who is there: events in, actions out. No socket, clock or process."""

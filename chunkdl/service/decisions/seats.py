@@ -1,0 +1,177 @@
+"""The places of a group: who may take which, and what is left when all have gone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from chunkdl.errors import ProtocolError
+from chunkdl.sampling.shares import Remainder, Share, undelivered
+from chunkdl.service.decisions.members import GroupFacts, Place
+from chunkdl.transport.protocol.service_messages import Join, Position
+
+MOST_OPEN = 800
+"""Batches of single ranks that a position may have open; more would not fit into a message."""
+
+
+class Seats:
+    """The places of a group, taken or free.
+
+    Args:
+        facts: of the group.
+        start: where it stands before anybody has joined.
+    """
+
+    def __init__(self, facts: GroupFacts, start: Position) -> None:
+        self._facts = facts
+        self._start = start
+        self.places: list[Place] = []
+        """A place for every rank, there or not; of a broadcast one for every member."""
+
+    @property
+    def wanted(self) -> list[Place]:
+        """The places that the present pass has something left for."""
+        return [place for place in self.places if not place.ended]
+
+    def rank(self, join: Join, totals: Mapping[int, int]) -> Place:
+        """The place of a rank; the first member of an empty group says how many ranks there are.
+
+        Args:
+            join: what it asks for.
+            totals: rows of each pass whose end is known.
+
+        Raises:
+            ProtocolError: it cannot have it.
+        """
+        rows = self._rows(join)
+        owned = [place for place in self.places if place.owner]
+        same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
+        if owned and not same:
+            now = self.places[0].share
+            raise ProtocolError(
+                f"group {self._facts.name} is shared by {now.world_size} ranks with batches of "
+                f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
+                f"of {join.world_size} with batches of {rows}"
+            )
+        if not same or (not owned and self._begins_anew(join)):
+            start = join.position or self.position(totals)
+            step = join.step if join.position is not None else 0
+            self.places = [
+                Place(Share(rank, join.world_size, rows), start, step)
+                for rank in range(join.world_size)
+            ]
+        place = self.places[join.rank]
+        if place.owner:
+            raise ProtocolError(f"rank {join.rank} of group {self._facts.name} is there already")
+        if join.position is not None:
+            self._move(place, join.position, join.step, owned)
+        return place
+
+    def _rows(self, join: Join) -> int:
+        """Rows of a batch of a consumer.
+
+        Raises:
+            ProtocolError: they, or at the end of a pass those of all ranks, do not fit into memory.
+        """
+        rows = join.batch_rows or self._facts.batch_rows
+        shared = self._facts.finite and not self._facts.broadcast
+        together = rows * join.world_size if shared else rows
+        if together > self._facts.most_rows:
+            raise ProtocolError(
+                f"{together} rows are wanted at a time, and the service has memory for "
+                f"{self._facts.most_rows}; lower batch_size, or raise batch_slots of the service"
+            )
+        return rows
+
+    def _begins_anew(self, join: Join) -> bool:
+        """Whether the first who comes to an empty group stands where no place of it does."""
+        if join.position is None:
+            return all(place.ended for place in self.places)
+        # From the same start every rank says for itself which step is its next.
+        return join.position.left != self.places[join.rank].start.left
+
+    def in_the_way(self, join: Join) -> bool:
+        """Whether the others of a group stand where a rank that resumes cannot join them."""
+        rows = join.batch_rows or self._facts.batch_rows
+        same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
+        if join.position is None or self._facts.broadcast or not same:
+            return False
+        place = self.places[join.rank]
+        owned = [other for other in self.places if other.owner and other is not place]
+        return _fitting(place, join.position, join.step, owned) is None
+
+    def _move(self, place: Place, position: Position, step: int, owned: list[Place]) -> None:
+        """A rank goes on from where it says it stands, if that fits the others."""
+        fitting = _fitting(place, position, step, owned)
+        if fitting is None:
+            raise ProtocolError(
+                f"rank {place.share.rank} of group {self._facts.name} stands where no step of the "
+                "others begins; resume all ranks from the same state"
+            )
+        place.start, place.step = fitting
+        place.ended = False
+
+    def own(self, join: Join, is_missing: Callable[[Place], bool]) -> Place:
+        """The place of a member of a broadcast.
+
+        Args:
+            join: what it asks for.
+            is_missing: whether rows that a place needs are gone.
+
+        Raises:
+            ProtocolError: the others are past what it wants.
+        """
+        share = Share(0, 1, self._rows(join))
+        others = self.wanted or self.places
+        oldest = min(((place.epoch, place.next_row()) for place in others), default=None)
+        if join.position is not None:
+            place = Place(share, join.position, join.step)
+        elif oldest is not None:
+            place = Place(share, Position(Remainder(oldest[0], (), oldest[1])))
+        else:
+            place = Place(share, self._start)
+        here = place.epoch, place.next_row()
+        # Who was there before goes on exactly; the others wait until it has caught up.
+        new = not join.session
+        if new and oldest is not None and here < oldest and is_missing(place):
+            raise ProtocolError(
+                f"group {self._facts.name} has passed row {here[1]} of pass {here[0]}; the others "
+                f"stand at row {oldest[1]} of pass {oldest[0]}. Join without a state, or a group "
+                "of your own"
+            )
+        self.places.append(place)
+        return place
+
+    def position(self, totals: Mapping[int, int]) -> Position:
+        """What is left for those who come when nobody is there."""
+        if self._facts.broadcast or not self.places:
+            return self._start
+        stand = [(p.epoch + 1, 0) if p.ended else (p.epoch, p.step) for p in self.places]
+        epoch, share = min(stand)[0], self.places[0].share
+        starts = (place.start.left for place in self.places if place.epoch == epoch)
+        start, drop = next(starts, Remainder(epoch)), self._facts.drop_last
+        total = start.total(totals[epoch]) if epoch in totals else None
+        last = max(step for at, step in stand if at == epoch)
+        if total is not None and max(stand)[0] > epoch:
+            # Those that are in the next pass already have had all of this one.
+            last = share.steps(total, drop_last=drop)
+        steps = {rank: step if at == epoch else last for rank, (at, step) in enumerate(stand)}
+        # Of ranks that claim to stand much further the rest comes twice, rather than not at all.
+        far = min(steps.values()) + max(1, MOST_OPEN // len(steps))
+        steps = {rank: min(step, far) for rank, step in steps.items()}
+        return Position(undelivered(start, steps, share.batch_rows, total, drop_last=drop))
+
+
+def _fitting(
+    place: Place, position: Position, step: int, owned: list[Place]
+) -> tuple[Position, int] | None:
+    """Start and step of a rank that stands there, as the others count; None: it does not fit."""
+    start, left = place.start.left, position.left
+    steps, between = divmod(left.tail - start.tail, place.share.step_rows)
+    simple = not start.left and not left.left and start.epoch == left.epoch
+    if simple and steps > 0 and not between:
+        # Some steps behind the start of this dealing: the same rows by other numbers.
+        position, step = place.start, step + steps
+    others = (other for other in owned if other.epoch == position.left.epoch)
+    if any(other.start.left != position.left for other in others):
+        return None
+    return position, step

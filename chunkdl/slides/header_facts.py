@@ -1,0 +1,271 @@
+"""What the headers of many slides say: read in parallel, and kept on disk beside the masks.
+
+A file is named by everything that its content depends on, holds its own checksum and appears
+whole or not at all. Whatever goes wrong with the folder costs time, never a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import msgspec
+
+import chunkdl.slides
+from chunkdl.errors import SlideError
+from chunkdl.slides.address import parse_address
+from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX
+from chunkdl.slides.readers.registry import open_slide
+from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
+from chunkdl.slides.tissue.cache import default_folder, write_whole
+from chunkdl.system.printing import printable
+from chunkdl.system.steady_log import steady_logger
+
+HeaderFacts = SlideInfo | SlideError
+"""What a slide says of itself, or why it cannot be opened."""
+
+THREADS = 16
+"""Slides that are looked at together: most of the time goes in waiting for a network folder."""
+SILENCE_S = 30.0
+"""Without an answer, after which the slides that are waited for are named, again and again."""
+_MOST_NAMED = 3
+_VERSION = b"chunkdl header 1"
+_CHECKSUM_AT = len(_VERSION) + 32
+_BODY_AT = _CHECKSUM_AT + 32
+_MOST_BYTES = 2**20
+
+log = steady_logger(__name__)
+# Made once: msgspec learns a class when it first reads one, and two threads that make it learn the
+# same class at a time end the process.
+_DECODER = msgspec.msgpack.Decoder(SlideInfo)
+
+
+def header_facts(
+    names: Sequence[str], reader: str, folder: Path | None, rule: PixelRule = AS_STORED
+) -> list[HeaderFacts]:
+    """The facts of slides, in the order of their names; opens those that are not known yet.
+
+    Facts count as known while the resolved path, size and time of change (ns) of the file are the
+    same, and of the other files of a DICOM or MIRAX slide, and the code of the readers. That a
+    slide cannot be opened is not kept.
+
+    Args:
+        names: paths of slides, each with "#image=K" behind it where an image is chosen.
+        reader: name of the reader, or "auto".
+        folder: of the tissue mask cache; None: the user's.
+        rule: how pixels become RGB; without the right one a slide cannot be opened.
+    """
+    log.info("looking at the headers of %d slides", len(names))
+    kept = _KeptFacts(default_folder() if folder is None else folder, reader, rule)
+    return _in_threads(kept.facts, names)
+
+
+def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> list[HeaderFacts]:
+    """What `look` says of each name, in their order.
+
+    Python waits for the threads of an executor, also at its end; one that a file server keeps in
+    the kernel never comes back, and Ctrl-C must end the wait for it.
+    """
+    waiting = deque(enumerate(names))
+    in_hand: dict[int, str] = {}
+    answers: SimpleQueue[tuple[int, HeaderFacts | BaseException]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            try:
+                index, name = waiting.popleft()
+            except IndexError:
+                return
+            in_hand[index] = name
+            try:
+                answers.put((index, look(name)))
+            except BaseException as error:
+                answers.put((index, error))
+
+    threads = [
+        threading.Thread(target=work, name=f"chunkdl-headers-{number}", daemon=True)
+        for number in range(min(THREADS, len(names)))
+    ]
+    found: dict[int, HeaderFacts] = {}
+    try:
+        for thread in threads:
+            thread.start()
+        while len(found) < len(names):
+            try:
+                index, fact = answers.get(timeout=SILENCE_S)
+            except Empty:
+                _tell_waiting(list(in_hand.values()))
+                continue
+            del in_hand[index]
+            # An error of a slide is an answer; others are mistakes of this program.
+            if not isinstance(fact, HeaderFacts):
+                raise fact
+            found[index] = fact
+    finally:
+        waiting.clear()
+    for thread in threads:
+        thread.join()
+    return [found[index] for index in range(len(names))]
+
+
+def _tell_waiting(names: Sequence[str]) -> None:
+    shown = ", ".join(map(printable, names[:_MOST_NAMED]))
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    log.warning(
+        "no header has come for %g s, the file server may be away; waiting for %s%s",
+        SILENCE_S,
+        shown,
+        more,
+    )
+
+
+class _KeptFacts:
+    """The facts on disk; used by many threads at a time.
+
+    Args:
+        folder: where they lie; made when first needed.
+        reader: name of the reader, or "auto".
+        rule: how pixels become RGB.
+    """
+
+    def __init__(self, folder: Path, reader: str, rule: PixelRule) -> None:
+        self._folder = folder
+        self._reader = reader
+        self._rule = rule
+        self._lock = threading.Lock()
+        self._complained = False
+        # One look at a folder serves all the slides in it.
+        self._states_in = functools.cache(_states_in)
+
+    def facts(self, name: str) -> HeaderFacts:
+        """The facts of a slide, from disk if they are there and sound, else from the slide."""
+        try:
+            key = self._key(name)
+        except OSError as error:
+            return SlideError(f"the file cannot be used: {error.strerror}", slide=name)
+        file = self._folder / f"{key.hex()}.header"
+        try:
+            return dataclasses.replace(_decoded(_bytes_of(file), key), path=name)
+        except FileNotFoundError:
+            log.debug("the header of %s is not known yet", name)
+        except OSError as error:
+            self._complain(error)
+        except ValueError as error:
+            log.warning("header facts %s are not usable and are made anew: %s", file, error)
+        try:
+            slide = open_slide(name, self._reader, self._rule)
+        except SlideError as error:
+            return error
+        info = slide.info
+        slide.close()
+        info = dataclasses.replace(info, path=name)
+        self._keep(file, name, info, key)
+        return info
+
+    def _key(self, name: str) -> bytes:
+        """Names what the facts of a slide depend on.
+
+        Raises:
+            OSError: the file, or one that belongs to it, is not there.
+        """
+        address = parse_address(name)
+        real = os.path.realpath(address.path)
+        parts = [
+            _VERSION,
+            _code_of_readers(),
+            os.fsencode(real),
+            _state(real),
+            b"" if address.image is None else b"image %d" % address.image,
+            self._reader.encode(),
+            repr(self._rule).encode(),
+        ]
+        belonging = _folder_of_parts(real)
+        if belonging is not None:
+            parts += self._states_in(belonging)
+        # The length before each part keeps different lists of parts different as bytes.
+        return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+
+    def _keep(self, file: Path, name: str, info: SlideInfo, key: bytes) -> None:
+        try:
+            # A file that was replaced while it was read is not kept as what it was before.
+            if self._key(name) == key:
+                write_whole(file, _encoded(info, key))
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        """Warn of an unusable folder, once: it concerns every slide alike."""
+        with self._lock:
+            first, self._complained = not self._complained, True
+        if first:
+            log.warning(
+                "header facts cannot be kept in %s (%s); the headers of all slides are read again "
+                "in every run unless another cache folder is given",
+                self._folder,
+                error,
+            )
+
+
+@functools.cache
+def _code_of_readers() -> bytes:
+    """Identifies the code that makes facts: what other code made is made anew."""
+    root = Path(chunkdl.slides.__path__[0])
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.digest()
+
+
+def _folder_of_parts(path: str) -> str | None:
+    """The folder with the other files of a slide of several files, None for one of one file."""
+    stem, suffix = os.path.splitext(path)
+    if suffix.lower() == DICOM_SUFFIX:
+        return os.path.dirname(path)
+    if suffix.lower() == ".mrxs":
+        return stem
+    return path if os.path.isdir(path) else None
+
+
+def _states_in(folder: str) -> tuple[bytes, ...]:
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    # A dead link beside the slide is no part of it.
+    paths = [path for name in names if os.path.exists(path := os.path.join(folder, name))]
+    return tuple(os.fsencode(path) + b" " + _state(path) for path in paths)
+
+
+def _state(path: str) -> bytes:
+    facts = os.stat(path)
+    return f"{facts.st_size} {facts.st_mtime_ns}".encode()
+
+
+def _encoded(info: SlideInfo, key: bytes) -> bytes:
+    """The content of a file; the path is left out, for links to one file share its facts."""
+    notes = tuple(printable(note) for note in info.notes)
+    body = msgspec.msgpack.encode(dataclasses.replace(info, path="", notes=notes))
+    return _VERSION + key + hashlib.sha256(body).digest() + body
+
+
+def _bytes_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if size > _MOST_BYTES:
+            raise ValueError(f"{size} bytes are too many for the facts of a header")
+        return opened.read()
+
+
+def _decoded(data: bytes, key: bytes) -> SlideInfo:
+    """The facts in a file; ValueError says what is wrong with it."""
+    body = data[_BODY_AT:]
+    if data[:_CHECKSUM_AT] != _VERSION + key:
+        raise ValueError("they are not those of this slide")
+    if hashlib.sha256(body).digest() != data[_CHECKSUM_AT:_BODY_AT]:
+        raise ValueError("they are damaged")
+    return _DECODER.decode(body)

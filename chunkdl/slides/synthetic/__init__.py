@@ -1,0 +1,1 @@
+"""Slides that are made up: for `chunkdl demo`, the examples and the tests."""

@@ -1,1 +1,0 @@
-"""Where the tissue is: detectors, masks and their disk cache."""

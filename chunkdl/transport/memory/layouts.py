@@ -1,0 +1,198 @@
+"""How BigChunks and batches lie in the bytes of a slot: arithmetic over somebody else's memory.
+
+A BigChunk slot of the built-in classes holds a record for each of its calls and the pixels; a batch
+slot holds a record for each row, what a user's class says about each row, and the data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
+
+_LINE = 64
+"""Parts of a slot start on cache lines."""
+INFO_BYTES = 4096
+"""For the two info dicts of a SmallChunk of a user's class, pickled."""
+
+
+def _end(size: int) -> int:
+    """End of a part of `size` bytes, on a cache line."""
+    return -(-size // _LINE) * _LINE
+
+
+COLUMNS: tuple[tuple[str, type[np.generic]], ...] = (
+    ("x", np.int64),
+    ("y", np.int64),
+    ("bigchunk", np.int64),
+    ("level", np.int32),
+    ("slide", np.int32),
+    ("patient", np.int32),
+    ("call", np.int32),
+    ("mpp", np.float32),
+    ("tissue_fraction", np.float32),
+)
+"""The columns of a batch beside the image: name and type."""
+
+RECORD = np.dtype([*COLUMNS, ("left", np.int32), ("top", np.int32)])
+"""Everything numeric about a row, and its corner inside the BigChunk. One record per call
+lies in the BigChunk; cutting a row copies its record whole."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strips:
+    """The pixels of a BigChunk as strips from left to right.
+
+    With strips as wide as the file's tiles a tile is one piece of memory, so the decoder writes
+    where the pixels stay, and a crop touches fewer pages. One strip is a plain image. Only blocks
+    that some SmallChunk of the plan touches hold pixels; the rest is undefined.
+
+    Attributes:
+        array: uint8 of shape (strips, height, strip width, 3).
+    """
+
+    array: npt.NDArray[np.uint8]
+
+    def crop(self, left: int, top: int, side_px: int) -> npt.NDArray[np.uint8]:
+        """The square with that corner, uint8 (side_px, side_px, 3); a copy only across strips."""
+        strip, within = divmod(left, self.array.shape[2])
+        if within + side_px <= self.array.shape[2]:
+            return self.array[strip, top : top + side_px, within : within + side_px]
+        out = np.empty((side_px, side_px, 3), dtype=np.uint8)
+        self.crop_into(out, left, top)
+        return out
+
+    def crop_into(self, out: npt.NDArray[np.uint8], left: int, top: int) -> None:
+        """Copy the square of the size of `out` with that corner."""
+        width, side_px = self.array.shape[2], out.shape[0]
+        strip, within = divmod(left, width)
+        bottom, done = top + side_px, min(side_px, width - within)
+        out[:, :done] = self.array[strip, top:bottom, within : within + done]
+        # It goes on in the strips to the right.
+        while done < side_px:
+            strip += 1
+            more = min(side_px - done, width)
+            out[:, done : done + more] = self.array[strip, top:bottom, :more]
+            done += more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BigChunkView:
+    """Typed views of a BigChunk slot; borrowed from the arena.
+
+    Attributes:
+        strip_px: how the pixels lie, int32 of shape (1,); see `strips`.
+        records: of `RECORD`, shape (calls,).
+        pixels: uint8 of shape (side · side · 3,).
+        side_px: side of the region, target pixels.
+    """
+
+    strip_px: npt.NDArray[np.int32]
+    records: Array
+    pixels: Bytes
+    side_px: int
+
+    def strips(self) -> Strips:
+        """The pixels, (strips, side, strip_px, 3)."""
+        width = int(self.strip_px[0])
+        return Strips(self.pixels.reshape(self.side_px // width, self.side_px, width, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class BigChunkLayout:
+    """Where things lie in a BigChunk slot: the width of its strips, a record per call, the pixels.
+
+    Attributes:
+        side_px: side of the region, target pixels.
+        calls: most SmallChunks that are taken from it.
+    """
+
+    side_px: int
+    calls: int
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot before the arena rounds them up."""
+        return self._pixels_at + self.side_px * self.side_px * 3
+
+    @property
+    def _pixels_at(self) -> int:
+        # See `chunkdl.slides.readers.tiled` for why rows should not begin on 32 bytes.
+        return _end(_LINE + self.calls * RECORD.itemsize) + 16
+
+    def view(self, slot: Bytes) -> BigChunkView:
+        """The views of a slot."""
+        records = slot[_LINE : _LINE + self.calls * RECORD.itemsize].view(RECORD)
+        pixels = slot[self._pixels_at : self._pixels_at + self.side_px * self.side_px * 3]
+        return BigChunkView(slot[:4].view(np.int32), records, pixels, self.side_px)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchView:
+    """Typed views of a batch slot; borrowed from the arena.
+
+    Attributes:
+        records: of `RECORD`, shape (rows,).
+        infos: uint8 of shape (rows, info_bytes).
+        data: the rows, of the layout's dtype and shape (rows, ...).
+    """
+
+    records: Array
+    infos: Bytes
+    data: Array
+
+
+@dataclass(frozen=True)
+class BatchLayout:
+    """Where things lie in a batch slot: a record per row, infos per row, then the data.
+
+    Attributes:
+        rows: rows of a full batch.
+        shape: of the data of one row; (height, width, 3) of plain SmallChunks.
+        dtype: of the data, as numpy writes it.
+        info_bytes: for the info dicts of a row.
+        packed: the data of a row is an object that `chunkdl.transport.memory.packing` put there.
+    """
+
+    rows: int
+    shape: tuple[int, ...]
+    dtype: str = "|u1"
+    info_bytes: int = 0
+    packed: bool = False
+
+    @cached_property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot before the arena rounds them up."""
+        return self.data_at + self.rows * self.row_bytes
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """Bytes of the data of one row."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @cached_property
+    def _infos_at(self) -> int:
+        return _end(self.rows * RECORD.itemsize)
+
+    @cached_property
+    def data_at(self) -> int:
+        """Where the data begins."""
+        return _end(self._infos_at + self.rows * self.info_bytes)
+
+    def view(self, slot: Bytes) -> BatchView:
+        """The views of a slot."""
+        records = slot[: self.rows * RECORD.itemsize].view(RECORD)
+        infos = slot[self._infos_at : self._infos_at + self.rows * self.info_bytes]
+        data = slot[self.data_at : self.data_at + self.rows * self.row_bytes]
+        return BatchView(
+            records,
+            infos.reshape(self.rows, self.info_bytes),
+            data.view(self.dtype).reshape(self.rows, *self.shape),
+        )
