@@ -210,11 +210,19 @@ def _cut(text: str, part: slice) -> str:
     return text.encode(errors="backslashreplace")[part].decode(errors="ignore")
 
 
+def _name_of(kind: type[BaseException]) -> str:
+    # A class of the user's may have a name of ours.
+    ours = kind.__module__ in (__name__, "builtins")
+    name = kind.__qualname__ if ours else f"{kind.__module__}.{kind.__qualname__}"
+    return _cut(name, slice(1_000))
+
+
 class Failure(msgspec.Struct, frozen=True):
     """An error as a value: plain data, so that no process unpickles a class it does not have."""
 
     kind: str
-    """Class name; a name of this module is rebuilt as that class."""
+    """Class name, with its module where that is not this one or Python's own; only a name of this
+    module is rebuilt as that class."""
     message: str
     traceback: str
     slide: bytes = b""
@@ -224,6 +232,8 @@ class Failure(msgspec.Struct, frozen=True):
     hook: str = ""
     patient: str = ""
     raised: str = ""
+    wanted_bytes: int | None = None
+    available_bytes: int | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
@@ -231,8 +241,9 @@ class Failure(msgspec.Struct, frozen=True):
         text = "".join(traceback.format_exception(error))
         slide = error if isinstance(error, SlideError) else SlideError()
         hook = error if isinstance(error, HookError) else HookError()
+        packing = error if isinstance(error, PackingError) else PackingError()
         return cls(
-            kind=type(error).__name__,
+            kind=_name_of(type(error)),
             message=_cut(str(error), slice(4_000)),
             traceback=_cut(text, slice(-16_000, None)),
             slide=file_name_bytes(slide.slide)[:4_000],
@@ -241,6 +252,8 @@ class Failure(msgspec.Struct, frozen=True):
             hook=_cut(hook.hook, slice(1_000)),
             patient=_cut(hook.patient, slice(1_000)),
             raised=_cut(hook.kind, slice(1_000)),
+            wanted_bytes=packing.wanted_bytes,
+            available_bytes=packing.available_bytes,
         )
 
     def to_error(self) -> ChunkdlError:
@@ -254,6 +267,9 @@ class Failure(msgspec.Struct, frozen=True):
                 error.level, error.region = self.level, self.region
             if isinstance(error, HookError):
                 error.hook, error.patient, error.kind = self.hook, self.patient, self.raised
+            if isinstance(error, PackingError):
+                error.wanted_bytes = self.wanted_bytes
+                error.available_bytes = self.available_bytes
         else:
             error = WorkerFailed(f"{self.kind}: {self.message}")
         error.__cause__ = RemoteTraceback(self.traceback)

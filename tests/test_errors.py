@@ -121,8 +121,28 @@ def test_an_error_of_another_library_becomes_worker_failed(error: Exception) -> 
     """Nothing of it is unpickled; its class is in the message."""
     here = Failure.of(raised(error)).to_error()
     assert type(here) is WorkerFailed
-    assert str(here) == f"{type(error).__name__}: {error}"
+    module = type(error).__module__
+    name = type(error).__name__
+    assert str(here) == f"{name if module == 'builtins' else f'{module}.{name}'}: {error}"
     assert type(error).__name__ in str(here.__cause__)
+
+
+def test_a_class_of_the_user_with_a_name_of_ours_stays_the_users() -> None:
+    """A user's own `Closed` does not end a training as ours would."""
+    for name in ("Closed", "EndOfStream", "ConfigError"):
+        here = Failure.of(raised(type(name, (Exception,), {})("mine"))).to_error()
+        assert type(here) is WorkerFailed
+        assert str(here) == f"{__name__}.{name}: mine"
+
+
+def test_the_sizes_of_an_error_of_packing_cross_processes() -> None:
+    """What was wanted and what there was are numbers on the other side too."""
+    there = PackingError("too large", wanted_bytes=9, available_bytes=7)
+    message = decode(encode(StreamFailed(Failure.of(there))))
+    assert isinstance(message, StreamFailed)
+    here = message.failure.to_error()
+    assert isinstance(here, PackingError)
+    assert (here.wanted_bytes, here.available_bytes) == (9, 7)
 
 
 @pytest.mark.parametrize("kind", ["Failure", "RemoteTraceback", "traceback", "__builtins__", ""])

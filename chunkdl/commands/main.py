@@ -252,7 +252,3 @@ def _pictures(dataset: Dataset, folder: Path) -> list[Path]:
         folder / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
         for name, number in zip(names, numbers, strict=True)
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -133,6 +133,11 @@ def connect(
         take_over=flag("take_over", take_over),
     )
     if isinstance(address, str):
+        if on_node_lost != "raise":
+            raise ConfigError(
+                f"on_node_lost={on_node_lost!r} is for several services; give their addresses in a "
+                "list, or leave it out"
+            )
         return SharedDL(
             wish, kind, batches=batches, tensors_only=tensors_only, when_closed=when_closed
         )
