@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.arguments import Arguments, Profile
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import plan_bigchunk, survey_window
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
@@ -62,7 +62,7 @@ class Look:
     tissue_threshold: float = 0.5
     channels: tuple[int, ...] | None = None
     window: tuple[float, float] | None = None
-    icc: str | None = None
+    icc: Profile | None = None
     seed: int = 0
     windows: int = 8
     positions: int | None = None

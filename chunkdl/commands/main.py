@@ -10,6 +10,7 @@ from pathlib import Path
 from chunkdl import __version__
 from chunkdl.commands.inspect_slides import Look, inspect_slide
 from chunkdl.commands.service import add_service_commands
+from chunkdl.commands.setting_flags import add_flag
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import ChunkdlError, ConfigError, SlideError
 from chunkdl.slides.readers.registry import read_structure
@@ -107,42 +108,14 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="folder of the pictures (default: %(default)s)",
     )
-    for name, of in (("smallchunk", "SmallChunk"), ("bigchunk", "BigChunk")):
-        inspect.add_argument(
-            f"--{name}-size",
-            type=int,
-            default=getattr(look, f"{name}_size"),
-            metavar="PX",
-            help=f"side of a {of} (default: %(default)s)",
-        )
+    for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
+        add_flag(inspect, name, default=getattr(look, name))
     wish = inspect.add_mutually_exclusive_group()
-    wish.add_argument("--mpp", type=float, help="wished microns per pixel")
-    wish.add_argument("--level", type=int, help="wished level (default: 0)")
-    wish.add_argument("--downsample", type=float, help="wished downsample")
-    inspect.add_argument(
-        "--tissue", default=look.tissue, help="otsu, hsv or none (default: %(default)s)"
-    )
-    inspect.add_argument(
-        "--tissue-threshold",
-        type=float,
-        default=look.tissue_threshold,
-        metavar="SHARE",
-        help="least share of tissue in a SmallChunk (default: %(default)s)",
-    )
-    inspect.add_argument(
-        "--channels",
-        type=_channels,
-        metavar="R,G,B",
-        help="samples that become red, green and blue, or one for grey",
-    )
-    inspect.add_argument(
-        "--window",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="of 16-bit samples, the values that become 0 and 255",
-    )
-    inspect.add_argument("--icc", help="srgb: convert colours by the profile in the file")
+    for name in ("mpp", "level", "downsample"):
+        add_flag(wish, name)
+    add_flag(inspect, "channels", type=_channels, metavar="R,G,B")
+    add_flag(inspect, "window", type=float, nargs=2, metavar=("LOW", "HIGH"))
+    add_flag(inspect, "icc")
     inspect.add_argument(
         "--structure",
         action="store_true",
@@ -154,7 +127,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     inspect.add_argument(
         "--positions", type=_count, help="per window (default: as many as give a reuse of 1)"
     )
-    inspect.add_argument("--seed", type=int, default=look.seed, help="(default: %(default)s)")
+    add_flag(inspect, "seed", default=look.seed)
     inspect.set_defaults(run=_inspect)
 
 

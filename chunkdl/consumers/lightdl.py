@@ -30,7 +30,7 @@ from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.engine.embedded import EmbeddedEngine, Received
 from chunkdl.engine.loader_statistics import NOTHING_COUNTED, LoaderStatistics
 from chunkdl.engine.resume_state import ResumeState
-from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.checks import checked_int
 from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
@@ -149,15 +149,15 @@ class LightDL(Loader):
         reuse: float = 1.0,
         smallchunks_per_bigchunk: int | None = None,
         schedule: Policy | None = None,
-        tfms_in: str = "collectors",
+        tfms_in: Where = "collectors",
         arrays: ArraysName = "torch",
         tensors_only: bool = False,
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
-        reader: str = "auto",
+        reader: Reader = "auto",
         channels: Sequence[int] | None = None,
         window: Sequence[float] | None = None,
-        icc: str | None = None,
+        icc: Profile | None = None,
         grid: bool = False,
         drop_last: bool = False,
         shuffle: bool = False,

@@ -108,7 +108,7 @@ def _is_there(record: Record) -> bool:
     return os.path.exists(parse_address(record.path).path)
 
 
-def identity(entry: SlideEntry) -> list[Any]:
+def slide_identity(entry: SlideEntry) -> list[Any]:
     """What makes a slide the same slide for the plan, wherever it lies."""
     return [
         # With its "#image=1": two images of a file are two slides.

@@ -18,29 +18,17 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Struct
+from msgspec import Struct, structs
 
 from chunkdl.dataset.patients import Dataset
-from chunkdl.engine.config import OnError
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import parse_bytes
+from chunkdl.engine.settings.setting import declared, file_table, said
 from chunkdl.errors import ConfigError
 from chunkdl.service.addresses import default_address
 from chunkdl.service.keys import Keys, load_server_keys
 from chunkdl.service.settings import ServiceSettings, configure_service
 from chunkdl.service.spec import GroupSpec, Laggard, LogFormat, Mode, ServiceSpec
-from chunkdl.slides.resolution import Policy as ResolutionPolicy
-
-
-def said(meaning: str, unit: str = "", example: object = UNSET) -> Meta:
-    """What people are told of a field.
-
-    Args:
-        meaning: one sentence or less.
-        unit: of the number; empty for what has none.
-        example: a value to show where the default is that nothing is given.
-    """
-    return Meta(description=meaning, extra={"unit": unit, "example": example})
 
 
 class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,92 +45,27 @@ class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = None
 
 
-class StreamTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[stream]: what is in the batches; every change makes another stream."""
-
-    batch_size: Annotated[int, said("SmallChunks of a batch", "rows")] = 64
-    smallchunk_size: Annotated[int, said("side of a SmallChunk", "target pixels")] = 224
-    bigchunk_size: Annotated[int, said("side of a BigChunk", "target pixels")] = 2048
-    mpp: Annotated[
-        float | None,
-        said("wished resolution; at most one of mpp, level, downsample", "microns/pixel", 0.5),
-    ] = None
-    level: Annotated[int | None, said("wished level of the pyramid", example=0)] = None
-    downsample: Annotated[
-        float | None, said("wished reduction of level 0", "level-0 pixels/pixel", 2.0)
-    ] = None
-    resolution_policy: Annotated[
-        ResolutionPolicy | None,
-        said("where no level matches: error, nearest, floor, ceil, resample", example="resample"),
-    ] = None
-    num_bigchunks: Annotated[int, said("BigChunks that are open at a time", "BigChunks")] = 32
-    reuse: Annotated[float, said("SmallChunk pixels delivered per pixel decoded, about")] = 1.0
-    smallchunks_per_bigchunk: Annotated[
-        int | None, said("instead of reuse, the exact number", "SmallChunks", 80)
-    ] = None
-    tissue: Annotated[str, said("detector: otsu, hsv, or none for the whole slide")] = "otsu"
-    tissue_threshold: Annotated[
-        float, said("least share of tissue in a SmallChunk", "share, 0 to 1")
-    ] = 0.5
-    reader: Annotated[str, said("of the slides: auto, tiff, dicom, or openslide")] = "auto"
-    channels: Annotated[
-        tuple[int, ...] | None,
-        said("samples that become red, green and blue, or one for grey", example=[0, 1, 2]),
-    ] = None
-    window: Annotated[
-        tuple[float, float] | None,
-        said("of 16-bit samples, the values that become 0 and 255", example=[0, 4095]),
-    ] = None
-    icc: Annotated[
-        str | None, said("srgb converts colours by the profile in the file", example="srgb")
-    ] = None
-    grid: Annotated[bool, said("one finite pass over the grid, not an endless stream")] = False
-    drop_last: Annotated[bool, said("of a grid pass, leave out the short last batch")] = False
-    shuffle: Annotated[bool, said("each grid pass has an order of its own")] = False
-    seed: Annotated[int, said("of all that is random", "0 to 2**64 - 1")] = 0
-    transform: Annotated[
-        str | None,
-        said(
-            "function that makes a row of a SmallChunk, found on Python's path or beside this file",
-            "module:function",
-            "transforms:augment",
-        ),
-    ] = None
-
-
-class RunTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[run]: what each group gets to work with; changes no batch."""
-
-    num_loaders: Annotated[
-        int | None, said("by default as many as there are cores", "processes", 4)
-    ] = None
-    num_collectors: Annotated[
-        int | None, said("by default in proportion to the cores", "processes", 1)
-    ] = None
-    memory_limit: Annotated[
-        int | str, said("shared memory of one group, at most", 'bytes, or a text like "4GiB"')
-    ] = "4GiB"
-    batch_slots: Annotated[
-        int, said("batches in memory; 0: as many as the consumers need", "batches")
-    ] = 0
-    mask_cache: Annotated[
-        str | None, said("tissue masks; by default your cache folder", "folder", "masks")
-    ] = None
-    cpu_affinity: Annotated[
-        tuple[int, ...], said("cores that may be used; empty: all", "core numbers")
-    ] = ()
-    stall_timeout_s: Annotated[
-        float, said("a worker that is silent for so long is replaced", "seconds")
-    ] = 120.0
-    max_restarts: Annotated[int, said("deaths of workers that are made good", "a minute")] = 20
-    on_error: Annotated[
-        OnError | None,
-        said(
-            "substitute or raise; by default what cannot be read is substituted, and a slide that "
-            "cannot give the resolution or an error of the transform is raised",
-            example="substitute",
-        ),
-    ] = None
+TRANSFORM = Annotated[
+    str | None,
+    said(
+        "function that makes a row of a SmallChunk, found on Python's path or beside this file",
+        "module:function",
+        "transforms:augment",
+    ),
+]
+StreamTable = file_table(
+    "StreamTable",
+    "stream",
+    Arguments,
+    "[stream]: what is in the batches; every change makes another stream.",
+    more=(("transform", TRANSFORM, None),),
+)
+RunTable = file_table(
+    "RunTable",
+    "run",
+    Arguments,
+    "[run]: what each group gets to work with; changes no batch.",
+)
 
 
 class ServiceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -215,8 +138,8 @@ class DaemonConfig:
 
     folder: Path
     dataset: DatasetTable
-    stream: StreamTable
-    run: RunTable
+    stream: Struct
+    run: Struct
     service: ServiceTable
     groups: dict[str, GroupTable]
 
@@ -298,22 +221,11 @@ def spec_of(config: DaemonConfig) -> ServiceSpec:
 
 
 def _arguments(config: DaemonConfig) -> Arguments:
-    stream, run = config.stream, config.run
-    same = {name: getattr(stream, name) for name in stream.__struct_fields__ if name != "transform"}
-    return Arguments(
-        **same,
-        order="strict",
-        on_error=run.on_error,
-        num_loaders=run.num_loaders,
-        num_collectors=run.num_collectors,
-        memory_limit=run.memory_limit,
-        batch_slots=run.batch_slots,
-        mask_cache=_path(config, run.mask_cache),
-        cpu_affinity=run.cpu_affinity,
-        stall_timeout=run.stall_timeout_s,
-        max_restarts=run.max_restarts,
-        tfms=_transform(config),
-    )
+    given = {**structs.asdict(config.stream), **structs.asdict(config.run)}
+    transform = _transform(config, given.pop("transform"))
+    given["mask_cache"] = _path(config, given["mask_cache"])
+    names = {one.key: one.name for one in declared(Arguments)}
+    return Arguments(**{names[key]: value for key, value in given.items()}, tfms=transform)
 
 
 def _dataset(config: DaemonConfig) -> Dataset:
@@ -341,8 +253,7 @@ def _keys(config: DaemonConfig) -> Keys | None:
     return load_server_keys(secret, allowed)
 
 
-def _transform(config: DaemonConfig) -> Callable[[Any], Any] | None:
-    named = config.stream.transform
+def _transform(config: DaemonConfig, named: str | None) -> Callable[[Any], Any] | None:
     if named is None:
         return None
     module, _, function = named.partition(":")

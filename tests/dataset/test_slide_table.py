@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from chunkdl.dataset.patients import Dataset, Patient, Record
-from chunkdl.dataset.slide_table import grouped, identity, slide_table
+from chunkdl.dataset.slide_table import grouped, slide_identity, slide_table
 from chunkdl.errors import DatasetError
 
 
@@ -26,7 +26,7 @@ def test_two_images_of_one_file_are_two_slides(tmp_path: Path) -> None:
     names = [str(path), f"{path}#image=0", f"{path}#image=1"]
     slides = slide_table(dataset_of(*names))
     assert [entry.path for entry in slides] == names
-    identities = [identity(entry) for entry in slides]
+    identities = [slide_identity(entry) for entry in slides]
     assert len({json.dumps(one[:1]) for one in identities}) == 3
     assert [one[1] for one in identities] == [7, 7, 7]
     with pytest.raises(DatasetError, match=r"there is no file .*gone\.tif$"):
@@ -40,7 +40,7 @@ def test_a_name_that_is_no_utf8_has_an_identity_that_can_be_hashed(tmp_path: Pat
         path = os.fsdecode(os.fsencode(tmp_path) + b"/M" + letter + b"ller.tif")
         Path(path).touch()
         (entry,) = slide_table(dataset_of(path))
-        found.append(msgspec.msgpack.encode(identity(entry)))
+        found.append(msgspec.msgpack.encode(slide_identity(entry)))
     assert found[0] != found[1]
 
 
@@ -59,7 +59,7 @@ def test_a_given_mask_that_is_gone_is_named(tmp_path: Path) -> None:
     record = Record(f"{tmp_path}/", "a.tif", {"tissue_mask": str(tmp_path / "gone.png")})
     (entry,) = slide_table(Dataset("d", [Patient(0, {"s": record})]))
     with pytest.raises(DatasetError, match=r"tissue mask .*gone\.png cannot be read: No such file"):
-        identity(entry)
+        slide_identity(entry)
 
 
 def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_a_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         record = Record(f"{tmp_path}/{name}/", "case#image=1", {"slide": True})
         (entry,) = slide_table(Dataset("d", [Patient(0, {"s": record})]))
-        sizes.append(identity(entry)[1])
+        sizes.append(slide_identity(entry)[1])
     assert sizes == [7, 7]

@@ -18,7 +18,9 @@ import tifffile
 from zmq.auth import load_certificate
 
 from chunkdl import LightDL
+from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import parse_bytes
+from chunkdl.engine.settings.setting import declared
 from chunkdl.errors import ConfigError, DatasetError
 from chunkdl.service.config_file import (
     TABLES,
@@ -95,13 +97,12 @@ def test_an_empty_file_has_the_defaults(written: Written) -> None:
 def test_the_defaults_are_those_of_the_loader_and_of_the_specification() -> None:
     """A stream that moves from a script into a daemon stays the same stream."""
     loader = {n: p.default for n, p in inspect.signature(LightDL.__init__).parameters.items()}
-    names = {"stall_timeout_s": "stall_timeout"}
+    names = {one.key: one.name for one in declared(Arguments)}
     # A daemon needs more slots, and an empty list is how TOML says None.
     own = {"transform", "batch_slots", "cpu_affinity"}
-    tables: tuple[msgspec.Struct, ...] = (StreamTable(), RunTable())
-    for table in tables:
-        mine = {n: getattr(table, n) for n in table.__struct_fields__ if n not in own}
-        assert mine == {name: loader[names.get(name, name)] for name in mine}
+    for table in (StreamTable(), RunTable()):
+        mine = {n: v for n, v in msgspec.structs.asdict(table).items() if n not in own}
+        assert mine == {key: loader[names[key]] for key in mine}
 
     service, group = ServiceTable(), GroupTable()
     spec = {f.name: f.default for f in fields(ServiceSpec) if f.default is not MISSING}

@@ -1,58 +1,359 @@
-"""The arguments of `LightDL`, and the checks that are the same for many of them."""
+"""The settings of a stream, each declared once."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from chunkdl.engine.config import OnError, Order
+from chunkdl.engine.settings.checks import (
+    checked_channels,
+    checked_cores,
+    checked_detector,
+    checked_size,
+    checked_window,
+    folder,
+)
+from chunkdl.engine.settings.setting import Setting
 from chunkdl.sampling.policies.policy import Policy
+from chunkdl.sampling.seeding import MAX_SEED
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
+
+MOST_ROWS = 4096
+"""Of a batch: the rows of more fit into no message."""
+MOST_SLOTS = 1024
+
+Reader = Literal["auto", "tiff", "dicom", "openslide"]
+Profile = Literal["srgb"]
+Where = Literal["collectors", "consumer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The arguments of `LightDL` that shape the stream and what runs it; see there."""
+    """What `LightDL`, or a daemon's file, says of a stream and of what runs it.
 
-    batch_size: int
-    smallchunk_size: int
-    bigchunk_size: int
-    level: int | None
-    mpp: float | None
-    downsample: float | None
-    resolution_policy: ResolutionPolicy | None
-    num_bigchunks: int
-    reuse: float
-    smallchunks_per_bigchunk: int | None
-    tissue: str | TissueDetector | None
-    tissue_threshold: float
-    reader: str
-    grid: bool
-    drop_last: bool
-    seed: int
-    order: Order
-    on_error: OnError | None
-    num_loaders: int | None
-    num_collectors: int | None
-    memory_limit: int | str
-    batch_slots: int
-    mask_cache: str | os.PathLike[str] | None
-    cpu_affinity: Sequence[int] | None
-    stall_timeout: float
-    max_restarts: int
+    A field with a `Setting` is a setting; the others are code of the user, which `users_code`
+    checks.
+    """
+
+    batch_size: Annotated[
+        int,
+        Setting(
+            meaning="SmallChunks of a batch",
+            table="stream",
+            identity="batches",
+            unit="rows",
+            least=1,
+            most=MOST_ROWS,
+        ),
+    ] = 64
+    smallchunk_size: Annotated[
+        int,
+        Setting(
+            meaning="side of a SmallChunk",
+            table="stream",
+            identity="rows",
+            unit="target pixels",
+            least=1,
+            most=16384,
+        ),
+    ] = 224
+    bigchunk_size: Annotated[
+        int,
+        Setting(
+            meaning="side of a BigChunk",
+            table="stream",
+            identity="rows",
+            unit="target pixels",
+            least=1,
+            most=32768,
+        ),
+    ] = 2048
+    mpp: Annotated[
+        float | None,
+        Setting(
+            meaning="wished resolution; at most one of mpp, level, downsample",
+            table="stream",
+            identity="rows",
+            unit="microns/pixel",
+            above=0,
+            example=0.5,
+        ),
+    ] = None
+    level: Annotated[
+        int | None,
+        Setting(
+            meaning="wished level of the pyramid; 0 where no resolution is given",
+            table="stream",
+            identity="rows",
+            least=0,
+            example=0,
+        ),
+    ] = None
+    downsample: Annotated[
+        float | None,
+        Setting(
+            meaning="wished reduction of level 0",
+            table="stream",
+            identity="rows",
+            unit="level-0 pixels/pixel",
+            above=0,
+            example=2.0,
+        ),
+    ] = None
+    resolution_policy: Annotated[
+        ResolutionPolicy | None,
+        Setting(
+            meaning="where no level matches: error, nearest, floor, ceil, resample",
+            table="stream",
+            identity="rows",
+            example="resample",
+        ),
+    ] = None
+    num_bigchunks: Annotated[
+        int,
+        Setting(
+            meaning="BigChunks that are open at a time; more mix better and take more memory",
+            table="stream",
+            identity="rows",
+            unit="BigChunks",
+            least=1,
+            most=4096,
+        ),
+    ] = 32
+    reuse: Annotated[
+        float,
+        Setting(
+            meaning="SmallChunk pixels delivered per pixel decoded, about",
+            table="stream",
+            identity="rows",
+            above=0,
+            most=1000,
+        ),
+    ] = 1.0
+    smallchunks_per_bigchunk: Annotated[
+        int | None,
+        Setting(
+            meaning="instead of reuse, the exact number",
+            table="stream",
+            identity="rows",
+            unit="SmallChunks",
+            least=1,
+            most=10**9,
+            example=80,
+        ),
+    ] = None
+    tissue: Annotated[
+        str | Mapping[str, Any] | TissueDetector | None,
+        Setting(
+            meaning="detector: otsu, hsv, either with parameters, or none for the whole slide",
+            table="stream",
+            identity="rows",
+            check=checked_detector,
+            file_type=str | dict[str, Any],
+        ),
+    ] = "otsu"
+    tissue_threshold: Annotated[
+        float,
+        Setting(
+            meaning="least share of tissue in a SmallChunk",
+            table="stream",
+            identity="rows",
+            unit="share, 0 to 1",
+            least=0,
+            most=1,
+        ),
+    ] = 0.5
+    reader: Annotated[
+        Reader,
+        Setting(
+            meaning="of the slides: auto, tiff, dicom, or openslide",
+            table="stream",
+            identity="rows",
+            file_type=str,
+        ),
+    ] = "auto"
+    channels: Annotated[
+        Sequence[int] | None,
+        Setting(
+            meaning="samples that become red, green and blue, or one for grey",
+            table="stream",
+            identity="rows",
+            check=checked_channels,
+            example=[0, 1, 2],
+            file_type=tuple[int, ...],
+        ),
+    ] = None
+    window: Annotated[
+        Sequence[float] | None,
+        Setting(
+            meaning="of 16-bit samples, the values that become 0 and 255",
+            table="stream",
+            identity="rows",
+            check=checked_window,
+            example=[0, 4095],
+            file_type=tuple[float, float],
+        ),
+    ] = None
+    icc: Annotated[
+        Profile | None,
+        Setting(
+            meaning="srgb converts colours by the profile in the file",
+            table="stream",
+            identity="rows",
+            example="srgb",
+            file_type=str,
+        ),
+    ] = None
+    grid: Annotated[
+        bool,
+        Setting(
+            meaning="one finite pass over the grid, not an endless stream",
+            table="stream",
+            identity="rows",
+        ),
+    ] = False
+    drop_last: Annotated[
+        bool,
+        Setting(
+            meaning="of a grid pass, leave out the short last batch",
+            table="stream",
+            identity="batches",
+        ),
+    ] = False
+    shuffle: Annotated[
+        bool,
+        Setting(meaning="each grid pass has an order of its own", table="stream", identity="rows"),
+    ] = False
+    seed: Annotated[
+        int,
+        Setting(
+            meaning="of all that is random",
+            table="stream",
+            identity="rows",
+            unit="0 to 2**64 - 1",
+            least=0,
+            most=MAX_SEED,
+        ),
+    ] = 0
+    order: Annotated[
+        Order,
+        Setting(meaning="strict, or relaxed: batches as they are ready, within a bounded window"),
+    ] = "strict"
+    num_loaders: Annotated[
+        int | None,
+        Setting(
+            meaning="by default as many as there are cores",
+            table="run",
+            unit="processes",
+            least=1,
+            most=1024,
+            example=4,
+        ),
+    ] = None
+    num_collectors: Annotated[
+        int | None,
+        Setting(
+            meaning="by default in proportion to the cores",
+            table="run",
+            unit="processes",
+            least=1,
+            most=1024,
+            example=1,
+        ),
+    ] = None
+    memory_limit: Annotated[
+        int | str,
+        Setting(
+            meaning="shared memory of one stream, or of one group of a service, at most",
+            table="run",
+            unit='bytes, or a text like "4GiB"',
+            check=checked_size,
+        ),
+    ] = "4GiB"
+    batch_slots: Annotated[
+        int,
+        Setting(
+            meaning="batches in shared memory; of a service, 0: as many as the consumers need",
+            table="run",
+            unit="batches",
+            least=2,
+            most=MOST_SLOTS,
+            file_default=0,
+        ),
+    ] = 8
+    mask_cache: Annotated[
+        str | os.PathLike[str] | None,
+        Setting(
+            meaning="tissue masks and what headers said; by default your cache folder",
+            table="run",
+            unit="folder",
+            check=folder,
+            example="masks",
+            file_type=str,
+        ),
+    ] = None
+    cpu_affinity: Annotated[
+        Sequence[int] | None,
+        Setting(
+            meaning="cores that may be used; empty: all",
+            table="run",
+            unit="core numbers",
+            check=checked_cores,
+            file_type=tuple[int, ...],
+            file_default=(),
+        ),
+    ] = None
+    stall_timeout: Annotated[
+        float,
+        Setting(
+            meaning="a worker that is silent for so long is replaced",
+            table="run",
+            unit="seconds",
+            above=0,
+            key="stall_timeout_s",
+        ),
+    ] = 120.0
+    hook_timeout: Annotated[
+        float | None,
+        Setting(
+            meaning="one call of the user's code may take so long; without, it may take any time",
+            table="run",
+            unit="seconds",
+            above=0,
+            example=60.0,
+            key="hook_timeout_s",
+        ),
+    ] = None
+    max_restarts: Annotated[
+        int,
+        Setting(
+            meaning="deaths of workers that are made good", table="run", unit="a minute", least=0
+        ),
+    ] = 20
+    on_error: Annotated[
+        OnError | None,
+        Setting(
+            meaning="substitute or raise; by default what cannot be read is substituted, and a "
+            "slide that cannot give the resolution or an error of the user's code is raised",
+            table="run",
+            example="substitute",
+        ),
+    ] = None
+    tfms_in: Annotated[
+        Where,
+        Setting(meaning="the transform runs in the collectors, or in the training process"),
+    ] = "collectors"
+    checkpoints: Annotated[
+        bool,
+        Setting(meaning="a load of the user's classes waits for those before it of its patient"),
+    ] = True
     bigchunkloader: type[Any] | None = None
     smallchunkcollector: type[Any] | None = None
     const_global_info: Any = None
     tfms: Callable[[Any], Any] | None = None
-    tfms_in: str = "collectors"
     collate_func: Callable[..., Any] | None = None
     schedule: Policy | None = None
-    checkpoints: bool = True
-    hook_timeout: float | None = None
-    channels: Sequence[int] | None = None
-    window: Sequence[float] | None = None
-    icc: str | None = None
-    shuffle: bool = False

@@ -6,10 +6,12 @@ import math
 import operator
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from chunkdl.errors import ConfigError
+from chunkdl.slides.tissue.detectors import TissueDetector, detector_of
 
 
 def checked_int(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -25,11 +27,27 @@ def checked_int(name: str, value: object, least: int, most: int | None = None) -
     return number
 
 
-def checked_float(name: str, value: object) -> float:
-    """`value` as a finite float."""
+def checked_float(
+    name: str,
+    value: object,
+    unit: str = "",
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> float:
+    """`value` as a finite float in its bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{name}={value!r} must be a number")
-    return float(value)
+    number = float(value)
+    bounds = (
+        (least, "at least", least is None or number >= least),
+        (above, "above", above is None or number > above),
+        (most, "at most", most is None or number <= most),
+    )
+    if not all(kept for _, _, kept in bounds):
+        said = " and ".join(f"{word} {bound}" for bound, word, _ in bounds if bound is not None)
+        raise ConfigError(f"{name}={value!r} must be {said}{f' ({unit})' if unit else ''}")
+    return number
 
 
 def flag(name: str, value: object) -> bool:
@@ -44,8 +62,8 @@ def folder(name: str, value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
+def choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if not isinstance(value, str) or value not in choices:
         known = ", ".join(map(repr, choices))
         raise ConfigError(f"{name}={value!r} is unknown; choose one of {known}")
 
@@ -65,3 +83,66 @@ def parse_bytes(size: int | str, setting: str) -> int:
     if match is None or float(match[1]) <= 0:
         raise ConfigError(f'{setting}={size!r} is no size; give bytes or a text like "4GiB"')
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def checked_size(name: str, value: Any) -> int:
+    """Bytes; see `parse_bytes`."""
+    return parse_bytes(value, name)
+
+
+def checked_channels(name: str, value: Any) -> tuple[int, ...]:
+    """Three sample numbers, or one."""
+    try:
+        channels = tuple(operator.index(channel) for channel in value)
+    except TypeError:
+        channels = ()
+    if len(channels) not in (1, 3) or not all(0 <= channel < 1000 for channel in channels):
+        raise ConfigError(
+            f"{name}={value!r} must be three sample numbers, such as (0, 1, 2) for red, green and "
+            "blue, or one for a grey image, such as (0,)"
+        )
+    return channels
+
+
+def checked_window(name: str, value: Any) -> tuple[float, float]:
+    """The values that become 0 and 255."""
+    try:
+        low, high = (checked_float(name, one) for one in value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name}={value!r} must be two numbers (low, high), the values that become 0 and 255"
+        ) from error
+    if not low < high:
+        raise ConfigError(f"{name}={value!r}: the first number must be the lower")
+    return low, high
+
+
+def checked_cores(name: str, value: Any) -> tuple[int, ...]:
+    """Cores that this process may use."""
+    try:
+        cores = tuple(operator.index(core) for core in value)
+    except TypeError as error:
+        raise ConfigError(f"{name}={value!r} is no sequence of core numbers") from error
+    allowed = os.sched_getaffinity(0)
+    if not set(cores) <= allowed:
+        raise ConfigError(
+            f"{name}={list(cores)} names cores that this process may not use; it may use "
+            f"{sorted(allowed)}"
+        )
+    return cores
+
+
+def checked_detector(name: str, value: Any) -> TissueDetector | None:
+    """A detector by its name, by its name and parameters, or as an object; None: no detector."""
+    if value is None or value == "none":
+        return None
+    if isinstance(value, str | Mapping):
+        return detector_of(value)
+    if not (callable(value) and hasattr(value, "key")):
+        raise ConfigError(
+            f'{name}={value!r} is no detector; give "otsu", "hsv", "none", a name with parameters '
+            'such as {"name": "hsv", "value": [0.4, 1]}, or an object with name, key and __call__ '
+            "(see chunkdl.slides.tissue.detectors)"
+        )
+    detector: TissueDetector = value
+    return detector

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import operator
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,18 +16,12 @@ import msgspec
 
 from chunkdl.dataset.label_tables import check_labels
 from chunkdl.dataset.patients import Dataset
-from chunkdl.dataset.slide_table import SlideEntry, grouped, identity, slide_table
+from chunkdl.dataset.slide_table import SlideEntry, grouped, slide_identity, slide_table
 from chunkdl.engine.config import EngineConfig, Rows, RunConfig, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import (
-    checked_float,
-    checked_int,
-    choice,
-    flag,
-    folder,
-    parse_bytes,
-)
+from chunkdl.engine.settings.checks import checked_detector, checked_window, parse_bytes
 from chunkdl.engine.settings.machine import available_memory, cores
+from chunkdl.engine.settings.setting import checked, identity
 from chunkdl.engine.settings.usable_slides import usable_slides
 from chunkdl.engine.settings.users_code import (
     hook_stream,
@@ -43,12 +35,9 @@ from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.positions import cell_side
 from chunkdl.sampling.rules import READING_VERSION, SAMPLING_VERSION
-from chunkdl.sampling.seeding import MAX_SEED
-from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.resolution import Resolution, wished_resolution
 from chunkdl.slides.slide import PixelRule
 from chunkdl.slides.tissue.cache import default_folder
-from chunkdl.slides.tissue.detectors import TissueDetector, detector_by_name
 from chunkdl.slides.tissue.given import in_files
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.memory.arena import ALIGNMENT, aligned
@@ -61,8 +50,8 @@ CELL_BYTES = 24
 """What planning takes for each cell of positions in a window, at most, while it lasts."""
 SHARE_OF_BATCHES = 0.25
 """Of memory_limit, for batches whose rows the user's code makes."""
-MOST_ROWS = 4096
-"""Of a batch: its tickets have to fit into messages."""
+MOST_CALLS = 100_000
+"""SmallChunks of a BigChunk of the built-in classes."""
 
 log = steady_logger("chunkdl")
 
@@ -77,13 +66,14 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         ResolutionError: slides cannot give the resolution, or none is left.
         SlideError: a given tissue mask does not fit its slide, or no slide can be opened.
     """
+    arguments = _with_resolution(checked(arguments))
     rows = rows_of(arguments)
     slides = slide_table(dataset, needs_slides=rows != "hooks")
     policy, own_policy = policies_of(arguments, dataset, rows)
     stream = dataclasses.replace(
         _stream(arguments, rows),
         policy=policy,
-        one_load_per_patient=rows == "hooks" and flag("checkpoints", arguments.checkpoints),
+        one_load_per_patient=rows == "hooks" and arguments.checkpoints,
     )
     if rows == "hooks":
         # More open at a time than there are patients would load one of them twice at a time.
@@ -95,9 +85,10 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         stream = dataclasses.replace(stream, reserved_calls=calls)
     run = _with_memory(run, stream, memory_limit)
     check_labels(dataset, slides, own_classes=rows == "hooks")
-    rows_hash = _rows_hash(dataset, slides, stream, identity_of(arguments, own_policy))
-    batches = f"{rows_hash} {stream.batch_size} {stream.drop_last}"
-    plan_hash = hashlib.sha256(batches.encode()).hexdigest()
+    rows_hash = _rows_hash(
+        dataset, slides, stream, [identity(arguments, "rows"), identity_of(arguments, own_policy)]
+    )
+    plan_hash = _hash([rows_hash, identity(arguments, "batches")])
     cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
     masks = in_files([entry.tissue_mask for entry in slides], run.mask_cache)
     slides = tuple(
@@ -120,44 +111,38 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
 
 
 def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
-    smallchunk = checked_int("smallchunk_size", arguments.smallchunk_size, 1, 16384)
-    bigchunk = checked_int("bigchunk_size", arguments.bigchunk_size, 1, 32768)
+    """What the plan depends on; the settings are checked each by itself, and together here."""
+    smallchunk, bigchunk = arguments.smallchunk_size, arguments.bigchunk_size
     if bigchunk < smallchunk:
         raise ConfigError(
             f"bigchunk_size={bigchunk} is smaller than smallchunk_size={smallchunk}; a BigChunk "
             "must hold at least one SmallChunk"
         )
-    reuse = checked_float("reuse", arguments.reuse)
-    if not 0 < reuse <= 1000:
-        raise ConfigError(f"reuse={reuse!r} must lie above 0 and be at most 1000")
-    threshold = checked_float("tissue_threshold", arguments.tissue_threshold)
-    if not 0 <= threshold <= 1:
-        raise ConfigError(f"tissue_threshold={threshold!r} must lie between 0 and 1")
-    choice("reader", arguments.reader, ("auto", *READERS))
-    if flag("shuffle", arguments.shuffle) and not arguments.grid:
+    if arguments.shuffle and not arguments.grid:
         raise ConfigError("shuffle=True is for a grid pass; an endless stream is random anyway")
-    calls = arguments.smallchunks_per_bigchunk
+    calls = arguments.smallchunks_per_bigchunk or 0
+    if rows != "hooks" and calls > MOST_CALLS:
+        raise ConfigError(f"smallchunks_per_bigchunk={calls} must be at most {MOST_CALLS}")
+    channels, window, icc = arguments.channels, arguments.window, arguments.icc
     return StreamConfig(
-        seed=checked_int("seed", arguments.seed, 0, MAX_SEED),
-        batch_size=checked_int("batch_size", arguments.batch_size, 1, MOST_ROWS),
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
         smallchunk_px=smallchunk,
         bigchunk_px=bigchunk,
         resolution=_resolution(arguments),
-        num_bigchunks=checked_int("num_bigchunks", arguments.num_bigchunks, 1, 4096),
-        reuse=reuse,
-        smallchunks_per_bigchunk=(
-            0
-            if calls is None
-            else checked_int(
-                "smallchunks_per_bigchunk", calls, 1, 10**9 if rows == "hooks" else 100_000
-            )
-        ),
-        tissue_threshold=threshold,
-        tissue=_detector(arguments.tissue),
+        num_bigchunks=arguments.num_bigchunks,
+        reuse=arguments.reuse,
+        smallchunks_per_bigchunk=calls,
+        tissue_threshold=arguments.tissue_threshold,
+        tissue=checked_detector("tissue", arguments.tissue),
         reader=arguments.reader,
-        pixels=_pixel_rule(arguments),
-        grid=flag("grid", arguments.grid),
-        drop_last=flag("drop_last", arguments.drop_last),
+        pixels=PixelRule(
+            None if channels is None else tuple(channels),
+            None if window is None else checked_window("window", window),
+            icc,
+        ),
+        grid=arguments.grid,
+        drop_last=arguments.drop_last,
         shuffle=arguments.shuffle,
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
@@ -169,103 +154,45 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
     )
 
 
-def _pixel_rule(arguments: Arguments) -> PixelRule:
-    channels, window, icc = arguments.channels, arguments.window, arguments.icc
-    if channels is not None:
-        try:
-            channels = tuple(operator.index(channel) for channel in channels)
-        except TypeError:
-            channels = ()
-        if len(channels) not in (1, 3) or not all(0 <= channel < 1000 for channel in channels):
-            raise ConfigError(
-                f"channels={arguments.channels!r} must be three sample numbers, such as (0, 1, 2) "
-                "for red, green and blue, or one for a grey image, such as (0,)"
-            )
-    if window is not None:
-        try:
-            low, high = (checked_float("window", value) for value in window)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"window={arguments.window!r} must be two numbers (low, high), the values that "
-                "become 0 and 255"
-            ) from error
-        if not low < high:
-            raise ConfigError(f"window={arguments.window!r}: the first number must be the lower")
-        window = (low, high)
-    if icc not in (None, "srgb"):
-        raise ConfigError(f'icc={icc!r} is unknown; give "srgb", or None to leave colours alone')
-    return PixelRule(channels, window, "srgb" if icc == "srgb" else None)
-
-
-def _detector(tissue: str | TissueDetector | None) -> TissueDetector | None:
-    if tissue is None or tissue == "none":
-        return None
-    if isinstance(tissue, str):
-        return detector_by_name(tissue)
-    if not (callable(tissue) and hasattr(tissue, "key")):
-        raise ConfigError(
-            f'tissue={tissue!r} is no detector; give "otsu", "hsv", "none", or an object with '
-            "name, key and __call__ (see chunkdl.slides.tissue.detectors)"
-        )
-    return tissue
-
-
 def _resolution(arguments: Arguments) -> Resolution:
-    policy = arguments.resolution_policy
-    if policy is not None:
-        choice("resolution_policy", policy, ("error", "nearest", "floor", "ceil", "resample"))
-    return wished_resolution(arguments.level, arguments.mpp, arguments.downsample, policy)
+    return wished_resolution(
+        arguments.level, arguments.mpp, arguments.downsample, arguments.resolution_policy
+    )
+
+
+def _with_resolution(arguments: Arguments) -> Arguments:
+    """The same wish always in the same words: what is meant by default is said."""
+    wished = _resolution(arguments)
+    values: dict[str, Any] = dict.fromkeys(("level", "mpp", "downsample"))
+    values[wished.unit] = wished.value
+    return dataclasses.replace(arguments, resolution_policy=wished.policy, **values)
 
 
 def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
     """All but the memory, which depends on the slides."""
     have = cores()
-    loaders, collectors = arguments.num_loaders, arguments.num_collectors
-    choice("order", arguments.order, ("strict", "relaxed"))
-    if arguments.on_error is not None:
-        choice("on_error", arguments.on_error, ("substitute", "raise"))
-    stall_timeout = checked_float("stall_timeout", arguments.stall_timeout)
-    if not stall_timeout > 0:
-        raise ConfigError(f"stall_timeout={stall_timeout!r} must be above 0 (seconds)")
-    hook_timeout = arguments.hook_timeout
-    if hook_timeout is not None and not checked_float("hook_timeout", hook_timeout) > 0:
-        raise ConfigError(f"hook_timeout={hook_timeout!r} must be above 0 (seconds), or None")
-    try:
-        affinity = tuple(operator.index(core) for core in arguments.cpu_affinity or ())
-    except TypeError as error:
-        raise ConfigError(
-            f"cpu_affinity={arguments.cpu_affinity!r} is no sequence of core numbers"
-        ) from error
-    if not set(affinity) <= os.sched_getaffinity(0):
-        raise ConfigError(
-            f"cpu_affinity={list(affinity)} names cores that this process may not use; it may "
-            f"use {sorted(os.sched_getaffinity(0))}"
-        )
-    num_loaders = have if loaders is None else checked_int("num_loaders", loaders, 1, 1024)
-    batch_slots = checked_int("batch_slots", arguments.batch_slots, 2, 1024)
-    if collectors is None:
-        # The user's code may cost as much as reading does.
-        collectors = max(1, have // 6 if stream.rows == "plain" else have // 2)
+    # The user's code may cost as much as reading does.
+    collectors = max(1, have // 6 if stream.rows == "plain" else have // 2)
     return RunConfig(
-        num_loaders=num_loaders,
-        num_collectors=checked_int("num_collectors", collectors, 1, 1024),
+        num_loaders=arguments.num_loaders or have,
+        num_collectors=arguments.num_collectors or collectors,
         bigchunk_slots=0,
-        batch_slots=batch_slots,
+        batch_slots=arguments.batch_slots,
         bigchunk_slot_bytes=0,
         batch_slot_bytes=0,
         order=arguments.order,
         on_error=arguments.on_error or "substitute",
         on_hook_error=arguments.on_error or "raise",
         mask_cache=_mask_cache(arguments),
-        cpu_affinity=affinity,
-        stall_timeout_s=stall_timeout,
-        hook_timeout_s=hook_timeout,
-        max_restarts=checked_int("max_restarts", arguments.max_restarts, 0),
+        cpu_affinity=tuple(arguments.cpu_affinity or ()),
+        stall_timeout_s=arguments.stall_timeout,
+        hook_timeout_s=arguments.hook_timeout,
+        max_restarts=arguments.max_restarts,
     )
 
 
 def _mask_cache(arguments: Arguments) -> Path | None:
-    given = folder("mask_cache", arguments.mask_cache)
+    given = None if arguments.mask_cache is None else Path(arguments.mask_cache)
     used = default_folder() if given is None else given
     check_shared_folder(used, "tissue masks", by_wish=given is not None)
     return given
@@ -363,33 +290,24 @@ def _memory(
 
 
 def _rows_hash(
-    dataset: Dataset, slides: Sequence[SlideEntry], stream: StreamConfig, user: list[Any]
+    dataset: Dataset, slides: Sequence[SlideEntry], stream: StreamConfig, asked: list[Any]
 ) -> str:
     """Identifies what the rows of a stream depend on, however they are cut into batches.
 
     It is the same on every machine that has the same files.
     """
-    detector = None if stream.tissue is None else stream.tissue.key
-    facts: list[Any] = [
+    return _hash(
         [
-            stream.seed,
-            stream.smallchunk_px,
-            stream.bigchunk_px,
-            [stream.resolution.unit, stream.resolution.value, stream.resolution.policy],
-            stream.num_bigchunks,
-            stream.reuse,
-            stream.smallchunks_per_bigchunk,
-            stream.tissue_threshold,
-            detector,
-            stream.reader,
-            ["pass", stream.shuffle] if stream.grid else False,
+            asked,
+            # What the user's classes and the number of patients make of what was asked.
+            [stream.num_bigchunks, stream.smallchunks_per_bigchunk, stream.one_load_per_patient],
             repr(stream.policy),
-            stream.one_load_per_patient,
-            user,
             [READING_VERSION, SAMPLING_VERSION],
-            [stream.pixels.channels, stream.pixels.window, stream.pixels.icc],
-        ],
-        [patient.int_uniqueid for patient in dataset],
-        [identity(entry) for entry in slides],
-    ]
+            [patient.int_uniqueid for patient in dataset],
+            [slide_identity(entry) for entry in slides],
+        ]
+    )
+
+
+def _hash(facts: list[Any]) -> str:
     return hashlib.sha256(msgspec.msgpack.encode(facts)).hexdigest()

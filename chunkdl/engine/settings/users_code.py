@@ -10,7 +10,6 @@ import cloudpickle
 from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.config import Program, Rows, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import choice
 from chunkdl.errors import ConfigError
 from chunkdl.patches.hooks import BigChunkLoader, SmallChunkCollector
 from chunkdl.patches.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
@@ -25,7 +24,6 @@ SMALLCHUNKS_OF_HOOKS = 100
 
 def rows_of(arguments: Arguments) -> Rows:
     """Who makes a row."""
-    choice("tfms_in", arguments.tfms_in, ("collectors", "consumer"))
     kinds = arguments.bigchunkloader, arguments.smallchunkcollector
     bases = BigChunkLoader, SmallChunkCollector
     for kind, base in zip(kinds, bases, strict=True):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -160,19 +161,30 @@ class HsvRange:
         return in_hue
 
 
-def detector_by_name(name: str) -> TissueDetector:
-    """The detector of that name with its default parameters.
+def detector_of(given: str | Mapping[str, Any]) -> TissueDetector:
+    """The detector of a name, or of a name with parameters: {"name": "hsv", "hue": [90, 360]}.
 
     Raises:
-        ConfigError: there is none; names those that there are.
+        ConfigError: there is none, or it has no such parameter; names those that there are.
     """
     known: dict[str, type[Otsu] | type[HsvRange]] = {"otsu": Otsu, "hsv": HsvRange}
-    if name not in known:
+    parameters = {"name": given} if isinstance(given, str) else dict(given)
+    name = parameters.pop("name", None)
+    if not isinstance(name, str) or name not in known:
         raise ConfigError(
             f"no tissue detector {name!r}; give one of {', '.join(map(repr, known))} or a "
             f"TissueDetector of your own"
         )
-    return known[name]()
+    names = [field.name for field in fields(known[name])]
+    if unknown := [key for key in parameters if key not in names]:
+        raise ConfigError(
+            f"the tissue detector {name!r} has no parameter {unknown[0]!r}; it has "
+            f"{', '.join(names)}"
+        )
+    try:
+        return msgspec.convert(parameters, known[name])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the tissue detector {name!r}: {error}") from error
 
 
 def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from chunkdl.errors import ConfigError
 from chunkdl.slides.slide import PixelRule, Pixels, SlideInfo
-from chunkdl.slides.tissue.detectors import HsvRange, Otsu, TissueDetector, detector_by_name
+from chunkdl.slides.tissue.detectors import HsvRange, Otsu, TissueDetector, detector_of
 from chunkdl.slides.tissue.mask import TissueMask, compute_mask
 
 PINK = (220, 150, 190)
@@ -124,7 +124,7 @@ def test_a_dark_fluorescence_slide_gives_its_bright_parts() -> None:
 def test_any_thumbnail_gives_bools_of_its_shape_and_stays_unchanged(rgb: Pixels, name: str) -> None:
     """From one pixel up, with any content, twice the same."""
     before = rgb.copy()
-    detector = detector_by_name(name)
+    detector = detector_of(name)
     tissue = detector(rgb)
     assert tissue.dtype == np.bool_
     assert tissue.shape == rgb.shape[:2]
@@ -198,10 +198,10 @@ def test_keys_tell_apart_all_parameters_and_are_the_same_in_every_process() -> N
 
 def test_detectors_come_by_name_and_an_unknown_name_lists_them() -> None:
     """The error names what there is."""
-    assert detector_by_name("otsu") == Otsu()
-    assert detector_by_name("hsv") == HsvRange()
+    assert detector_of("otsu") == Otsu()
+    assert detector_of("hsv") == HsvRange()
     with pytest.raises(ConfigError, match=r"'clam'; give one of 'otsu', 'hsv'"):
-        detector_by_name("clam")
+        detector_of("clam")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""A setting is declared once; whatever else says something of it says the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from chunkdl import Dataset, LightDL
+from chunkdl.engine.settings.arguments import Arguments, Reader
+from chunkdl.engine.settings.checks import checked_detector
+from chunkdl.engine.settings.configure import configure
+from chunkdl.engine.settings.setting import Declared, declared
+from chunkdl.errors import ConfigError
+from chunkdl.slides.readers.registry import READERS
+from chunkdl.slides.synthetic.writing import write_coordinate_slide
+from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+
+PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
+OTHER_NAMES = {
+    "bigchunkloader": "type_bigchunkloader",
+    "smallchunkcollector": "type_smallchunkcollector",
+    "checkpoints": "flag_enable_setgetcheckpoint",
+}
+"""Arguments of `LightDL` whose names are PyDmed's."""
+HEADS = {
+    "stream": "What is in the batches",
+    "run": "What works on it",
+    "": "In Python only",
+}
+
+
+def told(one: Declared) -> str:
+    """A setting as a row of the page."""
+    setting = one.setting
+    default = "" if one.default is None else f"`{one.default}`"
+    of = {"rows": "the rows", "batches": "the batches", "": ""}[setting.identity]
+    key = f"`{one.name}`" if one.key == one.name else f"`{one.name}` (file: `{one.key}`)"
+    return f"|{key}|{default}|{setting.unit}|{setting.meaning}|{of}|"
+
+
+def tables() -> str:
+    """All settings, as the page has them."""
+    parts = []
+    for table, head in HEADS.items():
+        rows = [told(one) for one in declared(Arguments) if one.setting.table == table]
+        parts.append(
+            "\n".join(
+                [f"## {head}", "", "|Setting|Default|Unit|Meaning|Changes|", "|-|-|-|-|-|", *rows]
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def test_lightdl_has_the_settings_that_are_declared() -> None:
+    """Each by its name and with its default; the signature is written out for editors."""
+    given = inspect.signature(LightDL.__init__).parameters
+    for field in dataclasses.fields(Arguments):
+        name = OTHER_NAMES.get(field.name, field.name)
+        assert given[name].default == field.default, name
+
+
+def test_the_page_has_every_setting() -> None:
+    """The tables are made from the declarations; run this file to print them anew."""
+    assert tables() in PAGE.read_text()
+
+
+def test_every_number_has_a_bound() -> None:
+    """Nothing from outside is of any size."""
+    numbers = [one for one in declared(Arguments) if one.kind in (int, float)]
+    assert len(numbers) > 10
+    for one in numbers:
+        setting = one.setting
+        assert setting.check or setting.least is not None or setting.above is not None, one.name
+
+
+def test_the_readers_that_may_be_asked_for_are_those_that_there_are() -> None:
+    """And "auto"."""
+    assert set(get_args(Reader)) == {"auto", *READERS}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """One small slide with two levels."""
+    path = tmp_path_factory.mktemp("settings") / "s.tif"
+    write_coordinate_slide(path, 512, 512, tile=128, levels=(1, 2), mpp=0.5)
+    return Dataset.from_slides(path)
+
+
+SMALL: dict[str, Any] = {
+    "smallchunk_size": 32,
+    "bigchunk_size": 128,
+    "num_bigchunks": 2,
+    "tissue": None,
+    "memory_limit": "64MiB",
+    "num_loaders": 1,
+}
+OTHERS: dict[str, Any] = {
+    "batch_size": 3,
+    "smallchunk_size": 33,
+    "bigchunk_size": 129,
+    "mpp": 1.0,
+    "level": 1,
+    "downsample": 2.0,
+    "resolution_policy": "nearest",
+    "num_bigchunks": 3,
+    "reuse": 2.0,
+    "smallchunks_per_bigchunk": 7,
+    "tissue": "hsv",
+    "tissue_threshold": 0.25,
+    "reader": "tiff",
+    "channels": (0,),
+    "window": (0, 100),
+    "icc": "srgb",
+    "grid": True,
+    "seed": 1,
+    "order": "relaxed",
+    "num_loaders": 2,
+    "num_collectors": 2,
+    "memory_limit": "65MiB",
+    "batch_slots": 9,
+    "mask_cache": "masks",
+    "cpu_affinity": (),
+    "stall_timeout": 5.0,
+    "hook_timeout": 5.0,
+    "max_restarts": 1,
+    "on_error": "raise",
+    "tfms_in": "consumer",
+    "checkpoints": False,
+}
+WITH: dict[str, dict[str, Any]] = {"drop_last": {"grid": True}, "shuffle": {"grid": True}}
+"""Settings that are for something else as well."""
+
+
+@pytest.mark.parametrize("one", list(declared(Arguments)), ids=lambda one: one.name)
+def test_a_setting_is_part_of_the_stream_as_it_is_declared(
+    dataset: Dataset, one: Declared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changes the rows changes both hashes, what changes the batches one, the rest none."""
+    monkeypatch.chdir(tmp_path)
+    before = {**SMALL, **WITH.get(one.name, {})}
+    plain = configure(dataset, Arguments(**before))
+    other = configure(dataset, Arguments(**{**before, one.name: OTHERS.get(one.name, True)}))
+    changed = (plain.rows_hash != other.rows_hash, plain.plan_hash != other.plan_hash)
+    expected = {"rows": (True, True), "batches": (False, True), "": (False, False)}
+    assert changed == expected[one.setting.identity]
+
+
+def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> None:
+    """What is meant by default may be said."""
+    plain = configure(dataset, Arguments(**SMALL))
+    for words in ({"level": 0}, {"level": 0, "resolution_policy": "error"}, {"tissue": "none"}):
+        assert configure(dataset, Arguments(**{**SMALL, **words})).plan_hash == plain.plan_hash
+
+
+def test_a_detector_has_a_form_of_plain_data() -> None:
+    """By name, and by name and parameters, as a file has it."""
+    assert checked_detector("tissue", {"name": "otsu", "closing": 2}) == Otsu(closing=2)
+    assert checked_detector("tissue", {"name": "hsv", "hue": [90, 360]}) == HsvRange((90.0, 360.0))
+    for wrong, message in (
+        ({}, "no tissue detector None"),
+        ({"name": "clam"}, "no tissue detector 'clam'"),
+        ({"name": "otsu", "hue": 1}, "'otsu' has no parameter 'hue'; it has lowest"),
+        ({"name": "otsu", "closing": "much"}, "'otsu': Expected `int`"),
+        ({"name": "hsv", "value": [0.9, 0.1]}, "low, high"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            checked_detector("tissue", wrong)
+
+
+if __name__ == "__main__":
+    print(tables())
