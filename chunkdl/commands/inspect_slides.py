@@ -21,7 +21,7 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import plan_bigchunk, survey_window
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
 from chunkdl.errors import NoTissueError
-from chunkdl.sampling import streams as stream
+from chunkdl.sampling import reuse
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
@@ -176,9 +176,9 @@ def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
     """SmallChunks per BigChunk that a stream over this slide settles on for its `reuse`."""
     areas = [
         survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
-        for ordinal in range(stream.SURVEYED_WINDOWS)
+        for ordinal in range(reuse.SURVEYED_WINDOWS)
     ]
-    return stream.calls_for_reuse(config, areas)[0]
+    return reuse.calls_for_reuse(config, areas)[0]
 
 
 def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:

@@ -25,7 +25,7 @@ from chunkdl.consumers.finishing import Finish
 from chunkdl.consumers.loader import Loader
 from chunkdl.consumers.ranks import warn_of_equal_rows
 from chunkdl.dataset.patients import Dataset, Patient
-from chunkdl.engine.config import OnError, Order
+from chunkdl.engine.config import OnError, Order, RowSource
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.engine.embedded import EmbeddedEngine, Received
 from chunkdl.engine.loader_statistics import NOTHING_COUNTED, LoaderStatistics
@@ -232,7 +232,7 @@ class LightDL(Loader):
             tfms,
             here=tfms_in == "consumer",
             collate=collate_func,
-            plain=self._rows == "plain",
+            plain=self._rows.are_crops,
             seed=self._config.stream.seed,
             tensors_only=tensors_only,
         )
@@ -244,7 +244,7 @@ class LightDL(Loader):
             self._config,
             self._patients,
             kind,
-            images=tfms is None or self._rows == "plain",
+            images=tfms is None or self._rows.are_crops,
             tensors_only=tensors_only,
         )
         self._consumer: EmbeddedEngine | None = None
@@ -280,7 +280,7 @@ class LightDL(Loader):
         return self._assembly.tables.by_name()
 
     @property
-    def _rows(self) -> str:
+    def _rows(self) -> RowSource:
         return self._config.stream.rows
 
     # ------------------------------------------------------------------- batches
@@ -567,7 +567,7 @@ class LightDL(Loader):
         return value_of(self._journal.checkpoints.get(self._index_of(patient), b""))
 
     def _index_of(self, patient: Patient) -> int:
-        if self._rows != "hooks":
+        if not self._rows.by_hooks:
             raise ConfigError("messages and checkpoints are for classes of your own")
         for index, other in enumerate(self._patients):
             if other == patient:

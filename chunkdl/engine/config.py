@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,27 @@ from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLa
 
 Order = Literal["strict", "relaxed"]
 OnError = Literal["substitute", "raise"]
-Rows = Literal["plain", "transformed", "hooks"]
-"""Who makes a row: the crop alone; the crop and the user's transform; the user's two classes."""
+
+
+class RowSource(Enum):
+    """What makes a row.
+
+    Attributes:
+        are_crops: a row is a crop as it was read: its size is known before, and so is its slot's.
+        by_hooks: the user's own classes read and make it; no window, tissue or position is planned.
+    """
+
+    CROP = "plain"
+    TRANSFORM = "transformed"
+    HOOKS = "hooks"
+
+    @property
+    def are_crops(self) -> bool:
+        return self is RowSource.CROP
+
+    @property
+    def by_hooks(self) -> bool:
+        return self is RowSource.HOOKS
 
 
 Program = Literal["loader", "collector", "scheduler"]
@@ -69,7 +89,7 @@ class StreamConfig:
     grid: bool
     drop_last: bool
     shuffle: bool = False
-    rows: Rows = "plain"
+    rows: RowSource = RowSource.CROP
     objects: bool = False
     policy: Policy | None = None
     one_load_per_patient: bool = False
@@ -107,7 +127,7 @@ class StreamConfig:
 
     def layout_of(self, shape: tuple[int, ...], dtype: str, *, packed: bool) -> BatchLayout:
         """How a batch lies in its slot whose rows were found to be like this."""
-        infos = INFO_BYTES if self.rows == "hooks" else 0
+        infos = INFO_BYTES if self.rows.by_hooks else 0
         return BatchLayout(self.batch_size, shape, dtype, infos, packed)
 
 

@@ -321,7 +321,7 @@ class EmbeddedEngine:
             MemoryLimitError: the system does not give its memory; it stays withheld.
         """
         run = self._config.run
-        if self._config.stream.rows == "plain":
+        if self._config.stream.rows.are_crops:
             first = slot * run.batch_slot_bytes
             take_memory(self.arena_descriptor, first, run.batch_slot_bytes)
         self._send(Release(WITHHELD_BATCH, slot, WITHHELD_GENERATION))

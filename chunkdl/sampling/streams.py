@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.errors import ProtocolError
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.grid import GridPass, slide_order
 from chunkdl.sampling.rotation import Rotation
@@ -35,38 +36,106 @@ class StreamRules(Protocol):
         """Whether a pass leaves out a short batch at its end."""
 
     @property
+    def grid(self) -> bool:
+        """Whether it is a finite pass over a grid."""
+
+    @property
     def shuffle(self) -> bool:
         """Whether each pass visits the slides in another order."""
 
-    @property
-    def most_calls(self) -> int:
-        """SmallChunks of a BigChunk at most."""
 
-    def calls_for(self, decoded_px: float) -> int:
-        """SmallChunks of a BigChunk that makes so many pixels decoded, for the wished reuse."""
-
-
-Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+RowPlan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """BigChunk ordinal and call of each row of a batch."""
 
-SURVEYED_WINDOWS = 64
-"""Planned windows whose decoded area sets the SmallChunks per BigChunk for a wished reuse."""
 
+class Stream(ABC):
+    """What the engine asks of any kind of stream; `stream_of` makes them.
 
-def calls_for_reuse(config: StreamRules, decoded_px: Collection[float]) -> tuple[int, bool]:
-    """The SmallChunks per BigChunk for the wished reuse, and whether a limit has lowered them.
-
-    Args:
-        config: of the stream.
-        decoded_px: pixels that each surveyed window makes a loader decode.
+    Attributes:
+        calls: SmallChunks of a BigChunk; 0 where each has its own number.
+        epoch: number of the pass.
+        first_ordinal: the first BigChunk that is needed from the cursor on.
+        may_replace: whether another region may stand in for one that cannot be read; else its rows
+            are left out.
+        has_passes: whether another pass comes behind this one.
     """
-    # Exactly rounded: the order in which the answers came must not show.
-    decoded = math.fsum(decoded_px) / len(decoded_px)
-    calls = config.calls_for(decoded)
-    return min(calls, config.most_calls), calls > config.most_calls
+
+    calls: int
+    epoch: int
+    first_ordinal: int
+    may_replace: bool
+    has_passes: bool
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Batches of the stream or pass; -1 while that is not known, and for no end."""
+
+    @abstractmethod
+    def rows(self, batch: int) -> RowPlan:
+        """The rows of a batch that `knows` says yes to."""
+
+    @abstractmethod
+    def knows(self, batch: int) -> bool:
+        """Whether the rows of a batch are settled."""
+
+    @abstractmethod
+    def has(self, ordinal: int) -> bool:
+        """Whether BigChunk `ordinal` is known."""
+
+    @abstractmethod
+    def ended(self, batch: int) -> bool:
+        """Whether the stream is over before `batch`."""
+
+    @abstractmethod
+    def source(self, ordinal: int) -> tuple[int, int] | None:
+        """Slide and window of a BigChunk where the stream names them; None where they are drawn."""
+
+    @property
+    @abstractmethod
+    def unsurveyed(self) -> tuple[int, ...]:
+        """Slides whose positions have to be counted first, in the order of need."""
+
+    @abstractmethod
+    def add(self, counts: Sequence[int]) -> None:
+        """Record the positions per window of the first unsurveyed slide."""
+
+    @property
+    @abstractmethod
+    def windows(self) -> int:
+        """BigChunks known so far; -1: without end."""
+
+    @abstractmethod
+    def uses(self, ordinal: int) -> int:
+        """Rows that BigChunk `ordinal` serves from the cursor on; at most, until all is known."""
+
+    @abstractmethod
+    def first_call(self, ordinal: int) -> int:
+        """The call with which BigChunk `ordinal` begins."""
+
+    @abstractmethod
+    def next_call(self, ordinal: int) -> int:
+        """The first call of BigChunk `ordinal` from the cursor on."""
+
+    @abstractmethod
+    def first_batch(self, ordinal: int) -> int:
+        """The first batch that may hold rows of BigChunk `ordinal`."""
+
+    @abstractmethod
+    def last_batch(self, ordinal: int) -> int:
+        """The last batch that holds rows of BigChunk `ordinal`, or one after it."""
+
+    @abstractmethod
+    def closes(self, batch: int) -> tuple[int, ...]:
+        """The BigChunks that are delivered whole when `batch` and all before it are."""
+
+    @property
+    @abstractmethod
+    def passed(self) -> Set[int]:
+        """The BigChunks whose last call was delivered before the cursor (relaxed order)."""
 
 
-class RandomStream:
+class RandomStream(Stream):
     """The endless stream of random positions.
 
     Args:
@@ -84,6 +153,7 @@ class RandomStream:
             self._ahead.update(self.rows(batch)[0].tolist())
         self.calls = calls
         self.epoch = 0
+        self.may_replace, self.has_passes = True, False
         self.first_ordinal = self._rotation.first_needed(self._start)
         self._passed: dict[int, int] = {}
         for batch in cursor.ahead:
@@ -97,7 +167,7 @@ class RandomStream:
         """Batches of the stream: it has no end."""
         return -1
 
-    def rows(self, batch: int) -> Rows:
+    def rows(self, batch: int) -> RowPlan:
         """The rows of a batch."""
         return self._rotation.rows(batch * self._rows, self._rows)
 
@@ -108,6 +178,27 @@ class RandomStream:
     def has(self, ordinal: int) -> bool:
         """Whether there is such a BigChunk: always."""
         return True
+
+    def source(self, ordinal: int) -> None:
+        """Slide and window are drawn."""
+
+    @property
+    def unsurveyed(self) -> tuple[int, ...]:
+        """None: what is surveyed, by `calls_for_reuse`, is over when the stream begins."""
+        return ()
+
+    def add(self, counts: Sequence[int]) -> None:
+        """Nothing is counted here.
+
+        Raises:
+            ProtocolError: always.
+        """
+        raise ProtocolError(f"{len(counts)} windows were counted for a stream that draws its own")
+
+    @property
+    def windows(self) -> int:
+        """Without end."""
+        return -1
 
     def ended(self, batch: int) -> bool:
         """Whether the stream is over before `batch`: never."""
@@ -149,7 +240,7 @@ class RandomStream:
         return (end - 1) // self._rows
 
 
-class GridStream:
+class GridStream(Stream):
     """One finite pass over the grid positions; grows as slides are surveyed.
 
     Args:
@@ -167,6 +258,7 @@ class GridStream:
         self._pass = GridPass(order.tolist())
         self.calls = 0
         self.epoch = epoch
+        self.may_replace, self.has_passes = False, True
         self.first_ordinal = 0
 
     @property
@@ -187,6 +279,34 @@ class GridStream:
         """Slide and window of a BigChunk."""
         return self._pass.source(ordinal)
 
+    def first_call(self, ordinal: int) -> int:
+        """Each window is served from its first position on."""
+        return 0
+
+    def next_call(self, ordinal: int) -> int:
+        """The first position that is not behind the cursor."""
+        first, last = self._pass.span(ordinal)
+        start = self._cursor.next_batch * self._batch_rows
+        return min(max(start, first), last) - first
+
+    def first_batch(self, ordinal: int) -> int:
+        """The batch of its first position."""
+        return self._pass.span(ordinal)[0] // self._batch_rows
+
+    def last_batch(self, ordinal: int) -> int:
+        """The batch of its last position."""
+        return (self._pass.span(ordinal)[1] - 1) // self._batch_rows
+
+    def closes(self, batch: int) -> tuple[int, ...]:
+        """The windows whose last position is in the batch."""
+        found = np.unique(self.rows(batch)[0]).tolist()
+        return tuple(ordinal for ordinal in found if self.last_batch(ordinal) == batch)
+
+    @property
+    def passed(self) -> Set[int]:
+        """None: a pass goes on behind its last batch."""
+        return frozenset()
+
     @property
     def _complete(self) -> bool:
         return self._pass.next_slide is None
@@ -205,7 +325,7 @@ class GridStream:
         """Batches of the pass; -1 while slides are not surveyed."""
         return self.batches() if self._complete else -1
 
-    def rows(self, batch: int) -> Rows:
+    def rows(self, batch: int) -> RowPlan:
         """The rows of a batch that `knows` says yes to; the last one may be short."""
         first = batch * self._batch_rows
         return self._pass.ordinals(first, min(self._batch_rows, self._row_end() - first))
@@ -233,3 +353,23 @@ class GridStream:
             low = batch * self._batch_rows
             left -= max(0, min(last, low + self._batch_rows) - max(first, low))
         return left
+
+
+def stream_of(
+    config: StreamRules, cursor: Cursor, slides: int, epoch: int, calls: int
+) -> Stream | None:
+    """The stream of a configuration.
+
+    Args:
+        config: of the stream.
+        cursor: where it goes on.
+        slides: of the dataset.
+        epoch: number of the pass, where there are passes.
+        calls: SmallChunks of a BigChunk; 0 where they are not known yet.
+
+    Returns:
+        None while the number of calls has to be known and is not.
+    """
+    if config.grid:
+        return GridStream(config, cursor, slides, epoch)
+    return RandomStream(config, cursor, calls) if calls else None

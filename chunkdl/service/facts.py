@@ -34,7 +34,7 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         seed=stream.seed,
         batch_rows=stream.batch_size,
         smallchunk_px=stream.smallchunk_px,
-        plain=stream.rows == "plain",
+        plain=stream.rows.are_crops,
         patients=len(spec.patients),
         slides=len(spec.config.slides),
         max_consumers=spec.max_consumers,

@@ -18,7 +18,7 @@ from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import checked_float, checked_int, choice, flag
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.settings.machine import available_memory
-from chunkdl.engine.settings.users_code import rows_of
+from chunkdl.engine.settings.users_code import row_source
 from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.service.addresses import check_addresses
 from chunkdl.service.keys import Keys
@@ -103,7 +103,7 @@ def configure_service(
 
 
 def _check_stream(arguments: Arguments) -> None:
-    if rows_of(arguments) == "hooks":
+    if row_source(arguments).by_hooks:
         raise ConfigError("classes of your own cannot be shared yet; use LightDL in each process")
     if arguments.schedule is not None:
         raise ConfigError("a schedule cannot be shared yet; use LightDL in each process")

@@ -322,3 +322,31 @@ def test_a_pass_without_a_single_position_ends_at_once() -> None:
     stream.add([])
     assert stream.ended(0)
     assert stream.batches() == 0
+
+
+@PASSES
+@given(surveys=SURVEYS, batch_size=st.integers(1, 12), start=st.integers(0, 20))
+def test_a_window_knows_the_batches_that_it_is_in(
+    surveys: list[list[int]], batch_size: int, start: int
+) -> None:
+    """Its first, its last, which batch closes it, and where it goes on behind a cursor."""
+    cursor = Cursor(plan_hash="", seed=5, next_batch=start)
+    stream = stream_of(surveys, batch_size, drop_last=False, cursor=cursor)
+    survey_all(stream, surveys)
+    batches_of: dict[int, list[int]] = {}
+    calls_left: dict[int, list[int]] = {}
+    for batch in range(stream.batches()):
+        for ordinal, call in zip(*(part.tolist() for part in stream.rows(batch)), strict=True):
+            batches_of.setdefault(ordinal, []).append(batch)
+            if batch >= start:
+                calls_left.setdefault(ordinal, []).append(call)
+    closing: dict[int, list[int]] = {}
+    for ordinal, batches in batches_of.items():
+        assert stream.first_batch(ordinal) == batches[0]
+        assert stream.last_batch(ordinal) == batches[-1]
+        closing.setdefault(batches[-1], []).append(ordinal)
+        assert stream.first_call(ordinal) == 0
+        if ordinal in calls_left:
+            assert stream.next_call(ordinal) == calls_left[ordinal][0]
+    for batch in range(stream.batches()):
+        assert list(stream.closes(batch)) == closing.get(batch, [])

@@ -18,6 +18,7 @@ import tifffile
 from zmq.auth import load_certificate
 
 from chunkdl import LightDL
+from chunkdl.engine.config import RowSource
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import parse_bytes
 from chunkdl.engine.settings.setting import declared
@@ -393,7 +394,7 @@ def test_a_transform_is_found_beside_the_file(written: Written, folder: Path) ->
     spec = spec_of(config)
     spec_of(config)
 
-    assert spec.config.stream.rows == "transformed"
+    assert spec.config.stream.rows is RowSource.TRANSFORM
     assert b"half" in spec.config.user["collector"]
     assert sys.path.count(str(folder)) == 1
     # What was there before is found first.

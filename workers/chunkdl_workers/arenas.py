@@ -46,7 +46,7 @@ def batch_arena(descriptor: int, config: EngineConfig) -> Arena:
 def _has_sparse(config: EngineConfig) -> tuple[bool, bool]:
     """Whether the memory of the BigChunks and of the batches is taken as it is filled."""
     rows = config.stream.rows
-    return rows == "hooks", rows != "plain"
+    return rows.by_hooks, not rows.are_crops
 
 
 def try_memory(config: EngineConfig, engines: int) -> None:

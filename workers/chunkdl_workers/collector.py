@@ -47,7 +47,7 @@ def row_maker(
     link: Link, config: EngineConfig, bigchunks: Arena, batches: Arena
 ) -> tuple[RowMaker, Callable[[RowFormatSet], None]]:
     """What makes the rows of this stream, and what has to know how they lie."""
-    if config.stream.rows == "plain":
+    if config.stream.rows.are_crops:
         return PlainRows(config, bigchunks, batches), _known_already
 
     def settle(proposal: RowFormatSet) -> RowFormatSet:
@@ -57,7 +57,7 @@ def row_maker(
     user = load_user_code(config.user["collector"])
     one_thread_for_torch()
     writer = RowWriter(config, batches, settle, user.shared())
-    if config.stream.rows == "transformed":
+    if not config.stream.rows.by_hooks:
         recorder = link.recorder
         made = TransformedRows(config, user, bigchunks, writer, recorder, link.warn)
         return made, writer.shaped

@@ -56,7 +56,7 @@ class GroupEngine:
         self._withheld = 0
         self.number = 0
         """Of the one that runs."""
-        plain = config.stream.rows == "plain"
+        plain = config.stream.rows.are_crops
         self._layout = config.stream.batch_layout if plain else None
 
     def _new_journal(self, cursor: dict[str, object]) -> ResumeState:

@@ -72,7 +72,7 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     stream, cache = config.stream, config.run.mask_cache
     with OpenSlides(config.slides, stream, cache, progress) as slides, arena:
         answer = partial(_answer, stream=stream, slides=slides, arena=arena, progress=progress)
-        if stream.rows == "hooks":
+        if stream.rows.by_hooks:
             user = load_user_code(config.user["loader"])
             one_thread_for_torch()
             extractor = Extractor(config, user, slides, link.log, link.warn)

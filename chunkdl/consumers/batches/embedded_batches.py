@@ -88,7 +88,7 @@ class Assembly:
         self._images = images
         self._kind = kind
         self._tensors_only = tensors_only
-        rows_may_lack_slides = config.stream.rows == "hooks"
+        rows_may_lack_slides = config.stream.rows.by_hooks
         self.tables = Tables(
             patients,
             [entry.path for entry in config.slides],
@@ -99,7 +99,7 @@ class Assembly:
             ),
             kind,
         )
-        plain = config.stream.rows == "plain"
+        plain = config.stream.rows.are_crops
         self._layout = config.stream.batch_layout if plain else None
         self._pool: Buffers | None = None
         self.copies = 0

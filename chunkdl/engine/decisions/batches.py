@@ -13,7 +13,7 @@ from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.engine.decisions.outbox import Outgoing
 from chunkdl.engine.decisions.tickets import BigChunkState
 from chunkdl.errors import ProtocolError
-from chunkdl.sampling.streams import GridStream, RandomStream
+from chunkdl.sampling.streams import Stream
 from chunkdl.transport.memory.slots import Lease, SlotLedger
 from chunkdl.transport.protocol.credit import Credit
 from chunkdl.transport.protocol.engine_messages import (
@@ -73,7 +73,7 @@ class Batches:
         self._config = config
         self._loads = loads
         self._outgoing = outgoing
-        self._stream: RandomStream | GridStream | None = None
+        self._stream: Stream | None = None
         self._batches: dict[int, _Batch] = {}
         self._out: dict[Lease, int] = {}
         self._back: dict[int, int] = {}
@@ -127,9 +127,7 @@ class Batches:
         """Batches that are filled and not sent."""
         return sum(batch.ready for batch in self._batches.values())
 
-    def begin(
-        self, stream: RandomStream | GridStream, next_batch: int, ahead: tuple[int, ...]
-    ) -> None:
+    def begin(self, stream: Stream, next_batch: int, ahead: tuple[int, ...]) -> None:
         """Plan this stream from now on, from `next_batch` on without those in `ahead`."""
         self._stream = stream
         self.next_batch = next_batch
@@ -159,7 +157,7 @@ class Batches:
             for ordinal in tuple(self._batches[number].groups):
                 self._place(number, ordinal)
 
-    def _planned(self, stream: RandomStream | GridStream, number: int, lease: Lease) -> _Batch:
+    def _planned(self, stream: Stream, number: int, lease: Lease) -> _Batch:
         """A batch with its rows grouped by the BigChunk that serves them."""
         ordinals, calls = stream.rows(number)
         order = np.argsort(ordinals, kind="stable").astype(np.int32)
@@ -171,9 +169,7 @@ class Batches:
             )
             for low, high in zip(edges, [*edges[1:], len(order)], strict=True)
         }
-        closes: tuple[int, ...] = ()
-        if self._config.has_places and isinstance(stream, RandomStream):
-            closes = stream.closes(number)
+        closes = stream.closes(number) if self._config.has_places else ()
         return _Batch(lease, len(order), groups, closes)
 
     def _place(self, number: int, ordinal: int) -> None:
@@ -343,7 +339,7 @@ class Batches:
                 self._send(number, self._stream, self.credit)
         self._deliver_end(self._stream)
 
-    def _send(self, number: int, stream: RandomStream | GridStream, credit: Credit) -> None:
+    def _send(self, number: int, stream: Stream, credit: Credit) -> None:
         credit.spend()
         batch = self._batches.pop(number)
         self._out[batch.lease] = number
@@ -363,22 +359,21 @@ class Batches:
         )
         self._outgoing.say(message)
 
-    def _substitutions(self, number: int, stream: RandomStream | GridStream) -> dict[int, int]:
+    def _substitutions(self, number: int, stream: Stream) -> dict[int, int]:
         """The substitutions of BigChunks that later batches use; others are forgotten."""
         attempts = self._loads.sources.attempts
-        if isinstance(stream, RandomStream):
-            for ordinal in tuple(attempts):
-                if stream.last_batch(ordinal) <= number - self._config.batch_slots:
-                    del attempts[ordinal]
+        for ordinal in tuple(attempts):
+            if stream.last_batch(ordinal) <= number - self._config.batch_slots:
+                del attempts[ordinal]
         return dict(attempts)
 
-    def _deliver_end(self, stream: RandomStream | GridStream) -> None:
+    def _deliver_end(self, stream: Stream) -> None:
         if self._batches or self.end_sent:
             return
-        if isinstance(stream, GridStream) and stream.ended(self.next_batch):
+        if stream.ended(self.next_batch):
             self.end_sent = True
             self._loads.free()
-            self._outgoing.say(End(stream.epoch, stream.batches()))
+            self._outgoing.say(End(stream.epoch, stream.length))
         elif self._loads.over_before(self.next_batch):
             self.end_sent = True
             self._outgoing.say(End(stream.epoch, self.next_batch))

@@ -24,12 +24,8 @@ from chunkdl.engine.decisions.patient_choice import PatientChoice
 from chunkdl.engine.decisions.slide_choice import Sources
 from chunkdl.engine.decisions.tickets import Answer, BigChunkState, Ticket, answers, slot_lease
 from chunkdl.errors import Failure, ProtocolError
-from chunkdl.sampling.streams import (
-    SURVEYED_WINDOWS,
-    GridStream,
-    RandomStream,
-    calls_for_reuse,
-)
+from chunkdl.sampling.reuse import SURVEYED_WINDOWS, calls_for_reuse
+from chunkdl.sampling.streams import Stream
 from chunkdl.transport.memory.slots import Lease, SlotLedger
 from chunkdl.transport.protocol.engine_messages import (
     BigChunkLoaded,
@@ -60,7 +56,7 @@ class BigChunks:
         self._blame = SlideBlame()
         self._reopen: list[int] = []
         self._outgoing = outgoing
-        self._stream: RandomStream | GridStream | None = None
+        self._stream: Stream | None = None
         self._tickets: list[deque[Ticket]] = [deque() for _ in range(config.loaders)]
         self._again: list[Ticket] = []
         self._orphans: set[Lease] = set()
@@ -78,7 +74,7 @@ class BigChunks:
         self.decoded_px = 0
         self.read_s = 0.0
 
-    def begin(self, stream: RandomStream | GridStream) -> None:
+    def begin(self, stream: Stream) -> None:
         """Load for this stream from now on."""
         self.dropped.clear()
         self._stream = stream
@@ -153,7 +149,7 @@ class BigChunks:
         """Whether the policy has ended the stream and no BigChunk has rows in `batch` or later."""
         stream, places = self._stream, self._places
         halted = places is not None and places.halted and not places.expects(self._next_load)
-        if not halted or not isinstance(stream, RandomStream):
+        if not halted or stream is None:
             return False
         return all(stream.last_batch(ordinal) < batch for ordinal in self.bigchunks)
 
@@ -231,7 +227,7 @@ class BigChunks:
         match ticket:
             case SurveyGrid():
                 self._grid_counts[ticket.slide] = []
-            case LoadBigChunk() if self._config.stream.grid:
+            case LoadBigChunk() if self._stream is not None and not self._stream.may_replace:
                 self._drop(ticket)
             case LoadBigChunk() if self._places is not None:
                 self._replace(ticket.ordinal, failure, self._places)
@@ -385,9 +381,7 @@ class BigChunks:
                 return None
             self._survey_next += 1
             return self.sources.survey(self._survey_next - 1)
-        if isinstance(self._stream, GridStream) and (
-            survey := self._grid_survey(self._stream, next_batch)
-        ):
+        if survey := self._grid_survey(self._stream, next_batch):
             return survey
         if self._places is not None and (ticket := self._reopened(self._places)):
             return ticket
@@ -421,10 +415,12 @@ class BigChunks:
                 self.dropped.add(ordinal)
         return None
 
-    def _grid_survey(self, stream: GridStream, next_batch: int) -> SurveyGrid | None:
+    def _grid_survey(self, stream: Stream, next_batch: int) -> SurveyGrid | None:
         """The next slide to look at, while a batch is short of rows or few windows are left."""
         while stream.unsurveyed and stream.unsurveyed[0] in self._grid_counts:
             stream.add(self._grid_counts[stream.unsurveyed[0]])
+        if not stream.unsurveyed:
+            return None
         enough = stream.windows - self._next_load >= self._config.bigchunk_slots
         if enough and stream.knows(next_batch):
             return None

@@ -28,7 +28,7 @@ from chunkdl.engine.decisions.patient_choice import PatientChoice
 from chunkdl.engine.decisions.slide_choice import Sources
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.streams import GridStream, RandomStream
+from chunkdl.sampling.streams import Stream, stream_of
 from chunkdl.transport.protocol.engine_messages import (
     AskStatistics,
     BigChunkLoaded,
@@ -85,21 +85,23 @@ class Core:
         self._warned: set[str] = set()
         self.last_loss = ""
         """How the last worker ended, and over what."""
-        self._stream: RandomStream | GridStream | None = None
-        stream, calls = config.stream, cursor.smallchunks_per_bigchunk
-        if stream.grid:
-            self._begin(GridStream(stream, cursor, len(config.slides), cursor.epoch))
-        elif stream.smallchunks_per_bigchunk or calls:
-            self._begin(RandomStream(stream, cursor, stream.smallchunks_per_bigchunk or calls))
+        self._stream: Stream | None = None
+        calls = config.stream.smallchunks_per_bigchunk or cursor.smallchunks_per_bigchunk
+        self._begin_with(calls, cursor.epoch)
 
     @property
     def failure(self) -> Failure | None:
         """Why the stream ended, once it did."""
         return self._outgoing.failure
 
-    def _begin(self, stream: RandomStream | GridStream) -> None:
+    def _begin_with(self, calls: int, epoch: int) -> None:
+        """Begin the stream or its next pass, unless the number of calls has to be known first."""
+        config = self.config
+        stream = stream_of(config.stream, self._cursor, len(config.slides), epoch, calls)
+        if stream is None:
+            return
         self._stream = stream
-        if self._places is not None and isinstance(stream, RandomStream):
+        if self._places is not None:
             self._places.passed(stream.passed)
         self._loads.begin(stream)
         self._batches.begin(stream, self._cursor.next_batch, self._cursor.ahead)
@@ -133,7 +135,7 @@ class Core:
     def _advance(self) -> None:
         """Do everything that the new state allows."""
         if self._stream is None and (calls := self._loads.settled_calls()) is not None:
-            self._begin(RandomStream(self.config.stream, self._cursor, calls))
+            self._begin_with(calls, epoch=0)
         if self.failure is None:
             self._loads.assign(self._ready, self._batches.next_batch)
             self._batches.drop_rows()
@@ -295,13 +297,14 @@ class Core:
         self._outgoing.open(Welcome(self.config.plan_hash[:16]))
 
     def _next_epoch(self, epoch: int) -> None:
-        if not isinstance(self._stream, GridStream) or epoch != self._stream.epoch + 1:
+        stream = self._stream
+        if stream is None or not stream.has_passes or epoch != stream.epoch + 1:
             raise ProtocolError(f"pass {epoch} was asked for out of turn")
         if not self._batches.end_sent:
             raise ProtocolError("the next pass was asked for before this one ended")
         config = self.config
         self._cursor = Cursor(plan_hash=config.plan_hash, seed=config.stream.seed)
-        self._begin(GridStream(config.stream, self._cursor, len(config.slides), epoch))
+        self._begin_with(0, epoch)
 
     def statistics(self) -> Statistics:
         """Counters since the start and levels of the moment."""

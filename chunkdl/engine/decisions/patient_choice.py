@@ -356,7 +356,7 @@ class PatientChoice:
 
 def _without_slides(config: CoreConfig) -> set[int]:
     """Patients all of whose slides were left out; the user's classes need none."""
-    if config.stream.rows == "hooks":
+    if config.stream.rows.by_hooks:
         return set()
     return {patient for patient, slides in enumerate(config.slides_of_patient) if not slides}
 

@@ -10,7 +10,7 @@ from chunkdl.engine.decisions.tickets import BigChunkState, Ticket
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Opening
 from chunkdl.sampling.schedule import UniformSchedule, slide_of
-from chunkdl.sampling.streams import GridStream, RandomStream
+from chunkdl.sampling.streams import Stream
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
 FAR_BATCHES = 1000
@@ -73,7 +73,7 @@ class Sources:
         self,
         ordinal: int,
         live: Iterable[int],
-        stream: RandomStream | GridStream,
+        stream: Stream,
         next_batch: int,
     ) -> bool:
         """Whether a BigChunk has its patient, and that patient is free for it.
@@ -85,7 +85,7 @@ class Sources:
             next_batch: the batch that is planned next.
         """
         places = self.places
-        if places is None or not isinstance(stream, RandomStream):
+        if places is None:
             return True
         if stream.first_batch(ordinal) > next_batch + FAR_BATCHES:
             return False
@@ -108,15 +108,14 @@ class Sources:
             places.keep(ordinal, before.patient)
         return places.patient(ordinal, bigchunk.attempt) is not None
 
-    def load(
-        self, ordinal: int, bigchunk: BigChunkState, stream: RandomStream | GridStream
-    ) -> LoadBigChunk:
+    def load(self, ordinal: int, bigchunk: BigChunkState, stream: Stream) -> LoadBigChunk:
         """The ticket to load a BigChunk that may open."""
         lease = bigchunk.lease
-        if self.places is not None and isinstance(stream, RandomStream):
+        if self.places is not None:
             return self._chosen(ordinal, bigchunk, stream, self.places)
-        if isinstance(stream, GridStream):
-            (slide, window), attempt = stream.source(ordinal), 0
+        source = stream.source(ordinal)
+        if source is not None:
+            (slide, window), attempt = source, 0
         else:
             (slide, attempt), window = self._planned(ordinal), -1
         bigchunk.attempt = attempt
@@ -125,7 +124,7 @@ class Sources:
         )
 
     def _chosen(
-        self, ordinal: int, bigchunk: BigChunkState, stream: RandomStream, places: PatientChoice
+        self, ordinal: int, bigchunk: BigChunkState, stream: Stream, places: PatientChoice
     ) -> LoadBigChunk:
         first = bigchunk.first if bigchunk.attempt else stream.first_call(ordinal)
         opening = places.opened(ordinal, bigchunk.attempt, first, self._before.pop(ordinal, None))

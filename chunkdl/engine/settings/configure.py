@@ -17,7 +17,7 @@ import msgspec
 from chunkdl.dataset.label_tables import check_labels
 from chunkdl.dataset.patients import Dataset
 from chunkdl.dataset.slide_table import SlideEntry, grouped, slide_identity, slide_table
-from chunkdl.engine.config import EngineConfig, Rows, RunConfig, StreamConfig
+from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import checked_detector, checked_window, parse_bytes
 from chunkdl.engine.settings.machine import available_memory, cores
@@ -27,7 +27,7 @@ from chunkdl.engine.settings.users_code import (
     hook_stream,
     identity_of,
     policies_of,
-    rows_of,
+    row_source,
     user_code,
 )
 from chunkdl.engine.work.open_slides import CACHED_BYTES, MOST_BYTES, SCRATCH_BYTES
@@ -67,24 +67,24 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         SlideError: a given tissue mask does not fit its slide, or no slide can be opened.
     """
     arguments = _with_resolution(checked(arguments))
-    rows = rows_of(arguments)
-    slides = slide_table(dataset, needs_slides=rows != "hooks")
+    rows = row_source(arguments)
+    slides = slide_table(dataset, needs_slides=not rows.by_hooks)
     policy, own_policy = policies_of(arguments, dataset, rows)
     stream = dataclasses.replace(
         _stream(arguments, rows),
         policy=policy,
-        one_load_per_patient=rows == "hooks" and arguments.checkpoints,
+        one_load_per_patient=rows.by_hooks and arguments.checkpoints,
     )
-    if rows == "hooks":
+    if rows.by_hooks:
         # More open at a time than there are patients would load one of them twice at a time.
         stream = hook_stream(stream, len(dataset))
     memory_limit = parse_bytes(arguments.memory_limit, "memory_limit")
     run = _run(arguments, stream)
-    if rows != "hooks":
+    if not rows.by_hooks:
         slides, calls = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
         stream = dataclasses.replace(stream, reserved_calls=calls)
     run = _with_memory(run, stream, memory_limit)
-    check_labels(dataset, slides, own_classes=rows == "hooks")
+    check_labels(dataset, slides, own_classes=rows.by_hooks)
     rows_hash = _rows_hash(
         dataset, slides, stream, [identity(arguments, "rows"), identity_of(arguments, own_policy)]
     )
@@ -110,7 +110,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     )
 
 
-def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
+def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
     """What the plan depends on; the settings are checked each by itself, and together here."""
     smallchunk, bigchunk = arguments.smallchunk_size, arguments.bigchunk_size
     if bigchunk < smallchunk:
@@ -121,7 +121,7 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
     if arguments.shuffle and not arguments.grid:
         raise ConfigError("shuffle=True is for a grid pass; an endless stream is random anyway")
     calls = arguments.smallchunks_per_bigchunk or 0
-    if rows != "hooks" and calls > MOST_CALLS:
+    if not rows.by_hooks and calls > MOST_CALLS:
         raise ConfigError(f"smallchunks_per_bigchunk={calls} must be at most {MOST_CALLS}")
     channels, window, icc = arguments.channels, arguments.window, arguments.icc
     return StreamConfig(
@@ -146,7 +146,7 @@ def _stream(arguments: Arguments, rows: Rows) -> StreamConfig:
         shuffle=arguments.shuffle,
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
-        objects=rows == "hooks"
+        objects=rows.by_hooks
         and (
             arguments.collate_func is not None
             or (arguments.tfms is not None and arguments.tfms_in == "consumer")
@@ -172,7 +172,7 @@ def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
     """All but the memory, which depends on the slides."""
     have = cores()
     # The user's code may cost as much as reading does.
-    collectors = max(1, have // 6 if stream.rows == "plain" else have // 2)
+    collectors = max(1, have // 6 if stream.rows.are_crops else have // 2)
     return RunConfig(
         num_loaders=arguments.num_loaders or have,
         num_collectors=arguments.num_collectors or collectors,
@@ -251,11 +251,11 @@ def _memory(
     # Two tickets a loader, and two BigChunks that wait to be opened.
     wished = stream.num_bigchunks + 2 * num_loaders + 2
     batch = aligned(stream.batch_layout.slot_bytes)
-    if stream.rows != "plain":
+    if not stream.rows.are_crops:
         batch = max(ALIGNMENT, int(memory_limit * SHARE_OF_BATCHES) // batch_slots)
         batch = batch // ALIGNMENT * ALIGNMENT
     batches = batch_slots * batch
-    if stream.rows == "hooks":
+    if stream.rows.by_hooks:
         bigchunk = (memory_limit - batches) // wished // ALIGNMENT * ALIGNMENT
         log.info("memory: %d BigChunks of at most %.1f MiB", wished, bigchunk / 2**20)
         return wished, max(ALIGNMENT, bigchunk), batch

@@ -8,7 +8,7 @@ from typing import Any
 import cloudpickle
 
 from chunkdl.dataset.patients import Dataset
-from chunkdl.engine.config import Program, Rows, StreamConfig
+from chunkdl.engine.config import Program, RowSource, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError
 from chunkdl.patches.hooks import BigChunkLoader, SmallChunkCollector
@@ -22,7 +22,7 @@ SMALLCHUNKS_OF_HOOKS = 100
 """SmallChunks of a BigChunk of the user's classes unless said: as many as PyDmed's queue held."""
 
 
-def rows_of(arguments: Arguments) -> Rows:
+def row_source(arguments: Arguments) -> RowSource:
     """Who makes a row."""
     kinds = arguments.bigchunkloader, arguments.smallchunkcollector
     bases = BigChunkLoader, SmallChunkCollector
@@ -35,8 +35,8 @@ def rows_of(arguments: Arguments) -> Rows:
     if any(kind not in own for kind, own in zip(kinds, built_in, strict=True)):
         if arguments.grid:
             raise ConfigError("grid=True is a pass of the built-in classes; leave yours out")
-        return "hooks"
-    return "transformed" if transforms(arguments) else "plain"
+        return RowSource.HOOKS
+    return RowSource.TRANSFORM if transforms(arguments) else RowSource.CROP
 
 
 def transforms(arguments: Arguments) -> bool:
@@ -46,12 +46,12 @@ def transforms(arguments: Arguments) -> bool:
 
 
 def policies_of(
-    arguments: Arguments, dataset: Dataset, rows: Rows
+    arguments: Arguments, dataset: Dataset, rows: RowSource
 ) -> tuple[Policy | None, Policy | None]:
     """The policy that the coordinator asks itself, and the user's own that a process is for."""
     schedule = arguments.schedule
     if schedule is None:
-        return (Uniform() if rows == "hooks" else None), None
+        return (Uniform() if rows.by_hooks else None), None
     if arguments.grid:
         raise ConfigError("a grid pass takes every slide once; it has no schedule")
     if not callable(getattr(schedule, "choose", None)):
@@ -73,7 +73,7 @@ def hook_stream(stream: StreamConfig, patients: int) -> StreamConfig:
 
 
 def user_code(
-    dataset: Dataset, arguments: Arguments, rows: Rows, policy: Policy | None
+    dataset: Dataset, arguments: Arguments, rows: RowSource, policy: Policy | None
 ) -> dict[Program, bytes]:
     """The user's part of the stream for each kind of worker that runs any, pickled by value.
 
@@ -83,12 +83,12 @@ def user_code(
         ConfigError: something in it cannot be pickled.
     """
     code: dict[Program, UserCode] = {}
-    patients = tuple(dataset) if rows == "hooks" else ()
+    patients = tuple(dataset) if rows.by_hooks else ()
     loader, collector = arguments.bigchunkloader, arguments.smallchunkcollector
     settings = arguments.const_global_info
-    if rows == "hooks":
+    if rows.by_hooks:
         code["loader"] = UserCode(patients, loader, None, settings, None, None)
-    if rows != "plain":
+    if not rows.are_crops:
         transform = arguments.tfms if transforms(arguments) else None
         code["collector"] = UserCode(patients, loader, collector, settings, transform, None)
     if policy is not None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from chunkdl.dataset.patients import Patient
-from chunkdl.engine.config import OnError, Order, StreamConfig
+from chunkdl.engine.config import OnError, Order, RowSource, StreamConfig
 from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.errors import Failure
@@ -129,7 +129,7 @@ class HookScript:
             reader="auto",
             grid=False,
             drop_last=False,
-            rows="hooks",
+            rows=RowSource.HOOKS,
             policy=self.bound_policy(),
             one_load_per_patient=self.one_load,
         )

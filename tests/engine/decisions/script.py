@@ -18,9 +18,9 @@ from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.grid import slide_order
+from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.sampling.rotation import Rotation
 from chunkdl.sampling.schedule import UniformSchedule
-from chunkdl.sampling.streams import SURVEYED_WINDOWS
 from chunkdl.slides.resolution import Resolution
 
 PLAN_HASH = "f00d" * 16

@@ -23,7 +23,7 @@ from chunkdl.engine.decisions.events import (
 )
 from chunkdl.engine.decisions.failures import MAX_DEATHS, MAX_SUBSTITUTES
 from chunkdl.errors import Failure, ProtocolError, SlideError, WorkerDied, WorkerFailed
-from chunkdl.sampling.streams import SURVEYED_WINDOWS
+from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.transport.protocol.codec import decode, encode
 from chunkdl.transport.protocol.engine_messages import (
     PROTOCOL_VERSION,

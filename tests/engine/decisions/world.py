@@ -22,7 +22,7 @@ from chunkdl.engine.decisions.core import Core
 from chunkdl.engine.decisions.events import Event, FromConsumer, FromWorker, ToWorker, WorkerLost
 from chunkdl.engine.decisions.failures import MAX_DEATHS, MAX_SUBSTITUTES
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.streams import SURVEYED_WINDOWS
+from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.transport.protocol.codec import decode, encode
 from chunkdl.transport.protocol.engine_messages import (
     PROTOCOL_VERSION,
