@@ -1,10 +1,11 @@
-"""Draws the pictures of ``the-plan.md`` with the real plan: ``python docs/pictures.py``.
+"""Draws the pictures of ``the-plan.md`` and the README: ``python docs/pictures.py``.
 
 Needs matplotlib. The pictures lie beside the pages, so that building the site does not.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
+from PIL import Image
 
+from chunkdl.commands.main import main
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.positions import PositionSet, positions_of
 from chunkdl.sampling.rotation import Rotation
@@ -22,6 +25,7 @@ from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.slide import Level
 from chunkdl.slides.synthetic.tissue_look import TissueMap
+from chunkdl.slides.synthetic.writing import write_tissue_slide
 from chunkdl.slides.tissue.mask import TissueMask
 
 mpl.use("Agg")
@@ -200,7 +204,23 @@ def rotation() -> None:
     save(figure, "rotation")
 
 
+def first_look() -> None:
+    """A batch, and what was drawn on a slide, as the commands of chunkdl draw them."""
+    with tempfile.TemporaryDirectory() as folder:
+        slides, batch = Path(folder, "slides"), Path(folder, "batch.png")
+        slides.mkdir()
+        for number in range(4):
+            write_tissue_slide(slides / f"slide-{number}.tif", 6000, 4500, seed=4 + number)
+        assert main(["demo", "--slides", str(slides), "--batches", "5", "--out", str(batch)]) == 0
+        given = ["--bigchunk-size", "1024", "--windows", "4", "--positions", "12"]
+        assert main(["inspect", str(slides / "slide-0.tif"), *given, "--out", folder]) == 0
+        sheet = Image.open(batch).crop((0, 0, 1366, 227)).reduce(2)
+        sheet.quantize(64).save(FOLDER / "batch.png", optimize=True)
+        drawn = Image.open(Path(folder, "slide-0.tif.png")).crop((16, 16, 766, 578))
+        drawn.quantize(64).save(FOLDER / "drawn.png", optimize=True)
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for draw in (lattice, counts, density, rotation):
+    for draw in (lattice, counts, density, rotation, first_look):
         draw()

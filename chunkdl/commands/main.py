@@ -84,7 +84,7 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     demo.add_argument(
         "--out",
-        type=Path,
+        type=_picture,
         default=Path("demo-slides", "contact-sheet.png"),
         metavar="FILE",
         help="the picture (default: %(default)s)",
@@ -142,6 +142,12 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def _picture(text: str) -> Path:
+    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise argparse.ArgumentTypeError(f"{text!r} must end with .png or .jpg")
+    return Path(text)
 
 
 def _seconds(text: str) -> float:

@@ -86,11 +86,17 @@ def test_an_error_is_one_line_and_exit_2(
     assert missing in lines[0]
 
 
-@pytest.mark.parametrize("given", [["demo", "--seconds", "0"], ["inspect", "x", "--windows", "-1"]])
-def test_a_senseless_number_is_refused(
+SENSELESS = (
+    *(["demo", "--seconds", "0"], ["inspect", "x", "--windows", "-1"]),
+    *(["demo", "--out", "folder"], ["inspect", "x", "--icc", "adobe"]),
+)
+
+
+@pytest.mark.parametrize("given", SENSELESS)
+def test_a_senseless_value_is_refused_before_anything_starts(
     given: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Counts and times below their least end with the usage and exit 2."""
+    """Counts and times below their least, and a picture of no kind, end with the usage and 2."""
     with pytest.raises(SystemExit) as end:
         main(given)
 
