@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -192,7 +191,8 @@ def leases_of(address: str) -> list[int]:
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+            # Not the place of a socket (O_PATH), which is none.
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 with socket.socket(fileno=os.dup(int(name))) as end:
                     if end.getpeername() == lease_address(address):
                         found.append(int(name))
