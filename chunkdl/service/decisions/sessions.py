@@ -29,8 +29,8 @@ MOST_PASSES, MOST_ROW = 2**31, 2**53
 """Where a position may lie; what is counted from there still fits into 64 bits."""
 MOST_GAP_BATCHES = 2048
 """Between the first row that is left and the tail; an engine holds fewer batches."""
-MOST_POSITION_BYTES = 512 * 1024
-"""Of a position in a message; `Join` has other things beside it."""
+MOST_SUBSTITUTED_BYTES = 40 * 1024
+"""Of the attempts in a position, in a message: those of 4,096 BigChunks take fewer."""
 OVER = State.CLOSED, State.EXPIRED
 """Where a session does nothing more."""
 
@@ -155,7 +155,7 @@ def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
         and 0 <= position.smallchunks_per_bigchunk <= facts.most_calls
         and min(numbers) >= 0
         and max(numbers) <= MOST_ROW
-        and len(msgspec.msgpack.encode(position)) <= MOST_POSITION_BYTES
+        and len(msgspec.msgpack.encode(position.substitutions)) <= MOST_SUBSTITUTED_BYTES
     )
 
 
