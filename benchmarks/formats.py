@@ -133,7 +133,7 @@ def read_by_openslide(task: Task) -> Took:
 
 
 def _timed(read: Callable[[Window], None], windows: Sequence[Window]) -> Took:
-    # A program loads its codecs at the first pixel, which is no part of reading.
+    # A program loads its codecs at the first pixel, which is not a part of reading.
     read((0, 0, 1, 1))
     wall, cpu = time.perf_counter(), time.process_time()
     for window in windows:

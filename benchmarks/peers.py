@@ -145,7 +145,7 @@ def torch_dataloader(slides: Sequence[Path], warmup: float, seconds: float) -> R
     """
     from torch.utils.data import DataLoader
 
-    # The class is no subclass of torch's Dataset, so that the decode limit needs no torch.
+    # The class is not a subclass of torch's Dataset, so that the decode limit needs no torch.
     patches: Any = TissuePatches(slides)
     loader: DataLoader[Any] = DataLoader(patches, batch_size=BATCH, num_workers=WORKERS)
 

@@ -4,7 +4,8 @@
 
     ChunkdlError
     ├── ConfigError (ValueError)        an argument is wrong; nothing was started
-    │   └── MemoryLimitError            the configuration needs more memory than it may take
+    │   ├── MemoryLimitError            the configuration needs more memory than it may take
+    │   └── AddressInUse                another service, or another program, is at the address
     ├── DatasetError (ValueError)       a patient, record or manifest row is wrong
     ├── SlideError                      a slide file cannot be used; names slide, level, region
     │   ├── NoTissueError               the slide was read and has no position with enough tissue
@@ -52,6 +53,10 @@ class ConfigError(ChunkdlError, ValueError):
 
 class MemoryLimitError(ConfigError):
     """The configuration needs more memory than its limit or the machine allows."""
+
+
+class AddressInUse(ConfigError):
+    """A service cannot listen at its address: another service, or another program, is there."""
 
 
 class DatasetError(ChunkdlError, ValueError):
@@ -107,7 +112,7 @@ class ResolutionError(SlideError):
 
 
 class StateError(ChunkdlError, ValueError):
-    """A saved state belongs to another stream, or is no state at all."""
+    """A saved state belongs to another stream, or is not a state at all."""
 
 
 class WorkerError(ChunkdlError):

@@ -143,7 +143,14 @@ def connect(
         )
     if batches is not None:
         raise ConfigError("batches is for a single service; count the batches of several yourself")
-    return _merged(tuple(address), wish, kind, on_node_lost, tensors_only=tensors_only)
+    return _merged(
+        tuple(address),
+        wish,
+        kind,
+        on_node_lost,
+        tensors_only=tensors_only,
+        when_closed=when_closed,
+    )
 
 
 def _merged(
@@ -153,6 +160,7 @@ def _merged(
     on_node_lost: OnNodeLost,
     *,
     tensors_only: bool,
+    when_closed: Callable[[], None],
 ) -> MergedDL:
     if len(set(addresses)) != len(addresses) or not addresses:
         raise ConfigError(f"address={list(addresses)!r} must name services, each once")
@@ -167,7 +175,7 @@ def _merged(
         for address, share in zip(addresses, shares, strict=True):
             one = dataclasses.replace(wish, address=address, batch_rows=share)
             loaders[address] = SharedDL(one, kind, tensors_only=tensors_only)
-        return MergedDL(loaders, kind, on_node_lost)
+        return MergedDL(loaders, kind, on_node_lost, when_closed)
     except BaseException:
         for loader in loaders.values():
             loader.close()

@@ -537,7 +537,7 @@ class LightDL(Loader):
         """Leave a message for exactly the next load of a patient; a later one replaces it.
 
         Raises:
-            ConfigError: it is no patient of the dataset, or the classes are the built-in ones.
+            ConfigError: it is not a patient of the dataset, or the classes are the built-in ones.
             PackingError: the message cannot be pickled, or is too large.
         """
         self._check_process()
@@ -572,7 +572,7 @@ class LightDL(Loader):
         for index, other in enumerate(self._patients):
             if other == patient:
                 return index
-        raise ConfigError(f"{patient!r} is no patient of this loader's dataset")
+        raise ConfigError(f"{patient!r} is not a patient of this loader's dataset")
 
     # ------------------------------------------------------------------ lifetime
 
@@ -604,7 +604,7 @@ class LightDL(Loader):
         self._journal = self._new_journal()
 
     def close(self) -> None:
-        """End all processes and free their memory; closing twice is no error."""
+        """End all processes and free their memory; closing twice is not an error."""
         if os.getpid() != self._pid:
             return  # a forked child; nothing here is its own
         self._closed = True

@@ -368,7 +368,7 @@ class Loader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End everything that belongs to it; closing twice is no error."""
+        """End everything that belongs to it; closing twice is not an error."""
 
     def _is_for_later(self, act: Callable[[], object]) -> bool:
         """Whether a signal handler is in the middle of a step, and `act` is done after that."""

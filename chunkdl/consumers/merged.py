@@ -126,16 +126,22 @@ class MergedDL(Loader):
         kind: of the arrays.
         on_node_lost: "raise", or "continue" with the others: batches have fewer rows from then on,
             and the state says so.
+        when_closed: called once it is closed.
     """
 
     def __init__(
-        self, loaders: Mapping[str, SharedDL], kind: ArrayKind, on_node_lost: OnNodeLost
+        self,
+        loaders: Mapping[str, SharedDL],
+        kind: ArrayKind,
+        on_node_lost: OnNodeLost,
+        when_closed: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=None)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
         self._kind = kind
         kind.know(MergedDL)
         self._on_node_lost = on_node_lost
+        self._when_closed = when_closed
         self._number = 0
         self._given: _Given | None = None
         self._stands_at(self._stand(), 0)
@@ -239,14 +245,14 @@ class MergedDL(Loader):
         A node that was gone then and is here now takes part again.
 
         Raises:
-            StateError: it is no state, or of other nodes.
+            StateError: it is not a state, or of other nodes.
         """
         self._check_process()
         try:
             version, number, nodes = state["version"], state["number"], list(state["nodes"])
             states = [node["state"] for node in nodes]
         except (KeyError, TypeError) as error:
-            raise StateError(f"this is no state of several nodes: {error}") from error
+            raise StateError(f"this is not a state of several nodes: {error}") from error
         if version != STATE_VERSION or len(states) != len(self._nodes):
             raise StateError(
                 f"the state is of {len(states)} nodes in version {version}; here are "
@@ -282,11 +288,13 @@ class MergedDL(Loader):
         self._of_each(SharedDL.drain)
 
     def close(self) -> None:
-        """Leave the services; closing twice is no error."""
+        """Leave the services; closing twice is not an error."""
         if os.getpid() == self._pid:
             self._closed = True
             for node in self._nodes:
                 node.loader.close()
+            after, self._when_closed = self._when_closed, lambda: None
+            after()
 
 
 def _next_of(loader: SharedDL, left: Left | None, *, copy: bool | None) -> Batch:

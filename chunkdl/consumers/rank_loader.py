@@ -166,7 +166,7 @@ class RankDL(SharedDL):
             batch = super()._take(timeout, copy=copy)
         except EndOfStream:
             if self._machines is not None:
-                # Passes differ in length, so the end of this one is no place on other machines.
+                # Passes differ in length, so the end of this one is not a place on other machines.
                 left = Remainder(self._after.left.epoch + 1)
                 after = msgspec.structs.replace(self._after, left=left)
                 self._stands_at(MachinesStand(self._machines, after, left, None), self._taken)

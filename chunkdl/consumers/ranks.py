@@ -305,7 +305,7 @@ def number(environment: Mapping[str, str], name: str) -> int:
     text = environment[name]
     if not (text.isascii() and text.isdecimal()):
         raise ConfigError(
-            f"{name}={text!r} is no number; unset it, or start the training with what sets it"
+            f"{name}={text!r} is not a number; unset it, or start the training with what sets it"
         )
     return int(text)
 

@@ -352,7 +352,7 @@ class SharedDL(Loader):
             connection.close(epoch, step)
 
     def close(self) -> None:
-        """Leave the service; closing twice is no error."""
+        """Leave the service; closing twice is not an error."""
         if os.getpid() != self._pid:
             return  # a forked child; nothing here is its own
         self._closed = True

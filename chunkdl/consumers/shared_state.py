@@ -40,7 +40,7 @@ def state_of(state: Mapping[str, Any]) -> SharedState:
     """What `SharedState.to_dict` has given.
 
     Raises:
-        StateError: it is no state of a shared stream.
+        StateError: it is not a state of a shared stream.
     """
     if isinstance(state, Mapping) and "plan_hashes" in state:
         raise StateError(
@@ -53,11 +53,11 @@ def state_of(state: Mapping[str, Any]) -> SharedState:
         fields["position"]["substitutions"] = dict(pairs)
         found = msgspec.convert(fields, SharedState)
     except (msgspec.ValidationError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise StateError(f"this is no state of a shared stream: {error}") from error
+        raise StateError(f"this is not a state of a shared stream: {error}") from error
     if found.version != STATE_VERSION:
         raise StateError(
             f"the state has version {found.version}, this chunkdl reads {STATE_VERSION}"
         )
     if not found.position.left.is_sound():
-        raise StateError("this is no state of a shared stream: a number in it is out of range")
+        raise StateError("this is not a state of a shared stream: a number in it is out of range")
     return found

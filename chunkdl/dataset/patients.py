@@ -102,7 +102,7 @@ class Patient:
 
     @property
     def labels(self) -> Mapping[str, object]:
-        """What is no record in `dict_records`, such as the label columns of a manifest.
+        """What is not a record in `dict_records`, such as the label columns of a manifest.
 
         Each is a column of a batch; `docs/concepts.md` says what becomes of which values. Labels of
         one slide of several are in `Record.labels`.
@@ -145,7 +145,7 @@ class Dataset(Sequence[Patient]):
         seen: dict[int, Patient] = {}
         for patient in self.list_patients:
             if not isinstance(patient, Patient):
-                raise DatasetError(f"dataset {str_dsname!r}: {patient!r} is no Patient")
+                raise DatasetError(f"dataset {str_dsname!r}: {patient!r} is not a Patient")
             if patient.int_uniqueid in seen:
                 raise DatasetError(
                     f"dataset {str_dsname!r}: {seen[patient.int_uniqueid]!r} and {patient!r} have "
@@ -248,7 +248,7 @@ class Dataset(Sequence[Patient]):
                 a file for `from_csv`; a DataFrame of pandas or polars; a table of pyarrow; a list
                 of dicts, or a dict of columns.
             root: folder that the paths are relative to; the file's own, or the working folder for
-                what is no file, when not given.
+                what is not a file, when not given.
             name: of the dataset; the file's name without suffix, or "table".
 
         Raises:
@@ -298,7 +298,7 @@ class Dataset(Sequence[Patient]):
         known = [value for value in values if value is not None]
         other = next((value for value in known if not isinstance(value, str)), None)
         if not known or other is not None:
-            found = "no patient and no slide has it" if not known else f"{other!r} is no text"
+            found = "no patient and no slide has it" if not known else f"{other!r} is not text"
             raise DatasetError(f"dataset {self.str_dsname!r}: no classes of {label!r}: {found}")
         return {text: number for number, text in enumerate(sorted(set(known)))}
 

@@ -94,7 +94,7 @@ def _entry(record: Record, patient: Patient, index: int, number: int) -> SlideEn
             pair = (float(x), float(y))
         case _:
             raise DatasetError(
-                f"patient {patient.name}: mpp={mpp!r} of {record.path} is no number above 0 and "
+                f"patient {patient.name}: mpp={mpp!r} of {record.path} is not a number above 0 and "
                 "no pair of them"
             )
     if pair is not None and not all(0 < value < 1000 for value in pair):

@@ -61,7 +61,7 @@ def read_table(source: Any, wanted: Sequence[str]) -> Table:
         wanted: columns by which a file of text shows what separates its cells.
 
     Raises:
-        DatasetError: it cannot be read, has no rows, or is no table.
+        DatasetError: it cannot be read, has no rows, or is not a table.
     """
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
@@ -221,7 +221,7 @@ def _pandas_cells(series: Any) -> list[Any]:
 
 def _no_table(kind: str) -> DatasetError:
     return DatasetError(
-        f"{kind} is no table; give the path of a CSV or Parquet file, a DataFrame of pandas or "
+        f"{kind} is not a table; give the path of a CSV or Parquet file, a DataFrame of pandas or "
         "polars, a table of pyarrow, a list of dicts, or a dict of columns"
     )
 

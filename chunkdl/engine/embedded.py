@@ -242,7 +242,7 @@ class EmbeddedEngine:
         return Received(message, self._arena.slot(message.slot))
 
     def took(self, received: Received | End) -> None:
-        """The first one was taken; once more is no error."""
+        """The first one was taken; once more is not an error."""
         message = received if isinstance(received, End) else received.message
         if self._inbox and self._inbox[0] is message:
             if isinstance(message, BatchReady):
@@ -349,7 +349,7 @@ class EmbeddedEngine:
         self._process.kill()
 
     def close(self) -> None:
-        """End the service; waits until its processes are gone. Closing twice is no error."""
+        """End the service; waits until its processes are gone. Closing twice is not an error."""
         self._stop()
         if self._arena is not None:
             self._arena.close()

@@ -21,7 +21,7 @@ def array_of(data: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
         try:
             array = data.detach().cpu().numpy()
         except (TypeError, RuntimeError) as error:
-            raise PackingError(f"the SmallChunk is no array: {error}; make it one") from error
+            raise PackingError(f"the SmallChunk is not an array: {error}; make it one") from error
     elif hasattr(data, "__array_interface__") or isinstance(data, int | float | np.generic):
         array = np.asarray(data)
     else:

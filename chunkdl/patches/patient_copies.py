@@ -38,7 +38,8 @@ class Changes:
         removed: keys that are no longer in `dict_records`.
         records: values of `dict_records` that are new or others.
         attributes: the patient's other attributes that are new or others.
-        whole: where it is no variant of the dataset's patient at all: what was returned, in a list.
+        whole: where it is not a variant of the dataset's patient at all: what was returned, in a
+            list.
     """
 
     removed: tuple[Any, ...] = ()

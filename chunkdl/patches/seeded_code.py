@@ -3,7 +3,8 @@
 Two kinds: the global generators of Python, numpy and torch, which programs use without asking, and
 those that an object keeps for itself (`chunkdl.patches.generator_search`). Beside them numpy asks
 the system for entropy where a generator is made without a seed; while code of the user runs, this
-too comes from the plan, so that ``numpy.random.default_rng()`` inside a function is no exception.
+too comes from the plan, so that ``numpy.random.default_rng()`` inside a function is
+not an exception.
 """
 
 from __future__ import annotations

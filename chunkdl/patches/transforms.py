@@ -175,7 +175,7 @@ class Transform:
         return made
 
     def _left_alone(self, patient: str) -> None:
-        """torchvision's v2 passes on without a word what is no image to it, and so are arrays."""
+        """torchvision's v2 passes on without a word what is not an image to it, as arrays are."""
         message = f"it left a SmallChunk as it was; {ADVICE['torchvision']}"
         if self._package == "torchvision":
             raise self._wrong(message, patient)

@@ -125,7 +125,7 @@ class LightDL(AsProcess, AsksSchedule):
     # ------------------------------------------------------------------ lifetime
 
     def start(self) -> None:
-        """Start the processes; starting twice is no error.
+        """Start the processes; starting twice is not an error.
 
         Raises:
             Closed: the loading was paused, which is for good.
@@ -147,7 +147,7 @@ class LightDL(AsProcess, AsksSchedule):
         self._early.clear()
 
     def pause_loading(self) -> None:
-        """End the loading for good and free everything; doing it twice is no error."""
+        """End the loading for good and free everything; doing it twice is not an error."""
         super().pause_loading()
         if self._engine is not None:
             self._engine.close()

@@ -169,7 +169,9 @@ class OverriddenSchedule(Policy):
         if index is None and isinstance(patient, Patient) and patient in self._patients:
             index = self._patients.index(patient)
         if index is None:
-            raise ConfigError(f"{method}() named {patient!r}, which is no patient of the dataset")
+            raise ConfigError(
+                f"{method}() named {patient!r}, which is not a patient of the dataset"
+            )
         return index
 
 

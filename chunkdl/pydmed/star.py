@@ -60,7 +60,7 @@ _WHERE: Final = {
     **{name: ("chunkdl.pydmed.utils.multiproc", name) for name in _OF_MULTIPROC},
     **{name: ("chunkdl.pydmed.lightdl", name) for name in _OF_LIGHTDL},
 }
-"""Module, and the name in it, of what is no module of its own name."""
+"""Module, and the name in it, of what is not a module of its own name."""
 
 
 class Missing:

@@ -63,8 +63,8 @@ class ProcessedPiece:
         stat: older name of `data`.
 
     Raises:
-        ConfigError: both `data` and `stat` were given, or the first argument is no SmallChunk, as
-            in old programs that name the result first.
+        ConfigError: both `data` and `stat` were given, or the first argument is not a SmallChunk,
+            as in old programs that name the result first.
     """
 
     def __init__(self, source_smallchunk: SmallChunk, data: Any = None, stat: Any = None) -> None:

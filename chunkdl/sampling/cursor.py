@@ -80,7 +80,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
         """The cursor in `state`, checked to be one of the stream with `plan_hash`.
 
         Raises:
-            StateError: it is no state, of another version, of other rules, or of another stream.
+            StateError: it is not a state, of another version, of other rules, or of another stream.
         """
         # Before anything else: the fields of another version may be others.
         if isinstance(state, Mapping) and state.get("version", STATE_VERSION) != STATE_VERSION:
@@ -91,10 +91,10 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
             fields = {**state, **{name: dict(state.get(name, [])) for name in _MAPS}}
             cursor = msgspec.convert(fields, cls)
         except (msgspec.ValidationError, TypeError, ValueError, AttributeError) as error:
-            raise StateError(f"this is no state of a chunkdl stream: {error}") from error
+            raise StateError(f"this is not a state of a chunkdl stream: {error}") from error
         if not cursor._is_sound():
             raise StateError(
-                "this is no state of a chunkdl stream: a number in it is out of range, or "
+                "this is not a state of a chunkdl stream: a number in it is out of range, or "
                 f"ahead={list(cursor.ahead)} is not ascending from beyond {cursor.next_batch}"
             )
         Rules().check(cursor.rules)

@@ -42,7 +42,7 @@ def check_addresses(binds: tuple[str, ...]) -> None:
             raise ConfigError(f"bind has {bind} twice; leave one out")
         if not isinstance(bind, str) or not bind.startswith(("ipc://", "tcp://")):
             raise ConfigError(
-                f'bind: {bind!r} is no address; write "ipc:///absolute/path" or "tcp://host:port"'
+                f'bind: {bind!r} is not an address; write "ipc:///absolute/path" or "tcp://host:port"'
             )
         if bind.startswith("ipc://"):
             _check_path(bind)
@@ -124,7 +124,8 @@ def _check_host(bind: str) -> None:
     match = _TCP.fullmatch(bind)
     if match is None:
         raise ConfigError(
-            f'bind: {bind!r} is no address; write "tcp://host:port", an IPv6 address in brackets'
+            f'bind: {bind!r} is not an address; write "tcp://host:port", an IPv6 address in '
+            "brackets"
         )
     if not 1 <= int(match["port"]) <= 65535:
         raise ConfigError(f"bind: the port of {bind} must lie between 1 and 65535")

@@ -158,7 +158,7 @@ def read_daemon_config(path: Path) -> DaemonConfig:
     """Read a configuration file; nothing that it names is looked at.
 
     Raises:
-        ConfigError: it cannot be read, is no TOML, or has an unknown key or a wrong type.
+        ConfigError: it cannot be read, is not a TOML, or has an unknown key or a wrong type.
     """
     try:
         with path.open("rb") as file:
@@ -166,7 +166,7 @@ def read_daemon_config(path: Path) -> DaemonConfig:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML file: {error}") from error
+        raise ConfigError(f"{path} is not a TOML file: {error}") from error
     known = (*TABLES, "groups")
     if unknown := [key for key in raw if key not in known]:
         raise _unknown(path, unknown[0], known)
@@ -270,7 +270,7 @@ def _transform(config: DaemonConfig, named: str | None) -> Callable[[Any], Any] 
             f"{module}.py into {config.folder} or onto PYTHONPATH"
         ) from error
     if not callable(found):
-        raise ConfigError(f"stream.transform={named!r} is no function: {found!r}")
+        raise ConfigError(f"stream.transform={named!r} is not a function: {found!r}")
     transform: Callable[[Any], Any] = found
     return transform
 

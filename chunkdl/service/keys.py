@@ -80,7 +80,9 @@ def create_keys(name: str, folder: Path) -> tuple[Path, Path]:
         ConfigError: the name is none, a file is there already, or the folder cannot be used.
     """
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is no name for keys; use 1 to 64 letters, digits, and _ . -")
+        raise ConfigError(
+            f"{name!r} is not a name for keys; use 1 to 64 letters, digits, and _ . -"
+        )
     made: list[Path] = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -197,10 +199,10 @@ def _load(file: Path) -> tuple[str, str | None]:
         reason = error.strerror or "there is no such file"
         raise ConfigError(f"the key file {file} cannot be read: {reason}") from error
     except (ValueError, IndexError) as error:
-        raise ConfigError(f'{file} is no key file; "chunkdl keygen" makes key files') from error
+        raise ConfigError(f'{file} is not a key file; "chunkdl keygen" makes key files') from error
     for key in (public, secret):
         if key is not None and not _is_key(key):
-            raise ConfigError(f"a key in {file} is damaged: it is no Z85 text of 40 characters")
+            raise ConfigError(f"a key in {file} is damaged: it is not a Z85 text of 40 characters")
     return public.decode(), None if secret is None else secret.decode()
 
 

@@ -92,7 +92,7 @@ class ServiceProcess:
             self.process.leave()
 
     def close(self) -> None:
-        """Let go of the service and wait until it has ended; closing twice is no error."""
+        """Let go of the service and wait until it has ended; closing twice is not an error."""
         self._let_go()
         try:
             self.process.wait(STOP_TIMEOUT_S)

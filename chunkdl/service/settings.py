@@ -126,7 +126,7 @@ def _check_groups(groups: tuple[GroupSpec, ...]) -> None:
     for group in groups:
         if not GROUP_NAME.fullmatch(group.name):
             raise ConfigError(
-                f"groups: {group.name!r} is no name; use 1 to 64 letters, digits, and _ . -"
+                f"groups: {group.name!r} is not a name; use 1 to 64 letters, digits, and _ . -"
             )
         if names.count(group.name) > 1:
             raise ConfigError(f"groups: {group.name!r} comes twice; give each its own name")

@@ -236,7 +236,7 @@ def _folder_of_parts(path: str) -> str | None:
 def _states_in(folder: str) -> tuple[bytes, ...]:
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
-    # A dead link beside the slide is no part of it.
+    # A dead link beside the slide is not a part of it.
     paths = [path for name in names if os.path.exists(path := os.path.join(folder, name))]
     return tuple(os.fsencode(path) + b" " + _state(path) for path in paths)
 

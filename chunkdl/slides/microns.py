@@ -19,7 +19,7 @@ SOURCES_TOLERANCE = 1.05
 SQUARE_TOLERANCE = 1.01
 OVERVIEW_MPP, OVERVIEW_TIMES = 4.0, 8.0
 """A picture whose pixels are at least so large, and so many times those of the finest picture of
-the file, shows the glass and is no slide to train on."""
+the file, shows the glass and is not a slide to train on."""
 
 MICRONS_PER_UNIT = {
     **dict.fromkeys(("µm", "μm", "um", "mcm", "µ", "micron", "micrometer", "micrometre"), 1.0),
@@ -71,7 +71,7 @@ class Microns:
 
 
 def microns_of_unit(unit: str) -> float | None:
-    """Microns of a unit in any spelling, None for one that is no length."""
+    """Microns of a unit in any spelling, None for one that is not a length."""
     name = unit.strip().casefold()
     # casefold turns the micro sign into the Greek letter.
     known = {key.casefold(): value for key, value in MICRONS_PER_UNIT.items()}

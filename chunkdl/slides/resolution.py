@@ -53,7 +53,7 @@ def wished_resolution(
     """The resolution that the three arguments of a user mean; level 0 where none is given.
 
     Raises:
-        ConfigError: there are several, or one is no number that it may be.
+        ConfigError: there are several, or one is not a number that it may be.
     """
     wishes: dict[Unit, float | None] = {"level": level, "mpp": mpp, "downsample": downsample}
     given = {unit: value for unit, value in wishes.items() if value is not None}
@@ -64,7 +64,7 @@ def wished_resolution(
     if policy is None:
         policy = "error" if unit == "level" else "resample"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{unit}={value!r} is no number")
+        raise ConfigError(f"{unit}={value!r} is not a number")
     resolution = Resolution(unit, value, policy)
     check_resolution(resolution)
     return resolution
@@ -146,10 +146,10 @@ def check_resolution(resolution: Resolution) -> None:
     unit, value, policy = resolution.unit, resolution.value, resolution.policy
     if unit != "level":
         if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{unit}={value!r} is no resolution: give a number above 0")
+            raise ConfigError(f"{unit}={value!r} is not a resolution: give a number above 0")
         return
     if not (math.isfinite(value) and value >= 0 and value == int(value)):
-        raise ConfigError(f"level={value!r} is no level: give an integer from 0 on")
+        raise ConfigError(f"level={value!r} is not a level: give an integer from 0 on")
     if policy == "resample":
         raise ConfigError(
             "a level cannot be resampled to itself: give mpp= or downsample= for the policy "

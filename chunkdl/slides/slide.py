@@ -166,4 +166,4 @@ class Slide(Protocol):
         """
 
     def close(self) -> None:
-        """Give the file back; closing twice is no error."""
+        """Give the file back; closing twice is not an error."""

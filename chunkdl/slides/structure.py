@@ -33,7 +33,7 @@ class Page:
         role: the part it plays.
         why: what says so, half a sentence.
         image: number of the image it belongs to, None for one that belongs to none.
-        level: of that image, None for a picture that is no level.
+        level: of that image, None for a picture that is not a level.
     """
 
     name: str

@@ -17,7 +17,7 @@ even where decoding is slow."""
 
 
 class Recalled(BaseException):
-    """Nobody wants any more what is being worked at; it is no error of the slide or of the work.
+    """Nobody wants any more what is being worked at; it is not an error of the slide or work.
 
     It passes through everything that mends or reports what `Exception` says.
     """
@@ -39,8 +39,8 @@ class WatchedSlide(WrappedSlide):
         """Fill `out` with the pixels of `level` from (x, y) on; see `Slide.read_into`.
 
         What is longer than `PIECE_PX` is read in pieces along the tiles, so that no tile is decoded
-        twice. Where the downsample of a level is no integer, OpenSlide interpolates each piece by
-        itself.
+        twice. Where the downsample of a level is not an integer, OpenSlide interpolates each piece
+        by itself.
         """
         height, width = out.shape[:2]
         if height * width <= PIECE_PX:

@@ -54,5 +54,5 @@ class WrappedSlide:
         self._slide.read_into(out, level, x, y)
 
     def close(self) -> None:
-        """Give the file back; closing twice is no error."""
+        """Give the file back; closing twice is not an error."""
         self._slide.close()

@@ -6,9 +6,9 @@ import os
 
 
 def printable(text: str) -> str:
-    """The text with what is no Unicode written out.
+    """The text with what is not Unicode written out.
 
-    Python holds the bytes of a file name that is no UTF-8 as halves of surrogate pairs. UTF-8 has
+    Python holds the bytes of a file name that is not UTF-8 as halves of surrogate pairs. UTF-8 has
     no code for these, so neither a terminal nor a message takes them: "M\\udcfcller.svs" becomes
     "M" + "\\\\udcfc" + "ller.svs". All other text stays as it is.
     """

@@ -24,11 +24,11 @@ def check_own_folder(folder: Path, what: str) -> None:
         what: lies there or will, for people, such as "the sockets of the service".
 
     Raises:
-        ConfigError: somebody could, or it is no folder; what to do.
+        ConfigError: somebody could, or it is not a folder; what to do.
     """
     found, place = _at_the_end(folder, what)
     if not stat.S_ISDIR(found.st_mode):
-        raise ConfigError(f"{folder} is no folder, and {what} should lie there; choose another")
+        raise ConfigError(f"{folder} is not a folder, and {what} should lie there; choose another")
     _check_owner(found, place, what)
     if not found.st_mode & OTHERS_WRITE or _is_read_only(place):
         return

@@ -161,7 +161,7 @@ class ChildProgram:
 
     def kill(self) -> None:
         """End it at once; what the kernel does for its children is theirs to say."""
-        # Of a fork of this process it is no child, and its number may be somebody else's by then.
+        # Of a fork of this process it is not a child, and its number may be another's by then.
         if os.getpid() == self._owner:
             self.process.kill()
 

@@ -133,7 +133,7 @@ def test_a_dataset_is_a_sequence_of_its_patients() -> None:
 
 def test_a_dataset_refuses_what_is_no_patient_and_an_id_that_comes_twice() -> None:
     """The error shows both patients."""
-    with pytest.raises(DatasetError, match="7 is no Patient"):
+    with pytest.raises(DatasetError, match="7 is not a Patient"):
         Dataset("mine", [7])  # type: ignore[list-item]
     with pytest.raises(DatasetError, match=r"name='a'.*name='b'.*same id"):
         Dataset("mine", [Patient(1, {}, name="a"), Patient(1, {}, name="b")])
@@ -370,7 +370,7 @@ def test_a_manifest_gives_patients_slides_and_labels(tmp_path: Path) -> None:
 
 
 def test_the_column_image_chooses_among_the_slides_of_a_file(tmp_path: Path) -> None:
-    """It is no label, may be empty, and says the same as a number behind the path."""
+    """It is not a label, may be empty, and says the same as a number behind the path."""
     path = manifest(
         tmp_path,
         "patient,slide,image,grade\n"
@@ -779,9 +779,12 @@ def odd(**cells: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (7, "the int is no table; give the path of a CSV or Parquet file, a DataFrame of pandas"),
-        (b"patient,slide", "the bytes is no table"),
-        (["a.svs"], "the list, whose row 0 is a str, is no table"),
+        (
+            7,
+            "the int is not a table; give the path of a CSV or Parquet file, a DataFrame of pandas",
+        ),
+        (b"patient,slide", "the bytes is not a table"),
+        (["a.svs"], "the list, whose row 0 is a str, is not a table"),
         ([], "the list: no rows"),
         ({}, "the dict: no rows"),
         (
@@ -808,7 +811,7 @@ def odd(**cells: Any) -> list[dict[str, Any]]:
 def test_a_wrong_table_is_one_error_that_says_what_to_do(
     tmp_path: Path, source: Any, message: str
 ) -> None:
-    """Rows of what is no text count from 0."""
+    """Rows of what is not text count from 0."""
     manifest(tmp_path, "")
     with pytest.raises(DatasetError, match=message):
         Dataset.from_table(source, root=tmp_path)
@@ -909,7 +912,7 @@ def test_texts_are_numbered_as_classes() -> None:
     dataset = Dataset("d", patients)
     assert dataset.classes("label") == {"normal": 0, "tumor": 1}
     assert dataset.classes("site") == {"a": 0, "b": 1}
-    with pytest.raises(DatasetError, match="no classes of 'grade': 1 is no text"):
+    with pytest.raises(DatasetError, match="no classes of 'grade': 1 is not text"):
         dataset.classes("grade")
     with pytest.raises(DatasetError, match="no classes of 'gone': no patient and no slide has it"):
         dataset.classes("gone")

@@ -20,7 +20,7 @@ def with_bad_slides(good: Dataset, folder: Path) -> Dataset:
     data[len(data) * 2 // 5 : len(data) * 3 // 5] = bytes(len(data) * 3 // 5 - len(data) * 2 // 5)
     (folder / "damaged.tif").write_bytes(data)
     (folder / "empty.tif").write_bytes(b"")
-    (folder / "text.svs").write_text("this is no slide")
+    (folder / "text.svs").write_text("this is not a slide")
     write_coordinate_slide(folder / "glass.tif", 1500, 1248, slide_id=3, levels=(1,))
     everything = np.ones((5, 6), dtype=bool)
     masks = {"glass.tif": ~everything}

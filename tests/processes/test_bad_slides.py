@@ -117,7 +117,7 @@ class Broken:
 def test_a_mistake_in_user_code_reaches_get_with_its_traceback(
     coordinate_dataset: Dataset, small_stream: dict[str, Any], tmp_path: Path
 ) -> None:
-    """It ends the stream: type, message and the remote lines are told; it is no bad slide."""
+    """It ends the stream: type, message and the remote lines are told; it is not a bad slide."""
     paths = [record.path for patient in coordinate_dataset for record in patient.slides]
     loader = LightDL(
         Dataset.from_slides(paths), tissue=Broken(), mask_cache=tmp_path, **small_stream

@@ -170,7 +170,7 @@ def test_what_a_patient_does_not_have_is_told(tmp_path: Path) -> None:
 
     for message in (slide, region, window):
         assert "has no slide among its records" in message
-    assert "notes.txt is no slide of patient" in record
+    assert "notes.txt is not a slide of patient" in record
     assert "read_window nor positions" in place
 
 

@@ -28,7 +28,7 @@ Processes = Callable[..., list[psutil.Process]]
 def test_closing_ends_every_process(
     coordinate_dataset: Dataset, small_stream: dict[str, Any], processes_of_this_run: Processes
 ) -> None:
-    """After close() nothing runs, get() says that it was closed, closing again is no error."""
+    """After close() nothing runs, get() says that it was closed, closing again is not an error."""
     loader = LightDL(coordinate_dataset, **small_stream)
     loader.get(timeout=60)
     assert len(processes_of_this_run()) == 4

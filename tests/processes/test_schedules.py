@@ -196,7 +196,7 @@ def test_a_choice_that_is_no_patient_is_an_error() -> None:
     arguments = {**NUMBERS, "schedule": Stranger()}
     with (
         LightDL(TEN, NumberLoader, NumberCollector, {}, **arguments) as loader,
-        pytest.raises(HookError, match="the schedule chose 10, which is no patient"),
+        pytest.raises(HookError, match="the schedule chose 10, which is not a patient"),
     ):
         loader.next_batch(60)
 

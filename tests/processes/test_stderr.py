@@ -81,7 +81,7 @@ class Piped:
 
 
 def test_little_is_kept_and_the_last_of_it(tmp_path: Path) -> None:
-    """So many lines, so many characters, without what is no text."""
+    """So many lines, so many characters, without what is not text."""
     with (tmp_path / "copy").open("wb") as copy:
         program = "import os\nfor n in range(9999): os.write(2, b'line \\xff%d\\n' % n)"
         child = Piped(program, os.dup(copy.fileno()))

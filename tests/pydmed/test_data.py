@@ -227,7 +227,7 @@ def test_copies_share_no_record_with_their_original() -> None:
 
 @given(labels=st.lists(st.sampled_from("abc"), min_size=1, max_size=20), more=st.integers(0, 30))
 def test_every_label_gets_exactly_the_wanted_number(labels: list[str], more: int) -> None:
-    """Also where that is no multiple of what it has; PyDmed rounded down. No patient is lost."""
+    """Also where that is not a multiple of what it has; PyDmed rounded down. No patient is lost."""
     wanted = max(Counter(labels).values()) + more
     balanced = Dataset.balance_by_repeat(labelled(*labels), label_of, wanted)
     assert Counter(map(label_of, balanced)) == dict.fromkeys(labels, wanted)
@@ -370,7 +370,7 @@ child.wait()
 
 
 def test_a_process_is_killed_with_all_it_started(eventually: Callable[..., bool]) -> None:
-    """And one that is gone already is no error."""
+    """And one that is gone already is not an error."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))

@@ -371,7 +371,7 @@ def test_16_no_worker_imports_torch_for_hooks_that_do_not() -> None:
 
 
 def test_a_loader_ends_once_for_all() -> None:
-    """Pausing twice is no error; nothing waits for ever behind it; the state is told rightly."""
+    """Pausing twice is not an error; nothing waits for ever behind it; the state is right."""
     loader = LightDL(
         *(numbered_patients(3), NumberedLoader, NumberedCollector),
         *(get_default_constglobinf(), 4, None),

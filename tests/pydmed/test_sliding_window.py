@@ -155,7 +155,7 @@ def test_tiles_follow_the_stride_and_end_at_the_border(
 def test_each_tile_of_each_patient_comes_once_with_its_pixels(
     places: int, folder: Path, images: Images
 ) -> None:
-    """For fewer, and for more places than patients; an image without a tile is no hang."""
+    """For fewer, and for more places than patients; an image without a tile is not a hang."""
     chunks = deliver(sliding(dataset_in(folder), places))
     assert Counter(map(place, chunks)) == dict.fromkeys(expected(), 1)
     for chunk in chunks:
@@ -171,7 +171,7 @@ def test_the_level_and_the_stride_are_those_that_were_asked_for(
     folder: Path, images: Images
 ) -> None:
     """A function of the patient says the level; the stride holds in both axes and may be larger
-    than a tile; positional arguments and a path that is no record of the patient work."""
+    than a tile; positional arguments and a path that is not a record of the patient work."""
     loader = SlidingWindowDL(
         lambda patient: 1 if patient.int_uniqueid == 0 else 0,
         KERNEL,

@@ -65,7 +65,7 @@ class _PlainUnpickler(pickle.Unpickler):
     """Refuses every class, as `torch.load` with ``weights_only`` does for unknown ones."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a plain data")
 
 
 def through_a_checkpoint(state: dict[str, Any]) -> Any:
@@ -175,7 +175,7 @@ GOOD = Cursor(plan_hash=PLAN, seed=7, next_batch=3, ahead=(5, 6)).to_dict()
         pytest.param({**GOOD, "smallchunks_per_bigchunk": -4}, id="fewer than no SmallChunks"),
         pytest.param({**GOOD, "substitutions": [[-1, 2]]}, id="a BigChunk before the first"),
         pytest.param({**GOOD, "substitutions": [[1, -2]]}, id="an attempt before the first"),
-        pytest.param({**GOOD, "checkpoints": [[1, "%"]]}, id="a note that is no base64"),
+        pytest.param({**GOOD, "checkpoints": [[1, "%"]]}, id="a note that is not a base64"),
         pytest.param({**GOOD, "openings": [[1, [{"attempt": 1}]]]}, id="half an opening"),
         pytest.param({**GOOD, "ahead": [2]}, id="ahead, but before the next"),
         pytest.param({**GOOD, "ahead": [3]}, id="ahead, but the next itself"),

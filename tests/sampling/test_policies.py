@@ -412,7 +412,7 @@ def test_a_policy_that_cannot_choose_says_what_to_do(policy: Policy) -> None:
         (Weighted([float("inf"), 1, 1]), r"Patient\(100.*finite.*inf"),
         (Weighted([1, 1]), "2 weights for 3 patients"),
         (Weighted([0, 0, 0]), "all weights are 0"),
-        (Weighted("label"), r"Patient\(100.*'a' is no number"),
+        (Weighted("label"), r"Patient\(100.*'a' is not a number"),
         (Quota(Uniform(), 0), "all quotas are 0"),
         (Quota(Uniform(), -1), r"Patient\(100.*at least 0 BigChunks, not -1"),
         (Quota(Uniform(), lambda patient: LIST), r"Patient\(100.*must be an int, not \[1\]"),

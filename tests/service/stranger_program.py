@@ -90,7 +90,7 @@ def say(end: socket.socket, pieces: list[bytes]) -> None:
         for piece in pieces:
             end.sendall(piece)
             if piece == READY:
-                # What comes before it is answered is no message yet.
+                # What comes before it is answered is not a message yet.
                 left = GREETING_BYTES + len(READY)
                 while left > 0 and (answer := end.recv(4096)):
                     left -= len(answer)

@@ -174,8 +174,8 @@ def test_the_examples_in_the_explanation_are_right(written: Written) -> None:
         ("[groups]\nmode = 'shard'", "groups.mode must be a table; write [groups.NAME]"),
         ("groups = 1", "groups must be tables; write [groups.NAME]"),
         ("stream = 1", "stream: expected `object`, got `int`"),
-        ("[stream", "is no TOML file:"),
-        ("[stream]\nseed = 1\nseed = 2", "is no TOML file:"),
+        ("[stream", "is not a TOML file:"),
+        ("[stream]\nseed = 1\nseed = 2", "is not a TOML file:"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(
@@ -357,10 +357,10 @@ def test_slides_that_are_not_there_are_named(written: Written, folder: Path) -> 
         ("keys = 'k'\nallowed_clients = 'c'", "the key file .*/k cannot be read"),
         (
             "credit_bytes = 'much'",
-            'credit_bytes=.much. is no size; give bytes or a text like "4GiB',
+            'credit_bytes=.much. is not a size; give bytes or a text like "4GiB',
         ),
         ("silent_s = 99", "silent_s=99.0 must be below grace_s"),
-        ("[groups.'a b']", "groups: 'a b' is no name"),
+        ("[groups.'a b']", "groups: 'a b' is not a name"),
     ],
 )
 def test_a_service_that_cannot_be_is_refused(written: Written, more: str, message: str) -> None:
@@ -410,7 +410,7 @@ def test_a_transform_is_found_beside_the_file(written: Written, folder: Path) ->
         ("daemon_bad:", "names no function"),
         ("daemon_absent:f", "ModuleNotFoundError: .*; put daemon_absent.py into .* PYTHONPATH"),
         ("daemon_bad:absent", "AttributeError"),
-        ("daemon_bad:number", "is no function: 5"),
+        ("daemon_bad:number", "is not a function: 5"),
         ("daemon_raises:f", "ZeroDivisionError"),
     ],
 )

@@ -51,7 +51,8 @@ import time
 import zmq
 from chunkdl.transport.protocol.codec import encode
 from chunkdl.transport.protocol.engine_messages import Notice, Ping
-from chunkdl_workers.doors import AddressInUse, Doors
+from chunkdl.errors import AddressInUse
+from chunkdl_workers.doors import Doors
 
 folder = sys.argv[1]
 address = f"ipc://{folder}/s"

@@ -18,7 +18,7 @@ SLOWLY_S = 10 * WINDOW_S
 def test_an_engine_that_never_makes_a_batch_is_given_up_however_slowly_it_dies(
     service_spec: Callable[..., ServiceSpec],
 ) -> None:
-    """A start that is ended from outside each time is no service, though it takes hours."""
+    """A start that is ended from outside each time is not a service, though it takes hours."""
     engine = GroupEngine(service_spec().config)
     told = [engine.died(number * SLOWLY_S) for number in range(MOST_DEATHS + 1)]
     assert told[:-1] == [""] * MOST_DEATHS

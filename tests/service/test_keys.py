@@ -72,7 +72,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path, there: str) -
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a b", "x" * 65])
 def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
     """Nothing is written."""
-    with pytest.raises(ConfigError, match="is no name for keys; use"):
+    with pytest.raises(ConfigError, match="is not a name for keys; use"):
         create_keys(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -127,9 +127,9 @@ def with_other_public(text: str) -> str:
 
 
 BAD: list[tuple[Callable[[str], str], str]] = [
-    (lambda text: "", "is no key file"),
-    (lambda text: "public-key", "is no key file"),
-    (without_public, "is no key file"),
+    (lambda text: "", "is not a key file"),
+    (lambda text: "public-key", "is not a key file"),
+    (without_public, "is not a key file"),
     (lambda text: text.replace('key = "', 'key = "y'), "is damaged"),
     (lambda text: re.sub(r'"[^"]*"', f'"{"#" * 40}"', text), "is damaged"),
     (lambda text: text.replace('key = "', 'key = "ä'), "is damaged"),

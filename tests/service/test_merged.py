@@ -106,3 +106,16 @@ def test_too_small_a_batch_for_the_nodes_is_refused(start: Start) -> None:
     addresses = [start(stream={"seed": seed})[1] for seed in (3, 4)]
     with pytest.raises(ConfigError, match="too small for 2 nodes"):
         connect(addresses, batch_size=1)
+
+
+def test_what_is_for_one_or_for_several_is_heard_or_refused(start: Start) -> None:
+    """`when_closed` is called once for several services; `on_node_lost` is refused for one."""
+    addresses = [start(stream={"seed": seed})[1] for seed in (3, 4)]
+    calls: list[int] = []
+    loader = connect(addresses, when_closed=lambda: calls.append(1))
+    assert calls == []
+    loader.close()
+    loader.close()
+    assert calls == [1]
+    with pytest.raises(ConfigError, match="on_node_lost='continue' is for several services"):
+        connect(addresses[0], on_node_lost="continue")

@@ -409,7 +409,7 @@ def test_an_address_in_use_is_left_alone(
     socket_folder: Path,
     row_reference: tuple[str, ...],
 ) -> None:
-    """By another service: status 3, and that one serves on; a file that is no socket stays."""
+    """By another service: status 3, and that one serves on; a file that is not a socket stays."""
     both = addresses(socket_folder)
     service = ServiceProcess(service_spec(binds=both))
     try:
@@ -426,6 +426,6 @@ def test_an_address_in_use_is_left_alone(
         file.write_text("mine")
         status, words = run_server(service_spec(binds=(f"ipc://{socket_folder}/notes",)))
         assert status == 2
-        assert "is no socket" in words
+        assert "is not a socket" in words
         assert file.read_text() == "mine"
         file.unlink()

@@ -120,10 +120,10 @@ def test_what_was_set_arrives(configured: Configured, tmp_path: Path) -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"groups": ()}, "groups is empty; give at least one"),
-    ({"groups": (GroupSpec(name=""),)}, "'' is no name; use 1 to 64 letters"),
-    ({"groups": (GroupSpec(name="a b"),)}, "'a b' is no name"),
-    ({"groups": (GroupSpec(name="a\n"),)}, "is no name"),
-    ({"groups": (GroupSpec(name="x" * 65),)}, "is no name"),
+    ({"groups": (GroupSpec(name=""),)}, "'' is not a name; use 1 to 64 letters"),
+    ({"groups": (GroupSpec(name="a b"),)}, "'a b' is not a name"),
+    ({"groups": (GroupSpec(name="a\n"),)}, "is not a name"),
+    ({"groups": (GroupSpec(name="x" * 65),)}, "is not a name"),
     ({"groups": (GroupSpec(name="a"), GroupSpec(name="a"))}, "'a' comes twice; give each its own"),
     ({"groups": (GroupSpec(name="a", mode="all"),)}, r"groups.a.mode='all' .* 'shard'"),  # type: ignore[arg-type]
     ({"groups": (GroupSpec(name="a", laggard="x"),)}, r"groups.a.laggard='x' .* 'block'"),  # type: ignore[arg-type]
@@ -277,9 +277,9 @@ def test_addresses_that_can_be_bound_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bind", "message"),
     [
-        ("", 'is no address; write "ipc:///absolute/path" or "tcp://host:port"'),
-        ("service.sock", "is no address"),
-        ("inproc://x", "is no address"),
+        ("", 'is not an address; write "ipc:///absolute/path" or "tcp://host:port"'),
+        ("service.sock", "is not an address"),
+        ("inproc://x", "is not an address"),
         ("ipc://service", "absolute path; write ipc:///absolute/path"),
         ("ipc:///tmp/", "names no file"),
         ("ipc:///tmp/a\0b", "names no file"),
@@ -289,7 +289,7 @@ def test_addresses_that_can_be_bound_are_taken(tmp_path: Path) -> None:
         ("tcp://:5555", 'write "tcp://host:port"'),
         ("tcp://host:http", 'write "tcp://host:port"'),
         ("tcp://::1:5555", "an IPv6 address in brackets"),
-        ("tcp://127.0.0.1:5555\n", "is no address"),
+        ("tcp://127.0.0.1:5555\n", "is not an address"),
         ("tcp://host:0", "port of tcp://host:0 must lie between 1 and 65535"),
         ("tcp://host:65536", "must lie between 1 and 65535"),
         ("tcp://[1.2.3.4]:5", "no IPv6 address in its brackets"),

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.errors import ConfigError
+from chunkdl.errors import AddressInUse, ConfigError
 from chunkdl_workers import socket_files
 from chunkdl_workers.doors import Doors
 from chunkdl_workers.listening import peer_of
-from chunkdl_workers.socket_files import AddressInUse, remove_dead
+from chunkdl_workers.socket_files import remove_dead
 
 RACERS, ROUNDS = 6, 25
 RACER = """
 import sys
 from chunkdl_workers.doors import Doors
-from chunkdl_workers.socket_files import AddressInUse
+from chunkdl.errors import AddressInUse
 
 print("ready", flush=True)
 for _ in sys.stdin:

@@ -554,7 +554,7 @@ def test_xml_from_a_stranger_is_refused_before_it_can_grow(text: str, reason: st
 
 
 def test_xml_is_read_whatever_encoding_its_first_line_names() -> None:
-    """The text is decoded already; a NUL and what follows is no part of it."""
+    """The text is decoded already; a NUL and what follows is not a part of it."""
     root = parse_xml('\ufeff<?xml version="1.0" encoding="utf-16"?>\r\n<a b="µ"/>\0rest')
     assert (root.tag, root.get("b")) == ("a", "µ")
 

@@ -383,7 +383,7 @@ def test_a_cache_that_cannot_be_written_fails_nothing(
 
 
 def test_roles_come_from_the_image_type(tmp_path: Path, picture: Pixels) -> None:
-    """A thumbnail, label or macro is no level, even with the aspect and a size of one."""
+    """A thumbnail, label or macro is not a level, even with the aspect and a size of one."""
     folder = write_slide(tmp_path / "slide", picture)
     kinds = {"LABEL": "label", "OVERVIEW": "macro", "LOCALIZER": "macro", "THUMBNAIL": "thumbnail"}
     for kind in kinds:

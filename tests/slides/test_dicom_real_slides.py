@@ -54,7 +54,7 @@ def test_each_file_of_a_slide_opens_the_slide(name: str, slides_folder: Path) ->
 
 
 def test_labels_overviews_and_thumbnails_have_their_roles(slides_folder: Path) -> None:
-    """The thumbnail has the aspect of the slide and is no level all the same."""
+    """The thumbnail has the aspect of the slide and is not a level all the same."""
     structure = structure_of(slides_folder / "endometrium-dicom")
     assert {page.name: (page.role, page.level) for page in structure.pages} == {
         "label.dcm": ("label", None),

@@ -229,7 +229,7 @@ def test_the_wait_for_a_file_server_is_told_and_ends_with_ctrl_c(slide: str, fol
 def test_the_threads_that_look_are_gone_and_mistakes_of_ours_are_raised(
     slide: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer keeps its place; what is no answer is not lost in a thread."""
+    """An answer keeps its place; what is not an answer is not lost in a thread."""
     names = [f"{slide}.gone", slide] * 40
     facts = header_facts(names, "auto", folder)
     assert [isinstance(fact, SlideInfo) for fact in facts] == [False, True] * 40

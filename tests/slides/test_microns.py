@@ -126,7 +126,7 @@ def test_a_size_that_contradicts_the_objective_by_more_than_1_6_is_warned_about(
      ("0", None), ("-1", None), ("inf", None), ("nan", None), ("0.25 um", None)],
 )  # fmt: skip
 def test_numbers_may_have_a_decimal_comma(text: str, value: float | None) -> None:
-    """What is no positive number is none."""
+    """What is not a positive number is none."""
     assert number_in(text) == value
 
 
@@ -177,7 +177,7 @@ def test_the_first_possible_claim_is_believed_and_none_is_invented() -> None:
      ("thou", 25.4), ("pt", 25_400 / 72), ("pixel", None), ("reference frame", None), ("", None)],
 )  # fmt: skip
 def test_units_are_read_in_any_spelling(unit: str, microns: float | None) -> None:
-    """A unit that is no length is none."""
+    """A unit that is not a length is none."""
     assert microns_of_unit(unit) == (None if microns is None else pytest.approx(microns))
 
 

@@ -362,7 +362,7 @@ def test_an_overwritten_interval_is_an_error_that_names_the_place(
 
 
 def test_pixels_of_more_than_8_bits_are_left_to_another_reader(tmp_path: Path) -> None:
-    """Fluorescence of 16 bits is no JPEG of three samples."""
+    """Fluorescence of 16 bits is not a JPEG of three samples."""
     path = tmp_path / "made.jpg"
     path.write_bytes(b"\xff\xd8")
     with pytest.raises(NotTaken, match="1 x 16 bit"):

@@ -87,7 +87,7 @@ def pyramids(draw: st.DrawFn) -> Made:
     kind = draw(st.sampled_from(["marked", "unmarked", "svs", "subifds", "images"]))
     tile = draw(st.sampled_from([16, 32, 48, 80]))
     factors = tuple(sorted({1, *draw(st.sets(st.sampled_from(FACTORS), max_size=3))}))
-    # A slide of two tiles at least: filled up to a tile, a level is no larger than level 0.
+    # A slide of two tiles at least: filled up to a tile, a level is not a larger than level 0.
     sides = st.integers(tile // 4, tile // 4 + 20).map(lambda cells: 8 * cells)
     width, height = draw(sides), draw(sides)
     mpp = draw(st.sampled_from([0.25, 0.5, 1.0, None]))

@@ -93,7 +93,7 @@ def test_a_target_pixel_does_not_depend_on_the_region_it_is_read_with(
 def test_a_level_that_is_at_the_wish_is_delivered_byte_by_byte(
     wide: tuple[Path, Pixels],
 ) -> None:
-    """A factor of 1 is no filter at all."""
+    """A factor of 1 is not a filter at all."""
     path, pixels = wide
     with closing(open_slide(path)) as slide:
         grid = grid_of(slide, 1.0)

@@ -149,7 +149,7 @@ def test_an_svs_may_have_its_pages_in_any_order(tmp_path: Path, picture: Pixels)
 def test_a_description_on_a_reduced_page_alone_does_not_make_it_the_slide(
     tmp_path: Path, picture: Pixels, macro: Pixels
 ) -> None:
-    """Some converters keep the description of one page; the larger macro is no slide either."""
+    """Some converters keep the description of one page; the larger macro is not a slide either."""
     size, small = size_of(picture), np.ascontiguousarray(picture[::4, ::4])
     described = page(small, description=aperio(size, size_of(small), "|MPP = 0.5"))
     path = write_tiff(tmp_path / "a.svs", page(macro), page(picture), described)

@@ -143,7 +143,7 @@ def test_mpp_comes_from_the_resolution_as_in_openslide(
     tmp_path: Path,
     picture: Pixels,
 ) -> None:
-    """Centimetres and inches; no unit is no mpp."""
+    """Centimetres and inches; no unit is not a mpp."""
     path = write(
         tmp_path / "u.tif", picture, tile=(256, 256), resolution=resolution, resolutionunit=unit
     )

@@ -54,7 +54,7 @@ def test_the_last_note_is_what_is_read(descriptor: int) -> None:
 
 
 def test_a_beat_shows_that_the_work_goes_on(descriptor: int) -> None:
-    """Inside a call and outside; it is no step, so the deadline of the call stays."""
+    """Inside a call and outside; it is not a step, so the deadline of the call stays."""
     recorder = Recorder(descriptor)
     recorder.enter(EXTRACT_BIGCHUNK, 3, 5)
     before = read_recorder(descriptor)

@@ -120,7 +120,7 @@ def test_a_link_of_another_user_is_refused(own: Path) -> None:
 def test_what_is_no_folder_or_not_there_is_refused(own: Path) -> None:
     """By its path."""
     (own / "file").write_text("")
-    with pytest.raises(ConfigError, match=rf"{own}/file is no folder"):
+    with pytest.raises(ConfigError, match=rf"{own}/file is not a folder"):
         check_own_folder(own / "file", WHAT)
     with pytest.raises(ConfigError, match=rf"{own}/absent.* cannot be used: No such file"):
         check_own_folder(own / "absent", WHAT)

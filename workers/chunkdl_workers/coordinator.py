@@ -185,7 +185,7 @@ class Coordinator:
             worker.flush()
             self._watch_writing(worker)
         if data == b"" and source == worker.end.fileno():
-            # It has closed its channel; whatever it still does, it is no worker any more.
+            # It has closed its channel; whatever it still does, it is not a worker any more.
             self._poll.unregister(source)
             worker.kill()
         if source == worker.pidfd and worker.process.poll() is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import zmq
 
-from chunkdl.errors import ConfigError, ProtocolError
+from chunkdl.errors import AddressInUse, ConfigError, ProtocolError
 from chunkdl.service.addresses import lease_address
 from chunkdl.service.decisions.actions import Peer
 from chunkdl.service.decisions.visitors import SOMEBODY, Visitor
@@ -38,7 +38,6 @@ from chunkdl_workers.listening import (
     process_at,
 )
 from chunkdl_workers.socket_files import (
-    AddressInUse,
     SocketFiles,
     check_file,
     is_abstract,

@@ -94,7 +94,7 @@ def _let_through() -> None:
 
 
 def _hear_again() -> None:
-    """A fork by the user's code is no process of ours: multiprocessing ends it by SIGTERM.
+    """A fork by the user's code is not a process of ours: multiprocessing ends it by SIGTERM.
 
     One that comes right after the fork has been held back, for here it would do nothing.
     """

@@ -21,7 +21,14 @@ from typing import Any
 
 import zmq
 
-from chunkdl.errors import ChunkdlError, Failure, OtherVersion, ProtocolError, ServiceDied
+from chunkdl.errors import (
+    AddressInUse,
+    ChunkdlError,
+    Failure,
+    OtherVersion,
+    ProtocolError,
+    ServiceDied,
+)
 from chunkdl.sampling.shares import Remainder
 from chunkdl.service.decisions.actions import (
     AskEngine,
@@ -69,7 +76,6 @@ from chunkdl_workers.doors import Doors
 from chunkdl_workers.engine import GroupEngine
 from chunkdl_workers.position_file import PositionFile
 from chunkdl_workers.service_log import write_log
-from chunkdl_workers.socket_files import AddressInUse
 from chunkdl_workers.starter import Starter
 from chunkdl_workers.systemd import Notifier
 

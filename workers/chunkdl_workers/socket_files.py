@@ -15,7 +15,7 @@ import stat
 import time
 from collections.abc import Iterator
 
-from chunkdl.errors import ConfigError
+from chunkdl.errors import AddressInUse, ConfigError
 from chunkdl.system.awake_clock import deadline_of
 from chunkdl_workers.listening import peer_of
 
@@ -23,10 +23,6 @@ LOCK_S, PIECE_S = 10.0, 0.05
 """For another service to be done in the folder, and how often that is looked at."""
 PROBE_S = 5.0
 """For a socket to say whether anybody listens there; one with a full queue says so at once."""
-
-
-class AddressInUse(ConfigError):
-    """Another service is at the address."""
 
 
 class SocketFiles:
@@ -100,12 +96,12 @@ def check_file(path: str) -> None:
     """See that nothing is lost where a socket is made; ZeroMQ would remove any file there.
 
     Raises:
-        ConfigError: there is something that is no socket.
+        ConfigError: there is something that is not a socket.
     """
     if is_abstract(path) or not os.path.lexists(path):
         return
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise ConfigError(f"{path} is there and is no socket; choose another address")
+        raise ConfigError(f"{path} is there and is not a socket; choose another address")
 
 
 def remove_dead(path: str) -> None:
@@ -113,7 +109,7 @@ def remove_dead(path: str) -> None:
 
     Raises:
         AddressInUse: it lives.
-        ConfigError: it is no socket, or not ours to look at.
+        ConfigError: it is not a socket, or not ours to look at.
     """
     check_file(path)
     name = path.replace("\0", "@")

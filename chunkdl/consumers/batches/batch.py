@@ -111,7 +111,7 @@ class Batch(MutableMapping[str, Any]):
         return stands.to_dict()
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
-        """The batch with all its tensors on a device of torch; what is no tensor stays.
+        """The batch with all its tensors on a device of torch; what is not a tensor stays.
 
         Args:
             device: as `torch.Tensor.to` takes it.

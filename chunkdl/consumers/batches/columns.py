@@ -100,7 +100,7 @@ class Columns(Mapping[str, Any]):
         return self._tables.kind.numbers(values) if isinstance(values, np.ndarray) else values
 
     def _is_left_out(self, name: str) -> bool:
-        """Whether the column is there but is no tensor."""
+        """Whether the column is there but is not a tensor."""
         if name in self._given:
             return isinstance(self._made[name], list)
         if name in self._tables.labels:
@@ -110,11 +110,11 @@ class Columns(Mapping[str, Any]):
 
     def _why_left_out(self, name: str) -> str:
         if name in self._given:
-            return f"column {name!r} is no tensor and is left out with tensors_only=True"
+            return f"column {name!r} is not a tensor and is left out with tensors_only=True"
         of = self._tables.labels[name].of if name in self._tables.labels else name
         return (
-            f"column {name!r} is no tensor and is left out with tensors_only=True; its value for a "
-            f"row is loader.tables[{name!r}][i] with i of the column '{of}_index'"
+            f"column {name!r} is not a tensor and is left out with tensors_only=True; its value "
+            f"for a row is loader.tables[{name!r}][i] with i of the column '{of}_index'"
         )
 
     def __iter__(self) -> Iterator[str]:

@@ -161,7 +161,7 @@ class BigChunks:
     # -------------------------------------------------------------------- faults
 
     def over(self, worker: int) -> str:
-        """What a loader has in hand, for people; empty: nothing, or it is no loader."""
+        """What a loader has in hand, for people; empty: nothing, or it is not a loader."""
         tickets = self._tickets[worker] if worker < self._config.loaders else ()
         return f"over {self.sources.name(tickets[0])}, " if tickets else ""
 

@@ -200,7 +200,7 @@ class Core:
 
     def _from_collector(self, worker: int, message: RowsEnded | RowFormatSet) -> None:
         if not self._collects(worker):
-            raise ProtocolError(f"worker {worker} is no collector")
+            raise ProtocolError(f"worker {worker} is not a collector")
         if isinstance(message, RowsEnded):
             call = self._batches.ended(worker - self.config.loaders, message)
             self._loads.ended(message.ordinal, message.attempt, call, message.failure)

@@ -225,7 +225,7 @@ class PatientChoice:
             self.not_now = True
         elif not 0 <= choice < len(self._loads) or choice in self._finished:
             error = HookError(
-                f"the schedule chose {choice}, which is no patient of the dataset that has more "
+                f"the schedule chose {choice}, which is not a patient of the dataset that has more "
                 "BigChunks",
                 hook="choose",
                 kind="ValueError",

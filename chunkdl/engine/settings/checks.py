@@ -58,7 +58,7 @@ def flag(name: str, value: object) -> bool:
 
 def folder(name: str, value: str | os.PathLike[str] | None) -> Path | None:
     if value is not None and not isinstance(value, str | os.PathLike):
-        raise ConfigError(f"{name}={value!r} is no path")
+        raise ConfigError(f"{name}={value!r} is not a path")
     return None if value is None else Path(value)
 
 
@@ -81,7 +81,7 @@ def parse_bytes(size: int | str, setting: str) -> int:
         return size
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(size), re.IGNORECASE)
     if match is None or float(match[1]) <= 0:
-        raise ConfigError(f'{setting}={size!r} is no size; give bytes or a text like "4GiB"')
+        raise ConfigError(f'{setting}={size!r} is not a size; give bytes or a text like "4GiB"')
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -122,7 +122,7 @@ def checked_cores(name: str, value: Any) -> tuple[int, ...]:
     try:
         cores = tuple(operator.index(core) for core in value)
     except TypeError as error:
-        raise ConfigError(f"{name}={value!r} is no sequence of core numbers") from error
+        raise ConfigError(f"{name}={value!r} is not a sequence of core numbers") from error
     allowed = os.sched_getaffinity(0)
     if not set(cores) <= allowed:
         raise ConfigError(
@@ -140,9 +140,9 @@ def checked_detector(name: str, value: Any) -> TissueDetector | None:
         return detector_of(value)
     if not (callable(value) and hasattr(value, "key")):
         raise ConfigError(
-            f'{name}={value!r} is no detector; give "otsu", "hsv", "none", a name with parameters '
-            'such as {"name": "hsv", "value": [0.4, 1]}, or an object with name, key and __call__ '
-            "(see chunkdl.slides.tissue.detectors)"
+            f'{name}={value!r} is not a detector; give "otsu", "hsv", "none", a name with '
+            'parameters such as {"name": "hsv", "value": [0.4, 1]}, or an object with name, key '
+            "and __call__ (see chunkdl.slides.tissue.detectors)"
         )
     detector: TissueDetector = value
     return detector

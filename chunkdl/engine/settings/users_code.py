@@ -29,7 +29,8 @@ def row_source(arguments: Arguments) -> RowSource:
     for kind, base in zip(kinds, bases, strict=True):
         if kind is not None and not (isinstance(kind, type) and issubclass(kind, base)):
             raise ConfigError(
-                f"{kind!r} is no subclass of chunkdl.{base.__name__}; give the class, not an object"
+                f"{kind!r} is not a subclass of chunkdl.{base.__name__}; give the class, not "
+                "an object"
             )
     built_in = (None, TissueBigChunkLoader), (None, TissueSmallChunkCollector)
     if any(kind not in own for kind, own in zip(kinds, built_in, strict=True)):
@@ -55,7 +56,7 @@ def policies_of(
     if arguments.grid:
         raise ConfigError("a grid pass takes every slide once; it has no schedule")
     if not callable(getattr(schedule, "choose", None)):
-        raise ConfigError(f"schedule={schedule!r} is no chunkdl.Policy: it has no choose()")
+        raise ConfigError(f"schedule={schedule!r} is not a chunkdl.Policy: it has no choose()")
     bound = schedule.for_patients(list(dataset))
     if is_built_in(bound):
         return bound, None

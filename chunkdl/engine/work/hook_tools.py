@@ -196,7 +196,7 @@ class LoaderTools:
         if found:
             return self._slide((own or found)[0])
         raise ConfigError(
-            f"{record.path} is no slide of patient {self._patient.name}; name it like a slide "
+            f"{record.path} is not a slide of patient {self._patient.name}; name it like a slide "
             'file, or say Record(..., {"slide": True})'
         )
 

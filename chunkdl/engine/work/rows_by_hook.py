@@ -374,7 +374,7 @@ def _record_of(small: Any, big: Any, slides: dict[str, int]) -> Array:
         for name in ("x", "y", "level", "mpp", "tissue_fraction"):
             value = small.get(name)
             if isinstance(value, int | float | np.integer | np.floating):
-                # What is no number of that column, such as x=NaN, is as good as not said.
+                # What is not a number of that column, such as x=NaN, is as good as not said.
                 with contextlib.suppress(ValueError, OverflowError):
                     record[name] = value
     if isinstance(big, dict) and isinstance(big.get("slide"), str):

@@ -87,7 +87,7 @@ def pdmcsvtoarray(
         float64 (rows, columns, c); NaN where a value is None or unknown.
 
     Raises:
-        DatasetError: the file has no rows, or one that is no row of numbers.
+        DatasetError: the file has no rows, or one that is not a row of numbers.
         ConfigError: the scale is not above 0.
     """
     if not scale_upsampleraster > 0:
@@ -122,7 +122,7 @@ def _points(line: str, where: str, to_raster: Callable[..., RasterPoints]) -> Ra
         )
         shape = int(c), int(h), int(w)
     except ValueError as error:
-        raise DatasetError(f"{where} is no row of numbers of a pdmcsv file: {error}") from error
+        raise DatasetError(f"{where} is not a row of numbers of a pdmcsv file: {error}") from error
     if math.prod(shape) != len(values):
         raise DatasetError(f"{where} has {len(values)} values, its shape is {shape}")
     facts = int(width), int(height), level, kernel_size, downsample

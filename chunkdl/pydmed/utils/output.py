@@ -93,7 +93,7 @@ class StreamWriter:
 
         Raises:
             Closed: the writer was closed.
-            ConfigError: `str_towrite` is no text.
+            ConfigError: `str_towrite` is not text.
             DatasetError: the patient has no file.
             ChunkdlError: a file cannot be written, such as on a full disk. The text is not lost:
                 the next call tries again, so do not write it a second time.

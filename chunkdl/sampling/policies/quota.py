@@ -30,7 +30,7 @@ class Quota(Policy):
         """The policy with the quotas of these patients.
 
         Raises:
-            ConfigError: a quota is no whole number, is negative, or all are 0; or the other
+            ConfigError: a quota is not a whole number, is negative, or all are 0; or the other
                 policy cannot use these patients.
         """
         loads = self.loads

@@ -76,7 +76,7 @@ def _checked_weight(value: Any, patient: Patient) -> float:
     try:
         weight = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{patient!r}: the weight {value!r} is no number") from error
+        raise ConfigError(f"{patient!r}: the weight {value!r} is not a number") from error
     if not 0 <= weight < float("inf"):
         raise ConfigError(f"{patient!r}: the weight must be finite and at least 0, not {value!r}")
     return weight

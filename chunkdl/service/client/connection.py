@@ -102,7 +102,7 @@ class Connection:
         return arrived
 
     def took(self, arrived: Arrived | PassEnded, *, unread: bool = False) -> None:
-        """The first one was taken; once more is no error.
+        """The first one was taken; once more is not an error.
 
         Args:
             arrived: that one.
@@ -144,7 +144,7 @@ class Connection:
         return _answer(self._talk, self._talk.pages, ANSWER_TIMEOUT_S)
 
     def close(self, epoch: int, step: int) -> None:
-        """End the session; that step would have been next. Closing twice is no error."""
+        """End the session; that step would have been next. Closing twice is not an error."""
         self._talk.leave = Leave(epoch, step)
         # For a thread that waits in `first`.
         self._talk.arrivals.inbox.put(Closed("the loader was closed"))

@@ -118,13 +118,13 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
     """
     if not isinstance(state, Mapping) or "plan_hashes" not in state:
         raise StateError(
-            f"this is no state of several machines, and here are {len(plan_hashes)}; go on with as "
-            "many as it was saved with"
+            f"this is not a state of several machines, and here are {len(plan_hashes)}; go on with "
+            "as many as it was saved with"
         )
     try:
         found = msgspec.convert(dict(state), MachinesState)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise StateError(f"this is no state of a stream of several machines: {error}") from error
+        raise StateError(f"this is not a state of a stream of several machines: {error}") from error
     if found.version != STATE_VERSION:
         raise StateError(
             f"the state has version {found.version}, this chunkdl reads {STATE_VERSION}"
@@ -148,5 +148,5 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
         or len(found.learned) != len(plan_hashes)
         or min(numbers, default=0) < 0
     ):
-        raise StateError("this is no state of several machines: a number in it is out of range")
+        raise StateError("this is not a state of several machines: a number in it is out of range")
     return found

@@ -115,13 +115,13 @@ class Wire:
         """A connection; None: there is no service on this machine at that address.
 
         Raises:
-            ConfigError: it is no address, or others could have put their socket there.
+            ConfigError: it is not an address, or others could have put their socket there.
             ServiceRefused: the lease socket belongs to somebody else.
         """
         if address.startswith("tcp://"):
             return cls(address, keys, wake, clock)
         if not address.startswith("ipc://"):
-            raise ConfigError(f"{address!r} is no address; give ipc:///path or tcp://host:port")
+            raise ConfigError(f"{address!r} is not an address; give ipc:///path or tcp://host:port")
         check_connecting(address)
         path = lease_address(address)
         lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -271,7 +271,7 @@ class Wire:
                         "and is this its public key?"
                         if self._keys is not None
                         else f"the service at {self._address} does not shake hands: it is "
-                        "protected, give keys; or it is no chunkdl service"
+                        "protected, give keys; or it is not a chunkdl service"
                     )
 
     # ------------------------------------------------------------------- messages

@@ -14,7 +14,7 @@ Peer = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Send a message to a connection; one that is gone is no error."""
+    """Send a message to a connection; one that is gone is not an error."""
 
     peer: Peer
     message: Message

@@ -62,7 +62,7 @@ def check_same(who: Visitor, before: Visitor) -> None:
 
 
 def how_to_operate(who: Visitor) -> str:
-    """What somebody may do who is no operator, to have done what operators do."""
+    """What somebody may do who is not an operator, to have done what operators do."""
     return (
         f"{who.name} is a consumer's: have the key moved into the folder {OPERATORS!r} of the "
         "allowed clients and the service started again, use a key that is there, or ask by the "

@@ -33,7 +33,7 @@ def structure_of(path: str | os.PathLike[str]) -> Structure:
             SeriesInstanceUID; or the folder, then the slides of all series in it.
 
     Raises:
-        NotTaken: it is no DICOM slide.
+        NotTaken: it is not a DICOM slide.
         SlideError: no such file, damaged, or a part of a concatenation is missing.
     """
     return _model(os.fspath(path)).structure
@@ -149,7 +149,7 @@ def _series(path: str) -> list[tuple[str, ...]]:
         if not os.path.exists(path):
             raise SlideError("no such file", slide=path)
         if not is_dicom(path):
-            raise NotTaken("it is no DICOM file")
+            raise NotTaken("it is not a DICOM file")
         folder, own = os.path.split(path)
         for files in series_in(folder or ".").values():
             if own in map(os.path.basename, files):

@@ -220,7 +220,7 @@ def read_instance(path: str) -> Instance:
     with _Header(path) as file:
         storage, syntax = _meta(file)
         if storage != SOP_CLASS_WSM:
-            raise NotTaken(f"it is no whole-slide image (class {storage or 'not stated'})")
+            raise NotTaken(f"it is not a whole-slide image (class {storage or 'not stated'})")
         if syntax not in TRANSFER_SYNTAXES:
             name = OTHER_SYNTAXES.get(syntax, "unknown")
             raise NotTaken(f"its transfer syntax is {name} ({syntax or 'not stated'})")
@@ -238,7 +238,7 @@ def _meta(file: _Header) -> tuple[str, str]:
     """
     data = os.pread(file.fileno(), 2**16, 0)
     if data[MAGIC_AT : MAGIC_AT + 4] != b"DICM":
-        raise ValueError("it is no DICOM file")
+        raise ValueError("it is not a DICOM file")
     found = {}
     at = MAGIC_AT + 4
     while data[at : at + 2] == b"\x02\x00" and at + 12 <= len(data):

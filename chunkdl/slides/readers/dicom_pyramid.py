@@ -278,7 +278,7 @@ def _snapped(factor: float) -> float:
 
 
 def _misfit(level: Picture, base: Picture) -> str:
-    """Why a picture is no level of the slide with that level 0; empty where it is one."""
+    """Why a picture is not a level of the slide with that level 0; empty where it is one."""
     one, other = level.head, base.head
     reason = reason_against(one)
     if reason and not reason_against(other):

@@ -21,7 +21,7 @@ log = steady_logger(__name__)
 def series_among(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """DICOM files by SeriesInstanceUID; reads their headers only.
 
-    A file that is no whole-slide image, or cannot be read, is named in a warning and left out.
+    A file that is not a whole-slide image, or cannot be read, is named in a warning and left out.
 
     Args:
         paths: DICOM files of one folder.
@@ -74,10 +74,10 @@ def _by_series(paths: Iterable[str]) -> dict[str, list[Member]]:
         try:
             member = member_of(path)
         except (NotTaken, ValueError, OSError) as error:
-            log.warning("%s is no part of a slide: it cannot be read (%s)", path, error)
+            log.warning("%s is not a part of a slide: it cannot be read (%s)", path, error)
             continue
         if member is None:
-            log.warning("%s is no part of a slide: it is another kind of DICOM file", path)
+            log.warning("%s is not a part of a slide: it is another kind of DICOM file", path)
         else:
             series.setdefault(member.series, []).append(member)
     return series
@@ -89,8 +89,8 @@ def _by_series(paths: Iterable[str]) -> dict[str, list[Member]]:
 def series_in(folder: str | os.PathLike[str]) -> dict[str, tuple[str, ...]]:
     """The DICOM slides in a folder: paths of the files, sorted, by SeriesInstanceUID.
 
-    Only headers are read; folders below it are not looked at. A file that is no whole-slide image
-    is left aside; so is one that cannot be read, see `unreadable_in`.
+    Only headers are read; folders below it are not looked at. A file that is not a whole-slide
+    image is left aside; so is one that cannot be read, see `unreadable_in`.
 
     Args:
         folder: the folder.

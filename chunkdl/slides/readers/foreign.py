@@ -1,4 +1,4 @@
-"""What a file is that is no slide: the things that people have in place of one."""
+"""What a file is that is not a slide: the things that people have in place of one."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def jpeg_facts(data: bytes) -> JpegFacts:
     segment says, else RGB where the components are called so. This is libjpeg's order.
 
     Raises:
-        ValueError: it is no JPEG stream, or it has no frame and scan.
+        ValueError: it is not a JPEG stream, or it has no frame and scan.
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no JPEG stream")

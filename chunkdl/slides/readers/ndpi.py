@@ -68,7 +68,7 @@ def structure_of(
         role, why = _role(directory)
         planes += role == "focal plane"
         if role == "level" and levels and not _is_reduced(directory, levels[-1], levels[0]):
-            role, why = "unknown", f"it is no reduced {levels[0].name}, though {why}"
+            role, why = "unknown", f"it is not a reduced {levels[0].name}, though {why}"
         level = None
         if role == "level":
             level = len(levels)
@@ -378,7 +378,7 @@ def _frame_of(header: bytes) -> _Frame:
                 break
             return _Frame(at + 5, height, width, 8 * across)
         at += 2 + length
-    raise NotTaken("a level of the NDPI file is no baseline JPEG")
+    raise NotTaken("a level of the NDPI file is not a baseline JPEG")
 
 
 @lru_cache(maxsize=64)

@@ -168,7 +168,7 @@ def _is_reduced(image: OmeImage, whole: OmeImage) -> bool:
 
 
 def _role_beside(image: OmeImage, larger: Sequence[OmeImage]) -> tuple[Role, str] | None:
-    """The role of an image that is no slide beside larger ones; None for one that is."""
+    """The role of an image that is not a slide beside larger ones; None for one that is."""
     area = image.width * image.height
     for other in larger:
         if image.mpp and other.mpp and _about_equal(image.mpp[0], other.mpp[0]):

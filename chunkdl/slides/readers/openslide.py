@@ -166,7 +166,7 @@ class OpenSlideSlide:
         return Scanned(cells, side, side) if cells.any() and not cells.all() else None
 
     def close(self) -> None:
-        """Give the file back; closing twice is no error."""
+        """Give the file back; closing twice is not an error."""
         self._closed = True
         self._drop()
 
@@ -233,7 +233,7 @@ def _dicom_member(folder: str) -> str:
     """One file of the DICOM series in the folder; OpenSlide finds the others."""
     files = sorted(name for name in os.listdir(folder) if name.lower().endswith(".dcm"))
     if not files:
-        raise NotTaken("a folder without .dcm files is no slide")
+        raise NotTaken("a folder without .dcm files is not a slide")
     return os.path.join(folder, files[0])
 
 

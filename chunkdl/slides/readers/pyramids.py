@@ -24,7 +24,7 @@ class Pyramid:
         directories: of the levels, finest first.
         levels: their true sizes and downsamples.
         reasons: for each level half a sentence, why it is one.
-        rejected: by the name of a directory that is no level, why not.
+        rejected: by the name of a directory that is not a level, why not.
     """
 
     directories: tuple[Directory, ...]
@@ -112,7 +112,7 @@ def true_shape(base: Directory, directory: Directory) -> TrueShape | None:
     whole = whole_factor(base, directory)
     if whole is not None:
         if by_tags is None:
-            # A whole number that is no power of two may be a fuller level's, cut by its padding.
+            # A whole number that is not a power of two may be a fuller level's, cut by its padding.
             return as_stored if whole in POWERS or not padded else None
         if whole in POWERS and by_tags not in POWERS:
             return as_stored

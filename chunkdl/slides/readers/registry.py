@@ -98,7 +98,7 @@ def read_structure(path: str | os.PathLike[str]) -> Structure:
 
 
 def _check_file(name: str) -> None:
-    """Refuse what is no slide by what it is.
+    """Refuse what is not a slide by what it is.
 
     Raises:
         SlideError: there is no such file, it cannot be read, or it is something else.
@@ -109,7 +109,7 @@ def _check_file(name: str) -> None:
         if stat.S_ISDIR(kind):
             return
         if not stat.S_ISREG(kind):
-            raise SlideError("it is no file but a pipe, socket or device", slide=name)
+            raise SlideError("it is not a file but a pipe, socket or device", slide=name)
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)
         foreign = what_it_is(os.path.getsize(path), head)

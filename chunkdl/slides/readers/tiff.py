@@ -156,13 +156,13 @@ def tiff_directories(path: str) -> tuple[Directory, ...]:
     """The pages of a TIFF that have pixels.
 
     Raises:
-        NotTaken: it is no TIFF.
+        NotTaken: it is not a TIFF.
         SlideError: the file is damaged.
     """
     try:
         with open(path, "rb") as file:
             if not is_tiff(file.read(8)):
-                raise NotTaken("it is no TIFF")
+                raise NotTaken("it is not a TIFF")
         check_directories(path)
         with BoundedFile(path) as bounded, tifffile.TiffFile(bounded) as tiff:
             found = directories_of(tiff)

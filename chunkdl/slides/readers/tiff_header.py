@@ -84,7 +84,7 @@ class _Look:
         self._size = size
         head = self._at(0, min(16, size), "its header")
         if not is_tiff(head):
-            raise Damaged("it is no TIFF")
+            raise Damaged("it is not a TIFF")
         self._order = "<" if head[:2] == b"II" else ">"
         self._big = head[2:4] in (b"+\0", b"\0+")
         # NDPI has the layout of a small TIFF with offsets of 64 bits.

@@ -177,7 +177,7 @@ class TiledSlide:
         return Scanned(cells, first.level.tile_width, first.level.tile_height)
 
     def close(self) -> None:
-        """Give the files back; closing twice is no error."""
+        """Give the files back; closing twice is not an error."""
         self._closed = True
         while self._files:
             self._files.popitem()[1].close()

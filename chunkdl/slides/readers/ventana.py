@@ -1,7 +1,7 @@
 """Ventana BIF: what the directories are, and whether the tiles of a slide are a plain grid.
 
 The scanner photographs tiles that overlap, and the XML of level 0 says by how much. Where they
-overlap, or where several areas were scanned, a place on the slide is no place in the grid of
+overlap, or where several areas were scanned, a place on the slide is not a place in the grid of
 tiles: such files are left to readers that put tiles together.
 """
 
@@ -199,7 +199,7 @@ def _check_encoding(root: Element, base: Directory) -> None:
 
 
 def _distance(text: str) -> float:
-    """Pixels of an attribute; what is no number is some distance, and not none."""
+    """Pixels of an attribute; what is not a number is some distance, and not none."""
     try:
         return float(text.replace(",", "."))
     except ValueError:

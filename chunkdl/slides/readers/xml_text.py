@@ -16,7 +16,7 @@ def parse_xml(text: str) -> ElementTree.Element:
         text: the document; what follows a NUL character is not part of it.
 
     Raises:
-        ValueError: it is no XML, longer than 64 Mi characters, of more than 524,288 elements and
+        ValueError: it is not XML, longer than 64 Mi characters, of more than 524,288 elements and
             attributes, or defines a document type or entities, with which a few lines can become
             gigabytes.
     """

@@ -264,7 +264,7 @@ def _decoded(data: bytes, key: bytes) -> TissueMask:
         raise ValueError("it is truncated")
     version, kept_key, checksum, rows, columns, width0, height0 = _HEADER.unpack_from(data)
     if version != _VERSION or kept_key != key:
-        raise ValueError("it is no mask of this slide and detector")
+        raise ValueError("it is not a mask of this slide and detector")
     if hashlib.sha256(data[_CHECKED_FROM:]).digest() != checksum:
         raise ValueError("it is damaged")
     cells = rows * columns

@@ -62,8 +62,8 @@ def in_files(masks: Sequence[Any], folder: Path | None) -> list[Any]:
     there for as long as this process, or one that has called `keep`.
 
     Args:
-        masks: as users give them, with None for slides without one; what is no mask stays what it
-            is, and is refused where it is used.
+        masks: as users give them, with None for slides without one; what is not a mask stays what
+            it is, and is refused where it is used.
         folder: of the tissue mask cache, made when first needed; None: the user's. Where it cannot
             be written the masks stay arrays, with a warning.
     """

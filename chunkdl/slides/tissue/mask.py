@@ -93,7 +93,7 @@ def compute_mask(
     level of more than `MOST_READ_PX` pixels one tile in k x k is read and stands for its
     neighbours.
 
-    What was never scanned is no tissue. A tile that cannot be read is made from a finer level;
+    What was never scanned is not tissue. A tile that cannot be read is made from a finer level;
     where none can be read its cells are no tissue either. Both are counted in `slide.gaps`.
 
     Args:

@@ -183,7 +183,7 @@ class Arena:
     def close(self) -> None:
         """Unmap; memory that is still in use by arrays stays until the last of them is gone.
 
-        Closing twice is no error.
+        Closing twice is not an error.
         """
         mapping, self._map = self._map, None
         if self._descriptor >= 0:

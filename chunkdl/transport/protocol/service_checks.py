@@ -86,4 +86,4 @@ def check_delivered(message: Delivered, joined: Joined) -> None:
         if not 0 <= dropped.min() <= dropped.max() < piece.rows:
             raise ProtocolError("a batch without rows that it does not have")
     if not message.after.left.is_sound():
-        raise ProtocolError("a batch behind which is no position")
+        raise ProtocolError("a batch came without the position behind it")

@@ -166,7 +166,7 @@ def test_with_tensors_only_every_column_is_a_tensor() -> None:
                 columns[name]
         with pytest.raises(KeyError, match="'gone'"):
             columns["gone"]
-    with pytest.raises(KeyError, match="'data' is no tensor and is left out with tensors_only"):
+    with pytest.raises(KeyError, match="'data' is not a tensor and is left out with tensors_only"):
         columns["data"]
 
 

@@ -342,7 +342,7 @@ def test_a_batch_longer_than_the_windows_in_memory_is_filled() -> None:
 @pytest.mark.parametrize("grid", [False, True])
 @pytest.mark.parametrize("calls", [0, 3])
 def test_a_dataset_of_which_no_slide_can_be_used_ends_in_an_error(grid: bool, calls: int) -> None:
-    """It names how many there are and the last reason, and is no endless search."""
+    """It names how many there are and the last reason, and is not an endless search."""
     script = Script(grid=grid, calls=calls, windows=((2,), (2,)), first_batch=0)
     core = core_of(script, FromConsumer(HELLO))
     messages: list[object] = []

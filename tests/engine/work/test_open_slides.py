@@ -126,7 +126,7 @@ def test_a_slide_that_stays_away_is_an_error_after_the_last_pause(
     assert waits.count >= 3 * 2
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no slide", b"II*\0\x08\0\0\0\0\0"])
+@pytest.mark.parametrize("content", [b"", b"this is not a slide", b"II*\0\x08\0\0\0\0\0"])
 def test_what_is_no_slide_is_refused_at_once(
     slide: Path, opened: Callable[..., OpenSlides], content: bytes
 ) -> None:

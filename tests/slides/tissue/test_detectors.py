@@ -53,7 +53,7 @@ def test_a_small_piece_of_tissue_on_glass_is_found_to_the_pixel() -> None:
 
 
 def test_pieces_and_holes_smaller_than_the_limit_go_and_larger_ones_stay() -> None:
-    """Dust is no tissue, and a gland's lumen does not tear a hole; `smallest` says the size."""
+    """Dust is not tissue, and a gland's lumen does not tear a hole; `smallest` says the size."""
     rgb = np.full((100, 200, 3), GLASS, np.uint8)
     rgb[10:16, 10:16] = PINK
     rgb[10:22, 30:42] = PINK
@@ -99,14 +99,14 @@ def test_fill_of_the_file_format_is_never_tissue_and_does_not_move_the_threshold
 
 
 def test_tinted_glass_in_unscanned_surroundings_has_no_tissue() -> None:
-    """The step from white fill to cream glass is no step from glass to tissue."""
+    """The step from white fill to cream glass is not a step from glass to tissue."""
     rgb = np.full((400, 400, 3), 255, np.uint8)
     rgb[100:300, 100:300] = noisy((200, 200), (250, 246, 236), 1.0)
     assert not Otsu()(rgb).any()
 
 
 def test_a_dark_fluorescence_slide_gives_its_bright_parts() -> None:
-    """Noise of nearly black pixels has high HSV saturation, and is no tissue all the same."""
+    """Noise of nearly black pixels has high HSV saturation, and is not tissue all the same."""
     rgb = noisy((300, 300), (1, 1, 2), 1.0)
     rgb[100:200, 100:200] = (3, 5, 120)
     tissue = Otsu()(rgb)

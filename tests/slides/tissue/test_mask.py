@@ -281,7 +281,7 @@ def test_an_image_file_that_cannot_be_read_is_named(tmp_path: Path, content: byt
 
 
 def test_a_cut_image_file_is_refused(tmp_path: Path) -> None:
-    """Half a mask is no mask."""
+    """Half a mask is not a mask."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "m.png")
     whole = (tmp_path / "m.png").read_bytes()

@@ -186,7 +186,7 @@ def test_what_is_written_into_a_private_view_stays_there_until_it_is_forgotten()
 
 
 def test_a_failed_allocation_leaves_no_descriptor_open() -> None:
-    """A size that is no size: the error is the system's, the descriptor is closed."""
+    """A size that is not a size: the error is the system's, the descriptor is closed."""
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError) as caught:
         create_memory("chunkdl-test", 0)

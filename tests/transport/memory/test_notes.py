@@ -24,7 +24,7 @@ PLAIN = st.recursive(
 
 @given(PLAIN)
 def test_a_note_comes_back_as_it_was(value: Any) -> None:
-    """Whatever it is; None is no bytes at all."""
+    """Whatever it is; None is not a bytes at all."""
     note = note_of(value, "a message")
     assert value_of(note) == value
     assert (note == b"") == (value is None)

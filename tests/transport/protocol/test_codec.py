@@ -1,4 +1,4 @@
-"""Messages to bytes and back, and everything that is no message."""
+"""Messages to bytes and back, and everything that is not a message."""
 
 from __future__ import annotations
 
