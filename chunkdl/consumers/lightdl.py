@@ -588,11 +588,19 @@ class LightDL(Loader):
                 return
             self._wait(forever, calls)
 
+    def resume(self) -> None:
+        """Start the processes again, and wait until they are up."""
+        self.start()
+
     def pause(self) -> None:
-        """End the processes and free their memory for now; the next batch goes on exactly."""
+        """End the processes and free their memory for now; see `Loader`."""
         self._check_process()
-        if self._is_for_later(self.pause):
-            return
+        if self._closed:
+            raise Closed("the loader was closed")
+        if not self._is_for_later(self._pause):
+            self._pause()
+
+    def _pause(self) -> None:
         self._section.whole(self._begin_again)
         self._wakeup.wake()
 

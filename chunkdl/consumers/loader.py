@@ -367,6 +367,17 @@ class Loader(ABC):
     # ------------------------------------------------------------------ lifetime
 
     @abstractmethod
+    def pause(self) -> None:
+        """Take nothing for now: no rows, and as little of the machine as can be.
+
+        It is over with `resume`, or when the next batch is asked for; nothing is lost by it.
+        """
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Go on after `pause`, before the next batch is asked for."""
+
+    @abstractmethod
     def close(self) -> None:
         """End everything that belongs to it; closing twice is not an error."""
 

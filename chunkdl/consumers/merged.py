@@ -276,11 +276,11 @@ class MergedDL(Loader):
     # ------------------------------------------------------------------ lifetime
 
     def pause(self) -> None:
-        """Have the services send nothing more until `resume`."""
+        """Have the services send nothing more for now; see `Loader`."""
         self._of_each(SharedDL.pause)
 
     def resume(self) -> None:
-        """Have the services send batches again."""
+        """Have the services send again."""
         self._of_each(SharedDL.resume)
 
     def drain(self) -> None:

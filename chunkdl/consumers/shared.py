@@ -123,6 +123,8 @@ class SharedDL(Loader):
     def _joined_at(self, connection: Connection, assembly: SharedAssembly) -> None:
         joined = connection.joined
         self._connection, self._assembly = connection, assembly
+        self._paused = False
+        """Whether the service was last told to send nothing. Of whoever uses the loader."""
         self._step, self._after = joined.step, joined.after
         self._given: _Given | None = None
         self._plan_hash, self._rules = joined.plan_hash, joined.rules
@@ -145,6 +147,9 @@ class SharedDL(Loader):
                 if connection is None:
                     self._moves.wait(left)
                     continue
+                if self._paused:
+                    self._paused = False
+                    connection.send(Resume())
                 try:
                     arrived = connection.first(None if timeout is None else left(timeout))
                 except Closed:
@@ -318,11 +323,13 @@ class SharedDL(Loader):
     # ------------------------------------------------------------------ lifetime
 
     def pause(self) -> None:
-        """Have the service send nothing more until `resume`; what was sent is still there."""
+        """Have the service send nothing more for now; what was sent is still there."""
         self._say(Pause())
+        self._paused = True
 
     def resume(self) -> None:
-        """Have the service send batches again."""
+        """Have the service send again."""
+        self._paused = False
         self._say(Resume())
 
     def drain(self) -> None:

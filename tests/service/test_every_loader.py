@@ -27,6 +27,7 @@ from chunkdl.consumers.loader import Loader
 from chunkdl.consumers.merged import MergedDL
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import Closed, ConfigError, EndOfStream
+from chunkdl.service.client.control import operate
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.settings import ServiceSettings, configure_service
 from chunkdl.service.spec import GroupSpec
@@ -34,7 +35,22 @@ from tests.conftest import free_port
 from tests.interrupting import Interrupt
 from tests.service.conftest import arguments
 
-Make = Callable[..., Loader]
+
+class Make:
+    """Makes loaders: `here` are arguments of the loader, the others of its rows.
+
+    Attributes:
+        addresses: of their services; none of an embedded one.
+    """
+
+    def __init__(self, begin: Callable[..., Loader], addresses: list[str]) -> None:
+        self._begin = begin
+        self.addresses = addresses
+
+    def __call__(self, here: Any = None, **stream: Any) -> Loader:
+        return self._begin(here, **stream)
+
+
 GRID = {"smallchunks_per_bigchunk": None, "grid": True}
 
 
@@ -78,7 +94,25 @@ def make(
                 loader = connect(to, rank=0, world_size=1, **here)
             return stack.enter_context(loader)
 
-        yield begin
+        yield Make(begin, addresses)
+
+
+def test_a_pause_ends_with_resume_or_with_the_next_batch(make: Make) -> None:
+    """Nothing is lost by it, whoever reads; after `close` it is an error as everything is."""
+    loader = make()
+    one, *rest = [loader.next_batch(60).state for _ in range(8)]
+    loader.load_state_dict(one)
+    for number, expected in enumerate(rest):
+        if number % 2:
+            loader.pause()
+        if number % 4 == 1:
+            loader.resume()
+        assert loader.next_batch(60).state == expected
+    loader.pause()
+    loader.close()
+    for ask in (loader.resume, loader.pause):
+        with pytest.raises(Closed):
+            ask()
 
 
 def test_an_interrupt_anywhere_loses_no_row(make: Make) -> None:
@@ -274,9 +308,9 @@ def test_everything_else_answers_while_a_thread_waits(make: Make) -> None:
         except (Closed, EndOfStream) as error:
             told.append(error)
 
-    if not isinstance(loader, LightDL):
+    for address in make.addresses:
         # What was sent comes; then the thread waits for ever.
-        loader.pause()  # type: ignore[attr-defined]
+        operate(address, "pause")
     thread = threading.Thread(target=wait)
     thread.start()
     waits.wait()
