@@ -201,6 +201,7 @@ class MergedDL(Loader):
         if node.lost or node.ended or node.part is not None:
             return
         try:
+            node.loader.settle()
             if node.loader.stand is not node.stand:
                 log.warning("an interrupt has lost rows of node %s; it sends again", node.address)
                 node.loader.load_state_dict(node.stand.to_dict())

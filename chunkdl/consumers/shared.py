@@ -193,6 +193,11 @@ class SharedDL(Loader):
             return None
         return Batch(columns, patients, number, stand)
 
+    def settle(self) -> None:
+        """Have `stand` say what was given out, also where an interrupt came while it was noted."""
+        with self._section.lock:
+            self._settle()
+
     def _settle(self) -> None:
         """Note that a batch was given out; what an interrupt breaks off the next call ends."""
         if (given := self._given) is not None:
