@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from chunkdl.sampling.policies.policy import HALT, Policy
     from chunkdl.sampling.policies.quota import Quota
     from chunkdl.sampling.policies.weighted import Weighted
+    from chunkdl.service.client.control import operate
+    from chunkdl.service.keys import ClientKeys, load_client_keys, load_public_key
     from chunkdl.slides.readers.registry import open_slide
+    from chunkdl.slides.synthetic.writing import write_tissue_slide
     from chunkdl.slides.tissue.detectors import HsvRange, Otsu
 
 __version__ = "0.1.0"
@@ -33,6 +36,7 @@ _HOMES = {
     "BigChunk": "patches.chunks",
     "BigChunkLoader": "patches.hooks",
     "ChunkdlError": "errors",
+    "ClientKeys": "service.keys",
     "Dataset": "dataset.patients",
     "EXHAUSTED": "patches.hooks",
     "EndOfStream": "errors",
@@ -54,7 +58,11 @@ _HOMES = {
     "Uniform": "sampling.policies.in_turn",
     "Weighted": "sampling.policies.weighted",
     "connect": "consumers.connect",
+    "load_client_keys": "service.keys",
+    "load_public_key": "service.keys",
     "open_slide": "slides.readers.registry",
+    "operate": "service.client.control",
+    "write_tissue_slide": "slides.synthetic.writing",
 }
 
 __all__ = [
@@ -64,6 +72,7 @@ __all__ = [
     "BigChunk",
     "BigChunkLoader",
     "ChunkdlError",
+    "ClientKeys",
     "Dataset",
     "EndOfStream",
     "HsvRange",
@@ -83,7 +92,11 @@ __all__ = [
     "Uniform",
     "Weighted",
     "connect",
+    "load_client_keys",
+    "load_public_key",
     "open_slide",
+    "operate",
+    "write_tissue_slide",
 ]
 
 

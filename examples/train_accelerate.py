@@ -21,8 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from chunkdl import Dataset, LightDL
-from chunkdl.slides.synthetic.writing import write_tissue_slide
+from chunkdl import Dataset, LightDL, write_tissue_slide
 
 GLOBAL_BATCH = 64
 STREAM: dict[str, Any] = {

@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chunkdl import Dataset, LightDL
-from chunkdl.slides.synthetic.writing import write_tissue_slide
+from chunkdl import Dataset, LightDL, write_tissue_slide
 
 # What both loaders share: 64-pixel patches at 1 micron per pixel.
 STREAM: dict[str, Any] = {

@@ -21,8 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from chunkdl import Dataset, LightDL
-from chunkdl.slides.synthetic.writing import write_tissue_slide
+from chunkdl import Dataset, LightDL, write_tissue_slide
 
 GLOBAL_BATCH = 64
 STREAM: dict[str, Any] = {

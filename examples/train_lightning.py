@@ -19,8 +19,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from chunkdl import Batch, Dataset, LightDL
-from chunkdl.slides.synthetic.writing import write_tissue_slide
+from chunkdl import Batch, Dataset, LightDL, write_tissue_slide
 
 # What both loaders share: 64-pixel patches at 1 micron per pixel.
 STREAM: dict[str, Any] = {
