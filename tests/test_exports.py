@@ -76,3 +76,10 @@ def test_opening_slides_needs_neither_torch_nor_zmq() -> None:
     """A process that only reads slides pays for nothing else."""
     program = "from chunkdl import Dataset, Otsu, Record, open_slide"
     assert imported_by(program).isdisjoint({"torch", "zmq"})
+
+
+def test_every_public_name_is_on_the_page_of_names() -> None:
+    """Once; the page is made from the docstrings."""
+    page = (REPOSITORY / "docs" / "reference.md").read_text()
+    named = [line.removeprefix("::: chunkdl.") for line in page.splitlines() if line[:3] == ":::"]
+    assert sorted(named) == sorted(chunkdl.__all__)
