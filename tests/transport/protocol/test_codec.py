@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from chunkdl.errors import Failure, OtherVersion, ProtocolError
 from chunkdl.sampling.shares import Remainder
 from chunkdl.transport.protocol.codec import (
+    decode_service,
     MAX_LIST,
     MAX_MAP,
     MAX_MESSAGE_BYTES,
@@ -382,3 +383,10 @@ def test_a_position_with_many_gaps_comes_back_from_its_frames() -> None:
         decode_consumer([*frames, frames[0]])
     with pytest.raises(ProtocolError, match="not only the last is short"):
         decode_consumer([b"", *frames])
+
+
+@pytest.mark.parametrize("version", [b"\xa3two", b"\x91" * 1015 + b"\x01", b"\xc0", b"\x90"])
+def test_a_version_that_is_not_a_number_is_an_error_of_the_protocol(version: bytes) -> None:
+    """Also one that nests so deep that nobody can print it."""
+    with pytest.raises(ProtocolError):
+        decode_service(b"\x82\xa4type\xa4Join\xa7version" + version)
