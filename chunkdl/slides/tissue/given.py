@@ -34,6 +34,8 @@ _FOLDER = re.compile(r"given-([0-9a-f]{8})-[0-9a-f]{16}")
 _OURS = re.compile(r"[0-9a-f]{64}\.png(\..+\.tmp)?")
 """Files in such a folder; nothing else is ever removed there."""
 _LOCK = "in-use"
+MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+"""Of an image that Pillow reads without a warning, unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +185,11 @@ def _remove(folder: Path, lock: int) -> None:
 
 
 def _fits_into_an_image(mask: npt.NDArray[Any]) -> bool:
-    most = Image.MAX_IMAGE_PIXELS
+    # Workers have Pillow's own limit, whatever the training has made of it.
+    most = MOST_PIXELS if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+    most = min(most, MOST_PIXELS)
     right = mask.ndim == 2 and mask.dtype in (np.bool_, np.uint8) and mask.size > 0
-    return right and (most is None or mask.size <= most)
+    return right and mask.size <= most
 
 
 def _written(mask: npt.NDArray[Any], folder: Path) -> Path:

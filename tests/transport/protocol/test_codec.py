@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from chunkdl.errors import Failure, OtherVersion, ProtocolError
 from chunkdl.sampling.shares import Remainder
 from chunkdl.transport.protocol.codec import (
-    decode_service,
     MAX_LIST,
     MAX_MAP,
     MAX_MESSAGE_BYTES,
     Parts,
     decode,
     decode_consumer,
+    decode_service,
     encode,
     encode_consumer,
     encode_parts,
