@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import re
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -700,3 +701,30 @@ def test_a_dropped_row_is_named_in_its_batch() -> None:
     core.handle(FromWorker(0, BigChunkLoaded(1, 1, 1, 64, 0.1)))
     last = said(core.handle(FromWorker(1, RowsFilled(1, 1, (1,)))))
     assert last == [BatchReady(1, 0, 1, 1, 1, b"", 0, {}, pass_batches=2), End(0, 2)]
+
+
+def test_a_pass_has_no_substitutes_whatever_a_state_says() -> None:
+    """A consumer's position may name BigChunks that there are not; no engine ends over it."""
+    cursor = msgspec.structs.replace(GRID.cursor(), substitutions={999_999: 1})
+    core = Core(GRID.config(), cursor)
+    events: list[Event] = [FromWorker(0, READY), FromWorker(1, READY), FromConsumer(HELLO)]
+    batches: list[BatchReady] = []
+    while events:
+        for action in core.handle(events.pop(0)):
+            match action:
+                case ToWorker(worker, SurveyGrid(slide)):
+                    counts = np.array(GRID.windows[slide], dtype=np.int32).tobytes()
+                    events.append(FromWorker(worker, GridSurveyed(slide, counts)))
+                case ToWorker(worker, LoadBigChunk() as ticket):
+                    loaded = BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 1, 0.0)
+                    events.append(FromWorker(worker, loaded))
+                case ToWorker(worker, FillRows() as ticket):
+                    rows = tuple(group.ordinal for group in ticket.groups)
+                    events.append(
+                        FromWorker(worker, RowsFilled(ticket.batch, ticket.generation, rows))
+                    )
+                case ToConsumer(BatchReady() as batch):
+                    batches.append(batch)
+    assert core.failure is None
+    assert [batch.substitutions for batch in batches] == [{}] * len(batches)
+    assert batches
