@@ -76,6 +76,7 @@ PURE = (
     "chunkdl.sampling",
     "chunkdl.transport.protocol",
     "chunkdl.engine.decisions",
+    "chunkdl.service.decisions",
     "chunkdl.transport.memory.slots",
 )
 """Modules and packages that decide; the processes around them act."""

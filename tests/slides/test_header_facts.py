@@ -188,7 +188,7 @@ def test_a_dicom_slide_is_looked_at_again_when_another_of_its_files_changes(
 
 HANGING = """
 import signal, sys, threading
-from chunkdl import header_facts
+from chunkdl.slides import header_facts
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 header_facts.SILENCE_S = 0.1
