@@ -260,7 +260,8 @@ def test_ctl_asks_and_drains_a_daemon(
             table = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
             assert table["groups.train.paused"] == "True"
 
-            keys = ["--server-key", f"{short_folder}/server.key", "--key", str(secret)]
+            patient = ["--timeout", "60", "--server-key", f"{short_folder}/server.key"]
+            keys = [*patient, "--key", str(secret)]
             assert main(["ctl", there, "status", *keys]) == 0
             capsys.readouterr()
             assert main(["ctl", there, "drain", *keys]) == 2
