@@ -33,11 +33,22 @@ def displaced_by(
     taken = [] if group.facts.broadcast else _losers(sessions.values(), join, who, now_s)
     away = {other.name: (other, Event.OVERDUE, why) for other, why in taken}
     why = f"{who.name} resumes from a state as another rank; load the same here"
-    for name in group.yields_to(join, tuple(away)):
+    stay = []
+    for other in map(sessions.__getitem__, group.yields_to(join, tuple(away))):
         # Else whoever is let in could send others' ranks away, though they are well.
-        if who.is_operator or who.key == sessions[name].who.key:
-            away[name] = sessions[name], Event.LEFT, why
-    group.check(join, away)
+        if who.is_operator or who.key == other.who.key:
+            away[other.name] = other, Event.LEFT, why
+        else:
+            stay.append(other)
+    try:
+        group.check(join, away)
+    except ProtocolError as error:
+        if not stay:
+            raise
+        raise ProtocolError(
+            f"{error}. Rank {stay[0].join.rank} is held by {stay[0].who.name}, and yields to its "
+            "own key and to operators: load the state before it connects"
+        ) from error
     return list(away.values())
 
 

@@ -270,12 +270,24 @@ def test_a_state_sends_nobody_away_who_has_another_key(who: Visitor) -> None:
     (answer, *_) = counter.say(SECOND, ahead, who)
     if who is BOB:
         assert isinstance(answer, Refuse)
-        assert "resume all ranks from the same state" in answer.reason
+        for words in ("resume all ranks from the same state", ALICE.name, "before it connects"):
+            assert words in answer.reason
         assert before.state is State.OPEN
         assert counter.say(FIRST, Ping(), ALICE) == [Pong()]
     else:
         assert isinstance(answer, Joined)
         assert before.state in OVER
+
+
+def test_ranks_with_several_keys_load_a_state_before_the_others_connect() -> None:
+    """As the refusal says; the others may load it as well."""
+    counter = Counter(Setting(max_consumers=4))
+    state = Position(Remainder(0, ((0, 1),), 8))
+    joined(counter, FIRST, ALICE, rank=0, world_size=2, position=state)
+    joined(counter, SECOND, BOB, rank=1, world_size=2)
+    counter.say(SECOND, Leave(0, 0), BOB)
+    joined(counter, SECOND, BOB, rank=1, world_size=2, position=state)
+    assert len(counter.desk.sessions) == 2
 
 
 def test_a_state_sends_only_ones_own_away() -> None:
@@ -301,6 +313,30 @@ def test_a_connection_is_heard_only_with_the_key_that_opened_its_session() -> No
     assert counter.state(name) is State.SUSPECT
     assert counter.say(FIRST, Ping(), AGAIN) == [Pong()]
     assert counter.state(name) is State.OPEN
+
+
+@pytest.mark.parametrize("state", [None, Position(Remainder(0, ((0, 1),), 8))])
+def test_a_rank_is_taken_beside_another(state: Position | None) -> None:
+    """Which stays where it is; or yields, with what the silent one has used not counted."""
+    counter = Counter(Setting(max_consumers=2))
+    names = [
+        joined(counter, peer, ALICE, rank=rank, world_size=2)
+        for rank, peer in enumerate((FIRST, OTHER))
+    ]
+    counter.group.members[names[0]].used = True
+    counter.tick(SILENT_S - 1.0)
+    counter.say(OTHER, Ping(), ALICE)
+    counter.tick(SILENT_S + 1.0)
+    (answer, *_) = counter.say(SECOND, a_join(rank=0, world_size=2, position=state), AGAIN)
+    assert isinstance(answer, Joined)
+    assert [name in counter.desk.sessions for name in names] == [False, state is None]
+    told = {
+        action.peer: action.message.reason
+        for action in counter.actions
+        if isinstance(action, Say) and isinstance(action.message, Detached)
+    }
+    assert "rank 0 of group train was taken by" in told.pop(FIRST)
+    assert [("load the same here" in reason) for reason in told.values()] == [True] * bool(state)
 
 
 def test_a_session_is_not_taken_up_with_another_key() -> None:
