@@ -238,7 +238,7 @@ def test_every_example_listens_where_nobody_else_can() -> None:
             "install -d -m 700 -o 1000 -g 1000 /state /run/chunkdl\nUSER 1000:1000\n",
         ),
         ("sbatch.sh", 'mkdir -m 700 -p "$sockets"\n'),
-        ("kubernetes.yaml", 'command: [mkdir, -p, -m, "700", /state/own]'),
+        ("kubernetes.yaml", "mkdir -p /state/own && chmod -R u=rwX,go= /state/own"),
         ("kubernetes.yaml", 'journal = "/state/own/positions"'),
         ("kubernetes.yaml", "path: operators/operator.key}"),
         ("kubernetes.yaml", "{name: clients, mountPath: /clients, readOnly: true}"),

@@ -107,6 +107,12 @@ def connect(
         ServiceRefused: the service does not take this consumer; the message says why.
         ServiceDied: nobody answers at the address.
     """
+    several = isinstance(address, list | tuple) and all(isinstance(one, str) for one in address)
+    if not isinstance(address, str) and not several:
+        raise ConfigError(
+            f"address={address!r} is not an address, such as ipc:///run/chunkdl/service, and not a "
+            "list of several"
+        )
     choice("on_node_lost", on_node_lost, ("raise", "continue"))
     ranks = find(rank, world_size)
     for name, value in (

@@ -50,15 +50,25 @@ def check_addresses(binds: tuple[str, ...]) -> None:
             _check_host(bind)
 
 
-def check_connecting(address: str) -> None:
+def check_connecting(address: str) -> int:
     """See that nobody else can have put a socket at an ipc address, as far as it is there.
+
+    Returns:
+        The user whose service may be there, beside root: ourselves, and for root, who may steer
+        the service of anybody, the owner of the folder.
 
     Raises:
         ConfigError: somebody could; what to do.
     """
-    folder = Path(address.removeprefix("ipc://")).parent
-    if folder.is_absolute() and folder.is_dir():
-        check_own_folder(folder, "the sockets of the service")
+    user = os.geteuid()
+    folder = os.path.dirname(address.removeprefix("ipc://"))
+    # A folder of others that we may not even look into is told of where we connect.
+    if os.path.isabs(folder) and os.path.isdir(folder):
+        owner = os.stat(folder).st_uid
+        if user == 0 and owner != 0:
+            return owner
+        check_own_folder(Path(folder), "the sockets of the service")
+    return user
 
 
 def lease_address(address: str) -> str:
@@ -94,7 +104,7 @@ def default_address() -> str:
         raise ConfigError(f"the runtime folder {folder} belongs to somebody else; {remedy}")
     if found.st_mode & 0o077:
         raise ConfigError(f"the runtime folder {folder} is open to others; chmod 700 {folder}")
-    check_way(folder, "the sockets of the service")
+    check_way(folder, "the sockets of the service", strict=True)
     return f"ipc://{folder / SOCKET_NAME}"
 
 

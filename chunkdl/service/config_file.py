@@ -165,7 +165,7 @@ def read_daemon_config(path: Path) -> DaemonConfig:
             raw = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not a TOML file: {error}") from error
     known = (*TABLES, "groups")
     if unknown := [key for key in raw if key not in known]:
@@ -235,8 +235,8 @@ def _dataset(config: DaemonConfig) -> Dataset:
     if given.csv is None:
         if given.root is not None:
             raise ConfigError("dataset.root belongs to dataset.csv; leave it out")
-        return Dataset.from_slides([config.folder / Path(p).expanduser() for p in given.slides])
-    manifest = config.folder / Path(given.csv).expanduser()
+        return Dataset.from_slides([config.folder / _home(p) for p in given.slides])
+    manifest = config.folder / _home(given.csv)
     return Dataset.from_table(manifest, root=_path(config, given.root))
 
 
@@ -276,7 +276,14 @@ def _transform(config: DaemonConfig, named: str | None) -> Callable[[Any], Any] 
 
 
 def _path(config: DaemonConfig, given: str | None) -> Path | None:
-    return None if given is None else config.folder / Path(given).expanduser()
+    return None if given is None else config.folder / _home(given)
+
+
+def _home(given: str) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{given!r} names no folder of a user: {error}") from error
 
 
 def _table(path: Path, name: str, raw: object, kind: type[Table]) -> Table:

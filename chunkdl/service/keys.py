@@ -123,7 +123,9 @@ def load_server_keys(secret_file: Path, allowed_folder: Path) -> Keys:
     for file in _key_files(allowed_folder):
         check_own_file(file, "a key of a client")
         name = str(file.relative_to(allowed_folder))
-        client = AllowedClient(name, load_public_key(file), file.parent.name == OPERATORS)
+        client = AllowedClient(
+            name, load_public_key(file), file.parent == allowed_folder / OPERATORS
+        )
         before = clients.setdefault(client.public, client)
         if before is not client:
             raise ConfigError(

@@ -10,7 +10,12 @@ import stat
 from pathlib import Path
 
 from chunkdl.errors import ConfigError
+from chunkdl.system.steady_log import steady_logger
 
+log = steady_logger("chunkdl")
+
+_told: set[Path] = set()
+"""Folders of others that were warned of; of any thread, and twice is no harm."""
 MOST_LINKS = 40
 """On the way to a file, as the kernel has it."""
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -65,17 +70,23 @@ def check_own_file(file: Path, what: str, *, secret: bool = False) -> None:
         )
 
 
-def check_way(file: Path, what: str) -> None:
+def check_way(file: Path, what: str, *, strict: bool = False) -> None:
     """See that nobody else can exchange a folder on the way to a file, there or not.
 
     A group may write to one of them: it could only put there what belongs to its members, which is
-    refused for that. So may everybody where only owners rename ("sticky", as /tmp).
+    refused for that. So may everybody where only owners rename ("sticky", as /tmp). One of somebody
+    else, as project folders are, is told of.
+
+    Args:
+        file: that need not be there.
+        what: it is, for people.
+        strict: refuse folders of others as well.
 
     Raises:
         ConfigError: somebody can; what to do.
     """
-    found, place = _at_the_end(file.absolute().parent, what)
-    _check_parent(found, place, file, what)
+    found, place = _at_the_end(file.absolute().parent, what, strict=strict)
+    _check_parent(found, place, file, what, strict=strict)
 
 
 def check_shared_folder(folder: Path, what: str, *, by_wish: bool) -> None:
@@ -105,13 +116,13 @@ def check_shared_folder(folder: Path, what: str, *, by_wish: bool) -> None:
         )
 
 
-def _at_the_end(path: Path, what: str) -> tuple[os.stat_result, Path]:
+def _at_the_end(path: Path, what: str, *, strict: bool = False) -> tuple[os.stat_result, Path]:
     """What is at the end of a path behind all links, and where; all before it was looked at."""
     place, rest, links = Path("/"), list(path.absolute().parts[1:]), 0
     try:
         found = os.lstat(place)
         while rest:
-            _check_parent(found, place, path, what)
+            _check_parent(found, place, path, what, strict=strict)
             name = rest.pop(0)
             if name == "..":
                 place = place.parent
@@ -142,20 +153,29 @@ def _at_the_end(path: Path, what: str) -> tuple[os.stat_result, Path]:
     return found, place
 
 
-def _check_parent(found: os.stat_result, place: Path, path: Path, what: str) -> None:
+def _check_parent(
+    found: os.stat_result, place: Path, path: Path, what: str, *, strict: bool = False
+) -> None:
     """See that nobody can exchange what lies in a folder on the way."""
-    why, remedy = "", ""
     open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-    if found.st_uid not in {*_trusted(), *_unknown()}:
-        why = f"belongs to user {found.st_uid}"
-    elif open_to_all and not _is_read_only(place):
-        why = f"everybody may write to (mode {_mode(found)})"
-        remedy = f"; or chmod o-w {place}"
-    if why:
+    remedy = "choose a folder below those of your own or of root"
+    if open_to_all and not _is_read_only(place):
         raise ConfigError(
-            f"{path}, where {what} should lie, is inside of {place}, which {why}, so that others "
-            f"could exchange it; choose a folder below those of your own or of root{remedy}"
+            f"{path}, where {what} should lie, is inside of {place}, which everybody may write to "
+            f"(mode {_mode(found)}), so that others could exchange it; {remedy}, or "
+            f"chmod o-w {place}"
         )
+    if found.st_uid in {*_trusted(), *_unknown()}:
+        return
+    where = (
+        f"{path}, where {what} should lie, is inside of {place}, which belongs to user "
+        f"{found.st_uid}, who could exchange it; {remedy}"
+    )
+    if strict:
+        raise ConfigError(where)
+    if place not in _told:
+        _told.add(place)
+        log.warning("%s, unless you trust that user, as in a folder of a project", where)
 
 
 def _check_owner(found: os.stat_result, place: Path, what: str) -> None:

@@ -255,7 +255,7 @@ def test_a_message_that_cannot_be_sent_is_refused(
 ) -> None:
     """To a stranger, too large, not to be pickled, or where there are no classes to get it."""
     loader = numbers()
-    with pytest.raises(ConfigError, match="no patient of this loader's dataset"):
+    with pytest.raises(ConfigError, match="not a patient of this loader's dataset"):
         loader.send_message(Patient(99, {}), "hello")
     with pytest.raises(PackingError, match="a message is pickled into at most 31 KiB"):
         loader.send_message(SIX[0], "x" * 40_000)

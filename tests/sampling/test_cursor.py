@@ -185,7 +185,7 @@ GOOD = Cursor(plan_hash=PLAN, seed=7, next_batch=3, ahead=(5, 6)).to_dict()
 )
 def test_what_is_no_state_is_refused(state: Any) -> None:
     """With an error that says so, before anything is done with it."""
-    with pytest.raises(StateError, match="no state of a chunkdl stream"):
+    with pytest.raises(StateError, match="not a state of a chunkdl stream"):
         Cursor.from_dict(state, PLAN)
 
 

@@ -197,7 +197,7 @@ def test_a_wrong_type_says_where_to_look(written: Written) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Absent, a folder, or no text."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for name, message in (("absent", "No such file"), ("", "directory"), ("binary", "no TOML")):
+    for name, message in (("absent", "No such file"), ("", "directory"), ("binary", "not a TOML")):
         with pytest.raises(ConfigError, match=message) as refused:
             read_daemon_config(tmp_path / name)
         assert str(tmp_path / name) in str(refused.value)

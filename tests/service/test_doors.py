@@ -95,3 +95,26 @@ def test_a_service_that_ends_never_touches_the_sockets_of_its_successor(tmp_path
     program = [sys.executable, "-c", ENDING, str(tmp_path)]
     run = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
+
+
+ORDINARY = """
+import os
+import sys
+from chunkdl_workers.doors import Doors
+
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+doors = Doors((f"ipc://@chunkdl-ordinary-{os.getpid()}",), None)
+print(len(doors.places))
+doors.close()
+"""
+
+
+def test_an_ordinary_user_can_listen_at_an_abstract_address() -> None:
+    """Root may enter folders that others may not; `for_ddp` listens there for anybody."""
+    run = subprocess.run(
+        [sys.executable, "-c", ORDINARY], capture_output=True, text=True, timeout=60
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "1"), run.stderr

@@ -174,3 +174,16 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_fingerprint_is_the_start_of_a_hash() -> None:
     """8 bytes of SHA-256, in hex: `printf %s KEY | sha256sum` says the same."""
     assert fingerprint("a" * 40) == hashlib.sha256(b"a" * 40).hexdigest()[:16]
+
+
+def test_a_folder_of_consumers_may_have_the_name_of_that_of_operators(tmp_path: Path) -> None:
+    """What counts is where it lies, not what it is called."""
+    allowed = tmp_path / "operators"
+    server = create_keys("server", tmp_path / "server")[1]
+    create_keys("alice", allowed)[1].unlink()
+    create_keys("boss", allowed / "operators")[1].unlink()
+    found = load_server_keys(server, allowed).allowed
+    assert [(one.file, one.is_operator) for one in found] == [
+        ("alice.key", False),
+        ("operators/boss.key", True),
+    ]

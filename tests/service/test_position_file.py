@@ -71,3 +71,15 @@ def test_what_waits_to_be_written_is_the_newest(
     assert said == b"099"
     writer._thread.join(60)
     assert not writer._thread.is_alive()
+
+
+def test_positions_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    """A file that a group may write to is refused when the service begins again."""
+    before = os.umask(0o002)
+    try:
+        writer = _Writer(tmp_path / "positions")
+        writer.write(b"{}")
+        assert writer.end()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "positions").stat().st_mode & 0o777 == 0o600

@@ -75,8 +75,10 @@ def test_a_folder_on_the_way_that_everybody_may_write_to_is_refused(own: Path) -
 
 
 @as_root
-def test_a_folder_of_another_user_is_refused(own: Path) -> None:
-    """At the end of a path and on the way to it; the user is named."""
+def test_a_folder_of_another_user_is_refused_and_one_on_the_way_told(
+    own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The user is named. Projects of a laboratory lie in the folder of its head."""
     inside = own / "inside"
     inside.mkdir(mode=0o700)
     os.chown(inside, NOBODY, NOBODY)
@@ -85,7 +87,10 @@ def test_a_folder_of_another_user_is_refused(own: Path) -> None:
     os.chown(inside, 0, 0)
     os.chown(own, NOBODY, NOBODY)
     with pytest.raises(ConfigError, match=rf"inside of {own}, which belongs to user {NOBODY}"):
+        check_way(inside / "absent", WHAT, strict=True)
+    for _ in range(2):
         check_own_folder(inside, WHAT)
+    assert caplog.text.count(f"inside of {own}, which belongs to user {NOBODY}") == 1
 
 
 def test_links_of_ones_own_are_followed(own: Path) -> None:

@@ -122,7 +122,8 @@ class Doors:
         """Make the two sockets of an ipc address; that with a file in a locked folder."""
         path, lease = address.removeprefix("ipc://"), lease_address(address)
         router = self._router(self._open)
-        before = os.umask(0o177)
+        # A folder that is made for a socket without a name has to be one that we may enter.
+        before = os.umask(0o077 if is_abstract(path) else 0o177)
         try:
             listener = self._listen(lease)
             self._files.note(lease)
@@ -144,6 +145,9 @@ class Doors:
         router = self._router(self._open if keys is None else self._secured(keys))
         router.setsockopt(zmq.IPV6, 1)
         if keys is not None:
+            # Without an answer to its question libzmq lets nobody in.
+            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            router.setsockopt_string(zmq.ZAP_DOMAIN, "chunkdl")
             router.curve_server = True
             router.curve_publickey, router.curve_secretkey = (
                 keys.public.encode(),
@@ -277,6 +281,9 @@ class Doors:
                 except zmq.Again:
                     break
                 peer = number, identity
+                if who is SOMEBODY and not local:
+                    yield peer, ProtocolError("a message of somebody without a key"), who
+                    continue
                 try:
                     yield peer, decode_consumer(frames), who
                 except ProtocolError as error:

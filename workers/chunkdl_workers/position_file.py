@@ -5,6 +5,7 @@ It is written by a thread of its own: a disk that does not answer holds nobody u
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Mapping
@@ -77,7 +78,9 @@ class PositionFile:
         if self._writer is None or now_s < self._next_s:
             return
         self._next_s = now_s + EVERY_S
-        self._writer.watch(now_s)
+        if now_s != math.inf:
+            # Not at the end, which has a limit of its own.
+            self._writer.watch(now_s)
         kept = _Kept(self._plan_hash, {name: group.position() for name, group in groups.items()})
         data = msgspec.json.encode(kept)
         if data != self._last:
@@ -140,7 +143,7 @@ class _Writer:
             self._ends = True
             self._changed.notify_all()
         self._thread.join(END_S)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self._wanted is None
 
     def _run(self) -> None:
         while True:
@@ -160,8 +163,14 @@ class _Writer:
 
     def _replace(self, data: bytes) -> None:
         beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("wb") as file:
+        # Whatever the umask: a file that others may write to is refused at the next start.
+        with open(beside, "wb", opener=_of_ours_alone) as file:
+            os.fchmod(file.fileno(), 0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self._path)
+
+
+def _of_ours_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

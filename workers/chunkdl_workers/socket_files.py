@@ -43,7 +43,7 @@ class SocketFiles:
             # Where nobody lets us the next service at the address removes it.
             with contextlib.suppress(ConfigError), locked(folder):
                 for path, file in made.items():
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):
                         if os.path.dirname(path) == folder and _file_at(path) == file:
                             os.unlink(path)
 

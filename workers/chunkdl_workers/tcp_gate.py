@@ -66,12 +66,13 @@ class TcpGate:
             happened = self._poll.poll(LOOK_S if self._closed else None)
             if any(descriptor == self._end for descriptor, _ in happened):
                 return
-            free = self._limit - _open_descriptors()
+            free = self._limit - _open_descriptors(self._limit)
             reserve = reserve_of(self._limit)
             if not self._closed and free <= reserve:
                 try:
                     self._set(closed=True)
                 except OSError as error:
+                    self._open_all()
                     log.warning(
                         "the kernel cannot keep connections by tcp away (%s); whoever reaches the "
                         "port can take the last descriptors of the service",
@@ -105,6 +106,11 @@ class TcpGate:
                 listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         self._closed = closed
 
+    def _open_all(self) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
     def close(self) -> None:
         """Watch no more."""
         os.eventfd_write(self._end, 1)
@@ -137,7 +143,10 @@ def _listeners(ports: frozenset[int]) -> list[socket.socket]:
     return list(found.values())
 
 
-def _open_descriptors() -> int:
-    """How many this process has."""
-    # Older kernels give no number there.
-    return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+def _open_descriptors(limit: int) -> int:
+    """How many this process has, of so many."""
+    try:
+        # Older kernels give no number there, and to list them takes a descriptor.
+        return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return limit

@@ -362,6 +362,8 @@ class Batches:
     def _substitutions(self, number: int, stream: Stream) -> dict[int, int]:
         """The substitutions of BigChunks that later batches use; others are forgotten."""
         attempts = self._loads.sources.attempts
+        if not stream.may_replace:
+            return {}
         for ordinal in tuple(attempts):
             if stream.last_batch(ordinal) <= number - self._config.batch_slots:
                 del attempts[ordinal]

@@ -8,6 +8,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 
+import numpy as np
+import numpy.typing as npt
+
 from chunkdl.engine.decisions.blame import BLAME_OF_OUTSIDER, SlideBlame
 from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.engine.decisions.events import WorkerLost
@@ -60,7 +63,7 @@ class BigChunks:
         self._tickets: list[deque[Ticket]] = [deque() for _ in range(config.loaders)]
         self._again: list[Ticket] = []
         self._orphans: set[Lease] = set()
-        self._grid_counts: dict[int, list[int]] = {}
+        self._grid_counts: dict[int, npt.NDArray[np.int32]] = {}
         self._surveys: dict[int, float] = {}
         self._survey_next = 0
         self._next_load = 0
@@ -103,7 +106,7 @@ class BigChunks:
         """A planned window's decoded area is known."""
         self._surveys[ordinal] = decoded_px
 
-    def grid_surveyed(self, slide: int, counts: list[int]) -> None:
+    def grid_surveyed(self, slide: int, counts: npt.NDArray[np.int32]) -> None:
         """The positions of each window of a slide are known."""
         self._grid_counts[slide] = counts
 
@@ -226,7 +229,7 @@ class BigChunks:
     def _leave_out(self, ticket: Ticket, failure: Failure) -> None:
         match ticket:
             case SurveyGrid():
-                self._grid_counts[ticket.slide] = []
+                self._grid_counts[ticket.slide] = np.empty(0, dtype=np.int32)
             case LoadBigChunk() if self._stream is not None and not self._stream.may_replace:
                 self._drop(ticket)
             case LoadBigChunk() if self._places is not None:
@@ -418,7 +421,7 @@ class BigChunks:
     def _grid_survey(self, stream: Stream, next_batch: int) -> SurveyGrid | None:
         """The next slide to look at, while a batch is short of rows or few windows are left."""
         while stream.unsurveyed and stream.unsurveyed[0] in self._grid_counts:
-            stream.add(self._grid_counts[stream.unsurveyed[0]])
+            stream.add(self._grid_counts[stream.unsurveyed[0]].tolist())
         if not stream.unsurveyed:
             return None
         enough = stream.windows - self._next_load >= self._config.bigchunk_slots

@@ -169,7 +169,7 @@ class Core:
                 self._loads.window_surveyed(message.ordinal, message.decoded_px)
             case GridSurveyed():
                 self._loads.take_back(worker, message)
-                counts = np.frombuffer(message.counts, dtype=np.int32).tolist()
+                counts = np.frombuffer(message.counts, dtype=np.int32)
                 self._loads.grid_surveyed(message.slide, counts)
             case LoadFailed():
                 ticket = self._loads.take_back(worker, message)

@@ -12,6 +12,7 @@ from chunkdl.engine.settings.checks import (
     checked_channels,
     checked_cores,
     checked_detector,
+    checked_level,
     checked_size,
     checked_window,
     folder,
@@ -89,7 +90,7 @@ class Arguments:
             meaning="wished level of the pyramid; 0 where no resolution is given",
             table="stream",
             identity="rows",
-            least=0,
+            check=checked_level,
             example=0,
         ),
     ] = None

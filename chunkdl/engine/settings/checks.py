@@ -36,9 +36,12 @@ def checked_float(
     most: float | None = None,
 ) -> float:
     """`value` as a finite float in its bounds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{name}={value!r} must be a number")
-    number = float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not isinstance(value, int | float) or not math.isfinite(number):
+        raise ConfigError(f"{name}={_short(value)} must be a number")
     bounds = (
         (least, "at least", least is None or number >= least),
         (above, "above", above is None or number > above),
@@ -48,6 +51,11 @@ def checked_float(
         said = " and ".join(f"{word} {bound}" for bound, word, _ in bounds if bound is not None)
         raise ConfigError(f"{name}={value!r} must be {said}{f' ({unit})' if unit else ''}")
     return number
+
+
+def _short(value: object) -> str:
+    text = f"an int of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def flag(name: str, value: object) -> bool:
@@ -62,12 +70,17 @@ def folder(name: str, value: str | os.PathLike[str] | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def choice(name: str, value: object, choices: Sequence[str]) -> None:
+def choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """The one of the choices that `value` is, as plain text."""
     if not isinstance(value, str) or value not in choices:
         known = ", ".join(map(repr, choices))
         raise ConfigError(f"{name}={value!r} is unknown; choose one of {known}")
+    return choices[choices.index(value)]
 
 
+MOST_BYTES = 2**63
+SHOWN = 80
+"""Letters of a wrong value that a message shows."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -77,17 +90,29 @@ def parse_bytes(size: int | str, setting: str) -> int:
     Raises:
         ConfigError: it is no such size; names the setting.
     """
-    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-        return size
+    if isinstance(size, int) and not isinstance(size, bool) and 0 < size < MOST_BYTES:
+        return int(size)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(size), re.IGNORECASE)
-    if match is None or float(match[1]) <= 0:
-        raise ConfigError(f'{setting}={size!r} is not a size; give bytes or a text like "4GiB"')
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    try:
+        found = 0 if match is None else int(float(match[1]) * _UNITS[match[2].upper()])
+    except OverflowError:
+        found = 0
+    if not 1 <= found < MOST_BYTES:
+        raise ConfigError(
+            f'{setting}={_short(size)} is not a size; give bytes or a text like "4GiB"'
+        )
+    return found
 
 
 def checked_size(name: str, value: Any) -> int:
     """Bytes; see `parse_bytes`."""
     return parse_bytes(value, name)
+
+
+def checked_level(name: str, value: Any) -> int:
+    """A level of the pyramid; 1.0 is 1."""
+    whole = isinstance(value, float) and value.is_integer()
+    return checked_int(name, int(value) if whole else value, 0)
 
 
 def checked_channels(name: str, value: Any) -> tuple[int, ...]:
@@ -134,13 +159,14 @@ def checked_cores(name: str, value: Any) -> tuple[int, ...]:
 
 def checked_detector(name: str, value: Any) -> TissueDetector | None:
     """A detector by its name, by its name and parameters, or as an object; None: no detector."""
-    if value is None or value == "none":
+    if value is None or (isinstance(value, str) and value == "none"):
         return None
     if isinstance(value, str | Mapping):
         return detector_of(value)
-    if not (callable(value) and hasattr(value, "key")):
+    named = all(isinstance(getattr(value, one, None), str) for one in ("name", "key"))
+    if isinstance(value, type) or not callable(value) or not named:
         raise ConfigError(
-            f'{name}={value!r} is not a detector; give "otsu", "hsv", "none", a name with '
+            f'{name}={_short(value)} is not a detector; give "otsu", "hsv", "none", a name with '
             'parameters such as {"name": "hsv", "value": [0.4, 1]}, or an object with name, key '
             "and __call__ (see chunkdl.slides.tissue.detectors)"
         )

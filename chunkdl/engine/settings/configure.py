@@ -53,6 +53,11 @@ SHARE_OF_BATCHES = 0.25
 MOST_CALLS = 100_000
 """SmallChunks of a BigChunk of the built-in classes."""
 
+ANY_TISSUE = 1e-7
+"""Least share above none: shares are 32-bit floats, and with less no tissue at all would do."""
+OF_ENDLESS_STREAMS = {"reuse", "num_bigchunks", "smallchunks_per_bigchunk"}
+"""Settings that a grid pass does not look at."""
+
 log = steady_logger("chunkdl")
 
 
@@ -66,7 +71,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         ResolutionError: slides cannot give the resolution, or none is left.
         SlideError: a given tissue mask does not fit its slide, or no slide can be opened.
     """
-    arguments = _with_resolution(checked(arguments))
+    arguments = checked(arguments)
     rows = row_source(arguments)
     slides = slide_table(dataset, needs_slides=not rows.by_hooks)
     policy, own_policy = policies_of(arguments, dataset, rows)
@@ -85,10 +90,11 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         stream = dataclasses.replace(stream, reserved_calls=calls)
     run = _with_memory(run, stream, memory_limit)
     check_labels(dataset, slides, own_classes=rows.by_hooks)
+    meant = _meant(arguments, stream)
     rows_hash = _rows_hash(
-        dataset, slides, stream, [identity(arguments, "rows"), identity_of(arguments, own_policy)]
+        dataset, slides, stream, [identity(meant, "rows"), identity_of(arguments, own_policy)]
     )
-    plan_hash = _hash([rows_hash, identity(arguments, "batches")])
+    plan_hash = _hash([rows_hash, identity(meant, "batches")])
     cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
     masks = in_files([entry.tissue_mask for entry in slides], run.mask_cache)
     slides = tuple(
@@ -133,7 +139,7 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
         num_bigchunks=arguments.num_bigchunks,
         reuse=arguments.reuse,
         smallchunks_per_bigchunk=calls,
-        tissue_threshold=arguments.tissue_threshold,
+        tissue_threshold=arguments.tissue_threshold and max(arguments.tissue_threshold, ANY_TISSUE),
         tissue=checked_detector("tissue", arguments.tissue),
         reader=arguments.reader,
         pixels=PixelRule(
@@ -160,12 +166,21 @@ def _resolution(arguments: Arguments) -> Resolution:
     )
 
 
-def _with_resolution(arguments: Arguments) -> Arguments:
-    """The same wish always in the same words: what is meant by default is said."""
-    wished = _resolution(arguments)
+def _meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
+    """The same wish always in the same words, so that equal streams are the same stream.
+
+    What is meant by default is said, and what has no meaning here has its default.
+    """
+    resolution = stream.resolution
     values: dict[str, Any] = dict.fromkeys(("level", "mpp", "downsample"))
-    values[wished.unit] = wished.value
-    return dataclasses.replace(arguments, resolution_policy=wished.policy, **values)
+    values[resolution.unit] = resolution.value
+    values["num_bigchunks"] = stream.num_bigchunks
+    values["smallchunks_per_bigchunk"] = stream.smallchunks_per_bigchunk or None
+    idle = {"reuse"} if stream.smallchunks_per_bigchunk else set()
+    idle |= OF_ENDLESS_STREAMS if stream.grid else {"drop_last"}
+    plain = Arguments()
+    values.update({name: getattr(plain, name) for name in idle})
+    return dataclasses.replace(arguments, resolution_policy=resolution.policy, **values)
 
 
 def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
@@ -299,8 +314,7 @@ def _rows_hash(
     return _hash(
         [
             asked,
-            # What the user's classes and the number of patients make of what was asked.
-            [stream.num_bigchunks, stream.smallchunks_per_bigchunk, stream.one_load_per_patient],
+            stream.one_load_per_patient,
             repr(stream.policy),
             [READING_VERSION, SAMPLING_VERSION],
             [patient.int_uniqueid for patient in dataset],

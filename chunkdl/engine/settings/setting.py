@@ -87,8 +87,7 @@ class Declared:
         if setting.check is not None:
             return setting.check(self.name, value)
         if get_origin(self.kind) is Literal:
-            choice(self.name, value, get_args(self.kind))
-            return value
+            return choice(self.name, value, get_args(self.kind))
         if self.kind is bool:
             return flag(self.name, value)
         if self.kind is int:

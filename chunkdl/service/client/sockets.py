@@ -122,7 +122,7 @@ class Wire:
             return cls(address, keys, wake, clock)
         if not address.startswith("ipc://"):
             raise ConfigError(f"{address!r} is not an address; give ipc:///path or tcp://host:port")
-        check_connecting(address)
+        expected = check_connecting(address)
         path = lease_address(address)
         lease = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         # It takes longer where many wait to be let in; then it is tried again.
@@ -144,7 +144,7 @@ class Wire:
         try:
             credentials = lease.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
             owner = struct.unpack("3i", credentials)[1]
-            if owner != os.getuid() and (owner or not data):
+            if owner != expected and (owner or not data):
                 raise ServiceRefused(f"the service at {address} belongs to another user")
             if not data:
                 # It ends just now, or has as many lease connections as it takes.

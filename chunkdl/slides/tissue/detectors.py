@@ -16,6 +16,8 @@ from chunkdl.slides.slide import Pixels
 Cells = npt.NDArray[np.bool_]
 """One bool per thumbnail pixel, shape (height, width); True is tissue."""
 
+MOST_GAP_PX = 4096
+"""Of thumbnail pixels; more would take for ever."""
 _BLOCK_PX = 2**20
 
 
@@ -66,8 +68,18 @@ class Otsu:
                 f"Otsu: lowest and highest must be saturations with 0 <= lowest <= highest <= 1, "
                 f"not {self.lowest} and {self.highest}"
             )
-        if self.separation < 0 or self.closing < 0 or self.smallest < 0:
-            raise ConfigError(f"Otsu: separation, closing and smallest must be at least 0: {self}")
+        if not 0 <= self.separation <= 1:
+            raise ConfigError(f"Otsu: separation must lie from 0 to 1, not {self.separation}")
+        if not 0 <= self.closing <= MOST_GAP_PX or not 0 <= self.smallest <= MOST_GAP_PX**2:
+            raise ConfigError(
+                f"Otsu: closing must be 0 to {MOST_GAP_PX} thumbnail pixels, and smallest 0 to "
+                f"{MOST_GAP_PX**2}, not {self.closing} and {self.smallest}"
+            )
+        # Equal detectors have equal keys, whatever kinds of numbers they were given.
+        for name in ("lowest", "highest", "separation"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("closing", "smallest"):
+            object.__setattr__(self, name, int(getattr(self, name)))
 
     @property
     def key(self) -> str:
@@ -125,6 +137,15 @@ class HsvRange:
     name: ClassVar[str] = "hsv"
 
     def __post_init__(self) -> None:
+        for name in ("hue", "saturation", "value"):
+            try:
+                low, high = (float(one) for one in getattr(self, name))
+            except (TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"HsvRange: {name} must be two numbers, not {getattr(self, name)!r}"
+                ) from error
+            # Equal detectors have equal keys, whatever kinds of numbers they were given.
+            object.__setattr__(self, name, (low, high))
         if not all(0 <= degrees <= 360 for degrees in self.hue):
             raise ConfigError(f"HsvRange: hue must be two angles from 0 to 360, not {self.hue}")
         for name, (low, high) in (("saturation", self.saturation), ("value", self.value)):

@@ -29,10 +29,13 @@ from chunkdl.system.steady_log import steady_logger
 
 _LOG = steady_logger(__name__)
 
-_FOLDER = re.compile(r"given-[0-9a-f]{16}")
+_FOLDER = re.compile(r"given-([0-9a-f]{8})-[0-9a-f]{16}")
+"""With the machine of its maker: of another one a lock may not be seen."""
 _OURS = re.compile(r"[0-9a-f]{64}\.png(\..+\.tmp)?")
 """Files in such a folder; nothing else is ever removed there."""
 _LOCK = "in-use"
+MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+"""Of an image that Pillow reads without a warning, unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,13 @@ def _own_folder(into: Path) -> Path:
         return own.path
     into.mkdir(parents=True, exist_ok=True)
     for entry in into.iterdir():
-        if _FOLDER.fullmatch(entry.name):
+        found = _FOLDER.fullmatch(entry.name)
+        if found is not None and found[1] == _machine():
             # Another user's, or just removed by somebody else.
             with contextlib.suppress(OSError):
                 _remove_unused(entry)
     while True:
-        folder = into / f"given-{secrets.token_hex(8)}"
+        folder = into / f"given-{_machine()}-{secrets.token_hex(8)}"
         folder.mkdir(mode=0o700)
         try:
             if _use(folder):
@@ -115,6 +119,10 @@ def _own_folder(into: Path) -> Path:
                 (folder / _LOCK).unlink(missing_ok=True)
                 folder.rmdir()
             raise
+
+
+def _machine() -> str:
+    return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
 
 
 def _use(folder: Path) -> bool:
@@ -177,9 +185,11 @@ def _remove(folder: Path, lock: int) -> None:
 
 
 def _fits_into_an_image(mask: npt.NDArray[Any]) -> bool:
-    most = Image.MAX_IMAGE_PIXELS
+    # Workers have Pillow's own limit, whatever the training has made of it.
+    most = MOST_PIXELS if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+    most = min(most, MOST_PIXELS)
     right = mask.ndim == 2 and mask.dtype in (np.bool_, np.uint8) and mask.size > 0
-    return right and (most is None or mask.size <= most)
+    return right and mask.size <= most
 
 
 def _written(mask: npt.NDArray[Any], folder: Path) -> Path:

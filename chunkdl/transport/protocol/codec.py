@@ -206,9 +206,11 @@ def _decode(data: bytes, classes: Mapping[object, Any], version: int, most_bytes
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
     other = plain.get("version", version) if isinstance(plain, dict) else version
+    if not isinstance(other, int):
+        raise ProtocolError("not a message of this protocol: its version is not a number")
     if other != version:
         raise OtherVersion(
-            f"the other side speaks protocol {str(other)[:20]}, this one {version}; install the "
+            f"the other side speaks protocol {other}, this one {version}; install the "
             "same chunkdl on both"
         )
     try:

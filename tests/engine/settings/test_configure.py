@@ -278,7 +278,6 @@ PLAN: dict[str, object] = {
     "window": (0, 4095),
     "icc": "srgb",
     "grid": True,
-    "drop_last": True,
     "seed": 1,
     "bigchunkloader": OwnLoader,
     "smallchunkcollector": OwnCollector,
@@ -306,7 +305,7 @@ RUN: dict[str, object] = {
 }
 
 
-OF_GRID: dict[str, Any] = {"shuffle": True}
+OF_GRID: dict[str, Any] = {"drop_last": True, "shuffle": True}
 """Arguments of the plan that are for a grid pass alone."""
 
 
@@ -476,7 +475,7 @@ def test_only_a_policy_of_the_user_gets_a_process(dataset: Dataset) -> None:
 def test_a_class_that_is_no_hook_is_refused(dataset: Dataset, name: str, value: object) -> None:
     """Naming the class that it has to derive from."""
     base = {"bigchunkloader": "BigChunkLoader", "smallchunkcollector": "SmallChunkCollector"}
-    with pytest.raises(ConfigError, match=rf"no subclass of chunkdl\.{base[name]}"):
+    with pytest.raises(ConfigError, match=rf"not a subclass of chunkdl\.{base[name]}"):
         configured(dataset, **{name: value})
 
 

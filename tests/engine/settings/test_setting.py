@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
-from chunkdl import Dataset, LightDL
+from chunkdl import BigChunkLoader, Dataset, LightDL
 from chunkdl.engine.settings.arguments import Arguments, Reader
 from chunkdl.engine.settings.checks import checked_detector
 from chunkdl.engine.settings.configure import configure
@@ -90,6 +92,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.from_slides(path)
 
 
+class OwnLoader(BigChunkLoader):
+    """One of a user."""
+
+
 SMALL: dict[str, Any] = {
     "smallchunk_size": 32,
     "bigchunk_size": 128,
@@ -152,20 +158,78 @@ def test_a_setting_is_part_of_the_stream_as_it_is_declared(
 def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> None:
     """What is meant by default may be said."""
     plain = configure(dataset, Arguments(**SMALL))
-    for words in ({"level": 0}, {"level": 0, "resolution_policy": "error"}, {"tissue": "none"}):
+    for words in (
+        *({"level": 0}, {"level": 0.0}, {"level": 0, "resolution_policy": "error"}),
+        *({"tissue": "none"}, {"reader": np.str_("auto")}, {"drop_last": True}),
+    ):
         assert configure(dataset, Arguments(**{**SMALL, **words})).plan_hash == plain.plan_hash
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ({"smallchunks_per_bigchunk": 5}, {"reuse": 3.0}),
+        ({"grid": True}, {"reuse": 3.0}),
+        ({"grid": True}, {"num_bigchunks": 7}),
+        ({"bigchunkloader": OwnLoader}, {"num_bigchunks": 9}),
+        ({"bigchunkloader": OwnLoader}, {"smallchunks_per_bigchunk": 100}),
+    ],
+)
+def test_what_changes_nothing_is_not_part_of_the_stream(
+    dataset: Dataset, before: dict[str, Any], words: dict[str, Any]
+) -> None:
+    """A state goes on though a setting differs that the stream does not look at."""
+    one = configure(dataset, Arguments(**{**SMALL, **before}))
+    other = configure(dataset, Arguments(**{**SMALL, **before, **words}))
+    assert other.plan_hash == one.plan_hash
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *((name, 10**400) for name in ("mpp", "reuse", "tissue_threshold", "stall_timeout")),
+        *(("memory_limit", value) for value in ("9" * 400, "0.5", 0.5, 2**80)),
+    ],
+)
+def test_a_number_beyond_all_bounds_is_refused_by_its_name(
+    dataset: Dataset, setting: str, value: object
+) -> None:
+    """Whatever Python makes of it; and in a line that can be read."""
+    with pytest.raises(ConfigError, match=f"^{setting}=") as refused:
+        configure(dataset, Arguments(**{**SMALL, setting: value}))
+    assert len(str(refused.value)) < 200
+
+
+def test_the_least_share_of_tissue_is_more_than_none(dataset: Dataset) -> None:
+    """Shares are 32-bit floats: a smaller one would let patches without any tissue pass."""
+    for least in (5e-324, 1e-44, 1e-7):
+        config = configure(dataset, Arguments(**{**SMALL, "tissue_threshold": least}))
+        assert np.float32(config.stream.tissue_threshold) > 0
+    assert (
+        configure(dataset, Arguments(**{**SMALL, "tissue_threshold": 0})).stream.tissue_threshold
+        == 0
+    )
 
 
 def test_a_detector_has_a_form_of_plain_data() -> None:
     """By name, and by name and parameters, as a file has it."""
     assert checked_detector("tissue", {"name": "otsu", "closing": 2}) == Otsu(closing=2)
     assert checked_detector("tissue", {"name": "hsv", "hue": [90, 360]}) == HsvRange((90.0, 360.0))
+    assert HsvRange(value=(0.4, 1)).key == HsvRange(value=(0.4, 1.0)).key
+    assert Otsu(lowest=0, closing=int(np.int64(4))).key == Otsu(lowest=0.0).key
+    with pytest.raises(ConfigError, match="hue must be two numbers"):
+        HsvRange(hue=(1, 2, 3))  # type: ignore[arg-type]
     for wrong, message in (
         ({}, "no tissue detector None"),
         ({"name": "clam"}, "no tissue detector 'clam'"),
         ({"name": "otsu", "hue": 1}, "'otsu' has no parameter 'hue'; it has lowest"),
         ({"name": "otsu", "closing": "much"}, "'otsu': Expected `int`"),
         ({"name": "hsv", "value": [0.9, 0.1]}, "low, high"),
+        ({"name": "otsu", "separation": float("nan")}, "separation"),
+        ({"name": "otsu", "closing": 10**12}, "closing must be 0 to"),
+        (Otsu, "is not a detector"),
+        (np.zeros((2, 2)), "is not a detector"),
+        (SimpleNamespace(name="own", key=7), "is not a detector"),
     ):
         with pytest.raises(ConfigError, match=message):
             checked_detector("tissue", wrong)

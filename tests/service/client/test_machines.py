@@ -74,13 +74,13 @@ def state(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ({"plan_hash": "one", "position": {}}, "no state of several machines, and here are 2"),
-        (None, "no state of several machines"),
+        ({"plan_hash": "one", "position": {}}, "not a state of several machines, and here are 2"),
+        (None, "not a state of several machines"),
         (state(plan_hashes=["one"]), "of 1 machines, and here are 2.*go on with as many"),
         (state(plan_hashes=["two", "one"]), "another stream"),
         (state(version=9), "version 9"),
-        (state(left=3), "no state of a stream of several machines"),
-        (state(other=3), "no state of a stream of several machines"),
+        (state(left=3), "not a state of a stream of several machines"),
+        (state(other=3), "not a state of a stream of several machines"),
         (state(learned=[]), "out of range"),
         (state(left={"epoch": 0, "left": [[5, 3]], "tail": 7}), "out of range"),
         (state(learned=[{"smallchunks_per_bigchunk": -1}, {}]), "out of range"),

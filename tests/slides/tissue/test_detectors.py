@@ -208,8 +208,8 @@ def test_detectors_come_by_name_and_an_unknown_name_lists_them() -> None:
     ("make", "message"),
     [
         (lambda: Otsu(lowest=0.5, highest=0.2), "lowest <= highest"),
-        (lambda: Otsu(closing=-1), "at least 0"),
-        (lambda: Otsu(smallest=-1), "at least 0"),
+        (lambda: Otsu(closing=-1), "closing must be 0 to"),
+        (lambda: Otsu(smallest=-1), "smallest 0 to"),
         (lambda: HsvRange(hue=(-1, 20)), "hue"),
         (lambda: HsvRange(saturation=(0.9, 0.1)), "saturation"),
         (lambda: HsvRange(value=(0, 255)), "value"),

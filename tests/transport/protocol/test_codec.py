@@ -24,6 +24,7 @@ from chunkdl.transport.protocol.codec import (
     Parts,
     decode,
     decode_consumer,
+    decode_service,
     encode,
     encode_consumer,
     encode_parts,
@@ -407,3 +408,10 @@ def test_what_a_consumer_says_besides_is_small(monkeypatch: pytest.MonkeyPatch) 
         large = msgpack.packb({"type": kind, "x": dict.fromkeys(range(20000), 0)})
         with pytest.raises(ProtocolError, match="at most 65536"):
             decode_consumer([large[:MAX_MESSAGE_BYTES], large[MAX_MESSAGE_BYTES:]])
+
+
+@pytest.mark.parametrize("version", [b"\xa3two", b"\x91" * 1015 + b"\x01", b"\xc0", b"\x90"])
+def test_a_version_that_is_not_a_number_is_an_error_of_the_protocol(version: bytes) -> None:
+    """Also one that nests so deep that nobody can print it."""
+    with pytest.raises(ProtocolError):
+        decode_service(b"\x82\xa4type\xa4Join\xa7version" + version)
