@@ -32,9 +32,10 @@ from chunkdl.service.decisions.sessions import (
     credit_of,
     group_status,
     seat,
+    taken_up,
     welcome,
 )
-from chunkdl.service.decisions.takeovers import Displaced, losers, unheard
+from chunkdl.service.decisions.takeovers import Displaced, displaced_by, unheard
 from chunkdl.service.decisions.visitors import SOMEBODY, Visitor, check_same, check_wish
 from chunkdl.service.decisions.waiting import Waiting
 from chunkdl.transport.protocol.engine_messages import Message, Ping, Pong, Refuse, RowFormatSet
@@ -130,7 +131,7 @@ class Desk:
             self._attach(peer, message, who)
         elif isinstance(message, Operate):
             self._operate(peer, message, who)
-        elif session is None:
+        elif session is None or who.key != session.who.key:
             self._say(peer, JoinFirst())
         else:
             self._heard(session, now_s)
@@ -223,17 +224,14 @@ class Desk:
             raise ProtocolError("the service is about to end")
         if lease is not None and any(other.lease == lease for other in self.sessions.values()):
             raise ProtocolError("the token has its session; connect to the lease socket again")
-        taken = [] if group.facts.broadcast else losers(self.sessions.values(), join, who, now_s)
-        for other, why in taken:
-            self._displace(other, Event.OVERDUE, why)
-        for other in map(self.sessions.__getitem__, group.yields_to(join)):
-            why = f"{who.name} resumes from a state as another rank; load the same here"
-            self._displace(other, Event.LEFT, why)
-        if self.present >= facts.max_consumers:
+        away = displaced_by(self.sessions, group, join, who, now_s)
+        if self.present - len(away) >= facts.max_consumers:
             raise ProtocolError(
                 f"the service has its {facts.max_consumers} consumers; raise max_consumers"
             )
         credit, batches = credit_of(join, facts, group)
+        for other, event, why in away:
+            self._displace(other, event, why)
         name = self._new_name()
         place = group.join(name, join, credit)
         session = Session(name, join.group, peer, None, lease, State.JOINING, now_s, join, who)
@@ -256,11 +254,12 @@ class Desk:
 
     def _known(self, join: Join) -> Session | None:
         """The session of somebody who was here before."""
-        if join.session or not join.consumer:
-            return self.sessions.get(join.session)
-        # It does not know what its session is called; the answer was lost.
+        named = self.sessions.get(join.session)
+        if not join.consumer or (named is not None and named.state not in OVER):
+            return named
+        # It does not know what its session is called, or now is; the answer was lost.
         mine = (one for one in self.sessions.values() if one.join.consumer == join.consumer)
-        return next((one for one in mine if one.state not in OVER), None)
+        return next((one for one in mine if one.state not in OVER), named)
 
     def _returned(self, session: Session, peer: Peer, join: Join, now_s: float) -> Session | None:
         """A session that is taken up again over another connection."""
@@ -271,7 +270,7 @@ class Desk:
             self._end(session, Event.LOST, gone=False)
             return None
         self._by_peer.pop(session.peer, None)
-        session.peer, session.join, session.returned = peer, join, True
+        session.peer, session.join, session.returned = peer, taken_up(join, session.name), True
         self._by_peer[peer] = session
         session.stopped = True
         self._heard(session, now_s)
@@ -382,7 +381,7 @@ class Desk:
         group.leave(session.name, went_on, gone=gone)
         self._note(logging.INFO, f"{self._who(session)} is {session.state.value}")
         self._by_peer.pop(session.peer, None)
-        if event in (Event.OVERDUE, Event.LOST):
+        if event in (Event.OVERDUE, Event.LOST) and not group.facts.broadcast:
             self._displaced.gone(session)
         if gone or not member.held:
             self._forget(session)
@@ -394,6 +393,7 @@ class Desk:
             self._groups[session.group].gone(session.kept)
         self.sessions.pop(session.name, None)
         if session.lease is not None:
+            self._leases.lost(session.lease)
             self._actions.append(CloseLease(session.lease))
 
     def _drain(self, session: Session) -> None:

@@ -9,6 +9,7 @@ for other ranks. Pure: events in, actions out.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import pairwise
 
 import numpy as np
@@ -94,11 +95,8 @@ class Group:
         Raises:
             ProtocolError: it cannot be one; the message says why and what to do.
         """
+        self.check(join)
         position = join.position
-        if position is not None and not (position.left.is_sound() and join.step >= 0):
-            raise ProtocolError("the position that it wants to go on from is none")
-        if position is not None and not self.facts.finite and position.left.epoch:
-            raise ProtocolError("an endless stream has no passes")
         if self.facts.broadcast:
             place = self._seats.own(join, self._is_missing)
         else:
@@ -113,15 +111,28 @@ class Group:
         self._advance()
         return place
 
+    def check(self, join: Join, without: Container[str] = ()) -> None:
+        """See that a consumer fits in once these sessions are gone; raises as `join`."""
+        position = join.position
+        if position is not None and not (position.left.is_sound() and join.step >= 0):
+            raise ProtocolError("the position that it wants to go on from is none")
+        if position is not None and not self.facts.finite and position.left.epoch:
+            raise ProtocolError("an endless stream has no passes")
+        if not self.facts.broadcast:
+            self._seats.check(join, without)
+
     def _learn(self, calls: int, substitutions: dict[int, int]) -> None:
         if not self._engine.runs:
             self._engine.calls = self._engine.calls or calls
             self._engine.substitutions = {**substitutions, **self._engine.substitutions}
 
-    def yields_to(self, join: Join) -> list[str]:
-        """The members that have used nothing yet and stand in the way of a rank that resumes."""
-        unused = not any(member.used for member in self.members.values())
-        return list(self.members) if unused and self._seats.in_the_way(join) else []
+    def yields_to(self, join: Join, without: Container[str]) -> list[str]:
+        """The members, but for these, that have used nothing yet and stand in the way of a rank
+        that resumes.
+        """
+        others = {name: one for name, one in self.members.items() if name not in without}
+        unused = not any(member.used for member in others.values())
+        return list(others) if unused and self._seats.in_the_way(join, without) else []
 
     def position(self) -> Position:
         """What is left for those who come when nobody is there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from chunkdl.errors import ProtocolError
 from chunkdl.sampling.shares import Remainder, Share, undelivered
@@ -42,29 +42,58 @@ class Seats:
         Raises:
             ProtocolError: it cannot have it.
         """
-        rows = self._rows(join)
-        owned = [place for place in self.places if place.owner]
-        same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
-        if owned and not same:
-            now = self.places[0].share
-            raise ProtocolError(
-                f"group {self._facts.name} is shared by {now.world_size} ranks with batches of "
-                f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
-                f"of {join.world_size} with batches of {rows}"
-            )
-        if not same or (not owned and self._begins_anew(join)):
+        owned = self.check(join)
+        if not self._is_shared_so(join) or (not owned and self._begins_anew(join)):
             start = join.position or self.position(totals)
             step = join.step if join.position is not None else 0
             self.places = [
-                Place(Share(rank, join.world_size, rows), start, step)
+                Place(Share(rank, join.world_size, self._rows(join)), start, step)
                 for rank in range(join.world_size)
             ]
         place = self.places[join.rank]
-        if place.owner:
-            raise ProtocolError(f"rank {join.rank} of group {self._facts.name} is there already")
         if join.position is not None:
-            self._move(place, join.position, join.step, owned)
+            place.start, place.step = _as_dealt(place, join.position, join.step)
+            place.ended = False
         return place
+
+    def check(self, join: Join, without: Container[str] = ()) -> list[Place]:
+        """The places of the others, beside whom somebody can have a rank. Changes nothing.
+
+        Args:
+            join: what it asks for.
+            without: sessions that count as gone.
+
+        Raises:
+            ProtocolError: it cannot have it.
+        """
+        rows, name = self._rows(join), self._facts.name
+        owned = self._owned(without)
+        if not owned:
+            return owned
+        if not self._is_shared_so(join):
+            now = self.places[0].share
+            raise ProtocolError(
+                f"group {name} is shared by {now.world_size} ranks with batches of "
+                f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
+                f"of {join.world_size} with batches of {rows}"
+            )
+        place = self.places[join.rank]
+        if place.owner and place.owner not in without:
+            raise ProtocolError(f"rank {join.rank} of group {name} is there already")
+        if join.position is not None and not _fits(place, join.position, owned):
+            raise ProtocolError(
+                f"rank {join.rank} of group {name} stands where no step of the others begins; "
+                "resume all ranks from the same state"
+            )
+        return owned
+
+    def _owned(self, without: Container[str]) -> list[Place]:
+        return [place for place in self.places if place.owner and place.owner not in without]
+
+    def _is_shared_so(self, join: Join) -> bool:
+        """Whether the places are those of so many ranks with such batches."""
+        rows = join.batch_rows or self._facts.batch_rows
+        return len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
 
     def _rows(self, join: Join) -> int:
         """Rows of a batch of a consumer.
@@ -89,26 +118,15 @@ class Seats:
         # From the same start every rank says for itself which step is its next.
         return join.position.left != self.places[join.rank].start.left
 
-    def in_the_way(self, join: Join) -> bool:
-        """Whether the others of a group stand where a rank that resumes cannot join them."""
-        rows = join.batch_rows or self._facts.batch_rows
-        same = len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
-        if join.position is None or self._facts.broadcast or not same:
+    def in_the_way(self, join: Join, without: Container[str]) -> bool:
+        """Whether the others of a group, but for these sessions, stand where a rank that resumes
+        cannot join them.
+        """
+        if join.position is None or self._facts.broadcast or not self._is_shared_so(join):
             return False
         place = self.places[join.rank]
-        owned = [other for other in self.places if other.owner and other is not place]
-        return _fitting(place, join.position, join.step, owned) is None
-
-    def _move(self, place: Place, position: Position, step: int, owned: list[Place]) -> None:
-        """A rank goes on from where it says it stands, if that fits the others."""
-        fitting = _fitting(place, position, step, owned)
-        if fitting is None:
-            raise ProtocolError(
-                f"rank {place.share.rank} of group {self._facts.name} stands where no step of the "
-                "others begins; resume all ranks from the same state"
-            )
-        place.start, place.step = fitting
-        place.ended = False
+        owned = [other for other in self._owned(without) if other is not place]
+        return not _fits(place, join.position, owned)
 
     def own(self, join: Join, is_missing: Callable[[Place], bool]) -> Place:
         """The place of a member of a broadcast.
@@ -161,17 +179,18 @@ class Seats:
         return Position(undelivered(start, steps, share.batch_rows, total, drop_last=drop))
 
 
-def _fitting(
-    place: Place, position: Position, step: int, owned: list[Place]
-) -> tuple[Position, int] | None:
-    """Start and step of a rank that stands there, as the others count; None: it does not fit."""
+def _as_dealt(place: Place, position: Position, step: int) -> tuple[Position, int]:
+    """Start and step of a rank that stands there, as the others of its dealing count."""
     start, left = place.start.left, position.left
     steps, between = divmod(left.tail - start.tail, place.share.step_rows)
     simple = not start.left and not left.left and start.epoch == left.epoch
     if simple and steps > 0 and not between:
         # Some steps behind the start of this dealing: the same rows by other numbers.
-        position, step = place.start, step + steps
-    others = (other for other in owned if other.epoch == position.left.epoch)
-    if any(other.start.left != position.left for other in others):
-        return None
+        return place.start, step + steps
     return position, step
+
+
+def _fits(place: Place, position: Position, owned: list[Place]) -> bool:
+    """Whether a rank that resumes from there has its steps where the others have theirs."""
+    left = _as_dealt(place, position, 0)[0].left
+    return all(other.start.left == left for other in owned if other.epoch == left.epoch)

@@ -22,7 +22,7 @@ from chunkdl.transport.protocol.session_states import State
 
 MOST_RANKS = 4096
 MOST_NAME = 64
-"""Characters that a consumer may call itself by."""
+"""Characters of a name of a session or a consumer, or of a token."""
 MOST_ROWS = 2**20
 """Of a batch that a consumer may ask for."""
 MOST_PASSES, MOST_ROW = 2**31, 2**53
@@ -123,7 +123,7 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
         and 0 <= join.batch_rows <= MOST_ROWS
         and 1 <= join.credit_batches <= MAX_CREDIT
         and join.credit_bytes >= 1
-        and len(join.consumer) <= MOST_NAME
+        and max(map(len, (join.consumer, join.session, join.token))) <= MOST_NAME
     )
     if not sound:
         raise ProtocolError("rank, world_size, batch_size, credit or name is out of range")
@@ -162,6 +162,14 @@ def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
 def seat(join: Join) -> tuple[str, int, int]:
     """What a session stays with, however often its consumer comes back."""
     return join.group, join.rank, join.world_size
+
+
+def taken_up(join: Join, session: str) -> Join:
+    """What somebody asks for who takes this session up again; what it holds of another counts not.
+
+    Deliveries of every session have the same numbers.
+    """
+    return join if join.session == session else msgspec.structs.replace(join, held=())
 
 
 def credit_of(join: Join, facts: DeskFacts, group: Group) -> tuple[Credit, int]:

@@ -5,21 +5,54 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from chunkdl.errors import ProtocolError
+from chunkdl.service.decisions.group import Group
 from chunkdl.service.decisions.sessions import OVER, Session, seat
 from chunkdl.service.decisions.visitors import Visitor, how_to_operate
 from chunkdl.transport.protocol.service_messages import Detached, Join
-from chunkdl.transport.protocol.session_states import State
+from chunkdl.transport.protocol.session_states import Event, State
 
 MOST_DISPLACED = 1024
 """Sessions that are remembered after another has taken their rank."""
 
 
-def losers(
+def displaced_by(
+    sessions: Mapping[str, Session], group: Group, join: Join, who: Visitor, now_s: float
+) -> list[tuple[Session, Event, str]]:
+    """The sessions that end so that somebody can join a group: how, and what each is told.
+
+    They end only for somebody who can be a member then.
+
+    Raises:
+        ProtocolError: it cannot; all stay what they are.
+    """
+    taken = [] if group.facts.broadcast else _losers(sessions.values(), join, who, now_s)
+    away = {other.name: (other, Event.OVERDUE, why) for other, why in taken}
+    why = f"{who.name} resumes from a state as another rank; load the same here"
+    stay = []
+    for other in map(sessions.__getitem__, group.yields_to(join, tuple(away))):
+        # Else whoever is let in could send others' ranks away, though they are well.
+        if who.is_operator or who.key == other.who.key:
+            away[other.name] = other, Event.LEFT, why
+        else:
+            stay.append(other)
+    try:
+        group.check(join, away)
+    except ProtocolError as error:
+        if not stay:
+            raise
+        raise ProtocolError(
+            f"{error}. Rank {stay[0].join.rank} is held by {stay[0].who.name}, and yields to its "
+            "own key and to operators: load the state before it connects"
+        ) from error
+    return list(away.values())
+
+
+def _losers(
     sessions: Iterable[Session], join: Join, who: Visitor, now_s: float
 ) -> list[tuple[Session, str]]:
     """The sessions whose rank somebody takes who joins a shard group, and what each is told.
@@ -99,8 +132,10 @@ class Displaced:
 
     def gone(self, session: Session) -> None:
         """Remember a session that has ended without a goodbye; its consumer may come back."""
-        # Without what may be large.
-        self._gone[session.name] = msgspec.structs.replace(session.join, position=None, held=())
+        # Without what may be large, and what nobody asks for.
+        self._gone[session.name] = msgspec.structs.replace(
+            session.join, token="", session="", plan_hash="", position=None, held=()
+        )
         while len(self._gone) > MOST_DISPLACED:
             del self._gone[next(iter(self._gone))]
 

@@ -5,7 +5,8 @@ in it is looked at before anything else, since the fields of another version may
 then checks every field against the message's type before anyone looks at it.
 
 A message that is too large for one is sent in parts: between processes of one service as `Part`
-messages, which `Parts` puts together; between a service and a consumer as several frames.
+messages, which `Parts` puts together; between a service and a consumer as several frames. Of what a
+consumer says only a `Join` may be so large, for the position that it may have.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ import msgspec
 
 from chunkdl.errors import OtherVersion, ProtocolError
 from chunkdl.transport.protocol.engine_messages import PROTOCOL_VERSION, AnyMessage, Message, Part
-from chunkdl.transport.protocol.service_messages import SERVICE_PROTOCOL_VERSION, ServiceMessage
+from chunkdl.transport.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
+    Join,
+    ServiceMessage,
+)
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_LIST = 1024
@@ -30,12 +35,13 @@ PART_BYTES = 60 * 1024
 """Of a large message in one part."""
 MAX_WHOLE_BYTES = 2**30
 """Of a message between the processes of a service, in as many parts as it takes."""
-MAX_CONSUMER_BYTES = 2**20
-"""Of what a consumer or operator says, in as many frames as it takes: a position with many gaps."""
+MAX_CONSUMER_BYTES = 256 * 1024
+"""Of a `Join`, in as many frames as it takes: a position with many gaps."""
 MAX_SERVICE_BYTES = 16 * 2**20
 """The same, of what a service says."""
 
 _ENCODER = msgspec.msgpack.Encoder()
+_TYPE_JOIN = b"".join(map(_ENCODER.encode, ("type", "Join")))
 _CLASSES: dict[object, type[AnyMessage]] = {kind.__name__: kind for kind in get_args(AnyMessage)}
 _SERVICE: dict[object, type[ServiceMessage]] = {
     kind.__name__: kind for kind in get_args(ServiceMessage)
@@ -75,7 +81,8 @@ def encode_frames(message: Message) -> list[bytes]:
 
 def encode_consumer(message: Message) -> list[bytes]:
     """The same of what a consumer or operator says."""
-    return _framed(_encode(message, MAX_CONSUMER_BYTES))
+    most_bytes = MAX_CONSUMER_BYTES if isinstance(message, Join) else MAX_MESSAGE_BYTES
+    return _framed(_encode(message, most_bytes))
 
 
 def _framed(data: bytes) -> list[bytes]:
@@ -122,13 +129,22 @@ def decode_frames(frames: Iterable[bytes]) -> ServiceMessage:
 def decode_consumer(frames: Sequence[bytes]) -> ServiceMessage:
     """The message of a consumer or operator in these frames; raises as `decode`."""
     size, version = sum(map(len, frames)), SERVICE_PROTOCOL_VERSION
-    if size > MAX_CONSUMER_BYTES:
-        raise ProtocolError(f"a message of {size} bytes; at most {MAX_CONSUMER_BYTES}")
     if any(len(frame) != MAX_MESSAGE_BYTES for frame in frames[:-1]):
         raise ProtocolError("a message of several frames, of which not only the last is short")
-    data = b"".join(frames)
-    message: ServiceMessage = _decode(data, _SERVICE, version, MAX_CONSUMER_BYTES)
+    # Looked at first: until a message is decoded nothing else is heard.
+    most_bytes = MAX_CONSUMER_BYTES if _says_join(frames) else MAX_MESSAGE_BYTES
+    if size > most_bytes:
+        raise ProtocolError(f"a message of {size} bytes; at most {most_bytes}")
+    message: ServiceMessage = _decode(b"".join(frames), _SERVICE, version, most_bytes)
+    if size > MAX_MESSAGE_BYTES and not isinstance(message, Join):
+        raise ProtocolError(f"a {type(message).__name__} that began as a Join")
     return message
+
+
+def _says_join(frames: Sequence[bytes]) -> bool:
+    """Whether a message begins with this type, as msgspec writes it, behind the size of the map."""
+    first = frames[0] if frames else b""
+    return _TYPE_JOIN in (first[1:][: len(_TYPE_JOIN)], first[3:][: len(_TYPE_JOIN)])
 
 
 class Parts:

@@ -14,6 +14,7 @@ from chunkdl.sampling.shares import Remainder
 from chunkdl.service.decisions.actions import (
     AskEngine,
     CloseLease,
+    Deliver,
     Note,
     Peer,
     Say,
@@ -49,6 +50,7 @@ from chunkdl.transport.protocol.service_messages import (
 from chunkdl.transport.protocol.session_states import State
 from tests.service.decisions.group_script import GRACE_S, GROUP, PLAN_HASH, SILENT_S, Setting
 
+STRANGER = Visitor("somebody", is_operator=False)
 OWNER = Visitor("process 7 of user 1000", is_operator=True)
 FAILURE = Failure("SlideError", "cannot read a.tif", "trace")
 
@@ -126,6 +128,8 @@ PEER = 0, b"somebody"
         ({"credit_batches": 0}, "out of range"),
         ({"credit_bytes": 0}, "out of range"),
         ({"token": "unknown"}, "token is not known"),
+        ({"session": "s" * 65}, "out of range"),
+        ({"consumer": "c" * 65}, "out of range"),
         ({"position": Position(Remainder(0, ((3, 2),), 9))}, "position"),
         ({"position": Position(), "step": -1}, "position"),
         ({"position": Position(Remainder(1))}, "no passes"),
@@ -247,6 +251,34 @@ def test_who_never_heard_its_welcome_is_known_again_by_its_own_name() -> None:
     (answer,) = counter.say(PEER, mine)
     assert isinstance(answer, Joined)
     assert answer.session != session.name
+
+
+def test_who_never_heard_its_second_welcome_is_known_again() -> None:
+    """It names a session that the service does not know, as after its end, or that is over. What it
+    holds of that one is none of the new one's.
+    """
+    for before in ("of a service that has ended", "of this one"):
+        counter = Counter()
+        name = before
+        if before == "of this one":
+            _, name = counter.joined(0, consumer="mine")
+            counter.tick(SILENT_S + 1)
+            counter.tick(SILENT_S + GRACE_S + 1)
+            assert not counter.desk.sessions
+        again = a_join(session=name, consumer="mine", position=Position(), held=(0,))
+        (lost, *_) = counter.say((0, b"lost"), again)
+        assert isinstance(lost, Joined)
+        (answer, *_) = counter.say(PEER, again)
+        assert isinstance(answer, Joined), answer
+        assert (answer.session, answer.step) == (lost.session, lost.step)
+        (session,) = counter.desk.sessions.values()
+        assert session.peer == PEER
+        member, number = counter.group.members[session.name], counter.group.engine
+        member.lend(Delivered(0, 0, 0, number, (), Position()), ())
+        member.place.step = 1
+        counter.say((0, b"bytes"), Attach(answer.session))
+        sent = [action for action in counter.actions if isinstance(action, Deliver)]
+        assert [action.message.number for action in sent] == [0]
 
 
 def test_a_local_session_is_not_taken_up_over_another_lease() -> None:
@@ -404,6 +436,26 @@ def test_a_consumer_that_drains_keeps_its_session_until_it_has_given_everything_
     (told,) = counter.say(peer, Released(()))
     assert isinstance(told, Detached)
     assert not counter.desk.sessions
+
+
+@pytest.mark.parametrize("how", ["leaves", "drains", "is silent"])
+def test_the_token_of_a_local_session_ends_with_it(how: str) -> None:
+    """Its lease connection is closed, and nobody joins or operates with what was given there."""
+    counter = Counter()
+    for number in range(3):
+        token = counter.desk.lease_opened(7)
+        peer, _ = counter.joined(number, token=token)
+        if how == "is silent":
+            counter.tick(counter.now_s + SILENT_S + 1)
+            counter.tick(counter.now_s + GRACE_S + 1)
+        else:
+            counter.say(peer, Leave(0, 0) if how == "leaves" else Drain())
+        assert CloseLease(7) in counter.actions
+        wish = Operate(SERVICE_PROTOCOL_VERSION, token, "drain", "")
+        for message in (a_join(token=token), wish):
+            (answer,) = counter.say((0, b"later"), message, STRANGER)
+            assert isinstance(answer, Refuse), how
+            assert "the token is not known" in answer.reason
 
 
 def test_a_lease_that_is_lost_ends_its_session_and_its_token() -> None:

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from chunkdl.sampling.shares import Remainder
-from chunkdl.service.decisions.actions import Peer
-from chunkdl.service.decisions.sessions import OVER, Session
+from chunkdl.service.decisions.actions import Peer, Say
+from chunkdl.service.decisions.sessions import MOST_NAME, OVER, Session
 from chunkdl.service.decisions.takeovers import MOST_DISPLACED, Displaced
 from chunkdl.service.decisions.visitors import Visitor
 from chunkdl.transport.protocol.engine_messages import Message, Ping, Pong, Refuse
@@ -15,12 +15,15 @@ from chunkdl.transport.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     Attach,
     Detached,
+    Drain,
     Join,
     Joined,
+    JoinFirst,
     Leave,
     Operate,
     OperatorAnswer,
     Position,
+    Released,
 )
 from chunkdl.transport.protocol.session_states import State
 from tests.service.decisions.group_script import GRACE_S, GROUP, SILENT_S, Setting
@@ -160,6 +163,39 @@ def test_a_rank_that_would_not_fit_in_takes_nobodys_place() -> None:
     assert [counter.state(name) for name in names] == [State.OPEN] * 2
 
 
+WRONG = {
+    "one rank": {"world_size": 1},
+    "other batches": {"world_size": 2, "batch_rows": 3},
+    "no step of the others": {"world_size": 2, "position": Position(Remainder(0, (), 3))},
+    "no position": {"world_size": 2, "position": Position(Remainder(0, ((3, 2),), 9))},
+    "another pass": {"world_size": 2, "position": Position(Remainder(1))},
+}
+
+
+@pytest.mark.parametrize("how", ["silent", "well"])
+@pytest.mark.parametrize("fields", WRONG.values(), ids=WRONG.keys())
+def test_who_is_refused_takes_nobodys_place(fields: dict[str, object], how: str) -> None:
+    """Though it may take the rank: the holder stays what it is, is told nothing, and goes on."""
+    counter = Counter(Setting(max_consumers=4))
+    name = joined(counter, FIRST, ALICE, rank=0, world_size=2)
+    joined(counter, OTHER, ALICE, rank=1, world_size=2)
+    for member in counter.group.members.values():
+        # So that nobody yields to a state.
+        member.used = True
+    counter.tick(SILENT_S - 1.0)
+    counter.say(OTHER, Ping(), ALICE)
+    if how == "silent":
+        counter.tick(SILENT_S + 1.0)
+    before = counter.state(name)
+    (answer,) = counter.say(SECOND, a_join(take_over=True, **fields), BOSS)
+    assert isinstance(answer, Refuse)
+    assert not [a for a in counter.actions if isinstance(a, Say) and a.peer != SECOND]
+    assert counter.state(name) is before
+    (answer, *_) = counter.say((0, b"back"), a_join(session=name, rank=0, world_size=2), ALICE)
+    assert isinstance(answer, Joined)
+    assert answer.session == name
+
+
 @pytest.mark.parametrize("known", ["session", "consumer"])
 def test_who_lost_its_rank_hears_it_whenever_it_comes_back(known: str) -> None:
     """Though its connection was lost before, and though the rank is free again by then."""
@@ -224,6 +260,85 @@ def test_who_stands_in_the_way_of_a_state_is_told_who_resumes() -> None:
     assert counter.say(OTHER, a_join(session=name), ALICE) == [told]
 
 
+@pytest.mark.parametrize("who", [AGAIN, BOB, BOSS, HERE], ids=["same key", "other", "boss", "ipc"])
+def test_a_state_sends_nobody_away_who_has_another_key(who: Visitor) -> None:
+    """Ranks of one training have one; an operator may."""
+    counter = Counter(Setting(max_consumers=4))
+    name = joined(counter, FIRST, ALICE, rank=1, world_size=2)
+    before = counter.desk.sessions[name]
+    ahead = a_join(rank=0, world_size=2, position=Position(Remainder(0, ((0, 1),), 8)))
+    (answer, *_) = counter.say(SECOND, ahead, who)
+    if who is BOB:
+        assert isinstance(answer, Refuse)
+        for words in ("resume all ranks from the same state", ALICE.name, "before it connects"):
+            assert words in answer.reason
+        assert before.state is State.OPEN
+        assert counter.say(FIRST, Ping(), ALICE) == [Pong()]
+    else:
+        assert isinstance(answer, Joined)
+        assert before.state in OVER
+
+
+def test_ranks_with_several_keys_load_a_state_before_the_others_connect() -> None:
+    """As the refusal says; the others may load it as well."""
+    counter = Counter(Setting(max_consumers=4))
+    state = Position(Remainder(0, ((0, 1),), 8))
+    joined(counter, FIRST, ALICE, rank=0, world_size=2, position=state)
+    joined(counter, SECOND, BOB, rank=1, world_size=2)
+    counter.say(SECOND, Leave(0, 0), BOB)
+    joined(counter, SECOND, BOB, rank=1, world_size=2, position=state)
+    assert len(counter.desk.sessions) == 2
+
+
+def test_a_state_sends_only_ones_own_away() -> None:
+    """Who has another key stays, and then nobody leaves for one that it cannot be beside."""
+    counter = Counter(Setting(max_consumers=4))
+    names = [
+        joined(counter, (0, b"%d" % rank), who, rank=rank, world_size=3)
+        for rank, who in enumerate((ALICE, BOB))
+    ]
+    ahead = a_join(rank=2, world_size=3, position=Position(Remainder(0, ((0, 1),), 8)))
+    (answer,) = counter.say(SECOND, ahead, ALICE)
+    assert isinstance(answer, Refuse)
+    assert [counter.state(name) for name in names] == [State.OPEN] * 2
+
+
+def test_a_connection_is_heard_only_with_the_key_that_opened_its_session() -> None:
+    """Who has come by its name with another is told to join, and has done nothing."""
+    counter = Counter(Setting(max_consumers=4))
+    name = joined(counter, FIRST, ALICE)
+    counter.tick(SILENT_S + 1.0)
+    for message in (Ping(), Drain(), Released(()), Leave(0, 0)):
+        assert counter.say(FIRST, message, BOB) == [JoinFirst()]
+    assert counter.state(name) is State.SUSPECT
+    assert counter.say(FIRST, Ping(), AGAIN) == [Pong()]
+    assert counter.state(name) is State.OPEN
+
+
+@pytest.mark.parametrize("state", [None, Position(Remainder(0, ((0, 1),), 8))])
+def test_a_rank_is_taken_beside_another(state: Position | None) -> None:
+    """Which stays where it is; or yields, with what the silent one has used not counted."""
+    counter = Counter(Setting(max_consumers=2))
+    names = [
+        joined(counter, peer, ALICE, rank=rank, world_size=2)
+        for rank, peer in enumerate((FIRST, OTHER))
+    ]
+    counter.group.members[names[0]].used = True
+    counter.tick(SILENT_S - 1.0)
+    counter.say(OTHER, Ping(), ALICE)
+    counter.tick(SILENT_S + 1.0)
+    (answer, *_) = counter.say(SECOND, a_join(rank=0, world_size=2, position=state), AGAIN)
+    assert isinstance(answer, Joined)
+    assert [name in counter.desk.sessions for name in names] == [False, state is None]
+    told = {
+        action.peer: action.message.reason
+        for action in counter.actions
+        if isinstance(action, Say) and isinstance(action.message, Detached)
+    }
+    assert "rank 0 of group train was taken by" in told.pop(FIRST)
+    assert [("load the same here" in reason) for reason in told.values()] == [True] * bool(state)
+
+
 def test_a_session_is_not_taken_up_with_another_key() -> None:
     """Whoever has learned its name; nor do its bytes go to another."""
     counter = Counter(Setting(max_consumers=4))
@@ -264,6 +379,27 @@ def test_an_operator_sees_who_holds_a_rank() -> None:
     groups = counter.desk.status()["groups"]
     assert isinstance(groups, dict)
     assert [member["who"] for member in groups[GROUP]["members"]] == [ALICE.name]
+
+
+def test_little_is_remembered_of_who_has_gone() -> None:
+    """Nothing of what it may have sent that is large; of a broadcast, where nobody takes anybody's
+    place, nothing at all.
+    """
+    for broadcast in (False, True):
+        counter = Counter(Setting(max_consumers=4, broadcast=broadcast))
+        joined(
+            counter,
+            FIRST,
+            ALICE,
+            session="s" * MOST_NAME,
+            consumer="c" * MOST_NAME,
+            position=Position(Remainder(0, ((0, 1),), 8)),
+            held=tuple(range(1000)),
+        )
+        expire(counter)
+        kept = counter.desk._displaced._gone
+        assert len(kept) == (not broadcast)
+        assert sum(len(msgspec.msgpack.encode(join)) for join in kept.values()) < 512
 
 
 def test_no_more_is_remembered_than_may_be() -> None:

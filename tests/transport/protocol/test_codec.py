@@ -45,7 +45,12 @@ from chunkdl.transport.protocol.engine_messages import (
     RowsFilled,
     WorkerReady,
 )
-from chunkdl.transport.protocol.service_messages import SERVICE_PROTOCOL_VERSION, Join, Position
+from chunkdl.transport.protocol.service_messages import (
+    SERVICE_PROTOCOL_VERSION,
+    Join,
+    Position,
+    Released,
+)
 
 KINDS: tuple[type[AnyMessage], ...] = get_args(AnyMessage)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
@@ -377,12 +382,32 @@ def test_a_position_with_many_gaps_comes_back_from_its_frames() -> None:
     assert len(frames) > 1
     assert max(map(len, frames)) <= MAX_MESSAGE_BYTES
     assert decode_consumer(frames) == join
-    with pytest.raises(ProtocolError, match="at most 1048576"):
-        decode_consumer([bytes(MAX_MESSAGE_BYTES)] * 17)
+    with pytest.raises(ProtocolError, match="at most 262144"):
+        decode_consumer([frames[0]] * 5)
     with pytest.raises(ProtocolError):
         decode_consumer([*frames, frames[0]])
     with pytest.raises(ProtocolError, match="not only the last is short"):
         decode_consumer([b"", *frames])
+
+
+def test_what_a_consumer_says_besides_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than one frame, or with longer lists, only a Join is unpacked at all; nor is more
+    sent, or another type accepted in its name.
+    """
+    numbers = tuple(2**60 + number for number in range(10_000))
+    with pytest.raises(ProtocolError, match="at most 65536"):
+        encode_consumer(Released(numbers))
+    pairs = ("type", "Join"), ("x", b"x" * MAX_MESSAGE_BYTES), ("type", "Ping")
+    twice = msgpack.Packer().pack_map_pairs(pairs)
+    with pytest.raises(ProtocolError, match="a Ping that began as a Join"):
+        decode_consumer([twice[:MAX_MESSAGE_BYTES], twice[MAX_MESSAGE_BYTES:]])
+    with pytest.raises(ProtocolError):
+        decode_consumer([msgpack.packb({"type": "Released", "numbers": list(range(1_025))})])
+    monkeypatch.setattr(msgpack, "unpackb", lambda *_, **__: pytest.fail("it was unpacked"))
+    for kind in ("Released", "Ping", "Operate", "Attach", "Nothing"):
+        large = msgpack.packb({"type": kind, "x": dict.fromkeys(range(20000), 0)})
+        with pytest.raises(ProtocolError, match="at most 65536"):
+            decode_consumer([large[:MAX_MESSAGE_BYTES], large[MAX_MESSAGE_BYTES:]])
 
 
 @pytest.mark.parametrize("version", [b"\xa3two", b"\x91" * 1015 + b"\x01", b"\xc0", b"\x90"])
