@@ -206,11 +206,11 @@ def _decode(data: bytes, classes: Mapping[object, Any], version: int, most_bytes
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
     other = plain.get("version", version) if isinstance(plain, dict) else version
-    if not isinstance(other, int):
-        raise ProtocolError("not a message of this protocol: its version is not a number")
     if other != version:
+        # What nests without end cannot be written.
+        named = str(other)[:20] if isinstance(other, int | str) else "without a number"
         raise OtherVersion(
-            f"the other side speaks protocol {other}, this one {version}; install the "
+            f"the other side speaks protocol {named}, this one {version}; install the "
             "same chunkdl on both"
         )
     try:
