@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chunkdl.consumers.connect import connect
 from chunkdl.consumers.merged import portions
 from chunkdl.errors import ConfigError, GetTimeout, ServiceDied
+from chunkdl.service.client.control import operate
 from tests.service.conftest import Start, row_digests
 
 
@@ -85,18 +86,19 @@ def test_all_nodes_together_have_one_timeout(start: Start, row_reference: tuple[
     timeout_s = 8.0
     with connect(addresses) as loader:
         rows = row_digests(loader.next_batch(60))[:8]
-        loader.pause()
+        for address in addresses:
+            operate(address, "pause")
         with pytest.raises(GetTimeout):
             while True:
                 rows += row_digests(loader.next_batch(2))[:8]
-        late = threading.Timer(0.75 * timeout_s, loader._nodes[0].loader.resume)
+        late = threading.Timer(0.75 * timeout_s, operate, (addresses[0], "resume"))
         late.start()
         asked = time.monotonic()
         with pytest.raises(GetTimeout):
             loader.next_batch(timeout_s)
         assert time.monotonic() - asked < 1.5 * timeout_s
         late.join()
-        loader.resume()
+        operate(addresses[1], "resume")
         rows += row_digests(loader.next_batch(60))[:8]
         assert rows == list(row_reference[: len(rows)])
 
