@@ -147,10 +147,11 @@ class SharedDL(Loader):
                 if connection is None:
                     self._moves.wait(left)
                     continue
-                if self._paused:
-                    self._paused = False
-                    connection.send(Resume())
                 try:
+                    if self._paused:
+                        # In this order: an interrupt in between says it once more.
+                        connection.send(Resume())
+                        self._paused = False
                     arrived = connection.first(None if timeout is None else left(timeout))
                 except Closed:
                     # Perhaps only this connection: a state was loaded.
@@ -334,8 +335,8 @@ class SharedDL(Loader):
 
     def resume(self) -> None:
         """Have the service send again."""
-        self._paused = False
         self._say(Resume())
+        self._paused = False
 
     def drain(self) -> None:
         """Have the service end the session once everything that was sent is given back."""

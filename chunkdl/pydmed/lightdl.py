@@ -161,7 +161,7 @@ class LightDL(AsProcess, AsksSchedule):
 
     def resume(self) -> None:
         """Start the processes again now instead of with the next `get`."""
-        self._running().start()
+        self._running().resume()
 
     def is_dl_running(self) -> bool:
         """Whether it was started, was not paused, and has something left to deliver."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,11 +23,8 @@ GROUPS = (GroupSpec(name="train"), GroupSpec(name="trials", mode="broadcast"))
 
 
 def arguments(**given: Any) -> Arguments:
-    """Arguments as `LightDL` would make them: its defaults with the given ones."""
-    names = {field.name for field in dataclasses.fields(Arguments)}
-    known = inspect.signature(LightDL.__init__).parameters
-    defaults = {name: known[name].default for name in names & known.keys()}
-    return Arguments(**{**defaults, **given})
+    """Arguments of a stream: the defaults, which are those of `LightDL`, with the given ones."""
+    return Arguments(**given)
 
 
 def row_digests(batch: Batch) -> list[str]:

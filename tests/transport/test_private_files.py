@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chunkdl.errors import ConfigError
-from chunkdl.service.addresses import check_addresses, default_address
+from chunkdl.service.addresses import check_addresses, check_connecting, default_address
 from chunkdl.service.client.control import operate
 from chunkdl.service.keys import create_keys, load_client_keys, load_public_key, load_server_keys
 from chunkdl.transport.private_files import (
@@ -317,3 +317,11 @@ def test_what_belongs_to_root_is_taken_by_all() -> None:
         run = subprocess.run(program, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert "belongs to user 12345, and this is user 65534" in run.stdout
+
+
+@as_root
+def test_root_may_steer_the_service_of_any_user(own: Path) -> None:
+    """It then expects that user at the socket, and nobody else."""
+    assert check_connecting(f"ipc://{own}/s") == 0
+    os.chown(own, NOBODY, NOBODY)
+    assert check_connecting(f"ipc://{own}/s") == NOBODY

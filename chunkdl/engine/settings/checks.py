@@ -88,7 +88,7 @@ def parse_bytes(size: int | str, setting: str) -> int:
     """Bytes of a size like 4294967296, "4GiB", "4G" or "512 MiB" (powers of 1024).
 
     Raises:
-        ConfigError: it is no such size; names the setting.
+        ConfigError: it is not such a size; names the setting.
     """
     if isinstance(size, int) and not isinstance(size, bool) and 0 < size < MOST_BYTES:
         return int(size)

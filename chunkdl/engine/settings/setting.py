@@ -170,7 +170,7 @@ def file_table(
         table: which settings, by `Setting.table`.
         kind: the class.
         meaning: of the table, for people.
-        more: keys that are no settings: name, annotated type, default.
+        more: keys beside the settings: name, annotated type, default.
     """
     fields = [one.file_field() for one in declared(kind) if one.setting.table == table]
     return msgspec.defstruct(

@@ -41,7 +41,7 @@ MOST_OPEN = 32
 """Handles that one loader keeps; each holds a file descriptor or more."""
 MOST_BYTES = 96 * 2**20
 """Memory for the slides that one loader keeps: tables of tiles, masks, what the plan looks up. The
-slide in hand is kept whatever it takes, and told where it alone takes more."""
+slide in hand is kept whatever it takes; where it alone takes more the log says so."""
 CACHED_BYTES = 64 * 2**20
 """Decoded tiles that the direct readers and OpenSlide hold for all slides, half of it each."""
 SCRATCH_BYTES = 256 * 2**20

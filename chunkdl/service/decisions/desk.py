@@ -272,9 +272,9 @@ class Desk:
         self._by_peer.pop(session.peer, None)
         session.peer, session.join, session.returned = peer, taken_up(join, session.name), True
         self._by_peer[peer] = session
-        session.stopped = True
+        # The end of a pause may have been lost with the connection: nobody waits for it for ever.
+        session.stopped, session.paused, session.data = True, False, None
         self._heard(session, now_s)
-        session.data = None
         self._set_flow(session)
         return session
 

@@ -41,6 +41,7 @@ from chunkdl.transport.protocol.service_messages import (
     Leave,
     Operate,
     OperatorAnswer,
+    Pause,
     Position,
     Released,
     RowFormat,
@@ -230,6 +231,16 @@ def test_a_session_is_taken_up_again_by_its_name_only() -> None:
         (answer,) = counter.say(PEER, a_join(session=guess, position=Position()))
         assert isinstance(answer, Refuse), guess
     assert counter.desk.sessions[name].peer == (0, b"new")
+
+
+def test_a_pause_ends_with_the_connection() -> None:
+    """What ends it may have been lost with that, and its consumer would wait for ever."""
+    counter = Counter()
+    peer, name = counter.joined(0)
+    counter.say(peer, Pause())
+    assert counter.desk.sessions[name].paused
+    counter.say((0, b"new"), a_join(session=name, position=Position()))
+    assert not counter.desk.sessions[name].paused
 
 
 def test_who_never_heard_its_welcome_is_known_again_by_its_own_name() -> None:
