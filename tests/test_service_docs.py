@@ -22,6 +22,7 @@ from chunkdl.service.config_file import read_daemon_config
 from chunkdl.transport.protocol.engine_messages import Statistics
 from chunkdl.transport.protocol.service_messages import Piece, Position, ServiceMessage
 from chunkdl.transport.protocol.session_states import drawing
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 REPOSITORY = Path(__file__).parents[1]
 PROTOCOL = REPOSITORY / "docs" / "protocol.md"
@@ -36,12 +37,12 @@ SENDERS = {
     ),
     "operator": "Operate",
     "service": (
-        "LeaseOpened ArenaPassed Joined RowFormat Delivered PassEnded CataloguePage Pong JoinFirst "
-        "Detached ServiceEnding Waits GroupFailed OperatorAnswer Notice Refuse Statistics"
+        "LeaseOpened ArenaPassed Joined RowFormatKnown Delivered PassEnded CataloguePage Pong "
+        "JoinFirst Detached ServiceEnding Waits GroupFailed OperatorAnswer Notice Refuse Statistics"
     ),
 }
 ANSWERS = {
-    "Join": "Joined, then RowFormat where a transform makes the rows; or Refuse",
+    "Join": "Joined, then RowFormatKnown where a transform makes the rows; or Refuse",
     "Attach": "Delivered, as far as the credit goes",
     "Released": "Delivered, as many more",
     "NextPass": "Delivered, of the next pass",
@@ -74,8 +75,7 @@ SAID = {
     ("ArenaPassed", "engine"): "whose batches will lie there.",
     ("ArenaPassed", "slots"): "how many.",
     ("ArenaPassed", "slot_bytes"): "size of each.",
-    ("RowFormat", "dtype"): "of a row.",
-    ("RowFormat", "shape"): "of a row.",
+    ("RowFormatKnown", "format"): "see `RowFormat`.",
     ("PassEnded", "epoch"): "number of the pass.",
     ("PassEnded", "steps"): "batches of each rank in it.",
     ("PassEnded", "left_out"): "rows at its end.",
@@ -135,7 +135,7 @@ def message_table() -> str:
 def field_table() -> str:
     """Every field of every message, and of the values in them."""
     rows = ["|Field|Type|What|", "|---|---|---|"]
-    for kind in (*MESSAGES, Position, Remainder, Piece, Rules):
+    for kind in (*MESSAGES, RowFormat, ColumnFormat, Position, Remainder, Piece, Rules):
         said = meanings(kind)
         for name in kind.__struct_fields__:
             meaning = said.get(name) or SAID[kind.__name__, name]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from chunkdl.consumers.batches.arrays import ArrayKind
 from chunkdl.consumers.batches.batch import Batch, SmallChunks
 from chunkdl.errors import ConfigError
+from chunkdl.patches.as_array import check_names
 from chunkdl.patches.transforms import TransformHere
 from chunkdl.system.steady_log import steady_logger
 
@@ -59,20 +60,38 @@ class Finish:
         """The data of each SmallChunk."""
         if self._plain:
             return self._kind.pixels(batch["image"])
-        return batch["data"] if "data" in batch else batch["image"]
+        if batch.row_columns in (("image",), ("data",)):
+            return batch[batch.row_columns[0]]
+        return [batch.data_of(row) for row in range(len(batch.patients))]
 
     def _replace(self, batch: Batch, transform: TransformHere) -> None:
         names = [patient.name for patient in batch.patients]
         ordinals, calls = batch["bigchunk"].tolist(), batch["call"].tolist()
         rows = self._rows(batch)
         made = transform.apply(rows, ordinals, calls, names)
-        batch.untransformed = rows
-        for name in ("image", "data"):
-            batch.pop(name, None)
-        stacked = self._kind.stacked(made)
-        if stacked is None and self._tensors_only:
+        columns = self._columns(made)
+        if columns is None and self._tensors_only:
             raise ConfigError(
                 f"tfms makes objects of class {type(made[0]).__name__}, or arrays of several "
                 "shapes, which are no column with tensors_only=True; make arrays of one shape"
             )
-        batch["data" if stacked is None else "image"] = made if stacked is None else stacked
+        batch.replace_rows({"data": made} if columns is None else columns)
+        batch.untransformed = rows
+
+    def _columns(self, made: list[Any]) -> dict[str, Any] | None:
+        """The columns that rows make; None: they are no arrays, or not alike."""
+        if not all(isinstance(row, Mapping) for row in made):
+            image = self._kind.stacked(made)
+            return None if image is None else {"image": image}
+        names = list(made[0])
+        if not names or not all(set(row) == set(names) for row in made):
+            return None
+        columns = {name: self._kind.stacked([row[name] for row in made]) for name in names}
+        if any(column is None for column in columns.values()) or not _are_texts(names):
+            return None
+        check_names(names)
+        return columns
+
+
+def _are_texts(names: Iterable[Any]) -> bool:
+    return all(isinstance(name, str) for name in names)

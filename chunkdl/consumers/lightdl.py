@@ -363,8 +363,10 @@ class LightDL(Loader):
         return len(cursor.ahead) > 2 * run.batch_slots
 
     def _batch_of(self, ready: Assembled) -> Batch:
-        message = ready.received.message
-        return Batch(ready.columns or {}, ready.patients, message.batch, ready.late)
+        columns, number = ready.columns, ready.received.message.batch
+        if columns is None:
+            return Batch({}, ready.patients, number, ready.late)
+        return Batch(columns, ready.patients, number, ready.late, columns.row_columns)
 
     def _behind(self, ready: Assembled) -> Cursor:
         """The cursor behind a batch."""

@@ -103,6 +103,11 @@ class Loader(ABC):
         batch = self._next(timeout, copy=copy)
         if not isinstance(batch, Batch):
             return batch
+        if "image" not in batch and batch.row_columns != ("data",):
+            raise ConfigError(
+                f"the SmallChunks have the columns {', '.join(batch.row_columns)}, and get() "
+                "returns one called 'image'; call one so, or use next_batch()"
+            )
         if "image" not in batch:
             raise ConfigError(
                 f"the SmallChunks hold objects of class {type(batch['data'][0]).__name__}, which "

@@ -167,7 +167,7 @@ class MergedDL(Loader):
         stand = self._state(self._number + 1, stands)
         self._given = _Given(stand, stands, self._taken + 1)
         self._settle()
-        return Batch(columns, patients, stand.number - 1, stand)
+        return Batch(columns, patients, stand.number - 1, stand, batches[0].row_columns)
 
     def _settle(self) -> None:
         """Note that a batch was given out; what an interrupt breaks off the next call ends."""

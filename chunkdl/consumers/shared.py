@@ -192,7 +192,7 @@ class SharedDL(Loader):
         # Every rank must get as many batches; alone there is no use for one without rows.
         if not patients and not self._in_step:
             return None
-        return Batch(columns, patients, number, stand)
+        return Batch(columns, patients, number, stand, columns.row_columns)
 
     def settle(self) -> None:
         """Have `stand` say what was given out, also where an interrupt came while it was noted."""

@@ -14,6 +14,7 @@ from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.slide import AS_STORED, PixelRule
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
+from chunkdl.transport.row_format import RowFormat
 
 Order = Literal["strict", "relaxed"]
 OnError = Literal["substitute", "raise"]
@@ -121,14 +122,13 @@ class StreamConfig:
         return max(1, round(self.reuse * decoded_px / self.smallchunk_px**2))
 
     @property
-    def batch_layout(self) -> BatchLayout:
-        """How a batch of plain rows lies in its slot."""
-        return BatchLayout(self.batch_size, (self.smallchunk_px, self.smallchunk_px, 3))
+    def row_format(self) -> RowFormat | None:
+        """The columns of a row; None: the first row that the user's code makes shows them."""
+        return RowFormat.of_crops(self.smallchunk_px) if self.rows.are_crops else None
 
-    def layout_of(self, shape: tuple[int, ...], dtype: str, *, packed: bool) -> BatchLayout:
-        """How a batch lies in its slot whose rows were found to be like this."""
-        infos = INFO_BYTES if self.rows.by_hooks else 0
-        return BatchLayout(self.batch_size, shape, dtype, infos, packed)
+    def layout_of(self, row_format: RowFormat) -> BatchLayout:
+        """How a batch of such rows lies in its slot."""
+        return BatchLayout(self.batch_size, row_format, INFO_BYTES if self.rows.by_hooks else 0)
 
 
 @dataclass(frozen=True, slots=True)

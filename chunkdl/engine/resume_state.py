@@ -22,6 +22,7 @@ from chunkdl.transport.protocol.engine_messages import (
     CheckpointKept,
     RowFormatSet,
 )
+from chunkdl.transport.row_format import RowFormat
 
 _user_log = steady_logger("chunkdl.user")
 
@@ -41,8 +42,8 @@ class ResumeState:
         self, cursor: Cursor, recent: int, log: Callable[[str], None] = _user_log.info
     ) -> None:
         self.log = log
-        self.shape: RowFormatSet | None = None
-        """How rows lie in a slot, once that is settled."""
+        self.row_format: RowFormat | None = None
+        """The columns of a row that the user's code makes, once they are settled."""
         self.checkpoints: dict[int, bytes] = dict(cursor.checkpoints)
         """What each patient's collectors have set last, delivered or not."""
         self.messages: dict[int, bytes] = dict(cursor.messages)
@@ -64,7 +65,7 @@ class ResumeState:
         """Note a report of the service."""
         match report:
             case RowFormatSet():
-                self.shape = report
+                self.row_format = report.format
             case BigChunkOpened():
                 self._opened(report)
             case CheckpointKept():

@@ -1,12 +1,15 @@
-"""What of a user's result is an array."""
+"""What of a user's result is an array, and what is several."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from chunkdl.dataset.labels import RESERVED
 from chunkdl.errors import PackingError
+from chunkdl.transport.row_format import MOST_COLUMNS, MOST_LETTERS
 
 
 def array_of(data: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
@@ -30,3 +33,43 @@ def array_of(data: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
         return None
     # Tensors have only the byte order of the machine.
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def row_of(data: Any) -> dict[str, np.ndarray[Any, np.dtype[Any]]] | None:
+    """The arrays of a row by column: what is an array is the column "image", and a dict of arrays
+    is a column each; None for other objects.
+
+    Raises:
+        PackingError: it is a tensor of a kind that numpy does not have, or a column cannot have its
+            name.
+    """
+    if not isinstance(data, Mapping):
+        array = array_of(data)
+        return None if array is None else {"image": array}
+    row = {name: array_of(value) for name, value in data.items()}
+    arrays = {name: array for name, array in row.items() if array is not None}
+    if not row or len(arrays) < len(row) or not all(isinstance(name, str) for name in row):
+        return None
+    check_names(arrays)
+    return arrays
+
+
+def check_names(row: Iterable[str]) -> None:
+    """Refuse the names of a row's columns that a batch has other columns for; see `row_of`."""
+    names = list(row)
+    for name in names:
+        if name in _TAKEN:
+            raise PackingError(
+                f"the SmallChunk has a column {name!r}, and a batch has a column of its own of "
+                "that name; give it another"
+            )
+        if not 0 < len(name) <= MOST_LETTERS or not name.isprintable():
+            raise PackingError(
+                f"the SmallChunk has a column {name[:MOST_LETTERS]!r}; a name has 1 to "
+                f"{MOST_LETTERS} printable letters"
+            )
+    if len(names) > MOST_COLUMNS:
+        raise PackingError(f"the SmallChunk has {len(names)} columns, a row has {MOST_COLUMNS}")
+
+
+_TAKEN = RESERVED - {"image"}

@@ -13,6 +13,7 @@ from chunkdl.transport.protocol.engine_messages import (
     CheckpointKept,
     RowFormatSet,
 )
+from chunkdl.transport.row_format import RowFormat
 
 START = Cursor(plan_hash="plan", seed=1)
 
@@ -162,6 +163,6 @@ def test_a_stream_that_was_once_steered_from_outside_stays_so() -> None:
 def test_the_shape_of_the_rows_is_kept() -> None:
     """None before the service has said it."""
     journal = ResumeState(START, 4)
-    assert journal.shape is None
-    journal.take(RowFormatSet("uint8", (3, 8, 8), packed=False))
-    assert journal.shape == RowFormatSet("uint8", (3, 8, 8), packed=False)
+    assert journal.row_format is None
+    journal.take(RowFormatSet(RowFormat.of_crops(8)))
+    assert journal.row_format == RowFormat.of_crops(8)

@@ -20,7 +20,8 @@ ROWS = 64
 def rows(dataset: Dataset, arguments: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     """What the pipelines have made of the first rows."""
     with LightDL(dataset, **{**arguments, "tfms": Everything(), **more}) as loader:
-        return [row for _ in range(ROWS // 16) for row in loader.next_batch(120)["data"]]
+        batches = [loader.next_batch(120) for _ in range(ROWS // 16)]
+        return [batch.data_of(row) for batch in batches for row in range(16)]
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ from chunkdl.transport.protocol.engine_messages import (
     RowGroup,
     StatusSet,
 )
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 pytestmark = pytest.mark.usefixtures("generators_stay")
 
@@ -195,7 +196,9 @@ class Rows:
 
     def fresh(self) -> None:
         """A new collector, as after the death of the one before."""
-        self.writer = RowWriter(self.config, self.arenas[1], lambda shape: shape, {})
+        self.writer = RowWriter(
+            self.config, self.arenas[1], lambda found: found, {}, transforms=False
+        )
         self.rows = HookRows(
             self.config,
             self.user,
@@ -216,8 +219,9 @@ class Rows:
 
     def values(self, count: int) -> list[list[float]]:
         """The first rows of batch slot 1."""
-        layout = self.config.stream.layout_of((3,), "<f8", packed=False)
-        values: list[list[float]] = layout.view(self.arenas[1].slot(1)).data[:count].tolist()
+        row_format = RowFormat((ColumnFormat("image", "<f8", (3,)),))
+        view = self.config.stream.layout_of(row_format).view(self.arenas[1].slot(1))
+        values: list[list[float]] = view.columns["image"][:count].tolist()
         return values
 
     def close(self) -> None:

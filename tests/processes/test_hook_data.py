@@ -260,6 +260,25 @@ def test_rows_of_any_shape_and_type_are_stacked(data: Any, shape: Any, dtype: st
     assert (x == (x[0])).all()
 
 
+def test_a_row_that_is_a_dict_of_arrays_is_a_column_each() -> None:
+    """Images of bytes have their channels first; the SmallChunk has them as a dict again."""
+    row = {"image": np.ones((5, 6, 3), np.uint8), "wide": np.full((2, 9), 7.5), "share": 0.25}
+    with given(row) as loader:
+        x, _, smallchunks = loader.get(60)
+        batch = loader.next_batch(60)
+
+    assert tuple(x.shape) == (4, 3, 5, 6)
+    assert batch.row_columns == ("image", "wide", "share")
+    assert (batch["wide"] == 7.5).all()
+    assert tuple(batch["wide"].shape) == (4, 2, 9)
+    assert batch["share"].tolist() == [0.25] * 4
+    assert {name: tuple(data.shape) for name, data in smallchunks[2].data.items()} == {
+        "image": (3, 5, 6),
+        "wide": (2, 9),
+        "share": (),
+    }
+
+
 WRONG_ROWS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "another shape": ((np.zeros((2, 3)), np.zeros((3, 2))), {}, r"\(3, 2\).*were float64 \(2, 3\)"),
     "another type": ((np.zeros(3), np.zeros(3, int)), {}, r"int64 \(3,\).*were float64 \(3,\)"),
@@ -291,7 +310,7 @@ def test_rows_larger_than_their_share_are_an_error() -> None:
 
 def test_objects_without_a_collate_function_are_told_so() -> None:
     """Once get() has to make a tensor of them; the columns have them all the same."""
-    with given({"a": 1}) as loader:
-        assert loader.next_batch(60)["data"] == [{"a": 1}] * 4
+    with given({"a": "text"}) as loader:
+        assert loader.next_batch(60)["data"] == [{"a": "text"}] * 4
         with pytest.raises(ConfigError, match="objects of class dict, which make no tensor"):
             loader.get(60)

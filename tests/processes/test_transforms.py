@@ -164,10 +164,10 @@ def test_results_that_make_no_tensor_are_told_so(
     """The columns have them, get() says what to do."""
 
     def words(crop: Any) -> Any:
-        return {"mean": float(crop.mean())}
+        return {"mean": float(crop.mean()), "of": "a crop"}
 
     with LightDL(coordinate_dataset, tfms=words, **small_stream) as loader:
-        assert [set(data) for data in loader.next_batch(60)["data"]] == [{"mean"}] * 16
+        assert [set(data) for data in loader.next_batch(60)["data"]] == [{"mean", "of"}] * 16
         with pytest.raises(ConfigError, match="give a collate_func"):
             loader.get(60)
 

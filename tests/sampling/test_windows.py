@@ -22,6 +22,7 @@ from chunkdl.slides.slide import Level, Pixels
 from chunkdl.slides.synthetic.writing import CoordinateSlide
 from chunkdl.transport.memory.layouts import BatchLayout, BigChunkLayout
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, RowGroup
+from chunkdl.transport.row_format import RowFormat
 from tests.sampling.small_plans import (
     EXAMPLES,
     Flags,
@@ -254,11 +255,11 @@ def load(
     ticket = LoadBigChunk(0, 0, 0, number, calls, 0, 0)
     load_bigchunk(cast(PlannedSlide, facts), ticket, config, 0, view)
 
-    rows = BatchLayout(calls, (slide.smallchunk_px, slide.smallchunk_px, 3))
+    rows = BatchLayout(calls, RowFormat.of_crops(slide.smallchunk_px))
     batch = rows.view(np.zeros(rows.slot_bytes, dtype=np.uint8))
     numbers = np.arange(calls, dtype=np.int32).tobytes()
     fill_rows(RowGroup(0, 0, numbers, numbers), view, batch)
-    return opened, batch.data
+    return opened, batch.columns["image"]
 
 
 @EXAMPLES

@@ -32,6 +32,7 @@ from chunkdl.transport.protocol.service_messages import (
     Released,
     Resume,
 )
+from chunkdl.transport.row_format import RowFormat
 from tests.service.strange_messages import near_join, random_messages
 
 BATCH_ROWS, SLOTS, CALLS, PASS_BATCHES, PEERS = 16, 20, 40, 30, 12
@@ -70,8 +71,7 @@ DESK_FACTS = DeskFacts(
     plan_hash="0" * 64,
     seed=3,
     batch_rows=BATCH_ROWS,
-    smallchunk_px=64,
-    plain=True,
+    row_format=RowFormat.of_crops(64),
     patients=2,
     slides=3,
     max_consumers=8,

@@ -38,16 +38,17 @@ from chunkdl.transport.protocol.service_messages import (
     Leave,
     Piece,
     Position,
-    RowFormat,
+    RowFormatKnown,
 )
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 from tests.service.strange_messages import random_messages
 from tests.service.two_ranks import addresses
 
 ROWS, PX, SLOTS = 4, 8, 3
-LAYOUT = BatchLayout(ROWS, (PX, PX, 3))
+LAYOUT = BatchLayout(ROWS, RowFormat.of_crops(PX))
 SLOT_BYTES = aligned(LAYOUT.slot_bytes)
 JOINED = Joined(
-    *("s" * 32, True, "shard", "0" * 64, 3, ROWS, ROWS, PX, True, 1, 1),
+    *("s" * 32, True, "shard", "0" * 64, 3, ROWS, ROWS, RowFormat.of_crops(PX), 1, 1),
     *(Position(), 0, Position(), 4, 5.0),
 )
 AFTER = Position(Remainder(0, (), ROWS))
@@ -217,6 +218,7 @@ WRONG_SLOTS: dict[str, Delivered] = {
     "a slot before the first": piece(slot=-1),
     "a slot far away": piece(slot=2**62),
 }
+COLUMN = RowFormat.of_crops(PX).columns
 WRONG_FRAMES: dict[str, Frames] = {
     "none": (),
     "records only": (RECORDS,),
@@ -230,8 +232,12 @@ WRONG_FRAMES: dict[str, Frames] = {
 WRONG_SESSIONS: dict[str, dict[str, Any]] = {
     "very many rows": {"batch_rows": 2**40},
     "no rows": {"batch_rows": 0},
-    "very large": {"smallchunk_px": 2**31},
-    "negative": {"smallchunk_px": -8},
+    "very large": {"row_format": RowFormat.of_crops(2**31)},
+    "negative": {"row_format": RowFormat.of_crops(-8)},
+    "no columns": {"row_format": RowFormat(())},
+    "very many columns": {"row_format": RowFormat(COLUMN * 1000)},
+    "one name twice": {"row_format": RowFormat(COLUMN * 2)},
+    "objects": {"row_format": RowFormat.of_objects(8)},
     "never silent": {"silent_s": -1.0},
     "no number": {"silent_s": float("nan")},
     "no credit": {"credit_batches": 0},
@@ -297,7 +303,7 @@ def test_memory_that_is_not_what_it_is_said_to_be_is_an_error(
 ) -> None:
     """Instead of a SIGBUS in the middle of a batch."""
     address = addresses(socket_folder)[0]
-    small = changed(JOINED, smallchunk_px=64)
+    small = changed(JOINED, row_format=RowFormat.of_crops(64))
     with (
         hostile(address, RIGHT, arena=arena, passed=passed, joined=small),
         pytest.raises(ProtocolError),
@@ -318,11 +324,15 @@ def test_rows_that_cannot_lie_so_are_an_error(
 ) -> None:
     """Bytes are never taken for objects, nor rows for larger ones than there is memory for."""
     address = addresses(socket_folder)[0]
-    plain = changed(JOINED, plain=False)
+    said = RowFormat((ColumnFormat("image", dtype, shape),))
+    unknown = changed(JOINED, row_format=None)
     with (
-        hostile(address, RowFormat(dtype, shape), RIGHT, joined=plain),
+        hostile(address, RowFormatKnown(said), RIGHT, joined=unknown),
         pytest.raises(ProtocolError),
     ):
+        taken(address)
+    wrong = changed(JOINED, row_format=said)
+    with hostile(address, RIGHT, joined=wrong), pytest.raises(ProtocolError):
         taken(address)
 
 

@@ -20,6 +20,7 @@ from chunkdl.transport.protocol.engine_messages import (
     RowsEnded,
     RowsFilled,
 )
+from chunkdl.transport.row_format import RowFormat
 from chunkdl_workers.arenas import batch_arena, bigchunk_arena
 from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch
@@ -33,9 +34,8 @@ class PlainRows:
         self._bigchunks = [
             stream.bigchunk_layout.view(bigchunks.slot(slot)) for slot in range(bigchunks.slots)
         ]
-        self._batches = [
-            stream.batch_layout.view(batches.slot(slot)) for slot in range(batches.slots)
-        ]
+        layout = stream.layout_of(RowFormat.of_crops(stream.smallchunk_px))
+        self._batches = [layout.view(batches.slot(slot)) for slot in range(batches.slots)]
 
     def fill(self, ticket: FillRows, group: RowGroup) -> RowsEnded | None:
         """Write the rows of the group."""
@@ -45,38 +45,39 @@ class PlainRows:
 
 def row_maker(
     link: Link, config: EngineConfig, bigchunks: Arena, batches: Arena
-) -> tuple[RowMaker, Callable[[RowFormatSet], None]]:
-    """What makes the rows of this stream, and what has to know how they lie."""
-    if config.stream.rows.are_crops:
+) -> tuple[RowMaker, Callable[[RowFormat], None]]:
+    """What makes the rows of this stream, and what has to know their columns."""
+    if config.stream.row_format is not None:
         return PlainRows(config, bigchunks, batches), _known_already
 
-    def settle(proposal: RowFormatSet) -> RowFormatSet:
-        link.send(proposal)
-        return link.wait_for(RowFormatSet)
+    def settle(proposal: RowFormat) -> RowFormat:
+        link.send(RowFormatSet(proposal))
+        return link.wait_for(RowFormatSet).format
 
     user = load_user_code(config.user["collector"])
     one_thread_for_torch()
-    writer = RowWriter(config, batches, settle, user.shared())
+    transforms = user.transform is not None
+    writer = RowWriter(config, batches, settle, user.shared(), transforms=transforms)
     if not config.stream.rows.by_hooks:
         recorder = link.recorder
         made = TransformedRows(config, user, bigchunks, writer, recorder, link.warn)
-        return made, writer.shaped
+        return made, writer.settled
     rows = HookRows(config, user, bigchunks, writer, link.recorder, link.send, link.log, link.warn)
-    return rows, writer.shaped
+    return rows, writer.settled
 
 
-def _known_already(shape: RowFormatSet) -> None:
-    raise TypeError(f"rows of a plain stream were said to be {shape}")
+def _known_already(row_format: RowFormat) -> None:
+    raise TypeError(f"rows of crops were said to be {row_format}")
 
 
 def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     """Answer tickets until the coordinator is gone."""
     bigchunks = bigchunk_arena(descriptors[0], config)
-    maker, shaped = row_maker(link, config, bigchunks, batch_arena(descriptors[1], config))
+    maker, settled = row_maker(link, config, bigchunks, batch_arena(descriptors[1], config))
     link.ready()
     for ticket in link.messages():
         if isinstance(ticket, RowFormatSet):
-            shaped(ticket)
+            settled(ticket.format)
             continue
         if not isinstance(ticket, FillRows):
             raise TypeError(f"a collector cannot do {type(ticket).__name__}")

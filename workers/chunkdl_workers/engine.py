@@ -21,8 +21,9 @@ from chunkdl.engine.resume_state import ResumeState
 from chunkdl.errors import ChunkdlError, MemoryLimitError
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.system.steady_log import steady_logger
-from chunkdl.transport.memory.layouts import RECORD, Bytes
-from chunkdl.transport.protocol.engine_messages import BatchReady, End, RowFormatSet, Statistics
+from chunkdl.transport.memory.layouts import BatchLayout, Bytes
+from chunkdl.transport.protocol.engine_messages import BatchReady, End, Statistics
+from chunkdl.transport.row_format import RowFormat
 from chunkdl_workers.remains import Remains
 
 WINDOW_S = 60.0
@@ -56,8 +57,7 @@ class GroupEngine:
         self._withheld = 0
         self.number = 0
         """Of the one that runs."""
-        plain = config.stream.rows.are_crops
-        self._layout = config.stream.batch_layout if plain else None
+        self._layout: BatchLayout | None = None
 
     def _new_journal(self, cursor: dict[str, object]) -> ResumeState:
         of = cursor or self._config.cursor
@@ -90,9 +90,9 @@ class GroupEngine:
         return self._consumer is not None and self._consumer.waiting
 
     @property
-    def shape(self) -> RowFormatSet | None:
-        """How rows lie that the user's transform makes, once that is settled."""
-        return self._journal.shape
+    def made_format(self) -> RowFormat | None:
+        """The columns of the rows that the user's transform makes, once they are settled."""
+        return self._journal.row_format
 
     @property
     def arena(self) -> tuple[int, int, int] | None:
@@ -238,20 +238,15 @@ class GroupEngine:
         if self._consumer is not None:
             self._consumer.hear_channel()
 
-    def rows(self, slot: int, first: int, rows: int) -> tuple[Bytes, Bytes]:
-        """Records and data of some rows of the batch in a slot, as bytes there; borrowed."""
+    def rows(self, slot: int, first: int, rows: int) -> tuple[Bytes, ...]:
+        """Records and columns of some rows of the batch in a slot, as bytes there; borrowed."""
         if self._layout is None:
-            shape = self._journal.shape
-            if shape is None:
-                raise ChunkdlError("a batch came before anybody said how its rows lie")
-            self._layout = self._config.stream.layout_of(
-                shape.shape, shape.dtype, packed=shape.packed
-            )
+            row_format = self._config.stream.row_format or self._journal.row_format
+            if row_format is None:
+                raise ChunkdlError("a batch came before anybody said what columns its rows have")
+            self._layout = self._config.stream.layout_of(row_format)
         memory = next(lent.slot for lent in self._lent.values() if lent.message.slot == slot)
-        record, row = RECORD.itemsize, self._layout.row_bytes
-        data_at = self._layout.data_at + first * row
-        records = memory[first * record : (first + rows) * record]
-        return records, memory[data_at : data_at + rows * row]
+        return self._layout.parts(memory, first, rows)
 
     def slot_of(self, epoch: int, batch: int) -> int:
         """Where a batch lies; -1 where it is not lent any more."""

@@ -305,8 +305,9 @@ class Server:
         for name, engine in self._engines.items():
             try:
                 while (message := self._poll(name, engine)) is not None:
-                    if engine.shape is not None and name not in self._desk.shapes:
-                        self._desk.shaped(name, engine.shape)
+                    made = engine.made_format
+                    if made is not None and name not in self._desk.row_formats:
+                        self._desk.know_format(name, made)
                     if isinstance(message, Statistics):
                         self._answer(name, message)
                     elif isinstance(message, End):

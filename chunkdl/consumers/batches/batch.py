@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload
 
 from chunkdl.dataset.patients import Patient
-from chunkdl.errors import StateError
+from chunkdl.errors import ConfigError, StateError
 from chunkdl.patches.chunks import SmallChunk
 
 
@@ -27,11 +27,13 @@ class Origin:
             another global batch, how often its rows fit into those before it.
         patients: of its rows.
         stands: where the stream stands behind it, with `to_dict`; None: nobody knows.
+        row_columns: that make the data of a SmallChunk.
     """
 
     number: int
     patients: list[Patient]
     stands: Stand | None = None
+    row_columns: tuple[str, ...] = ("image",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,11 @@ class Batch(MutableMapping[str, Any]):
     one shape (bool, int64 or float64), else a list. A missing value is NaN, which makes the column
     float64, and None among text. A row has the label of its slide, else of its patient.
 
-    Of the user's classes: ``image`` are their rows as a tensor; where they are no arrays, ``data``
-    is a list of them instead. The numbers are what their info dicts say under these names, -1 or
-    NaN where they say nothing; ``info_smallchunk`` and ``info_bigchunk`` are lists of the dicts.
+    Of the user's transforms and classes ``image`` are the rows that they make, as a tensor. A row
+    that is a dict of arrays and numbers becomes columns of the names in it; of rows that are
+    something else, ``data`` is a list. Of the user's classes the numbers are what their info dicts
+    say under these names, -1 or NaN where they say nothing; ``info_smallchunk`` and
+    ``info_bigchunk`` are lists of the dicts.
 
     With ``arrays="numpy"`` tensors are numpy arrays, and ``image`` is (B, H, W, 3).
 
@@ -67,7 +71,8 @@ class Batch(MutableMapping[str, Any]):
 
     Args:
         columns: by name.
-        patients, number, stands: see `Origin`; without patients what the columns remember.
+        patients, number, stands, row_columns: see `Origin`; without patients what the columns
+            remember.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Batch(MutableMapping[str, Any]):
         patients: list[Patient] | None = None,
         number: int = -1,
         stands: Stand | None = None,
+        row_columns: tuple[str, ...] = ("image",),
     ) -> None:
         self._columns = columns
         self._changed: dict[str, Any] = {}
@@ -83,7 +89,8 @@ class Batch(MutableMapping[str, Any]):
         self.untransformed: Sequence[Any] | None = None
         """Data of the SmallChunks, where `tfms` has made rows of them in this process."""
         known = patients is not None
-        self._origin = Origin(number, patients or [], stands) if known else _origin_of(columns)
+        origin = Origin(number, patients or [], stands, row_columns)
+        self._origin = origin if known else _origin_of(columns)
 
     @property
     def number(self) -> int:
@@ -94,6 +101,11 @@ class Batch(MutableMapping[str, Any]):
     def patients(self) -> list[Patient]:
         """The patient of each row; empty: it was made of columns alone."""
         return [] if self._origin is None else self._origin.patients
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns that make the data of a SmallChunk: "image", or what a row was made of."""
+        return ("image",) if self._origin is None else self._origin.row_columns
 
     @property
     def state(self) -> dict[str, Any]:
@@ -109,6 +121,31 @@ class Batch(MutableMapping[str, Any]):
                 "stream; take loader.state_dict(), or the state of the batch that came from it"
             )
         return stands.to_dict()
+
+    def data_of(self, row: int) -> Any:
+        """The data of a SmallChunk: its row of the only such column, or a dict of its rows."""
+        names = self.row_columns
+        if names in (("image",), ("data",)):
+            return self[names[0]][row]
+        return {name: self[name][row] for name in names}
+
+    def replace_rows(self, columns: Mapping[str, Any]) -> None:
+        """Have the SmallChunks be made of these columns.
+
+        Raises:
+            ConfigError: the batch has other columns of these names.
+        """
+        for name in self.row_columns:
+            self.pop(name, None)
+        for name, values in columns.items():
+            if name in self:
+                raise ConfigError(
+                    f"tfms makes a column {name!r}, and batches have one of that name; give it "
+                    "another"
+                )
+            self[name] = values
+        if self._origin is not None:
+            self._origin = replace(self._origin, row_columns=tuple(columns))
 
     def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
         """The batch with all its tensors on a device of torch; what is not a tensor stays.
@@ -182,7 +219,8 @@ class Batch(MutableMapping[str, Any]):
         if (origin := self._origin) is None:
             return Batch, (dict(self),)
         stands = None if origin.stands is None else Told(origin.stands.to_dict())
-        return Batch, (dict(self), origin.patients, origin.number, stands)
+        told = origin.patients, origin.number, stands, origin.row_columns
+        return Batch, (dict(self), *told)
 
     def __repr__(self) -> str:
         return f"Batch(number={self.number}, rows={len(self.patients)}, columns={list(self)})"
@@ -237,9 +275,8 @@ class SmallChunks(Sequence[SmallChunk]):
             raise IndexError(f"row {row} of a batch of {len(self)}")
         batch = self._batch
         if "info_smallchunk" in batch:
-            rows = batch["image"] if "image" in batch else batch["data"]
             small, big = batch["info_smallchunk"][row], batch["info_bigchunk"][row]
-            return SmallChunk(rows[row], small, big, batch.patients[row])
+            return SmallChunk(batch.data_of(row), small, big, batch.patients[row])
         data = None if batch.untransformed is None else batch.untransformed[row]
         small = {name: batch[name][row].item() for name in _OF_SMALLCHUNK}
         slide = "slide" if "slide" in batch else "slide_index"

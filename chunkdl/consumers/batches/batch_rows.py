@@ -73,13 +73,13 @@ def rows_of(
             copy.
         patients: of the dataset.
         kind: of the arrays.
-        images: rows (height, width, channels) of bytes are untransformed images.
+        images: images come in the order of axes that the library has for them.
         copy: objects get memory of their own.
         first: of the rows.
 
     Returns:
-        "image", an array on the memory of `buffer`, or "data", a list of objects; with
-        "info_smallchunk" and "info_bigchunk" where rows have them; and `RECORD`s (rows,).
+        The columns of the layout, arrays on the memory of `buffer`, or "data", a list of objects;
+        with "info_smallchunk" and "info_bigchunk" where rows have them; and `RECORD`s (rows,).
     """
     view = layout.view(buffer)
     kept: Any = slice(first, first + rows)
@@ -87,16 +87,17 @@ def rows_of(
         kept = np.delete(np.arange(first, first + rows), dropped)
     records = view.records[kept]
     columns: dict[str, Any] = {}
-    if layout.packed:
-        objects = [unpack(view.data[row], shared=patients) for row in _indices(kept)]
+    if layout.format.packed:
+        packed = view.columns["data"]
+        objects = [unpack(packed[row], shared=patients) for row in _indices(kept)]
         if copy:
             # The patients in them are the training program's own, and stay so.
             objects = deepcopy(objects, {id(patient): patient for patient in patients})
         columns["data"] = objects
     else:
-        height_width_channels = len(layout.shape) == 3 and layout.shape[2] in (1, 3, 4)
-        pixels = images and height_width_channels and layout.dtype == "|u1"
-        columns["image"] = kind.rows(view.data[kept], images=pixels)
+        for column in layout.format.columns:
+            data = view.columns[column.name][kept]
+            columns[column.name] = kind.rows(data, images=images and column.is_image)
     if layout.info_bytes:
         infos = [load(view.infos[row]) for row in _indices(kept)]
         columns["info_smallchunk"] = [small for small, _ in infos]

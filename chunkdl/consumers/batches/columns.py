@@ -12,7 +12,9 @@ import numpy.typing as npt
 from chunkdl.consumers.batches.arrays import ArrayKind
 from chunkdl.dataset.label_tables import LabelTable
 from chunkdl.dataset.patients import Patient
+from chunkdl.errors import ConfigError
 from chunkdl.transport.memory.layouts import COLUMNS
+from chunkdl.transport.row_format import RowFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +50,19 @@ class Tables:
                 tables[name] = values
         return tables
 
+    def check_apart(self, row_format: RowFormat) -> None:
+        """See that no column that the user's code makes has the name of a label.
+
+        Raises:
+            ConfigError: one has.
+        """
+        for column in row_format.columns:
+            if column.name in self.labels:
+                raise ConfigError(
+                    f"the SmallChunks have a column {column.name!r}, which is a label of the "
+                    "dataset too; give one of them another name"
+                )
+
 
 class Columns(Mapping[str, Any]):
     """The columns of a batch by name, made when they are asked for: most loops want only a few.
@@ -72,6 +87,11 @@ class Columns(Mapping[str, Any]):
         self._records = records
         self._tables = tables
         self._tensors_only = tensors_only
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns that make the data of a SmallChunk."""
+        return tuple(name for name in self._given if name not in INFOS)
 
     def tables(self) -> dict[str, Any]:
         """What the indices stand for; see `Tables.by_name`."""
@@ -127,6 +147,8 @@ class Columns(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
+INFOS = ("info_smallchunk", "info_bigchunk")
+"""Columns of the dicts that the user's classes give; no part of the data of a SmallChunk."""
 _INDICES = {"slide_index": "slide", "patient_index": "patient"}
 """Columns of indices, and what they are into."""
 _NUMBERS = tuple(name for name, _ in COLUMNS if name not in _INDICES.values())

@@ -70,7 +70,7 @@ class Assembly:
         config: of the service.
         patients: of the dataset.
         kind: of the arrays.
-        images: rows of bytes are untransformed images.
+        images: images come in the order of axes that the library has for them.
         tensors_only: batches have no columns but tensors.
     """
 
@@ -99,8 +99,7 @@ class Assembly:
             ),
             kind,
         )
-        plain = config.stream.rows.are_crops
-        self._layout = config.stream.batch_layout if plain else None
+        self._layout: BatchLayout | None = None
         self._pool: Buffers | None = None
         self.copies = 0
         """Batches that were copied out of shared memory."""
@@ -130,7 +129,7 @@ class Assembly:
         if copy is None:
             copy = self._kind.pins or consumer.held + 1 > self._config.run.batch_slots // 2
         slot = received.slot[: layout.slot_bytes]
-        lent = not copy or layout.packed
+        lent = not copy or layout.format.packed
         if lent:
             buffer = leased(slot, hold)
         else:
@@ -154,10 +153,9 @@ class Assembly:
 
     def _known_layout(self, journal: ResumeState) -> BatchLayout:
         if self._layout is None:
-            shape = journal.shape
-            if shape is None:
-                raise ProtocolError("a batch came before anybody said how its rows lie")
-            self._layout = self._config.stream.layout_of(
-                shape.shape, shape.dtype, packed=shape.packed
-            )
+            row_format = self._config.stream.row_format or journal.row_format
+            if row_format is None:
+                raise ProtocolError("a batch came before anybody said what columns its rows have")
+            self.tables.check_apart(row_format)
+            self._layout = self._config.stream.layout_of(row_format)
         return self._layout

@@ -72,7 +72,8 @@ class SharedAssembly:
         """
         joined, layout = connection.joined, connection.layout
         if layout is None:
-            raise ProtocolError("a batch came before anybody said how its rows lie")
+            raise ProtocolError("a batch came before anybody said what columns its rows have")
+        self.tables.check_apart(layout.format)
         message = arrived.message
         rows = sum(piece.rows for piece in message.pieces)
         first, dropped = 0, _dropped(message.pieces)
@@ -81,7 +82,7 @@ class SharedAssembly:
             lies, first = layout, message.pieces[0].first
             buffer = leased(arrived.memory[0][: layout.slot_bytes], hold)
         else:
-            lies = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
+            lies = BatchLayout(joined.batch_rows, layout.format)
             buffer = arrived.memory[0]
             if joined.local:
                 buffer = self.allocate(lies.slot_bytes)
@@ -93,7 +94,7 @@ class SharedAssembly:
             dropped,
             self._patients,
             self._kind,
-            images=joined.plain,
+            images=True,
             copy=False,
             first=first,
         )
@@ -137,10 +138,9 @@ def _dropped(pieces: tuple[Piece, ...]) -> npt.NDArray[np.int32]:
 
 def _gather(arrived: Arrived, layout: BatchLayout, own: BatchLayout, buffer: Bytes) -> None:
     """Copy the pieces of a batch into one buffer."""
-    into, first = own.view(buffer), 0
+    first = 0
     for piece, slot in zip(arrived.message.pieces, arrived.memory, strict=True):
-        view = layout.view(slot)
-        part, rows = slice(piece.first, piece.first + piece.rows), slice(first, first + piece.rows)
-        np.copyto(into.records[rows], view.records[part])
-        np.copyto(into.data[rows], view.data[part])
+        into = own.parts(buffer, first, piece.rows)
+        for part, source in zip(into, layout.parts(slot, piece.first, piece.rows), strict=True):
+            np.copyto(part, source)
         first += piece.rows

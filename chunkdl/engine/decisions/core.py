@@ -77,7 +77,7 @@ class Core:
         self._sources = Sources(config, dict(cursor.substitutions), self._places)
         self._loads = BigChunks(config, self._sources, self._outgoing)
         self._batches = Batches(config, self._loads, self._outgoing)
-        self._shape: RowFormatSet | None = None
+        self._row_format: RowFormatSet | None = None
         self._ready = [False] * config.workers
         self._restarts = 0
         self._barren_deaths = BarrenDeaths(config.max_restarts)
@@ -156,8 +156,8 @@ class Core:
         match message:
             case WorkerReady():
                 self._ready[worker] = True
-                if self._shape is not None and self._collects(worker):
-                    self._outgoing.tell(worker, self._shape)
+                if self._row_format is not None and self._collects(worker):
+                    self._outgoing.tell(worker, self._row_format)
             case BigChunkLoaded():
                 self._loads.take_back(worker, message)
                 if self._loads.take_in(message):
@@ -205,9 +205,9 @@ class Core:
             call = self._batches.ended(worker - self.config.loaders, message)
             self._loads.ended(message.ordinal, message.attempt, call, message.failure)
             self._place_ready(message.ordinal)
-        elif self._shape is None:
+        elif self._row_format is None:
             # The first proposal holds; the other collectors wait for this or are told later.
-            self._shape = message
+            self._row_format = message
             self._outgoing.say(message)
             for other in range(self.config.loaders, self.config.scheduler):
                 if self._ready[other]:

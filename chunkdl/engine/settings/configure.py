@@ -265,8 +265,9 @@ def _memory(
     """
     # Two tickets a loader, and two BigChunks that wait to be opened.
     wished = stream.num_bigchunks + 2 * num_loaders + 2
-    batch = aligned(stream.batch_layout.slot_bytes)
-    if not stream.rows.are_crops:
+    if (row_format := stream.row_format) is not None:
+        batch = aligned(stream.layout_of(row_format).slot_bytes)
+    else:
         batch = max(ALIGNMENT, int(memory_limit * SHARE_OF_BATCHES) // batch_slots)
         batch = batch // ALIGNMENT * ALIGNMENT
     batches = batch_slots * batch

@@ -19,7 +19,7 @@ def fill_rows(group: RowGroup, bigchunk: BigChunkView, batch: BatchView) -> None
     rows = np.frombuffer(group.rows, dtype=np.int32)
     records = bigchunk.records[np.frombuffer(group.calls, dtype=np.int32)]
     batch.records[rows] = records
-    image, strips = batch.data, bigchunk.strips()
+    image, strips = batch.columns["image"], bigchunk.strips()
     corners = zip(rows.tolist(), records["left"].tolist(), records["top"].tolist(), strict=True)
     for row, left, top in corners:
         strips.crop_into(image[row], left, top)

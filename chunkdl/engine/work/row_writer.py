@@ -6,18 +6,16 @@ proposes how rows lie in a slot; the coordinator tells everybody, and every row 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import numpy as np
 
 from chunkdl.engine.config import EngineConfig
 from chunkdl.errors import PackingError
-from chunkdl.patches.as_array import array_of
+from chunkdl.patches.as_array import row_of
 from chunkdl.transport.memory.arena import ALIGNMENT, Arena
-from chunkdl.transport.memory.layouts import BatchLayout, BatchView
+from chunkdl.transport.memory.layouts import Array, BatchLayout, BatchView
 from chunkdl.transport.memory.packing import Packer, dump
-from chunkdl.transport.protocol.engine_messages import RowFormatSet
+from chunkdl.transport.row_format import RowFormat
 
 
 class RowWriter:
@@ -28,26 +26,29 @@ class RowWriter:
         arena: of the batches, sparse.
         settle: tells the coordinator a proposal and comes back with what holds.
         shared: what both sides have, by identity; see `Packer`.
+        transforms: rows are what a transform has made.
     """
 
     def __init__(
         self,
         config: EngineConfig,
         arena: Arena,
-        settle: Callable[[RowFormatSet], RowFormatSet],
+        settle: Callable[[RowFormat], RowFormat],
         shared: dict[int, int],
+        *,
+        transforms: bool,
     ) -> None:
         self._config = config
         self._arena = arena
         self._settle = settle
         self._shared = shared
+        self._transforms = transforms
         self._layout: BatchLayout | None = None
         self._views: dict[int, BatchView] = {}
 
-    def shaped(self, shape: RowFormatSet) -> None:
-        """How rows lie in a slot is settled."""
-        layout = self._config.stream.layout_of(shape.shape, shape.dtype, packed=shape.packed)
-        self._layout = layout
+    def settled(self, row_format: RowFormat) -> None:
+        """The columns of the rows of this stream are settled."""
+        self._layout = self._config.stream.layout_of(row_format)
 
     def write(
         self,
@@ -63,22 +64,23 @@ class RowWriter:
         Args:
             slot, row: where.
             record: a `RECORD`.
-            data: an array, a tensor, an image, or an object.
+            data: an array, a tensor, an image, a number, a dict of these, which is a column each,
+                or another object.
             infos: the two info dicts; None: the stream has none.
             of_load: one object more that both sides have, and its number.
 
         Raises:
             PackingError: it is not like the rows before it, too large, or cannot be pickled.
         """
-        array = None if self._config.stream.objects else array_of(data)
+        arrays = None if self._config.stream.objects else row_of(data)
         if self._layout is None:
-            self.shaped(self._settle(self._proposal(array)))
+            self.settled(self._settle(self._proposal(arrays)))
         view, layout = self._view(slot)
         view.records[row] = record
         if infos is not None:
             self._write_infos(view, row, infos)
-        if layout.packed:
-            at = layout.data_at + row * layout.row_bytes
+        if layout.format.packed:
+            at = layout.data_at + row * layout.format.row_bytes
 
             def reserve(first: int, end: int) -> None:
                 self._arena.reserve(slot, at + first, at + end)
@@ -87,17 +89,16 @@ class RowWriter:
             if shared is not None:
                 self._shared[id(shared)] = number
             try:
-                self._packed(Packer(view.data[row], reserve, self._shared), data)
+                self._packed(Packer(view.columns["data"][row], reserve, self._shared), data)
             finally:
                 self._shared.pop(id(shared), None)
             return
-        if array is None or array.shape != layout.shape or array.dtype.str != layout.dtype:
-            found = type(data).__name__ if array is None else f"{array.dtype} {array.shape}"
-            raise PackingError(
-                f"the SmallChunk is {found}, those before it were {np.dtype(layout.dtype)} "
-                f"{layout.shape}; make them equal, or give a collate_func, which takes any"
-            )
-        view.data[row] = array
+        if arrays is None:
+            raise _other(f"is {type(data).__name__}, those before it were {layout.format}")
+        if difference := layout.format.difference(arrays):
+            raise _other(difference)
+        for name, array in arrays.items():
+            view.columns[name][row] = array
 
     def _packed(self, packer: Packer, data: Any) -> None:
         try:
@@ -120,25 +121,33 @@ class RowWriter:
     def _view(self, slot: int) -> tuple[BatchView, BatchLayout]:
         layout = self._layout
         if layout is None:
-            raise PackingError("rows are written before their shape is settled")
+            raise PackingError("rows are written before their columns are settled")
         if slot not in self._views:
-            end = layout.data_at if layout.packed else layout.slot_bytes
+            end = layout.data_at if layout.format.packed else layout.slot_bytes
             self._arena.reserve(slot, 0, end)
             self._views[slot] = layout.view(self._arena.slot(slot))
         return self._views[slot], layout
 
-    def _proposal(self, array: np.ndarray[Any, np.dtype[Any]] | None) -> RowFormatSet:
+    def _proposal(self, row: Mapping[str, Array] | None) -> RowFormat:
         room = self._config.run.batch_slot_bytes
         stream = self._config.stream
-        if array is None:
-            data_at = stream.layout_of((0,), "|u1", packed=True).data_at
+        if row is None:
+            data_at = stream.layout_of(RowFormat.of_objects(0)).data_at
             share = (room - data_at) // stream.batch_size // ALIGNMENT * ALIGNMENT
-            return RowFormatSet("|u1", (max(0, share),), packed=True)
-        layout = stream.layout_of(array.shape, array.dtype.str, packed=False)
+            return RowFormat.of_objects(max(0, share))
+        # What a transform makes has the order of axes that it gave it.
+        row_format = RowFormat.of_arrays(row, images=not self._transforms)
+        layout = stream.layout_of(row_format)
         if layout.slot_bytes > room:
             raise PackingError(
-                f"{stream.batch_size} SmallChunks of {array.dtype} {array.shape} take "
+                f"{stream.batch_size} SmallChunks of {row_format} take "
                 f"{layout.slot_bytes / 2**20:.1f} MiB, a batch may take {room / 2**20:.1f} MiB; "
                 "raise memory_limit, or lower batch_size or batch_slots"
             )
-        return RowFormatSet(array.dtype.str, array.shape, packed=False)
+        return row_format
+
+
+def _other(difference: str) -> PackingError:
+    return PackingError(
+        f"the SmallChunk {difference}; make them equal, or give a collate_func, which takes any"
+    )

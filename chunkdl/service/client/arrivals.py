@@ -14,14 +14,14 @@ from typing import TypeVar
 from chunkdl.errors import ChunkdlError, ProtocolError
 from chunkdl.service.client.sockets import Wire
 from chunkdl.transport.memory.layouts import BatchLayout, Bytes
-from chunkdl.transport.protocol.service_checks import check_delivered, check_rows_lie
+from chunkdl.transport.protocol.service_checks import check_delivered, check_row_format
 from chunkdl.transport.protocol.service_messages import (
     Delivered,
     Joined,
     PassEnded,
     Released,
-    RowFormat,
 )
+from chunkdl.transport.row_format import RowFormat
 
 Answer = TypeVar("Answer")
 Answers = queue.SimpleQueue[Answer | ChunkdlError]
@@ -57,7 +57,7 @@ class Arrivals:
         self.inbox: Answers[Arrived | PassEnded] = queue.SimpleQueue()
         self.joined: Joined | None = None
         self.layout: BatchLayout | None = None
-        """How rows lie in a slot of the service; None while that is not known."""
+        """Of a slot of the service; None while nobody knows the columns of a row."""
         self.session = -1
         self.held: set[int] = set()
         """Numbers of the deliveries of this session that are here and were not given back."""
@@ -70,9 +70,8 @@ class Arrivals:
         """The session is open; whether it is another one than before."""
         again = self.joined is not None and joined.session == self.joined.session
         self.joined = joined
-        if joined.plain:
-            side = joined.smallchunk_px
-            self.layout = BatchLayout(joined.stream_rows, (side, side, 3))
+        if joined.row_format is not None:
+            self.layout = BatchLayout(joined.stream_rows, joined.row_format)
         if not again:
             self.held = set()
             self._lie.clear()
@@ -81,21 +80,21 @@ class Arrivals:
             self.epoch, self.step = joined.position.left.epoch, joined.step
         return not again
 
-    def rows_lie(self, message: RowFormat) -> None:
-        """The service has found out how the rows lie that a transform makes."""
+    def know_format(self, row_format: RowFormat) -> None:
+        """The service has found out the columns of the rows that a transform makes."""
         if self.joined is None:
             raise ProtocolError("the service spoke of rows before the session was open")
-        check_rows_lie(message, self.joined)
-        layout = BatchLayout(self.joined.stream_rows, message.shape, message.dtype)
+        check_row_format(row_format, self.joined)
+        layout = BatchLayout(self.joined.stream_rows, row_format)
         if self.layout not in (None, layout):
-            raise ProtocolError("the service has rows of another shape than before")
+            raise ProtocolError("the service has rows with other columns than before")
         self.layout = layout
 
     def take_reference(self, wire: Wire, message: Delivered) -> None:
         """A batch that lies in the memory of a service on this machine."""
         joined, layout = self.joined, self.layout
         if joined is None or layout is None:
-            raise ProtocolError("a batch came before anybody said how its rows lie")
+            raise ProtocolError("a batch came before anybody said what columns its rows have")
         if self._is_expected(wire, message, joined):
             slots = wire.slots(message, layout.slot_bytes)
             places = frozenset(piece.slot for piece in message.pieces)
@@ -121,13 +120,12 @@ class Arrivals:
             if not self._is_expected(wire, message, joined):
                 wire.skip()
                 continue
-            own = BatchLayout(joined.batch_rows, layout.shape, layout.dtype)
+            own = BatchLayout(joined.batch_rows, layout.format)
             buffer = self._allocate(own.slot_bytes)
-            view = own.view(buffer)
             first = 0
             for piece in message.pieces:
-                wire.into(view.records[first : first + piece.rows])
-                wire.into(view.data[first : first + piece.rows])
+                for part in own.parts(buffer, first, piece.rows):
+                    wire.into(part)
                 first += piece.rows
             wire.end_of_frames()
             self.inbox.put(Arrived(message, (buffer,), self.session))

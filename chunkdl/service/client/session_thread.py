@@ -50,7 +50,7 @@ from chunkdl.transport.protocol.service_messages import (
     PassEnded,
     Position,
     Released,
-    RowFormat,
+    RowFormatKnown,
     ServiceEnding,
     ServiceMessage,
     Waits,
@@ -351,8 +351,8 @@ class SessionThread:
                     wire.is_over = True
                 else:
                     self._join(wire)
-            case RowFormat():
-                self.arrivals.rows_lie(message)
+            case RowFormatKnown():
+                self.arrivals.know_format(message.format)
             case Delivered() if wire.is_local:
                 self.arrivals.take_reference(wire, message)
             case PassEnded():
@@ -403,6 +403,6 @@ class SessionThread:
             self.welcome.put(joined)
 
     def _most_bytes(self, joined: Joined) -> int:
-        side = joined.smallchunk_px
-        plain = joined.batch_rows * side * side * 3
-        return plain + 2**20 if joined.plain else 2**31
+        if joined.row_format is None:
+            return 2**31
+        return joined.batch_rows * joined.row_format.row_bytes + 2**20

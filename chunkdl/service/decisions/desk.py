@@ -38,7 +38,7 @@ from chunkdl.service.decisions.sessions import (
 from chunkdl.service.decisions.takeovers import Displaced, displaced_by, unheard
 from chunkdl.service.decisions.visitors import SOMEBODY, Visitor, check_same, check_wish
 from chunkdl.service.decisions.waiting import Waiting
-from chunkdl.transport.protocol.engine_messages import Message, Ping, Pong, Refuse, RowFormatSet
+from chunkdl.transport.protocol.engine_messages import Message, Ping, Pong, Refuse
 from chunkdl.transport.protocol.service_messages import (
     AskCatalogue,
     AskStatistics,
@@ -55,12 +55,13 @@ from chunkdl.transport.protocol.service_messages import (
     Pause,
     Released,
     Resume,
-    RowFormat,
+    RowFormatKnown,
     ServiceEnding,
     ServiceMessage,
     Waits,
 )
 from chunkdl.transport.protocol.session_states import Event, State, after
+from chunkdl.transport.row_format import RowFormat
 
 
 class Desk:
@@ -95,7 +96,7 @@ class Desk:
         self._by_peer: dict[Peer, Session] = {}
         self._leases = Leases()
         self._displaced = Displaced()
-        self.shapes: dict[str, RowFormat] = {}
+        self.row_formats: dict[str, RowFormatKnown] = {}
         """How the rows of a group lie, where that had to be found out."""
         self._failed: dict[str, Failure] = {}
         self._paused: set[str] = set()
@@ -281,8 +282,8 @@ class Desk:
     def _welcome(self, session: Session) -> None:
         group = self._groups[session.group]
         self._say(session.peer, welcome(session, self._facts, group))
-        if session.group in self.shapes:
-            self._say(session.peer, self.shapes[session.group])
+        if session.group in self.row_formats:
+            self._say(session.peer, self.row_formats[session.group])
         if session.group in self._failed:
             self._say(session.peer, GroupFailed(self._failed[session.group]))
         if session.lease is not None:
@@ -427,10 +428,10 @@ class Desk:
             if session.group == group and session.state not in OVER:
                 self._set_flow(session)
 
-    def shaped(self, group: str, shape: RowFormatSet) -> None:
-        """It is known how the rows of a group lie."""
-        self.shapes[group] = RowFormat(shape.dtype, shape.shape)
-        self._to_group(group, self.shapes[group])
+    def know_format(self, group: str, row_format: RowFormat) -> None:
+        """The columns of the rows of a group are known."""
+        self.row_formats[group] = RowFormatKnown(row_format)
+        self._to_group(group, self.row_formats[group])
 
     def _to_group(self, group: str, message: Message) -> None:
         for session in self.sessions.values():

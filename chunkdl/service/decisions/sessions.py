@@ -19,6 +19,7 @@ from chunkdl.transport.protocol.service_messages import (
     Position,
 )
 from chunkdl.transport.protocol.session_states import State
+from chunkdl.transport.row_format import RowFormat
 
 MOST_RANKS = 4096
 MOST_NAME = 64
@@ -42,8 +43,7 @@ class DeskFacts:
     Attributes:
         plan_hash, seed: of the stream.
         batch_rows: of a batch of the engines.
-        smallchunk_px: side of a SmallChunk.
-        plain: rows are the SmallChunks themselves.
+        row_format: the columns of a row; None: the first row shows them.
         patients, slides: how many.
         max_consumers: sessions at a time.
         credit_batches, credit_bytes: that a consumer gets at most.
@@ -55,8 +55,7 @@ class DeskFacts:
     plan_hash: str
     seed: int
     batch_rows: int
-    smallchunk_px: int
-    plain: bool
+    row_format: RowFormat | None
     patients: int
     slides: int
     max_consumers: int
@@ -196,8 +195,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         facts.seed,
         facts.batch_rows,
         place.share.batch_rows,
-        facts.smallchunk_px,
-        facts.plain,
+        facts.row_format,
         facts.patients,
         facts.slides,
         place.start,

@@ -1,18 +1,21 @@
 """How BigChunks and batches lie in the bytes of a slot: arithmetic over somebody else's memory.
 
 A BigChunk slot of the built-in classes holds a record for each of its calls and the pixels; a batch
-slot holds a record for each row, what a user's class says about each row, and the data.
+slot holds a record for each row, what a user's class says about each row, and the columns.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from chunkdl.transport.row_format import RowFormat
 
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -141,41 +144,33 @@ class BatchView:
     Attributes:
         records: of `RECORD`, shape (rows,).
         infos: uint8 of shape (rows, info_bytes).
-        data: the rows, of the layout's dtype and shape (rows, ...).
+        columns: the data by column, each of the type of its format and shape (rows, ...).
     """
 
     records: Array
     infos: Bytes
-    data: Array
+    columns: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """Where things lie in a batch slot: a record per row, infos per row, then the data.
+    """Where things lie in a batch slot: a record per row, infos per row, then column by column.
 
     Attributes:
         rows: rows of a full batch.
-        shape: of the data of one row; (height, width, 3) of plain SmallChunks.
-        dtype: of the data, as numpy writes it.
+        format: of a row.
         info_bytes: for the info dicts of a row.
-        packed: the data of a row is an object that `chunkdl.transport.memory.packing` put there.
     """
 
     rows: int
-    shape: tuple[int, ...]
-    dtype: str = "|u1"
+    format: RowFormat
     info_bytes: int = 0
-    packed: bool = False
 
     @cached_property
     def slot_bytes(self) -> int:
         """Bytes of one slot before the arena rounds them up."""
-        return self.data_at + self.rows * self.row_bytes
-
-    @cached_property
-    def row_bytes(self) -> int:
-        """Bytes of the data of one row."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        starts = self._columns_at
+        return starts[-1] + self.rows * self.format.columns[-1].row_bytes
 
     @cached_property
     def _infos_at(self) -> int:
@@ -183,16 +178,29 @@ class BatchLayout:
 
     @cached_property
     def data_at(self) -> int:
-        """Where the data begins."""
+        """Where the first column begins."""
         return _end(self._infos_at + self.rows * self.info_bytes)
+
+    @cached_property
+    def _columns_at(self) -> tuple[int, ...]:
+        sizes = [_end(self.rows * column.row_bytes) for column in self.format.columns[:-1]]
+        return tuple(accumulate(sizes, initial=self.data_at))
 
     def view(self, slot: Bytes) -> BatchView:
         """The views of a slot."""
         records = slot[: self.rows * RECORD.itemsize].view(RECORD)
         infos = slot[self._infos_at : self._infos_at + self.rows * self.info_bytes]
-        data = slot[self.data_at : self.data_at + self.rows * self.row_bytes]
-        return BatchView(
-            records,
-            infos.reshape(self.rows, self.info_bytes),
-            data.view(self.dtype).reshape(self.rows, *self.shape),
-        )
+        columns = {}
+        for column, start in zip(self.format.columns, self._columns_at, strict=True):
+            data = slot[start : start + self.rows * column.row_bytes]
+            columns[column.name] = data.view(column.dtype).reshape(self.rows, *column.shape)
+        return BatchView(records, infos.reshape(self.rows, self.info_bytes), columns)
+
+    def parts(self, slot: Bytes, first: int, rows: int) -> tuple[Bytes, ...]:
+        """The bytes of some rows of a slot: their records, then their part of each column."""
+        record = RECORD.itemsize
+        found = [slot[first * record : (first + rows) * record]]
+        for column, start in zip(self.format.columns, self._columns_at, strict=True):
+            row = column.row_bytes
+            found.append(slot[start + first * row : start + (first + rows) * row])
+        return tuple(found)

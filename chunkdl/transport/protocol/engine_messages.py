@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from chunkdl.errors import Failure
+from chunkdl.transport.row_format import RowFormat
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Of these messages, and of the configuration that the processes of a service are given."""
 
 
@@ -170,15 +171,12 @@ class RowsEnded(Message, frozen=True):
 
 
 class RowFormatSet(Message, frozen=True):
-    """How rows lie in a batch slot; proposed by the collector that made the first one.
+    """The columns of a row; proposed by the collector that made the first one.
 
     The coordinator says it to every collector, which waits for it, and to the consumer.
-    `packed`: each row is an object in a place of `shape` bytes.
     """
 
-    dtype: str
-    shape: tuple[int, ...]
-    packed: bool
+    format: RowFormat
 
 
 class CheckpointSet(Message, frozen=True):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
 
 import numpy as np
 
 from chunkdl.errors import ProtocolError, ServiceRefused
-from chunkdl.transport.protocol.service_messages import Delivered, Joined, RowFormat
+from chunkdl.transport.protocol.service_messages import Delivered, Joined
+from chunkdl.transport.row_format import MOST_COLUMNS, MOST_LETTERS, ColumnFormat, RowFormat
 
 MOST_ROWS = 2**20
 """Of a batch."""
 MOST_BATCH_BYTES = 2**36
-MOST_PX = 2**16
+MOST_AXES = 32
+"""Of an array, which is what any numpy has."""
 MOST_SILENT_S = 1e6
 
 _DTYPE = re.compile(r"[<>|=]?[biufc][0-9]{1,2}")
@@ -36,9 +37,6 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
         joined.local == local
         and 1 <= joined.batch_rows <= MOST_ROWS
         and 1 <= joined.stream_rows <= MOST_ROWS
-        and 1 <= joined.smallchunk_px <= MOST_PX
-        and joined.batch_rows * joined.smallchunk_px**2 * 3 <= MOST_BATCH_BYTES
-        and joined.stream_rows * joined.smallchunk_px**2 * 3 <= MOST_BATCH_BYTES
         and min(joined.patients, joined.slides, joined.step) >= 0
         and joined.credit_batches >= 1
         and 0 < joined.silent_s <= MOST_SILENT_S
@@ -46,6 +44,8 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
     )
     if not sound:
         raise ProtocolError("the service opened a session whose numbers cannot be")
+    if joined.row_format is not None:
+        check_row_format(joined.row_format, joined)
     if before is not None and _fixed(joined) != _fixed(before):
         raise ServiceRefused(
             "the service came back with another configuration; connect anew, from a state"
@@ -53,22 +53,36 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
 
 
 def _fixed(joined: Joined) -> tuple[object, ...]:
-    rows = joined.stream_rows, joined.batch_rows, joined.smallchunk_px, joined.plain
+    rows = joined.stream_rows, joined.batch_rows, joined.row_format
     return joined.plan_hash, joined.mode, *rows, joined.patients, joined.slides
 
 
-def check_rows_lie(lie: RowFormat, joined: Joined) -> None:
-    """See that rows can lie like this; raises as `check_joined`."""
+def check_row_format(row_format: RowFormat, joined: Joined) -> None:
+    """See that rows can have these columns; raises as `check_joined`."""
+    names = [column.name for column in row_format.columns]
+    if not 1 <= len(names) <= MOST_COLUMNS or len(set(names)) < len(names) or row_format.packed:
+        raise ProtocolError(f"the service has rows of {len(names)} columns, which cannot be")
+    size = 0
+    for column in row_format.columns:
+        if not _can_be(column):
+            raise ProtocolError(
+                f"the service has rows of {column.name[:20]!r} {column.dtype[:20]!r} "
+                f"{column.shape[:8]}, which cannot be"
+            )
+        size += column.row_bytes
+    if size * max(joined.batch_rows, joined.stream_rows) > MOST_BATCH_BYTES:
+        raise ProtocolError(f"the service has rows of {size} bytes, which cannot be")
+
+
+def _can_be(column: ColumnFormat) -> bool:
+    if not _DTYPE.fullmatch(column.dtype) or len(column.name) > MOST_LETTERS:
+        return False
     try:
-        size = np.dtype(lie.dtype).itemsize if _DTYPE.fullmatch(lie.dtype) else 0
+        np.dtype(column.dtype)
     except TypeError:
-        size = 0
-    row_bytes = size * math.prod(lie.shape)
-    most_rows = max(joined.batch_rows, joined.stream_rows)
-    if not size or min(lie.shape, default=0) < 0 or row_bytes * most_rows > MOST_BATCH_BYTES:
-        raise ProtocolError(
-            f"the service has rows of {lie.dtype[:20]!r} {lie.shape[:8]}, which cannot be"
-        )
+        return False
+    image = not column.is_image or len(column.shape) == 3
+    return image and len(column.shape) <= MOST_AXES and min(column.shape, default=0) >= 0
 
 
 def check_delivered(message: Delivered, joined: Joined) -> None:

@@ -21,8 +21,9 @@ from chunkdl.transport.protocol.engine_messages import (
     Refuse,
     Statistics,
 )
+from chunkdl.transport.row_format import RowFormat
 
-SERVICE_PROTOCOL_VERSION = 4
+SERVICE_PROTOCOL_VERSION = 5
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -169,8 +170,7 @@ class Joined(Message, frozen=True):
         plan_hash, seed: of the stream.
         stream_rows: rows of a batch of the engine, as they lie in a slot.
         batch_rows: rows of a batch of this consumer.
-        smallchunk_px: side of a SmallChunk.
-        plain: rows are the SmallChunks themselves.
+        row_format: the columns of a row; None: `RowFormatKnown` says them.
         patients, slides: how many.
         position, step: where the consumer stood before its step 0, and the step that is next.
         after: where it stands now.
@@ -187,8 +187,7 @@ class Joined(Message, frozen=True):
     seed: int
     stream_rows: int
     batch_rows: int
-    smallchunk_px: int
-    plain: bool
+    row_format: RowFormat | None
     patients: int
     slides: int
     position: Position
@@ -200,11 +199,10 @@ class Joined(Message, frozen=True):
     rules: Rules = Rules()
 
 
-class RowFormat(Message, frozen=True):
-    """How rows lie in a slot, where the user's transform makes them."""
+class RowFormatKnown(Message, frozen=True):
+    """The columns of a row, where the user's transform makes them."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    format: RowFormat
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -217,7 +215,8 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Delivered(Message, frozen=True):
-    """A batch; to another machine its rows follow as frames: records, then data, of each piece.
+    """A batch; to another machine its rows follow as frames, piece by piece: records, then each
+    column.
 
     Attributes:
         number: by which it is released.
@@ -310,7 +309,7 @@ ServiceMessage = (
     | LeaseOpened
     | ArenaPassed
     | Joined
-    | RowFormat
+    | RowFormatKnown
     | Delivered
     | PassEnded
     | CataloguePage

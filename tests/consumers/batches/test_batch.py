@@ -15,6 +15,7 @@ from chunkdl.consumers.batches.batch import Batch, SmallChunks
 from chunkdl.dataset.patients import Patient
 from chunkdl.patches.chunks import SmallChunk
 from chunkdl.transport.memory.layouts import COLUMNS, RECORD, Array, BatchLayout, BigChunkLayout
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 LINE = 64
 
@@ -58,15 +59,25 @@ def test_the_parts_of_a_bigchunk_slot_do_not_overlap(side: int, calls: int) -> N
 @given(st.integers(1, 100), st.integers(1, 60))
 @settings(deadline=None)
 def test_the_parts_of_a_batch_slot_do_not_overlap(rows: int, side: int) -> None:
-    """One record per row, and the image on a cache line."""
-    layout = BatchLayout(rows, (side, 3), "<f4", info_bytes=side)
+    """One record per row, and each column on a cache line, whatever lies before it."""
+    columns = (
+        ColumnFormat("image", "<f4", (side, 3)),
+        ColumnFormat("context", "|u1", (side, 1)),
+        ColumnFormat("score", "<f8", ()),
+    )
+    layout = BatchLayout(rows, RowFormat(columns), info_bytes=side)
     slot = slot_of(layout.slot_bytes)
     view = layout.view(slot)
-    assert_apart(slot, [view.records, view.infos, view.data])
-    assert (view.records.shape, view.data.shape) == ((rows,), (rows, side, 3))
-    assert view.infos.shape == (rows, side)
-    assert view.data.dtype == np.dtype("<f4")
-    assert address(view.data) % LINE == 0
+    assert_apart(slot, [view.records, view.infos, *view.columns.values()])
+    assert (view.records.shape, view.infos.shape) == ((rows,), (rows, side))
+    for column in columns:
+        data = view.columns[column.name]
+        assert (data.dtype, data.shape) == (np.dtype(column.dtype), (rows, *column.shape))
+        assert address(data) % LINE == 0
+    part = layout.parts(slot, rows // 2, 1)
+    views = view.records, *view.columns.values()
+    assert [address(piece) for piece in part] == [address(one[rows // 2 :]) for one in views]
+    assert [piece.nbytes for piece in part] == [one[:1].nbytes for one in views]
 
 
 def test_every_column_of_a_record_can_be_read_as_it_lies() -> None:

@@ -14,8 +14,9 @@ from chunkdl.consumers.batches.buffers import BufferPool
 from chunkdl.consumers.batches.pinned import PinnedMemory, page_locked, tensor_on
 from chunkdl.errors import ConfigError
 from chunkdl.transport.memory.layouts import BatchLayout
+from chunkdl.transport.row_format import RowFormat
 
-LAYOUT = BatchLayout(4, (8, 8, 3), "|u1")
+LAYOUT = BatchLayout(4, RowFormat.of_crops(8))
 
 
 class Gpu:
@@ -66,7 +67,7 @@ class Gpu:
 
 def image_of(buffer: Any) -> torch.Tensor:
     """The images of a batch in a buffer, as the user gets them."""
-    return tensor_on(LAYOUT.view(buffer).data).permute(0, 3, 1, 2)
+    return tensor_on(LAYOUT.view(buffer).columns["image"]).permute(0, 3, 1, 2)
 
 
 def filled(memory: PinnedMemory, value: int) -> torch.Tensor:

@@ -28,9 +28,10 @@ from chunkdl.transport.protocol.engine_messages import (
     RowsFilled,
     StatusSet,
 )
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 from tests.engine.decisions.hook_script import Content, HookScript, Row
 
-SHAPE = RowFormatSet("float32", (3, 8), packed=False)
+SHAPE = RowFormatSet(RowFormat((ColumnFormat("image", "<f4", (3, 8)),)))
 
 
 def int32(data: bytes) -> list[int]:

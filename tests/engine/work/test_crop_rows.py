@@ -16,6 +16,7 @@ from chunkdl.transport.memory.layouts import (
     BigChunkView,
 )
 from chunkdl.transport.protocol.engine_messages import RowGroup
+from chunkdl.transport.row_format import RowFormat
 
 
 def bigchunk_of(
@@ -36,7 +37,7 @@ def bigchunk_of(
 
 def batch_of(rows: int, side: int, rng: np.random.Generator) -> BatchView:
     """A slot with the noise of an earlier batch in it."""
-    layout = BatchLayout(rows, (side, side, 3))
+    layout = BatchLayout(rows, RowFormat.of_crops(side))
     return layout.view(rng.integers(0, 256, layout.slot_bytes, dtype=np.uint8))
 
 
@@ -58,7 +59,7 @@ def test_a_crop_is_the_slice_of_the_image_and_nothing_else_is_written(
     image = rng.integers(0, 256, (whole, whole, 3), dtype=np.uint8)
     bigchunk, batch = bigchunk_of(image, strip_px, corners, rng), batch_of(count, side, rng)
     source = bigchunk.pixels.copy(), bigchunk.records.tobytes()
-    expected, records = batch.data.copy(), batch.records.copy()
+    expected, records = batch.columns["image"].copy(), batch.records.copy()
     for row, call in zip(rows, calls, strict=True):
         left, top = corners[call]
         expected[row] = image[top : top + side, left : left + side]
@@ -69,7 +70,7 @@ def test_a_crop_is_the_slice_of_the_image_and_nothing_else_is_written(
     )
     fill_rows(group, bigchunk, batch)
 
-    assert (batch.data == expected).all()
+    assert (batch.columns["image"] == expected).all()
     assert batch.records.tobytes() == records.tobytes()
     assert (bigchunk.pixels == source[0]).all()
     assert bigchunk.records.tobytes() == source[1]

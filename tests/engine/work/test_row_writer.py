@@ -23,13 +23,14 @@ from chunkdl.patches.hooks import BigChunkLoader
 from chunkdl.transport.memory.arena import Arena, create_memory
 from chunkdl.transport.memory.layouts import RECORD
 from chunkdl.transport.memory.packing import load, unpack
-from chunkdl.transport.protocol.engine_messages import RowFormatSet
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 PATIENTS = Dataset("d", [Patient(1, {}), Patient(2, {})])
 RECORD_3 = np.zeros((), dtype=RECORD)
 RECORD_3["x"] = 3
 
-Writer = Callable[..., tuple[RowWriter, EngineConfig, Arena, list[RowFormatSet]]]
+Made = tuple[RowWriter, EngineConfig, Arena, list[RowFormat]]
+Writer = Callable[..., Made]
 
 
 class Loader(BigChunkLoader):
@@ -41,21 +42,22 @@ def writer() -> Iterator[Writer]:
     """Makes a writer whose proposals all hold, with its configuration, arena and proposals."""
     arenas: list[Arena] = []
 
-    def make(**more: Any) -> tuple[RowWriter, EngineConfig, Arena, list[RowFormatSet]]:
+    def make(*, transforms: bool = False, **more: Any) -> Made:
         loader = LightDL(PATIENTS, Loader, batch_size=4, memory_limit="8MiB", **more)
         config = loader._config
         descriptor = create_memory("chunkdl-test", config.run.memory_bytes[1], sparse=True)
         arena = Arena(descriptor, config.run.batch_slots, config.run.batch_slot_bytes, sparse=True)
         os.close(descriptor)
         arenas.append(arena)
-        proposals: list[RowFormatSet] = []
+        proposals: list[RowFormat] = []
 
-        def settle(proposal: RowFormatSet) -> RowFormatSet:
+        def settle(proposal: RowFormat) -> RowFormat:
             proposals.append(proposal)
             return proposal
 
         shared = {id(patient): index for index, patient in enumerate(PATIENTS)}
-        return RowWriter(config, arena, settle, shared), config, arena, proposals
+        writer = RowWriter(config, arena, settle, shared, transforms=transforms)
+        return writer, config, arena, proposals
 
     yield make
     for arena in arenas:
@@ -69,10 +71,10 @@ def test_the_first_row_says_how_all_rows_lie(writer: Writer) -> None:
     for row, data in enumerate(rows):
         write.write(5, row, RECORD_3, data, ({"row": row}, {}))
 
-    assert proposals == [RowFormatSet("<f4", (2, 3), packed=False)]
-    layout = config.stream.layout_of((2, 3), "<f4", packed=False)
+    assert proposals == [RowFormat((ColumnFormat("image", "<f4", (2, 3)),))]
+    layout = config.stream.layout_of(proposals[0])
     view = layout.view(arena.slot(5))
-    assert np.array_equal(view.data, np.stack(rows))
+    assert np.array_equal(view.columns["image"], np.stack(rows))
     assert view.records["x"].tolist() == [3] * 4
     assert [load(info) for info in view.infos] == [({"row": row}, {}) for row in range(4)]
 
@@ -80,7 +82,7 @@ def test_the_first_row_says_how_all_rows_lie(writer: Writer) -> None:
 def test_what_was_settled_by_another_holds(writer: Writer) -> None:
     """Nothing is proposed then, and a row that is not like it is refused with both shapes."""
     write, _, _, proposals = writer()
-    write.shaped(RowFormatSet("|u1", (2,), packed=False))
+    write.settled(RowFormat((ColumnFormat("image", "|u1", (2,)),)))
     write.write(0, 0, RECORD_3, np.zeros(2, np.uint8))
     for other in (np.zeros(3, np.uint8), np.zeros(2, np.int8), np.zeros((1, 2), np.uint8)):
         with pytest.raises(PackingError, match=r"those before it were uint8 \(2,\)") as caught:
@@ -96,11 +98,11 @@ def test_objects_lie_in_places_of_equal_size(writer: Writer) -> None:
         data = {"patient": PATIENTS[1], "array": np.arange(row)}
         write.write(2, row, RECORD_3, data, ({}, {}))
 
-    (shape,) = proposals
-    assert shape.packed
-    view = config.stream.layout_of(shape.shape, shape.dtype, packed=True).view(arena.slot(2))
+    (row_format,) = proposals
+    assert row_format.packed
+    view = config.stream.layout_of(row_format).view(arena.slot(2))
     for row in range(4):
-        back = unpack(view.data[row], shared=list(PATIENTS))
+        back = unpack(view.columns["data"][row], shared=list(PATIENTS))
         assert back["patient"] is PATIENTS[1]
         assert back["array"].tolist() == list(range(row))
 
@@ -110,9 +112,9 @@ def test_with_a_collate_function_arrays_may_differ(writer: Writer) -> None:
     write, config, arena, proposals = writer(collate_func=list)
     for row in range(3):
         write.write(0, row, RECORD_3, np.zeros(row), ({}, {}))
-    (shape,) = proposals
-    view = config.stream.layout_of(shape.shape, shape.dtype, packed=True).view(arena.slot(0))
-    assert [unpack(view.data[row]).shape for row in range(3)] == [(0,), (1,), (2,)]
+    (row_format,) = proposals
+    view = config.stream.layout_of(row_format).view(arena.slot(0))
+    assert [unpack(view.columns["data"][row]).shape for row in range(3)] == [(0,), (1,), (2,)]
 
 
 @pytest.mark.parametrize(

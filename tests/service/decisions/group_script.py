@@ -23,6 +23,7 @@ from chunkdl.transport.protocol.service_messages import (
     PassEnded,
     Position,
 )
+from chunkdl.transport.row_format import RowFormat
 
 GROUP = "train"
 PLAN_HASH = "f00d" * 16
@@ -75,8 +76,7 @@ class Setting:
             plan_hash=PLAN_HASH,
             seed=1,
             batch_rows=self.batch_rows,
-            smallchunk_px=8,
-            plain=True,
+            row_format=RowFormat.of_crops(8),
             patients=0,
             slides=0,
             max_consumers=self.max_consumers,

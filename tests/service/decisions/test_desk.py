@@ -23,7 +23,7 @@ from chunkdl.service.decisions.actions import (
 from chunkdl.service.decisions.desk import Desk
 from chunkdl.service.decisions.group import Group
 from chunkdl.service.decisions.visitors import Visitor
-from chunkdl.transport.protocol.engine_messages import Message, Ping, Pong, Refuse, RowFormatSet
+from chunkdl.transport.protocol.engine_messages import Message, Ping, Pong, Refuse
 from chunkdl.transport.protocol.service_messages import (
     SERVICE_PROTOCOL_VERSION,
     AskCatalogue,
@@ -44,11 +44,12 @@ from chunkdl.transport.protocol.service_messages import (
     Pause,
     Position,
     Released,
-    RowFormat,
+    RowFormatKnown,
     ServiceEnding,
     ServiceMessage,
 )
 from chunkdl.transport.protocol.session_states import State
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 from tests.service.decisions.group_script import GRACE_S, GROUP, PLAN_HASH, SILENT_S, Setting
 
 STRANGER = Visitor("somebody", is_operator=False)
@@ -498,10 +499,11 @@ def test_how_rows_lie_is_said_to_all_and_to_whoever_comes() -> None:
     """Where the user's transform makes them."""
     counter = Counter()
     peer, _ = counter.joined(0, world_size=2)
-    counter.desk.shaped(GROUP, RowFormatSet("float32", (3, 4), False))
-    assert counter.heard(peer) == [RowFormat("float32", (3, 4))]
+    row_format = RowFormat((ColumnFormat("image", "<f4", (3, 4)),))
+    counter.desk.know_format(GROUP, row_format)
+    assert counter.heard(peer) == [RowFormatKnown(row_format)]
     answers = counter.say(PEER, a_join(rank=1, world_size=2))
-    assert answers[1:] == [RowFormat("float32", (3, 4))]
+    assert answers[1:] == [RowFormatKnown(row_format)]
 
 
 def test_refusals_are_noted() -> None:

@@ -27,6 +27,7 @@ from chunkdl.transport.protocol.service_messages import (
     Released,
     ServiceMessage,
 )
+from chunkdl.transport.row_format import RowFormat
 from tests.transport.protocol.test_codec import TEXT, VALUES, WHOLE
 
 KINDS: tuple[type[ServiceMessage], ...] = get_args(ServiceMessage)
@@ -139,5 +140,6 @@ def test_the_fullest_messages_fit() -> None:
     assert decode_service(encode(released)) == released
     left = Remainder(1, tuple((2**40 + 2 * n, 2**40 + 2 * n + 1) for n in range(1000)), 2**41)
     at = Position(left, 9, {2**40 + n: 9 for n in range(300)})
-    joined = Joined("n" * 32, True, "shard", "f" * 64, 1, 9, 9, 9, True, 9, 9, at, 1, at, 9, 5.0)
+    crops = RowFormat.of_crops(9)
+    joined = Joined("n" * 32, True, "shard", "f" * 64, 1, 9, 9, crops, 9, 9, at, 1, at, 9, 5.0)
     assert decode_service(encode(joined)) == joined
