@@ -18,8 +18,9 @@ from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments, Profile
 from chunkdl.engine.settings.configure import configure
-from chunkdl.engine.work.load_bigchunk import plan_bigchunk, survey_window
+from chunkdl.engine.work.load_bigchunk import survey_window
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import NoTissueError
 from chunkdl.sampling import reuse
 from chunkdl.sampling.windows import Draws, Window
@@ -174,7 +175,7 @@ def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int
     """BigChunk `ordinal` of a stream over this slide, with `count` positions."""
     lattice = planned.lattice
     ticket = LoadBigChunk(ordinal, 0, 0, window=-1, calls=count, slot=0, generation=0)
-    window, draws = plan_bigchunk(planned, ticket, config)
+    window, draws = window_plan(config).of(planned, ticket)
     blocks = int(lattice.touched_blocks(draws, window).sum())
     block_px = lattice.across.stride_px * lattice.down.stride_px * planned.grid.factor**2
     return Sample(window, draws, blocks * block_px)

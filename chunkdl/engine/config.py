@@ -98,12 +98,19 @@ class StreamConfig:
     reserved_calls: int = 0
 
     @property
-    def most_calls(self) -> int:
-        """Bound of the SmallChunks of one BigChunk, whatever the slides are."""
+    def known_calls(self) -> int | None:
+        """The most SmallChunks of a BigChunk where they do not depend on the slides; None: `reuse`
+        and what a slide makes us decode set them.
+        """
         if self.grid:
             return (self.bigchunk_px // self.smallchunk_px) ** 2
-        if self.smallchunks_per_bigchunk:
-            return self.smallchunks_per_bigchunk
+        return self.smallchunks_per_bigchunk or None
+
+    @property
+    def most_calls(self) -> int:
+        """Bound of the SmallChunks of one BigChunk, whatever the slides are."""
+        if self.known_calls is not None:
+            return self.known_calls
         # reuse · decoded/delivered, where a resampled window decodes at most the next coarser
         # level's worth of pixels; pyramids with gaps of more than 8 are cut here.
         return max(1, round(64 * self.reuse * (self.bigchunk_px / self.smallchunk_px) ** 2))

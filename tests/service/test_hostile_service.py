@@ -331,9 +331,9 @@ def test_rows_that_cannot_lie_so_are_an_error(
         pytest.raises(ProtocolError),
     ):
         taken(address)
-    wrong = changed(JOINED, row_format=said)
-    with hostile(address, RIGHT, joined=wrong), pytest.raises(ProtocolError):
-        taken(address)
+    other, wrong = addresses(socket_folder, "other")[0], changed(JOINED, row_format=said)
+    with hostile(other, RIGHT, joined=wrong), pytest.raises(ProtocolError):
+        taken(other)
 
 
 def test_rows_of_nobody_are_an_error(socket_folder: Path) -> None:

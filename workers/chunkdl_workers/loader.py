@@ -14,6 +14,7 @@ from chunkdl.engine.config import EngineConfig, StreamConfig
 from chunkdl.engine.work.load_bigchunk import load_bigchunk, survey_window
 from chunkdl.engine.work.load_by_hook import Extractor
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import Failure, HookError, NoTissueError, SlideError
 from chunkdl.patches.hooks import Exhausted
 from chunkdl.patches.user_code import load_user_code
@@ -147,18 +148,13 @@ def _answer(
     )
     try:
         progress()
-        slides.use(ticket.slide, partial(_find_places, grid=stream.grid))
+        slides.use(ticket.slide, window_plan(stream).find_places)
         usable = True
         return slides.use(ticket.slide, partial(_done, ticket=ticket, stream=stream, arena=arena))
     except SlideError as error:
         return LoadFailed(ordinal, attempt, ticket.slide, not usable, Failure.of(error))
     except Recalled:
         return LoadFailed(ordinal, attempt, ticket.slide, True, Failure.of(progress.left_out()))
-
-
-def _find_places(planned: PlannedSlide, *, grid: bool) -> None:
-    """What makes a slide usable at all: that there is a place for a SmallChunk in it."""
-    _ = planned.grid_windows if grid else planned.anchors
 
 
 def _done(

@@ -106,8 +106,8 @@ def usable_slides(
 def _reserved_calls(
     kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], stream: StreamConfig
 ) -> int:
-    if stream.grid or stream.smallchunks_per_bigchunk:
-        return stream.most_calls
+    if stream.known_calls is not None:
+        return stream.known_calls
     most_px = 0.0
     for entry in kept:
         fact = facts[entry.path]

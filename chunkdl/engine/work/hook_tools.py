@@ -16,8 +16,9 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.load_bigchunk import describe, plan_bigchunk, read_draws, strip_width
+from chunkdl.engine.work.load_bigchunk import describe, read_draws, strip_width
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import ConfigError, PackingError
 from chunkdl.patches.hooks import Place
 from chunkdl.patches.patient_copies import Changes
@@ -118,7 +119,7 @@ class LoaderTools:
     def _plan(self) -> tuple[Window, Draws]:
         calls = min(self._ticket.calls, MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
-        return plan_bigchunk(self.planned, ticket, self._config)
+        return window_plan(self._config).of(self.planned, ticket)
 
     @property
     def window(self) -> Window:

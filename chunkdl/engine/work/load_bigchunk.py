@@ -1,4 +1,4 @@
-"""How one BigChunk gets into its slot: draw its window and positions, decode what they need."""
+"""How one BigChunk gets into its slot: decode what the SmallChunks of its window need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import PlannedSlide
-from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
 from chunkdl.sampling.windows import Draws, Lattice, Window
 from chunkdl.slides.resampling import read_target_into
 from chunkdl.transport.memory.layouts import Array, BigChunkView, Strips
@@ -23,7 +23,7 @@ def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamCon
     Raises:
         SlideError: the slide cannot be used.
     """
-    window = _window(planned, ticket.ordinal, ticket.attempt, config)
+    window = DrawnWindows(config.seed).window(planned, ticket.ordinal, ticket.attempt)
     useful = planned.lattice.useful_blocks(planned.positions, window)
     return _area(useful, planned.lattice) * planned.grid.factor**2
 
@@ -53,7 +53,7 @@ def load_bigchunk(
     Raises:
         SlideError: the slide or the region cannot be used.
     """
-    window, draws = plan_bigchunk(planned, ticket, config)
+    window, draws = window_plan(config).of(planned, ticket)
     before = planned.slide.decoded_px
     view.strip_px[0] = strip_width(planned.lattice, window)
     read_draws(planned, window, draws, view.strips())
@@ -74,24 +74,6 @@ def read_draws(planned: PlannedSlide, window: Window, draws: Draws, strips: Stri
         strip, within = divmod(x - window.x, width)
         out = strips.array[strip, y - window.y : bottom - window.y, within : within + right - x]
         read_target_into(planned.slide, planned.grid, out, x, y)
-
-
-def plan_bigchunk(
-    planned: PlannedSlide, ticket: LoadBigChunk, config: StreamConfig
-) -> tuple[Window, Draws]:
-    """The window of a BigChunk, and its draws."""
-    if config.grid:
-        chosen = planned.grid_windows.window(ticket.window)
-        return chosen.window, chosen.draws
-    window = _window(planned, ticket.ordinal, ticket.attempt, config)
-    rng = generator(config.seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
-    draws = planned.lattice.draw_positions(planned.positions, window, ticket.calls, rng)
-    return window, draws
-
-
-def _window(planned: PlannedSlide, ordinal: int, attempt: int, config: StreamConfig) -> Window:
-    rng = generator(config.seed, Purpose.WINDOW, ordinal, attempt)
-    return planned.lattice.draw_window(planned.anchors, rng)
 
 
 def describe(
