@@ -8,6 +8,7 @@ from typing import overload
 
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.arrays import ArrayKind, ArraysName
+from chunkdl.consumers.loader import check_batches
 from chunkdl.consumers.merged import MergedDL, OnNodeLost, portions
 from chunkdl.consumers.ranks import find
 from chunkdl.consumers.shared import SharedDL
@@ -122,8 +123,7 @@ def connect(
         if not checked_float(name, value) > 0:
             raise ConfigError(f"{name}={value!r} must be above 0 (seconds)")
     kind = array_kind(arrays, pin=pin_memory)
-    if batches is not None:
-        checked_int("batches", batches, 1)
+    check_batches(batches)
     rows = 0 if batch_size is None else checked_int("batch_size", batch_size, 1, 2**20)
     wish = JoinRequest(
         address="" if not isinstance(address, str) else address,
@@ -147,14 +147,13 @@ def connect(
         return SharedDL(
             wish, kind, batches=batches, tensors_only=tensors_only, when_closed=when_closed
         )
-    if batches is not None:
-        raise ConfigError("batches is for a single service; count the batches of several yourself")
     return _merged(
         tuple(address),
         wish,
         kind,
         on_node_lost,
         tensors_only=tensors_only,
+        batches=batches,
         when_closed=when_closed,
     )
 
@@ -166,6 +165,7 @@ def _merged(
     on_node_lost: OnNodeLost,
     *,
     tensors_only: bool,
+    batches: int | None,
     when_closed: Callable[[], None],
 ) -> MergedDL:
     if len(set(addresses)) != len(addresses) or not addresses:
@@ -181,7 +181,7 @@ def _merged(
         for address, share in zip(addresses, shares, strict=True):
             one = dataclasses.replace(wish, address=address, batch_rows=share)
             loaders[address] = SharedDL(one, kind, tensors_only=tensors_only)
-        return MergedDL(loaders, kind, on_node_lost, when_closed)
+        return MergedDL(loaders, kind, on_node_lost, batches=batches, when_closed=when_closed)
     except BaseException:
         for loader in loaders.values():
             loader.close()

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from chunkdl.consumers.batches.array_kinds import array_kind
+from chunkdl.consumers.loader import check_batches
 from chunkdl.consumers.meeting import Meeting, Served
 from chunkdl.consumers.rank_loader import Machines, RankDL
 from chunkdl.consumers.ranks import Place, find, refuse_children
 from chunkdl.dataset.patients import Dataset
-from chunkdl.engine.settings.checks import checked_int, flag
+from chunkdl.engine.settings.checks import flag
 from chunkdl.errors import ConfigError, Failure
 from chunkdl.service.client.session_thread import JoinRequest
 from chunkdl.service.process import ServiceProcess
@@ -77,8 +78,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
     rest = dict(arguments)
     batches, pin_memory = rest.pop("batches", None), rest.pop("pin_memory", None)
     arrays, tensors_only = rest.pop("arrays", "torch"), rest.pop("tensors_only", False)
-    if batches is not None:
-        checked_int("batches", batches, 1)
+    check_batches(batches, finite=bool(arguments.get("grid")))
     if pin_memory is not None:
         flag("pin_memory", pin_memory)
     kind = array_kind(arrays, pin=pin_memory)

@@ -22,7 +22,7 @@ from chunkdl.consumers.batches.batch import Batch, Stand
 from chunkdl.consumers.batches.embedded_batches import Assembled, Assembly
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.finishing import Finish
-from chunkdl.consumers.loader import Loader
+from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.ranks import warn_of_equal_rows
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import OnError, Order, RowSource
@@ -31,7 +31,6 @@ from chunkdl.engine.embedded import EmbeddedEngine, Received
 from chunkdl.engine.loader_statistics import NOTHING_COUNTED, LoaderStatistics
 from chunkdl.engine.resume_state import ResumeState
 from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
-from chunkdl.engine.settings.checks import checked_int
 from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
 from chunkdl.sampling.cursor import Cursor
@@ -177,10 +176,7 @@ class LightDL(Loader):
         pin_memory: bool | None = None,
         log_func: Callable[[str], None] | None = None,
     ) -> None:
-        if batches is not None:
-            checked_int("batches", batches, 1)
-            if grid:
-                raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
+        check_batches(batches, finite=grid)
         kind = array_kind(arrays, pin=pin_memory)
         self.arguments = Arguments(
             batch_size=batch_size,

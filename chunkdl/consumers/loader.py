@@ -32,6 +32,23 @@ KEPT_STANDS = 8
 """Places in the stream that are remembered, for frameworks that take batches ahead."""
 
 
+def check_batches(batches: int | None, *, finite: bool = False) -> None:
+    """See that epochs may have so many batches.
+
+    Args:
+        batches: of an epoch; None: epochs have no length of their own.
+        finite: the stream has passes, which have one.
+
+    Raises:
+        ConfigError: they may not.
+    """
+    if batches is None:
+        return
+    checked_int("batches", batches, 1)
+    if finite:
+        raise ConfigError(f"batches={batches!r}: a grid pass has its own end; leave it out")
+
+
 class Loader(ABC):
     """A stream of batches.
 

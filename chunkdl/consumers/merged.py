@@ -26,10 +26,10 @@ from chunkdl.errors import (
     ServiceRefused,
     StateError,
 )
+from chunkdl.sampling.state_envelope import not_a_state, unwrapped, wrapped
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
 
-STATE_VERSION = 1
 OnNodeLost = Literal["raise", "continue"]
 Answer = TypeVar("Answer")
 Left = Callable[[float], float]
@@ -85,20 +85,26 @@ class MergedState:
     """Where the stream stands on every node, and which are gone.
 
     Attributes:
-        number: of the next batch.
+        next_batch: number of the next batch, in the pass where there are passes.
+        epoch: number of the pass.
+        epoch_batches: batches of the present epoch that were returned, where epochs have a length
+            of their own.
         nodes: address, why it is gone, and where it stands.
     """
 
-    number: int
+    next_batch: int
+    epoch: int
+    epoch_batches: int | None
     nodes: tuple[tuple[str, str, Stand], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for json, torch.save or msgpack."""
+        """Plain data for json, torch.save or msgpack; see `state_envelope`."""
         nodes = [
             {"address": address, "lost": lost, "state": stand.to_dict()}
             for address, lost, stand in self.nodes
         ]
-        return {"version": STATE_VERSION, "number": self.number, "nodes": nodes}
+        content = {"next_batch": self.next_batch, "nodes": nodes}
+        return wrapped("services", content, epoch=self.epoch, epoch_batches=self.epoch_batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,7 @@ class MergedDL(Loader):
         kind: of the arrays.
         on_node_lost: "raise", or "continue" with the others: batches have fewer rows from then on,
             and the state says so.
+        batches: batches of an epoch of an endless stream.
         when_closed: called once it is closed.
     """
 
@@ -134,17 +141,19 @@ class MergedDL(Loader):
         loaders: Mapping[str, SharedDL],
         kind: ArrayKind,
         on_node_lost: OnNodeLost,
+        *,
+        batches: int | None = None,
         when_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=None)
+        super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=batches)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
         self._kind = kind
         kind.know(MergedDL)
         self._on_node_lost = on_node_lost
         self._when_closed = when_closed
-        self._number = 0
+        self._next_batch = 0
         self._given: _Given | None = None
-        self._stands_at(self._stand(), 0)
+        self._stands_at(self._stand(0), 0)
 
     # ------------------------------------------------------------------- batches
 
@@ -164,10 +173,11 @@ class MergedDL(Loader):
         columns = _Together(batches, [number for number, _ in parts], self._kind)
         patients = [patient for batch in batches for patient in batch.patients]
         stands = [node.stand if node.part is None else node.loader.stand for node in self._nodes]
-        stand = self._state(self._number + 1, stands)
-        self._given = _Given(stand, stands, self._taken + 1)
+        number, taken = self._next_batch, self._taken + 1
+        stand = self._state(number + 1, stands, taken)
+        self._given = _Given(stand, stands, taken)
         self._settle()
-        return Batch(columns, patients, stand.number - 1, stand, batches[0].row_columns)
+        return Batch(columns, patients, number, stand, batches[0].row_columns)
 
     def _settle(self) -> None:
         """Note that a batch was given out; what an interrupt breaks off the next call ends."""
@@ -175,7 +185,7 @@ class MergedDL(Loader):
             if (given := self._given) is not None:
                 for node, stand in zip(self._nodes, given.stands, strict=True):
                     node.part, node.stand = None, stand
-                self._number = given.stand.number
+                self._next_batch = given.stand.next_batch
                 if self._stands[-1] is not given.stand:
                     self._stands_at(given.stand, given.taken)
                 self._given = None
@@ -187,13 +197,16 @@ class MergedDL(Loader):
         names = dict.fromkeys(name for tables in of_nodes for name in tables)
         return {name: [tables.get(name) for tables in of_nodes] for name in names}
 
-    def _stand(self) -> MergedState:
-        return self._state(self._number, [node.stand for node in self._nodes])
+    def _stand(self, taken: int) -> MergedState:
+        return self._state(self._next_batch, [node.stand for node in self._nodes], taken)
 
-    def _state(self, number: int, stands: Sequence[Stand]) -> MergedState:
+    def _state(self, next_batch: int, stands: Sequence[Stand], taken: int) -> MergedState:
         together = zip(self._nodes, stands, strict=True)
         return MergedState(
-            number, tuple((node.address, node.lost, stand) for node, stand in together)
+            next_batch,
+            self._pass,
+            None if self._batches is None else taken,
+            tuple((node.address, node.lost, stand) for node, stand in together),
         )
 
     def _fetch(self, node: _Node, left: Left | None, *, copy: bool | None) -> None:
@@ -232,7 +245,8 @@ class MergedDL(Loader):
                 node.ended, node.part = False, None
                 node.loader.begin_pass(number)
                 node.stand = node.loader.stand
-        self._stands_at(self._stand(), 0)
+        self._next_batch = 0
+        self._stands_at(self._stand(0), 0)
 
     def check_caller(self, caller: Caller) -> None:
         for node in self._nodes:
@@ -246,25 +260,32 @@ class MergedDL(Loader):
         A node that was gone then and is here now takes part again.
 
         Raises:
-            StateError: it is not a state, or of other nodes.
+            StateError: it belongs to another stream, or to another number of services.
+            ServiceRefused: others of the group stand elsewhere.
         """
         self._check_process()
+        content = unwrapped(state, "services")
         try:
-            version, number, nodes = state["version"], state["number"], list(state["nodes"])
-            states = [node["state"] for node in nodes]
+            number, states = content["next_batch"], [node["state"] for node in content["nodes"]]
         except (KeyError, TypeError) as error:
-            raise StateError(f"this is not a state of several nodes: {error}") from error
-        if version != STATE_VERSION or len(states) != len(self._nodes):
+            raise not_a_state(f"it lacks {error}") from error
+        if type(number) is not int or number < 0:
+            raise not_a_state(f"next_batch={number!r}")
+        if len(states) != len(self._nodes):
             raise StateError(
-                f"the state is of {len(states)} nodes in version {version}; here are "
-                f"{len(self._nodes)}, and this chunkdl reads version {STATE_VERSION}"
+                f"the state is of {len(states)} services, and this loader reads "
+                f"{len(self._nodes)}; connect to as many as it was saved with, in the same order"
             )
-        for node, saved in zip(self._nodes, states, strict=True):
-            if not node.lost:
-                node.loader.load_state_dict(saved)
-                node.ended, node.part, node.stand = False, None, node.loader.stand
-        self._number, self._given = number, None
-        self._goes_on_at(self._stand(), number)
+        moves = [move for move in zip(self._nodes, states, strict=True) if not move[0].lost]
+        for node, saved in moves:
+            # Before any is moved: either all of them go there or none.
+            node.loader.check_state(saved)
+        for node, saved in moves:
+            node.loader.load_state_dict(saved)
+            node.ended, node.part, node.stand = False, None, node.loader.stand
+        self._next_batch, self._given = number, None
+        taken = number if self._batches is None else content["epoch_batches"] or 0
+        self._goes_on_at(self._stand(taken), taken)
 
     def stats(self) -> LoaderStatistics:
         """What the nodes have done, together."""

@@ -116,12 +116,7 @@ class MachinesStand:
             StateError: the other machines cannot be asked.
         """
         found = self.machines.state(self.position, self.left)
-        state: dict[str, Any] = msgspec.to_builtins(
-            msgspec.structs.replace(found, epoch_batches=self.epoch_batches)
-        )
-        if self.epoch_batches is None:
-            del state["epoch_batches"]
-        return state
+        return msgspec.structs.replace(found, epoch_batches=self.epoch_batches).to_dict()
 
 
 class RankDL(SharedDL):

@@ -19,7 +19,7 @@ from chunkdl.consumers.batches.batch import Batch, Stand
 from chunkdl.consumers.batches.batch_rows import Hold
 from chunkdl.consumers.batches.service_batches import SharedAssembly
 from chunkdl.consumers.callers import Caller
-from chunkdl.consumers.loader import Loader
+from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.shared_state import SharedState, state_of
 from chunkdl.engine.loader_statistics import LoaderStatistics
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
@@ -97,12 +97,13 @@ class SharedDL(Loader):
         self._waited_s = 0.0
         self._tensors_only = tensors_only
         connection, assembly = self._connected("", None)
-        super().__init__(
-            finite=connection.joined.finite, batches=batches, tensors_only=tensors_only
-        )
-        if batches is not None and connection.joined.finite:
+        finite = connection.joined.finite
+        try:
+            check_batches(batches, finite=finite)
+        except ConfigError:
             connection.close(0, 0)
-            raise ConfigError(f"batches={batches!r}: a grid pass has its own end")
+            raise
+        super().__init__(finite=finite, batches=batches, tensors_only=tensors_only)
         self._connection: Connection | None = None
         self._moves = Moves()
         self._joined_at(connection, assembly)
@@ -130,6 +131,11 @@ class SharedDL(Loader):
         self._plan_hash, self._rules = joined.plan_hash, joined.rules
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
+
+    @property
+    def address(self) -> str:
+        """Of the service."""
+        return self._wish.address
 
     # ------------------------------------------------------------------- batches
 
@@ -300,6 +306,14 @@ class SharedDL(Loader):
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("the loader was closed")
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """See that a state is one of this stream.
+
+        Raises:
+            StateError: it is not.
+        """
+        self._position_of(state)
 
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         """Where a state stands, and after how many batches of its epoch."""

@@ -11,8 +11,8 @@ import msgspec
 from chunkdl.errors import StateError
 from chunkdl.sampling.rules import Rules
 from chunkdl.sampling.seeding import MAX_SEED
+from chunkdl.sampling.state_envelope import not_a_state, unwrapped, wrapped
 
-STATE_VERSION = 1
 _MAPS = ("substitutions", "loads", "openings", "checkpoints", "messages")
 
 
@@ -31,10 +31,9 @@ class Opening(msgspec.Struct, frozen=True):
     """Pickled, as the load before has left it; empty for none."""
 
 
-class Cursor(msgspec.Struct, frozen=True, kw_only=True):
+class Cursor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The state of a stream after the last batch that the training loop received."""
 
-    version: int = STATE_VERSION
     plan_hash: str
     """Identifies dataset, configuration and seed."""
     seed: int
@@ -66,35 +65,33 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """By which the stream was made."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for json, torch.save or msgpack."""
-        state: dict[str, Any] = msgspec.to_builtins(self)
-        if self.epoch_batches is None:
-            del state["epoch_batches"]
+        """Plain data for json, torch.save or msgpack; see `state_envelope`."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
         # JSON has no integer keys; pairs survive every format.
         for name in _MAPS:
-            state[name] = [list(pair) for pair in sorted(state[name].items())]
-        return state
+            content[name] = [list(pair) for pair in sorted(content[name].items())]
+        epoch, epoch_batches = content.pop("epoch"), content.pop("epoch_batches")
+        return wrapped("embedded", content, epoch=epoch, epoch_batches=epoch_batches)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any], plan_hash: str) -> Cursor:
         """The cursor in `state`, checked to be one of the stream with `plan_hash`.
 
         Raises:
-            StateError: it is not a state, of another version, of other rules, or of another stream.
+            StateError: it is not a state, of another version, of another kind of loader, of other
+                rules, or of another stream.
         """
-        # Before anything else: the fields of another version may be others.
-        if isinstance(state, Mapping) and state.get("version", STATE_VERSION) != STATE_VERSION:
-            raise StateError(
-                f"the state has version {state['version']}, this chunkdl reads {STATE_VERSION}"
-            )
+        content = unwrapped(state, "embedded")
         try:
-            fields = {**state, **{name: dict(state.get(name, [])) for name in _MAPS}}
+            fields = {**content, **{name: dict(content[name]) for name in _MAPS}}
             cursor = msgspec.convert(fields, cls)
-        except (msgspec.ValidationError, TypeError, ValueError, AttributeError) as error:
-            raise StateError(f"this is not a state of a chunkdl stream: {error}") from error
+        except KeyError as error:
+            raise not_a_state(f"it lacks {error}") from error
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            raise not_a_state(error) from error
         if not cursor._is_sound():
-            raise StateError(
-                "this is not a state of a chunkdl stream: a number in it is out of range, or "
+            raise not_a_state(
+                "a number in it is out of range, or "
                 f"ahead={list(cursor.ahead)} is not ascending from beyond {cursor.next_batch}"
             )
         Rules().check(cursor.rules)
@@ -108,10 +105,6 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
     def _is_sound(self) -> bool:
         """Whether the numbers can be those of a stream."""
-        counts = (
-            *(self.epoch, self.next_batch, self.smallchunks_per_bigchunk),
-            self.epoch_batches or 0,
-        )
         maps = (self.substitutions, self.loads)
         pairs = [number for pairs in maps for pair in pairs.items() for number in pair]
         pairs += [*self.recent, *self.openings, *self.checkpoints, *self.messages]
@@ -119,7 +112,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
             pairs += [n for one in openings for n in (one.attempt, one.first, one.patient)]
         return (
             0 <= self.seed <= MAX_SEED
-            and min(*counts, *pairs) >= 0
+            and min(self.next_batch, self.smallchunks_per_bigchunk, *pairs) >= 0
             and all(a < b for a, b in pairwise((self.next_batch, *self.ahead)))
         )
 

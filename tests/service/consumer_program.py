@@ -85,7 +85,7 @@ def main() -> None:
     ):
         for _ in _moments(given.batches, given.pause_file):
             batch = loader.next_batch(60, copy=copy)
-            epoch = loader.state_dict()["position"]["left"]["epoch"]
+            epoch = loader.state_dict()["epoch"]
             print(epoch, batch.number, *row_digests(batch), file=file, flush=True)
             os.fdatasync(file.fileno())
             del batch

@@ -1,4 +1,4 @@
-"""One loader is like another: LightDL, one service near or far, and several services.
+"""One loader is like another: LightDL, one service near or far, several services, and ranks.
 
 The same tests run over all of them.
 """
@@ -6,6 +6,8 @@ The same tests run over all of them.
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import os
 import pickle
 import random
@@ -16,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import torch
 import torch.utils.dlpack
@@ -26,7 +29,8 @@ from chunkdl.consumers.lightdl import LightDL
 from chunkdl.consumers.loader import Loader
 from chunkdl.consumers.merged import MergedDL
 from chunkdl.dataset.patients import Dataset
-from chunkdl.errors import Closed, ConfigError, EndOfStream
+from chunkdl.errors import Closed, ConfigError, EndOfStream, StateError
+from chunkdl.sampling.state_envelope import LOADERS, STATE_VERSION
 from chunkdl.service.client.control import operate
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.settings import ServiceSettings, configure_service
@@ -40,11 +44,13 @@ class Make:
     """Makes loaders: `here` are arguments of the loader, the others of its rows.
 
     Attributes:
+        kind: of their states.
         addresses: of their services; none of an embedded one.
     """
 
-    def __init__(self, begin: Callable[..., Loader], addresses: list[str]) -> None:
+    def __init__(self, begin: Callable[..., Loader], kind: str, addresses: list[str]) -> None:
         self._begin = begin
+        self.kind = kind
         self.addresses = addresses
 
     def __call__(self, here: Any = None, **stream: Any) -> Loader:
@@ -54,7 +60,7 @@ class Make:
 GRID = {"smallchunks_per_bigchunk": None, "grid": True}
 
 
-@pytest.fixture(params=["embedded", "local", "remote", "merged"])
+@pytest.fixture(params=["embedded", "local", "remote", "merged", "ranks"])
 def make(
     request: pytest.FixtureRequest,
     coordinate_dataset: Dataset,
@@ -84,6 +90,9 @@ def make(
             loader: Loader
             if request.param == "embedded":
                 loader = LightDL(coordinate_dataset, **{**small_stream, **stream, **here})
+            elif request.param == "ranks":
+                loader = LightDL.for_ddp(coordinate_dataset, **{**small_stream, **stream, **here})
+                addresses.append(loader.address)
             else:
                 if not addresses:
                     parts = [coordinate_dataset]
@@ -94,7 +103,8 @@ def make(
                 loader = connect(to, rank=0, world_size=1, **here)
             return stack.enter_context(loader)
 
-        yield Make(begin, addresses)
+        kinds = {"embedded": "embedded", "merged": "services"}
+        yield Make(begin, kinds.get(request.param, "service"), addresses)
 
 
 def test_a_pause_ends_with_resume_or_with_the_next_batch(make: Make) -> None:
@@ -347,6 +357,56 @@ def test_a_signal_handler_may_ask_for_the_state_and_close(make: Make) -> None:
     assert batch.state in [state for state, _ in seen] or loader.state_dict() == batch.state
 
 
+def through_torch(state: dict[str, Any]) -> Any:
+    """A checkpoint, read as whoever trusts nobody reads it."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def test_a_state_is_plain_data_with_the_same_head(make: Make) -> None:
+    """Version, kind, epoch and its batches, in every loader; json, msgpack and torch.save hold it.
+
+    A state of another version, or of another kind of loader, is refused and changes nothing.
+    """
+    loader = make({"batches": 5})
+    for _ in range(3):
+        batch = loader.next_batch(60)
+    state = loader.state_dict()
+    assert state == batch.state
+    assert list(state)[:4] == ["version", "kind", "epoch", "epoch_batches"]
+    assert (state["version"], state["kind"]) == (STATE_VERSION, make.kind)
+    assert (state["epoch"], state["epoch_batches"]) == (0, 3)
+    expected = places(loader.next_batch(60))
+    other = next(kind for kind in LOADERS if kind != make.kind)
+    for wrong, words in (
+        ({**state, "version": 99}, "has version 99, .* reads version"),
+        ({**state, "kind": other}, f"of kind '{other}', .* this loader is of kind '{make.kind}'"),
+        ({"epoch": 3}, "not a state of a chunkdl stream"),
+    ):
+        with pytest.raises(StateError, match=words):
+            loader.load_state_dict(wrong)
+    assert loader.state_dict()["epoch_batches"] == 4
+    for through in (
+        lambda one: json.loads(json.dumps(one)),
+        lambda one: msgpack.unpackb(msgpack.packb(one)),
+        through_torch,
+    ):
+        assert through(state) == state
+        loader.load_state_dict(through(state))
+        assert loader.state_dict() == state
+        assert places(loader.next_batch(60)) == expected
+
+
+def test_a_state_of_a_pass_says_which(make: Make) -> None:
+    """The number of the pass, from 0; epochs that end by themselves have no count of batches."""
+    loader = make(**GRID)
+    for epoch in range(2):
+        for batch in loader:
+            assert (batch.state["epoch"], batch.state["epoch_batches"]) == (epoch, None)
+
+
 def test_numpy_arrays_hold_what_tensors_hold(make: Make) -> None:
     """`arrays="numpy"`: images (B, H, W, 3), every number column an array."""
     first = make()
@@ -362,7 +422,6 @@ def test_numpy_arrays_hold_what_tensors_hold(make: Make) -> None:
     assert torch.utils.dlpack.from_dlpack(arrays["x"].copy()).shape == (16,)
 
 
-@pytest.mark.parametrize("make", ["embedded", "local", "remote"], indirect=True)
 def test_epochs_of_an_endless_stream_have_their_length_whatever_ended_the_last(make: Make) -> None:
     """`batches=5`: five batches after a break too, each later than all before it."""
     loader = make({"batches": 5})

@@ -254,7 +254,7 @@ def test_a_node_whose_engine_dies_all_the_time_is_left_out(
             return bool(loader.state_dict()["nodes"][1]["lost"])
 
         assert eventually(is_lost, 60)
-        number = loader.state_dict()["number"]
+        number = loader.state_dict()["next_batch"]
         # With a credit of one, nothing may keep what was taken while the other was lost.
         left = [digests_of(loader.next_batch(60, copy=False), (0,)) for _ in range(10)]
     assert "SIGKILL" in loader.state_dict()["nodes"][1]["lost"]

@@ -15,9 +15,9 @@ import msgspec
 from chunkdl.errors import StateError
 from chunkdl.sampling.rules import Rules
 from chunkdl.sampling.shares import Remainder, Share
+from chunkdl.sampling.state_envelope import not_a_state, unwrapped, wrapped
 from chunkdl.transport.protocol.service_messages import Position
 
-STATE_VERSION = 1
 MOST_REMEMBERED = 256
 """Changes of what a machine has learned; a state may be asked for that long afterwards."""
 
@@ -68,8 +68,13 @@ class MachinesState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     left: Remainder
     learned: tuple[Learned, ...]
     epoch_batches: int | None = None
-    version: int = STATE_VERSION
     rules: Rules = Rules()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for json, torch.save or msgpack; see `state_envelope`."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        epoch, epoch_batches = content["left"].pop("epoch"), content.pop("epoch_batches")
+        return wrapped("machines", content, epoch=epoch, epoch_batches=epoch_batches)
 
     def position(self, node: int) -> Position:
         """Where the stream of a machine stands."""
@@ -116,19 +121,14 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
     Raises:
         StateError: it is none, of other machines, or of another stream.
     """
-    if not isinstance(state, Mapping) or "plan_hashes" not in state:
-        raise StateError(
-            f"this is not a state of several machines, and here are {len(plan_hashes)}; go on with "
-            "as many as it was saved with"
-        )
+    content = unwrapped(state, "machines")
     try:
-        found = msgspec.convert(dict(state), MachinesState)
+        left = {**content["left"], "epoch": content.pop("epoch")}
+        found = msgspec.convert({**content, "left": left}, MachinesState)
+    except KeyError as error:
+        raise not_a_state(f"it lacks {error}") from error
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise StateError(f"this is not a state of a stream of several machines: {error}") from error
-    if found.version != STATE_VERSION:
-        raise StateError(
-            f"the state has version {found.version}, this chunkdl reads {STATE_VERSION}"
-        )
+        raise not_a_state(error) from error
     Rules().check(found.rules)
     if len(found.plan_hashes) != len(plan_hashes):
         raise StateError(
@@ -148,5 +148,5 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
         or len(found.learned) != len(plan_hashes)
         or min(numbers, default=0) < 0
     ):
-        raise StateError("this is not a state of several machines: a number in it is out of range")
+        raise not_a_state("a number in it is out of range")
     return found
