@@ -6,7 +6,6 @@ It is written by a thread of its own: a disk that does not answer holds nobody u
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 from chunkdl.errors import StateError
 from chunkdl.sampling.rules import Rules
 from chunkdl.service.decisions.group import Group
+from chunkdl.system.kept_files import write_whole
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.protocol.service_messages import Position
 
@@ -30,7 +30,7 @@ log = steady_logger("chunkdl.service")
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    plan_hash: str
+    rows_hash: str
     groups: dict[str, Position]
     rules: Rules = Rules()
 
@@ -40,12 +40,12 @@ class PositionFile:
 
     Args:
         path: of the file; None: nothing is kept.
-        plan_hash: of the stream; positions of another one are not used.
+        rows_hash: identity of the rows; positions of others are not used.
     """
 
-    def __init__(self, path: Path | None, plan_hash: str) -> None:
+    def __init__(self, path: Path | None, rows_hash: str) -> None:
         self._path = path
-        self._plan_hash = plan_hash
+        self._rows_hash = rows_hash
         self._next_s = 0.0
         self._last = b""
         self._writer = None if path is None else _Writer(path)
@@ -64,7 +64,7 @@ class PositionFile:
         except StateError as error:
             log.warning("%s is not used, the groups begin anew: %s", self._path, error)
             return {}
-        if kept.plan_hash != self._plan_hash:
+        if kept.rows_hash != self._rows_hash:
             log.warning("%s is of another stream, the groups begin anew", self._path)
             return {}
         return {name: at for name, at in kept.groups.items() if at.left.is_sound()}
@@ -81,7 +81,7 @@ class PositionFile:
         if now_s != math.inf:
             # Not at the end, which has a limit of its own.
             self._writer.watch(now_s)
-        kept = _Kept(self._plan_hash, {name: group.position() for name, group in groups.items()})
+        kept = _Kept(self._rows_hash, {name: group.position() for name, group in groups.items()})
         data = msgspec.json.encode(kept)
         if data != self._last:
             self._last = data
@@ -106,6 +106,8 @@ class _Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Always the same: whoever is killed while it writes, every second perhaps, leaves one file.
+        self._beside = path.with_name(path.name + ".new")
         self._changed = threading.Condition()
         self._wanted: bytes | None = None
         self._ends = False
@@ -156,21 +158,8 @@ class _Writer:
                 self._writes += 1
                 self._under_way = self._writes
             try:
-                self._replace(data)
+                # Whatever the umask: a file that others may write to is refused at the next start.
+                write_whole(self._path, data, beside=self._beside, mode=0o600, to_disk=True)
             except OSError as error:
                 # A full disk must not end a training; consumers have their own states.
                 log.warning("the positions cannot be written to %s: %s", self._path, error)
-
-    def _replace(self, data: bytes) -> None:
-        beside = self._path.with_name(self._path.name + ".new")
-        # Whatever the umask: a file that others may write to is refused at the next start.
-        with open(beside, "wb", opener=_of_ours_alone) as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path)
-
-
-def _of_ours_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
