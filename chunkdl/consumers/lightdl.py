@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -28,11 +28,11 @@ from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import OnError, Order, RowSource
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.engine.embedded import EmbeddedEngine, Received
-from chunkdl.engine.loader_statistics import NOTHING_COUNTED, LoaderStatistics
+from chunkdl.engine.loader_statistics import Told
 from chunkdl.engine.resume_state import ResumeState
 from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.configure import configure
-from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
+from chunkdl.errors import ChunkdlError, ConfigError, EndOfStream, GetTimeout
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 log = steady_logger("chunkdl")
 T = TypeVar("T")
 
-STATISTICS_TIMEOUT_S = 30.0
-LOOK_FOR_ANSWER_S = 0.02
+LOOK_FOR_ANSWER_S = 0.005
 """Somebody else may have taken in the answer that is waited for."""
 
 
@@ -253,9 +252,9 @@ class LightDL(Loader):
         """The service is beyond the next batch, or that was spoilt; it has to begin again."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
-        self._counted = NOTHING_COUNTED
-        self._asked_since: float | None = None
-        self._waited_s = 0.0
+        self._told = Told()
+        self._question_s = 0.0
+        """When the service was last asked for its counters."""
         self._stands_at(self._cursor, 0)
 
     @classmethod
@@ -264,11 +263,6 @@ class LightDL(Loader):
         from chunkdl.consumers.ddp import for_ddp
 
         return for_ddp(cls, dataset, arguments)
-
-    @property
-    def copies(self) -> int:
-        """Batches that were copied out of shared memory."""
-        return self._assembly.copies
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -281,39 +275,35 @@ class LightDL(Loader):
 
     # ------------------------------------------------------------------- batches
 
-    def check_caller(self, caller: Caller) -> None:
-        """See `Loader.check_caller`."""
-        super().check_caller(caller)
+    def _check_caller(self, caller: Caller) -> None:
+        """See `Loader._check_caller`."""
+        super()._check_caller(caller)
         if caller.shares > 1:
             # Accelerate reads in one process for all.
             self._may_share = False
 
     def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
-        left, asked = deadline_of(timeout), time.monotonic()
+        left = deadline_of(timeout)
         if self._may_share:
             self._may_share = False
             warn_of_equal_rows()
-        self._asked_since = asked if self._asked_since is None else self._asked_since
         if self._halted:
             raise EndOfStream("the policy has ended the stream")
-        try:
-            while True:
-                # Before it is looked: whoever is woken from here on does not wait.
-                calls = self._wakeup.calls
-                if (ready := self._next_here(copy=copy)) is not None:
-                    ready.begun = True
-                    batch = self._finish(self._batch_of(ready))
-                    if self._give_out(ready):
-                        return batch
-                elif timeout is not None and left(PIECE_S) == 0.0:
-                    raise GetTimeout(
-                        "no batch came in time; the service is alive (loader.stats() shows what it "
-                        "does). Raise the timeout, or look for slow storage"
-                    )
-                else:
-                    self._wait(left, calls)
-        finally:
-            self._waited_s += time.monotonic() - asked
+        while True:
+            # Before it is looked: whoever is woken from here on does not wait.
+            calls = self._wakeup.calls
+            if (ready := self._next_here(copy=copy)) is not None:
+                ready.begun = True
+                batch = self._finish(self._batch_of(ready))
+                if self._give_out(ready):
+                    return batch
+            elif timeout is not None and left(PIECE_S) == 0.0:
+                raise GetTimeout(
+                    "no batch came in time; the service is alive (loader.stats() shows what it "
+                    "does). Raise the timeout, or look for slow storage"
+                )
+            else:
+                self._wait(left, calls)
 
     def _next_here(self, *, copy: bool | None) -> Assembled | None:
         """The next batch that has rows, if it is here.
@@ -410,8 +400,9 @@ class LightDL(Loader):
         Raises:
             Closed: the loader was closed.
         """
+        self._check_open()
         consumer = self._consumer
-        if consumer is None or self._closed:
+        if consumer is None:
             consumer = self._section.whole(self._started)
 
         def do() -> T | None:
@@ -466,15 +457,9 @@ class LightDL(Loader):
 
     # --------------------------------------------------------------------- state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind; see `Loader`.
-
-        Raises:
-            StateError: it belongs to another stream.
-        """
-        self._check_process()
+    def _load_state(self, state: Mapping[str, Any]) -> None:
         cursor = Cursor.from_dict(state, self._config.plan_hash)
-        if self._is_for_later(lambda: self.load_state_dict(state)):
+        if self._is_for_later(lambda: self._load_state(state)):
             return
         self._section.whole(lambda: self._go_to(cursor))
         self._wakeup.wake()
@@ -490,42 +475,45 @@ class LightDL(Loader):
             taken = delivered % self._batches if taken is None else taken
         self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
 
-    def stats(self) -> LoaderStatistics:
-        """What the loader has done since its service started.
-
-        A signal handler that interrupts the loader in the middle of a step is told what was last
-        known.
-        """
-        self._check_process()
-        if not self._section.is_mine:
-            self._ask_statistics()
-        since = self._asked_since
-        elapsed = 0.0 if since is None else time.monotonic() - since
-        return LoaderStatistics.of(self._counted, elapsed, self._waited_s)
-
-    def _ask_statistics(self) -> None:
-        left = deadline_of(STATISTICS_TIMEOUT_S)
-        with self._section.lock:
-            if self._closed:
-                raise Closed("the loader was closed")
-            consumer = self._consumer
-            if consumer is None or not consumer.is_open:
-                return
-            before = consumer.answer
-            consumer.ask_statistics()
-        while left(PIECE_S):
+    def _counters(self, timeout: float) -> Told:
+        left, asked = deadline_of(timeout), False
+        while not self._section.is_mine and not self._section.is_long:
             with self._section.lock:
-                if self._consumer is not consumer:
-                    return
+                consumer = self._consumer
+                if consumer is None or not consumer.is_open:
+                    break
                 consumer.hear(past_batches=True)
                 # Whoever waits for a batch is not told of what was taken in here.
                 self._wakeup.wake()
-                if consumer.answer is not None and consumer.answer is not before:
-                    self._counted = consumer.answer
-                    return
+                self._note_counters(consumer)
+                if consumer.answers == consumer.questions:
+                    if asked:
+                        break
+                    self._ask(consumer)
+                    asked = True
                 descriptors = consumer.descriptors
-            readable(descriptors, left(LOOK_FOR_ANSWER_S))
-        raise GetTimeout(f"the service did not answer within {STATISTICS_TIMEOUT_S:g} s")
+            if not (piece_s := left(LOOK_FOR_ANSWER_S)):
+                break
+            readable(descriptors, piece_s)
+        return self._told
+
+    def _ask_counters(self) -> None:
+        if self._section.is_long:
+            return
+        with self._section.lock:
+            consumer = self._consumer
+            if consumer is not None and consumer.is_open:
+                self._note_counters(consumer)
+                if consumer.answers == consumer.questions:
+                    self._ask(consumer)
+
+    def _ask(self, consumer: EmbeddedEngine) -> None:
+        self._question_s = time.monotonic()
+        consumer.ask_statistics()
+
+    def _note_counters(self, consumer: EmbeddedEngine) -> None:
+        if consumer.answer is not None and consumer.answers == consumer.questions:
+            self._told = Told(consumer.answer, self._question_s)
 
     # --------------------------------------------------------------------- notes
 
@@ -536,7 +524,7 @@ class LightDL(Loader):
             ConfigError: it is not a patient of the dataset, or the classes are the built-in ones.
             PackingError: the message cannot be pickled, or is too large.
         """
-        self._check_process()
+        self._check_usable()
         index = self._index_of(patient)
         note = note_of(message, "a message")
         if not self._is_for_later(lambda: self._send_note(index, note)):
@@ -572,9 +560,8 @@ class LightDL(Loader):
 
     # ------------------------------------------------------------------ lifetime
 
-    def start(self) -> None:
-        """Start the processes now instead of with the first batch, and wait until they are up."""
-        self._check_process()
+    def _start(self) -> None:
+        """Start the processes, and wait until they are up."""
         if self._section.is_mine:
             return  # A signal handler; what it has interrupted starts them.
         forever = deadline_of(None)
@@ -584,21 +571,16 @@ class LightDL(Loader):
                 return
             self._wait(forever, calls)
 
-    def resume(self) -> None:
-        """Start the processes again, and wait until they are up."""
-        self.start()
-
-    def pause(self) -> None:
-        """End the processes and free their memory for now; see `Loader`."""
-        self._check_process()
-        if self._closed:
-            raise Closed("the loader was closed")
-        if not self._is_for_later(self._pause):
-            self._pause()
+    def _resume(self) -> None:
+        """Start the processes again."""
+        if not self._is_for_later(self._resume):
+            self._with_service(_is_up)
 
     def _pause(self) -> None:
-        self._section.whole(self._begin_again)
-        self._wakeup.wake()
+        """End the processes and free their memory for now."""
+        if not self._is_for_later(self._pause):
+            self._section.whole(self._begin_again)
+            self._wakeup.wake()
 
     def _begin_again(self) -> None:
         """End the service; the next one goes on behind the last batch that was given out."""
@@ -607,19 +589,15 @@ class LightDL(Loader):
         self._cursor = cursor
         self._journal = self._new_journal()
 
-    def close(self) -> None:
-        """End all processes and free their memory; closing twice is not an error."""
-        if os.getpid() != self._pid:
-            return  # a forked child; nothing here is its own
-        self._closed = True
-        if self._is_for_later(self.close):
-            return
-        self._section.whole(self._stop_service)
+    def _close(self) -> None:
+        """End all processes and free their memory."""
+        # Whoever waits for a batch is told before anything is ended, which takes its time.
         self._wakeup.wake()
+        if not self._is_for_later(self._close):
+            self._section.whole(self._stop_service)
 
     def _started(self) -> EmbeddedEngine:
-        if self._closed:
-            raise Closed("the loader was closed")
+        self._check_open()
         if self._consumer is None:
             cursor = self._journal.state(self._cursor)
             config = dataclasses.replace(self._config, cursor=cursor.to_dict())
@@ -642,13 +620,8 @@ class LightDL(Loader):
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
-        self._counted = NOTHING_COUNTED
-        self._asked_since = None
-        self._waited_s = 0.0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+        self._told = Told()
+        self._since_s, self._waited_s = None, 0.0
 
 
 def _is_up(consumer: EmbeddedEngine) -> bool:
