@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,6 +22,7 @@ from chunkdl.consumers.batches.embedded_batches import Assembled, Assembly
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.finishing import Finish
 from chunkdl.consumers.loader import Loader, check_batches
+from chunkdl.consumers.own_engine import OwnEngine
 from chunkdl.consumers.ranks import warn_of_equal_rows
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import OnError, Order, RowSource
@@ -32,14 +32,13 @@ from chunkdl.engine.loader_statistics import Told
 from chunkdl.engine.resume_state import ResumeState
 from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.configure import configure
-from chunkdl.errors import ChunkdlError, ConfigError, EndOfStream, GetTimeout
+from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
-from chunkdl.system.wakeups import Wakeup, readable
 from chunkdl.transport.memory.notes import note_of, value_of
 from chunkdl.transport.protocol.engine_messages import End
 
@@ -47,10 +46,6 @@ if TYPE_CHECKING:
     from chunkdl.consumers.shared import SharedDL
 
 log = steady_logger("chunkdl")
-T = TypeVar("T")
-
-LOOK_FOR_ANSWER_S = 0.005
-"""Somebody else may have taken in the answer that is waited for."""
 
 
 class LightDL(Loader):
@@ -242,8 +237,9 @@ class LightDL(Loader):
             images=tfms is None or self._rows.are_crops,
             tensors_only=tensors_only,
         )
-        self._consumer: EmbeddedEngine | None = None
-        self._wakeup = Wakeup()
+        self._engine = OwnEngine(
+            self._section, self._check_open, self._new_engine, self._forget_engine
+        )
         self._may_share = True
         """Nobody has asked yet whether other ranks should have a part of the rows."""
         self._ready: Assembled | None = None
@@ -252,9 +248,6 @@ class LightDL(Loader):
         """The service is beyond the next batch, or that was spoilt; it has to begin again."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
-        self._told = Told()
-        self._question_s = 0.0
-        """When the service was last asked for its counters."""
         self._stands_at(self._cursor, 0)
 
     @classmethod
@@ -291,7 +284,7 @@ class LightDL(Loader):
             raise EndOfStream("the policy has ended the stream")
         while True:
             # Before it is looked: whoever is woken from here on does not wait.
-            calls = self._wakeup.calls
+            calls = self._engine.calls
             if (ready := self._next_here(copy=copy)) is not None:
                 ready.begun = True
                 batch = self._finish(self._batch_of(ready))
@@ -303,7 +296,7 @@ class LightDL(Loader):
                     "does). Raise the timeout, or look for slow storage"
                 )
             else:
-                self._wait(left, calls)
+                self._engine.wait(left, calls)
 
     def _next_here(self, *, copy: bool | None) -> Assembled | None:
         """The next batch that has rows, if it is here.
@@ -312,17 +305,17 @@ class LightDL(Loader):
         user's code loses it.
         """
         while True:
-            ready = self._with_service(lambda consumer: self._look(consumer, copy=copy))
+            ready = self._engine.use(lambda engine: self._look(engine, copy=copy))
             if not self._astray:
                 return ready
             self._section.whole(self._begin_again)
 
-    def _look(self, consumer: EmbeddedEngine, *, copy: bool | None) -> Assembled | None:
+    def _look(self, engine: EmbeddedEngine, *, copy: bool | None) -> Assembled | None:
         while self._ready is None:
-            consumer.hear()
-            received = consumer.first()
+            engine.hear()
+            received = engine.first()
             if received is None:
-                consumer.nothing_came()
+                engine.nothing_came()
                 return None
             if isinstance(received, End):
                 self._halted = not self._finite
@@ -332,10 +325,10 @@ class LightDL(Loader):
                 log.warning("an interrupt has lost a batch; the service begins where it was")
                 self._astray = True
                 return None
-            ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
+            ready = self._assembly.assemble(engine, received, self._journal, copy=copy)
             if ready.columns is None:
                 # Rows that could not be made are left out, at the end of a pass all of a batch.
-                self._settle(consumer, ready)
+                self._settle(engine, ready)
             else:
                 self._ready = ready
         self._astray = self._ready.begun
@@ -368,17 +361,18 @@ class LightDL(Loader):
     def _give_out(self, ready: Assembled) -> bool:
         """The batch goes to the user; False: another thread has closed or moved the loader."""
         with self._section.lock:
-            if self._ready is not ready or self._consumer is None:
+            engine = self._engine.running
+            if self._ready is not ready or engine is None:
                 return False
-            self._settle(self._consumer, ready)
+            self._settle(engine, ready)
             self._ready = None
             return True
 
-    def _settle(self, consumer: EmbeddedEngine, ready: Assembled) -> None:
+    def _settle(self, engine: EmbeddedEngine, ready: Assembled) -> None:
         """Note that a batch was delivered; an interrupt may have this done twice."""
         message, cursor = ready.received.message, self._behind(ready)
         self._journal.delivered(message, ready.records, cursor)
-        consumer.took(ready.received)
+        engine.took(ready.received)
         ready.hold.give_out(lent=ready.lent)
         if message.pass_batches >= 0:
             self._steps = message.pass_batches
@@ -387,53 +381,6 @@ class LightDL(Loader):
         if self._stands[-1] is not stand:
             self._stands_at(stand, ready.taken)
         self._cursor = cursor
-
-    def _with_service(self, act: Callable[[EmbeddedEngine], T], *, whole: bool = False) -> T | None:
-        """Do something in the section with the service, which is started if there is none.
-
-        None: meanwhile another thread has ended it.
-
-        Args:
-            act: what is done.
-            whole: no interrupt may break it off.
-
-        Raises:
-            Closed: the loader was closed.
-        """
-        self._check_open()
-        consumer = self._consumer
-        if consumer is None:
-            consumer = self._section.whole(self._started)
-
-        def do() -> T | None:
-            return act(consumer) if self._consumer is consumer else None
-
-        try:
-            if whole:
-                return self._section.whole(do)
-            with self._section.lock:
-                return do()
-        except ChunkdlError:
-            if not consumer.is_open:
-                # It has never been there; so another attempt can be made.
-                self._section.whole(lambda: self._stop_service(consumer))
-            raise
-
-    def _wait(self, left: Callable[[float], float], calls: int) -> None:
-        """Wait until there may be something new."""
-        watched = self._with_service(lambda it: (it, it.descriptors, left(it.look_s)))
-        if watched is None:
-            return
-        consumer, descriptors, wait_s = watched
-        heard = self._wakeup.wait(descriptors, wait_s, calls)
-
-        def tell(now: EmbeddedEngine) -> None:
-            # Meanwhile another thread may have begun elsewhere.
-            if now is consumer:
-                now.hear_channel()
-
-        if descriptors[1] in heard:
-            self._with_service(tell, whole=True)
 
     @property
     def _pass(self) -> int:
@@ -445,13 +392,13 @@ class LightDL(Loader):
 
     def _go_to_pass(self, number: int, *, in_turn: bool) -> None:
         cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
-        if self._consumer is not None and in_turn:
-            self._consumer.next_epoch(number)
+        if (engine := self._engine.running) is not None and in_turn:
+            engine.next_epoch(number)
         else:
             # What is under way for the pass that was broken off goes with the processes.
-            self._stop_service()
+            self._engine.end()
         self._cursor = cursor
-        if self._consumer is None:
+        if self._engine.running is None:
             self._journal = self._new_journal()
         self._stands_at(self._journal.state(cursor), 0)
 
@@ -462,10 +409,10 @@ class LightDL(Loader):
         if self._is_for_later(lambda: self._load_state(state)):
             return
         self._section.whole(lambda: self._go_to(cursor))
-        self._wakeup.wake()
+        self._engine.wake()
 
     def _go_to(self, cursor: Cursor) -> None:
-        self._stop_service()
+        self._engine.end()
         self._cursor = cursor
         self._journal = self._new_journal()
         self._halted = False
@@ -476,44 +423,10 @@ class LightDL(Loader):
         self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
 
     def _counters(self, timeout: float) -> Told:
-        left, asked = deadline_of(timeout), False
-        while not self._section.is_mine and not self._section.is_long:
-            with self._section.lock:
-                consumer = self._consumer
-                if consumer is None or not consumer.is_open:
-                    break
-                consumer.hear(past_batches=True)
-                # Whoever waits for a batch is not told of what was taken in here.
-                self._wakeup.wake()
-                self._note_counters(consumer)
-                if consumer.answers == consumer.questions:
-                    if asked:
-                        break
-                    self._ask(consumer)
-                    asked = True
-                descriptors = consumer.descriptors
-            if not (piece_s := left(LOOK_FOR_ANSWER_S)):
-                break
-            readable(descriptors, piece_s)
-        return self._told
+        return self._engine.counters(timeout)
 
     def _ask_counters(self) -> None:
-        if self._section.is_long:
-            return
-        with self._section.lock:
-            consumer = self._consumer
-            if consumer is not None and consumer.is_open:
-                self._note_counters(consumer)
-                if consumer.answers == consumer.questions:
-                    self._ask(consumer)
-
-    def _ask(self, consumer: EmbeddedEngine) -> None:
-        self._question_s = time.monotonic()
-        consumer.ask_statistics()
-
-    def _note_counters(self, consumer: EmbeddedEngine) -> None:
-        if consumer.answer is not None and consumer.answers == consumer.questions:
-            self._told = Told(consumer.answer, self._question_s)
+        self._engine.ask_counters()
 
     # --------------------------------------------------------------------- notes
 
@@ -535,8 +448,8 @@ class LightDL(Loader):
             self._journal.messages[index] = note
             self._journal.deterministic = False
             self._stands = deque(map(self._with_messages, self._stands), self._stands.maxlen)
-            if self._consumer is not None:
-                self._consumer.send_message(index, note)
+            if self._engine.running is not None:
+                self._engine.running.send_message(index, note)
 
     def _with_messages(self, stand: Stand) -> Stand:
         """The same place, with the messages that are under way now."""
@@ -562,70 +475,50 @@ class LightDL(Loader):
 
     def _start(self) -> None:
         """Start the processes, and wait until they are up."""
-        if self._section.is_mine:
-            return  # A signal handler; what it has interrupted starts them.
-        forever = deadline_of(None)
-        while True:
-            calls = self._wakeup.calls
-            if self._with_service(_is_up):
-                return
-            self._wait(forever, calls)
+        if not self._section.is_mine:
+            # Else a signal handler asks; what it has interrupted starts them.
+            self._engine.wait_until_up()
 
     def _resume(self) -> None:
         """Start the processes again."""
         if not self._is_for_later(self._resume):
-            self._with_service(_is_up)
+            self._engine.begin()
 
     def _pause(self) -> None:
         """End the processes and free their memory for now."""
         if not self._is_for_later(self._pause):
             self._section.whole(self._begin_again)
-            self._wakeup.wake()
+            self._engine.wake()
 
     def _begin_again(self) -> None:
         """End the service; the next one goes on behind the last batch that was given out."""
         cursor = self._journal.state(self._cursor)
-        self._stop_service()
+        self._engine.end()
         self._cursor = cursor
         self._journal = self._new_journal()
 
     def _close(self) -> None:
         """End all processes and free their memory."""
         # Whoever waits for a batch is told before anything is ended, which takes its time.
-        self._wakeup.wake()
+        self._engine.wake()
         if not self._is_for_later(self._close):
-            self._section.whole(self._stop_service)
+            self._section.whole(self._engine.end)
 
-    def _started(self) -> EmbeddedEngine:
-        self._check_open()
-        if self._consumer is None:
-            cursor = self._journal.state(self._cursor)
-            config = dataclasses.replace(self._config, cursor=cursor.to_dict())
-            self._consumer = EmbeddedEngine(config, self._journal)
-            for patient, note in self._journal.messages.items():
-                self._consumer.send_message(patient, note)
-        return self._consumer
+    def _new_engine(self) -> EmbeddedEngine:
+        cursor = self._journal.state(self._cursor)
+        config = dataclasses.replace(self._config, cursor=cursor.to_dict())
+        engine = EmbeddedEngine(config, self._journal)
+        for patient, note in self._journal.messages.items():
+            engine.send_message(patient, note)
+        return engine
+
+    def _forget_engine(self) -> None:
+        self._ready = None
+        self._astray = False
+        self._since_s, self._waited_s = None, 0.0
 
     def _new_journal(self) -> ResumeState:
         recent = self._config.stream.num_bigchunks + LOOK_AHEAD
         if self._log_func is None:
             return ResumeState(self._cursor, recent)
         return ResumeState(self._cursor, recent, self._log_func)
-
-    def _stop_service(self, only: EmbeddedEngine | None = None) -> None:
-        if only is not None and self._consumer is not only:
-            return
-        self._ready = None
-        self._astray = False
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-        self._told = Told()
-        self._since_s, self._waited_s = None, 0.0
-
-
-def _is_up(consumer: EmbeddedEngine) -> bool:
-    consumer.hear()
-    if not consumer.is_open:
-        consumer.nothing_came()
-    return consumer.is_open
