@@ -118,8 +118,8 @@ class EmbeddedEngine:
         self._inbox: deque[BatchReady | End] = deque()
         self.answer: Statistics | None = None
         """The last counters that have come."""
-        self.answers = 0
-        """How often counters have come."""
+        self.questions = self.answers = 0
+        """How often counters were asked for, and have come."""
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
@@ -340,9 +340,11 @@ class EmbeddedEngine:
         # Over the private channel: what comes from a socket is never unpickled.
         self._process.tell(MessageToPatient(patient, note))
 
-    def ask_statistics(self) -> None:
-        """Have the counters of the service come into `answer`."""
+    def ask_statistics(self) -> int:
+        """Have the counters of the service come into `answer`; then `answers` is that number."""
         self._send(AskStatistics())
+        self.questions += 1
+        return self.questions
 
     def kill(self) -> None:
         """End the service at once; `close` has still to be called."""

@@ -97,7 +97,7 @@ def test_sixty_four_loaders_give_the_stream_of_two(
     with LightDL(coordinate_dataset, **many) as loader:
         assert [digest_of(loader.next_batch(300)) for _ in range(40)] == list(reference[:40])
         assert len(processes_of_this_run("loader")) == LOADERS
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
 
 
 @pytest.mark.parametrize("group", ["train", "trials"])

@@ -50,7 +50,7 @@ class GroupEngine:
         self._barren_deaths = BarrenDeaths(MOST_DEATHS)
         self._made = 0
         self._before = self._now = NOTHING_COUNTED
-        self._batches = self._rows = self._asked = 0
+        self._batches = self._rows = 0
         self._troubles = deque[str](maxlen=MOST_TROUBLES)
         self._lent: dict[tuple[int, int], Received] = {}
         self._remains = Remains()
@@ -147,7 +147,7 @@ class GroupEngine:
             self._consumer.close()
             self._consumer = None
             self._before = self.counted
-            self._now, self._batches, self._rows, self._asked = NOTHING_COUNTED, 0, 0, 0
+            self._now, self._batches, self._rows = NOTHING_COUNTED, 0, 0
         self._lent.clear()
 
     def died(self, now_s: float) -> str:
@@ -275,6 +275,4 @@ class GroupEngine:
         """
         if self._consumer is None or not self._consumer.is_open:
             raise ChunkdlError("the engine does not run")
-        self._consumer.ask_statistics()
-        self._asked += 1
-        return self._asked
+        return self._consumer.ask_statistics()

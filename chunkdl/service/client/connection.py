@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import ChunkdlError, Closed, GetTimeout, ServiceDied
 from chunkdl.service.client.arrivals import Answer, Answers, Arrived
 from chunkdl.service.client.session_thread import JoinRequest, SessionThread
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.transport.memory.layouts import BatchLayout, Bytes
-from chunkdl.transport.protocol.engine_messages import Message, Statistics
+from chunkdl.transport.protocol.engine_messages import Message
 from chunkdl.transport.protocol.service_messages import (
     AskCatalogue,
     AskStatistics,
@@ -133,10 +134,13 @@ class Connection:
         """Say something to the service; lost where it is away."""
         self._talk.say(message)
 
-    def statistics(self) -> Statistics:
-        """Counters of the engine of the group."""
+    def ask_statistics(self) -> None:
+        """Have the service tell its counters, which `statistics` has then."""
         self._talk.say(AskStatistics())
-        return _answer(self._talk, self._talk.counters, ANSWER_TIMEOUT_S)
+
+    def statistics(self, timeout_s: float) -> Told:
+        """The counters of the engine of the group; see `Counters.after`."""
+        return self._talk.counters.after(self.ask_statistics, timeout_s)
 
     def catalogue(self, patient: int, slide: int) -> CataloguePage:
         """Patients and slides from these indices on."""

@@ -20,6 +20,7 @@ import zmq
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.sampling.shares import Remainder
 from chunkdl.service.client.arrivals import Answers, Arrivals
+from chunkdl.service.client.counters import Counters
 from chunkdl.service.client.sockets import Wire
 from chunkdl.service.keys import ClientKeys
 from chunkdl.system.awake_clock import AwakeClock
@@ -113,7 +114,7 @@ class SessionThread:
         epoch = position.left.epoch if position is not None else 0
         self.arrivals = Arrivals(epoch, step, allocate)
         self.welcome: Answers[Joined] = queue.SimpleQueue()
-        self.counters: Answers[Statistics] = queue.SimpleQueue()
+        self.counters = Counters()
         self.pages: Answers[CataloguePage] = queue.SimpleQueue()
         self.released: deque[tuple[int, int]] = deque()
         self._outbox: deque[Message] = deque()
@@ -200,8 +201,8 @@ class SessionThread:
     def _fail(self, error: ChunkdlError) -> None:
         self.arrivals.inbox.put(error)
         self.welcome.put(error)
-        self.counters.put(error)
         self.pages.put(error)
+        self.counters.fail(error)
 
     def _keep_up(self) -> None:
         away_since = self._clock.now()
@@ -370,7 +371,7 @@ class SessionThread:
                 if reason:
                     log.warning("no batch comes: group %s waits: %s", self.wish.group, reason)
             case Statistics():
-                self.counters.put(message)
+                self.counters.answer(message)
             case CataloguePage():
                 self.pages.put(message)
             case ServiceEnding():
@@ -378,8 +379,8 @@ class SessionThread:
                 wire.is_over = not wire.joined
             case Pong() | ArenaPassed():
                 pass
-            case Notice(_, text):
-                self.counters.put(ServiceDied(text))
+            case Notice():
+                self.counters.answer(None)
             case _:
                 raise ProtocolError(f"the service sent {type(message).__name__}")
 
