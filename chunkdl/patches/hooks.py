@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from chunkdl.engine.work.hook_tools import CollectorTools, LoaderTools
+    from chunkdl.engine.work.collector_tools import CollectorTools
+    from chunkdl.engine.work.loader_tools import LoaderTools
     from chunkdl.sampling.windows import Draws, Window
     from chunkdl.slides.slide import Slide
     from chunkdl.slides.tissue.mask import TissueMask

@@ -17,7 +17,7 @@ import torch
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.work import rows_by_hook as collecting
-from chunkdl.engine.work.load_by_hook import Extracted
+from chunkdl.engine.work.extracted import Extracted
 from chunkdl.engine.work.row_writer import RowWriter
 from chunkdl.engine.work.rows_by_hook import HookRows
 from chunkdl.errors import ConfigError
