@@ -170,6 +170,10 @@ class Server:
                 self._from_engines()
                 self._look_at_engines(now)
                 self._positions.keep(self._groups, now)
+                self._notifier.alive()
+                if self._is_to_drain:
+                    self._begin_drain(now)
+                self._look_at_presence(now)
                 if self._is_over(now):
                     return EXIT_FAILED if self._failed == set(self._groups) else EXIT_OK
         finally:
@@ -207,36 +211,44 @@ class Server:
             waits.append(LAST_WORDS_S)
         return min(waits, default=None)
 
+    @property
+    def _is_to_drain(self) -> bool:
+        """Whether the end was asked for, by a signal or by an operator, and is not begun."""
+        asked = bool(self._stopping) or self._desk.draining
+        return asked and self._drain_until_s is None
+
+    def _begin_drain(self, now_s: float) -> None:
+        log.info("draining: no more consumers, no more batches")
+        self._notifier.tell("STOPPING=1")
+        self._drain_until_s = now_s + self._spec.drain_s
+        self._desk.begin_drain()
+        self._carry_out()
+
+    def _look_at_presence(self, now_s: float) -> None:
+        """Note since when all consumers have left, where that ends the service."""
+        if not self._exit_when_idle or not self._desk.joined or self._desk.present:
+            self._idle_since_s = None
+        elif self._idle_since_s is None:
+            self._idle_since_s = now_s
+
     def _is_over(self, now_s: float) -> bool:
-        if self._notifier.watchdog_s is not None:
-            self._notifier.tell("WATCHDOG=1")
-        if (self._stopping or self._desk.draining) and self._drain_until_s is None:
-            log.info("draining: no more consumers, no more batches")
-            self._notifier.tell("STOPPING=1")
-            self._drain_until_s = now_s + self._spec.drain_s
-            self._desk.begin_drain()
-            self._carry_out()
-        if self._exit_when_idle and self._has_been_idle(now_s):
-            return True
-        if self._starter is None and self._exit_when_idle and not self._spec.exit_when_idle:
-            # Who started it has ended before anybody came.
-            return not self._desk.present
+        """Whether the service may end now; asks and changes nothing."""
+        idle = not self._desk.present
+        if self._exit_when_idle:
+            since_s = self._idle_since_s
+            # A consumer that loads another state comes back at once.
+            if since_s is not None and now_s - since_s >= IDLE_S:
+                return True
+            if self._starter is None and not self._spec.exit_when_idle:
+                # Who started it has ended before anybody came.
+                return idle
         if self._drain_until_s is None:
             return False
-        idle = not self._desk.present
-        if not idle and now_s >= self._drain_until_s:
-            log.warning("%d sessions did not give everything back", self._desk.present)
         return idle or self._stopping > 1 or now_s >= self._drain_until_s
 
-    def _has_been_idle(self, now_s: float) -> bool:
-        """Whether all consumers have left, and none of them comes back at once by another state."""
-        if not self._desk.joined or self._desk.present:
-            self._idle_since_s = None
-            return False
-        self._idle_since_s = self._idle_since_s or now_s
-        return now_s - self._idle_since_s >= IDLE_S
-
     def _close(self) -> None:
+        if self._desk.present:
+            log.warning("%d sessions did not give everything back", self._desk.present)
         self._positions.keep(self._groups, float("inf"))
         for engine in self._engines.values():
             engine.close()

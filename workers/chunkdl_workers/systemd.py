@@ -17,6 +17,11 @@ class Notifier:
         self.watchdog_s = int(interval) / 2e6 if watched else None
         """How often it wants a sign of life, seconds; None: it does not."""
 
+    def alive(self) -> None:
+        """Give the sign of life, where one is wanted."""
+        if self.watchdog_s is not None:
+            self.tell("WATCHDOG=1")
+
     def tell(self, state: str, patience_s: float = 1.0) -> None:
         """Send a line such as READY=1, unless a manager that stands still takes none that long."""
         if not self._address:

@@ -345,6 +345,8 @@ class Batches:
         self._out[batch.lease] = number
         self.sent += 1
         self.rows_sent += batch.rows - len(batch.dropped)
+        sources = self._loads.sources
+        sources.forget_before(number - self._config.batch_slots, stream)
         message = BatchReady(
             number,
             stream.epoch,
@@ -353,21 +355,11 @@ class Batches:
             batch.rows,
             np.asarray(sorted(batch.dropped), dtype=np.int32).tobytes(),
             stream.calls,
-            self._substitutions(number, stream),
+            sources.substitutions(stream),
             np.asarray(batch.closes, dtype=np.int64).tobytes(),
             stream.length,
         )
         self._outgoing.say(message)
-
-    def _substitutions(self, number: int, stream: Stream) -> dict[int, int]:
-        """The substitutions of BigChunks that later batches use; others are forgotten."""
-        attempts = self._loads.sources.attempts
-        if not stream.may_replace:
-            return {}
-        for ordinal in tuple(attempts):
-            if stream.last_batch(ordinal) <= number - self._config.batch_slots:
-                del attempts[ordinal]
-        return dict(attempts)
 
     def _deliver_end(self, stream: Stream) -> None:
         if self._batches or self.end_sent:

@@ -326,7 +326,7 @@ class BigChunks:
             self._outgoing.fail(too_many_substitutes(failure))
             return
         self.substitutions += 1
-        self.sources.attempts[ordinal] = attempt
+        self.sources.substitute(ordinal, attempt)
         if self._stream is None:
             self._again.append(self.sources.survey(ordinal))
         else:

@@ -34,7 +34,7 @@ class Sources:
         self._schedule = UniformSchedule(config.stream.seed, config.slides_of_patient)
         self._before: dict[int, Opening] = {}
         self.places = places
-        self.attempts = attempts
+        self._attempts = attempts
         """With which attempt a BigChunk is read, where it is not the first and no policy chose."""
         self.unusable: dict[int, Failure] = {}
         """Slides that are left out, and why."""
@@ -63,6 +63,21 @@ class Sources:
                 # A patient without a usable slide is not chosen again.
                 self.places.finish(ticket.patient)
         return True
+
+    def substitute(self, ordinal: int, attempt: int) -> None:
+        """Read a BigChunk with this attempt from now on."""
+        self._attempts[ordinal] = attempt
+
+    def substitutions(self, stream: Stream) -> dict[int, int]:
+        """By ordinal, the attempts that are not the first: what a resume has to know."""
+        return dict(self._attempts) if stream.may_replace else {}
+
+    def forget_before(self, batch: int, stream: Stream) -> None:
+        """Forget the attempts at BigChunks that no batch after this one has rows of."""
+        if stream.may_replace:
+            for ordinal in tuple(self._attempts):
+                if stream.last_batch(ordinal) <= batch:
+                    del self._attempts[ordinal]
 
     def survey(self, ordinal: int) -> SurveyWindow:
         """The ticket to survey a planned window."""
@@ -147,9 +162,9 @@ class Sources:
 
     def _planned(self, ordinal: int) -> tuple[int, int]:
         """Slide and attempt of a BigChunk in closed form."""
-        attempt = self.attempts.get(ordinal, 0)
+        attempt = self._attempts.get(ordinal, 0)
         while (slide := self._schedule.slide(ordinal, attempt)) in self.unusable:
             attempt += 1
         if attempt:
-            self.attempts[ordinal] = attempt
+            self._attempts[ordinal] = attempt
         return slide, attempt
