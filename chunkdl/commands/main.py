@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from chunkdl.commands.service import add_service_commands
 from chunkdl.commands.setting_flags import add_flag
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import ChunkdlError, ConfigError, SlideError
+from chunkdl.slides.readers.dicom_series import dicom_files_in
 from chunkdl.slides.readers.registry import read_structure
 from chunkdl.slides.structure import text_of
 from chunkdl.system.printing import printable
@@ -218,7 +220,7 @@ def _structures(paths: Sequence[Path]) -> int:
 
 def _files_at(path: Path) -> list[str]:
     """The path itself, or the slides in a folder that is none."""
-    if not path.is_dir() or any(path.glob("*.dcm")):
+    if not path.is_dir() or dicom_files_in(os.fspath(path)):
         return [str(path)]
     return [patient.slides[0].path for patient in Dataset.from_slides(path)]
 

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import msgspec
 from chunkdl.errors import ConfigError
 from chunkdl.service.config_file import DaemonConfig, read_daemon_config, spec_of
 from chunkdl.service.config_help import explain, summary
+from chunkdl.service.daemon_log import JsonLines
 from chunkdl.service.keys import create_keys, fingerprint, load_client_keys, load_public_key
 from chunkdl.service.spec import ServiceSpec
 from chunkdl.transport.channel import descriptor_of
@@ -137,18 +137,12 @@ def _add_ctl(commands: Commands[argparse.ArgumentParser], seconds: Callable[[str
 
 def _serve(given: argparse.Namespace) -> int:
     spec = spec_of(with_options(read_daemon_config(given.config), given))
+    lines = JsonLines()
     for line in summary(spec):
-        told = _entry(line) if spec.log_format == "json" else line
+        told = lines.line("chunkdl.service", line) if spec.log_format == "json" else line
         print(told, file=sys.stderr, flush=True)
     _become_server(spec)
     return 0
-
-
-def _entry(line: str) -> str:
-    """A line as the server's log has it, for a collector that reads both."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    entry = {"time": now, "level": "info", "logger": "chunkdl.service", "message": line}
-    return json.dumps(entry)
 
 
 def with_options(config: DaemonConfig, given: argparse.Namespace) -> DaemonConfig:

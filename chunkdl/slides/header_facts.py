@@ -24,7 +24,8 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
-from chunkdl.slides.tissue.cache import default_folder, write_whole
+from chunkdl.slides.tissue.cache import default_folder
+from chunkdl.system.kept_files import key_of, read_at_most, state_of, write_whole
 from chunkdl.system.printing import printable
 from chunkdl.system.steady_log import steady_logger
 
@@ -152,7 +153,7 @@ class _KeptFacts:
             return SlideError(f"the file cannot be used: {error.strerror}", slide=name)
         file = self._folder / f"{key.hex()}.header"
         try:
-            return dataclasses.replace(_decoded(_bytes_of(file), key), path=name)
+            return dataclasses.replace(_decoded(read_at_most(file, _MOST_BYTES), key), path=name)
         except FileNotFoundError:
             log.debug("the header of %s is not known yet", name)
         except OSError as error:
@@ -181,7 +182,7 @@ class _KeptFacts:
             _VERSION,
             _code_of_readers(),
             os.fsencode(real),
-            _state(real),
+            state_of(real),
             b"" if address.image is None else b"image %d" % address.image,
             self._reader.encode(),
             repr(self._rule).encode(),
@@ -189,8 +190,7 @@ class _KeptFacts:
         belonging = _folder_of_parts(real)
         if belonging is not None:
             parts += self._states_in(belonging)
-        # The length before each part keeps different lists of parts different as bytes.
-        return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+        return key_of(parts)
 
     def _keep(self, file: Path, name: str, info: SlideInfo, key: bytes) -> None:
         try:
@@ -238,12 +238,7 @@ def _states_in(folder: str) -> tuple[bytes, ...]:
         names = sorted(entry.name for entry in entries)
     # A dead link beside the slide is not a part of it.
     paths = [path for name in names if os.path.exists(path := os.path.join(folder, name))]
-    return tuple(os.fsencode(path) + b" " + _state(path) for path in paths)
-
-
-def _state(path: str) -> bytes:
-    facts = os.stat(path)
-    return f"{facts.st_size} {facts.st_mtime_ns}".encode()
+    return tuple(os.fsencode(path) + b" " + state_of(path) for path in paths)
 
 
 def _encoded(info: SlideInfo, key: bytes) -> bytes:
@@ -251,14 +246,6 @@ def _encoded(info: SlideInfo, key: bytes) -> bytes:
     notes = tuple(printable(note) for note in info.notes)
     body = msgspec.msgpack.encode(dataclasses.replace(info, path="", notes=notes))
     return _VERSION + key + hashlib.sha256(body).digest() + body
-
-
-def _bytes_of(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if size > _MOST_BYTES:
-            raise ValueError(f"{size} bytes are too many for the facts of a header")
-        return opened.read()
 
 
 def _decoded(data: bytes, key: bytes) -> SlideInfo:

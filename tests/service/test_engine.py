@@ -6,10 +6,11 @@ import select
 import time
 from collections.abc import Callable
 
+from chunkdl.engine.decisions.restarts import WINDOW_S
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.service.spec import ServiceSpec
 from chunkdl.transport.protocol.engine_messages import BatchReady
-from chunkdl_workers.engine import MOST_DEATHS, WINDOW_S, GroupEngine
+from chunkdl_workers.engine import MOST_DEATHS, GroupEngine
 
 SLOWLY_S = 10 * WINDOW_S
 """Between two deaths of a loop that no count over a time would find."""

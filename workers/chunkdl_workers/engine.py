@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from chunkdl.engine.config import EngineConfig
+from chunkdl.engine.decisions.restarts import WINDOW_S, BarrenDeaths, RecentDeaths
 from chunkdl.engine.embedded import EmbeddedEngine, Received, tell_log
 from chunkdl.engine.loader_statistics import NOTHING_COUNTED, counted_together
 from chunkdl.engine.resume_state import ResumeState
@@ -26,10 +27,8 @@ from chunkdl.transport.protocol.engine_messages import BatchReady, End, Statisti
 from chunkdl.transport.row_format import RowFormat
 from chunkdl_workers.remains import Remains
 
-WINDOW_S = 60.0
-"""Deaths are counted over this time."""
 MOST_DEATHS = 5
-"""In that time, and between two batches, that are made good."""
+"""Within a minute, and between two batches, that are made good."""
 MOST_TROUBLES, MOST_LETTERS = 20, 1_000
 """Of what went wrong, that an operator is shown."""
 
@@ -47,8 +46,9 @@ class GroupEngine:
         self._config = config
         self._consumer: EmbeddedEngine | None = None
         self._journal = self._new_journal({})
-        self._deaths = deque[float]()
-        self._barren = 0
+        self._deaths = RecentDeaths(MOST_DEATHS)
+        self._barren_deaths = BarrenDeaths(MOST_DEATHS)
+        self._made = 0
         self._before = self._now = NOTHING_COUNTED
         self._batches = self._rows = self._asked = 0
         self._troubles = deque[str](maxlen=MOST_TROUBLES)
@@ -153,14 +153,11 @@ class GroupEngine:
     def died(self, now_s: float) -> str:
         """The one that ran is dead; why no other may be started, empty: one may."""
         self.stop(at_once=True)
-        self._deaths.append(now_s)
-        while now_s - self._deaths[0] > WINDOW_S:
-            self._deaths.popleft()
-        self._barren += 1
-        if len(self._deaths) > MOST_DEATHS:
-            return f"the engine died {len(self._deaths)} times within {WINDOW_S:g} s"
-        if self._barren > MOST_DEATHS:
-            return f"the engine died {self._barren} times in a row before it made a batch"
+        too_often, barren = self._deaths.died(now_s), self._barren_deaths.died(self._made)
+        if too_often:
+            return f"the engine died {MOST_DEATHS + 1} times within {WINDOW_S:g} s"
+        if barren:
+            return f"the engine died {MOST_DEATHS + 1} times in a row before it made a batch"
         return ""
 
     def poll(self) -> BatchReady | End | Statistics | None:
@@ -182,7 +179,7 @@ class GroupEngine:
         received = None if self._consumer.is_full else self._consumer.take()
         if isinstance(received, Received):
             self._lent[received.message.epoch, received.message.batch] = received
-            self._barren = 0
+            self._made += 1
             dropped = len(received.message.dropped) // np.dtype(np.int32).itemsize
             self._batches += 1
             self._rows += received.message.rows - dropped

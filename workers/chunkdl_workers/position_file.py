@@ -6,7 +6,6 @@ It is written by a thread of its own: a disk that does not answer holds nobody u
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 from chunkdl.errors import StateError
 from chunkdl.sampling.rules import Rules
 from chunkdl.service.decisions.group import Group
+from chunkdl.system.kept_files import write_whole
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.protocol.service_messages import Position
 
@@ -106,6 +106,8 @@ class _Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # Always the same: whoever is killed while it writes, every second perhaps, leaves one file.
+        self._beside = path.with_name(path.name + ".new")
         self._changed = threading.Condition()
         self._wanted: bytes | None = None
         self._ends = False
@@ -156,21 +158,8 @@ class _Writer:
                 self._writes += 1
                 self._under_way = self._writes
             try:
-                self._replace(data)
+                # Whatever the umask: a file that others may write to is refused at the next start.
+                write_whole(self._path, data, beside=self._beside, mode=0o600, to_disk=True)
             except OSError as error:
                 # A full disk must not end a training; consumers have their own states.
                 log.warning("the positions cannot be written to %s: %s", self._path, error)
-
-    def _replace(self, data: bytes) -> None:
-        beside = self._path.with_name(self._path.name + ".new")
-        # Whatever the umask: a file that others may write to is refused at the next start.
-        with open(beside, "wb", opener=_of_ours_alone) as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self._path)
-
-
-def _of_ours_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

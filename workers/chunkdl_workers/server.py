@@ -30,6 +30,7 @@ from chunkdl.errors import (
     ServiceDied,
 )
 from chunkdl.sampling.shares import Remainder
+from chunkdl.service.daemon_log import write_log
 from chunkdl.service.decisions.actions import (
     AskEngine,
     BeginPass,
@@ -75,7 +76,6 @@ from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import Doors
 from chunkdl_workers.engine import GroupEngine
 from chunkdl_workers.position_file import PositionFile
-from chunkdl_workers.service_log import write_log
 from chunkdl_workers.starter import Starter
 from chunkdl_workers.systemd import Notifier
 

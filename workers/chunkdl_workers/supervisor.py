@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chunkdl.engine.config import Program
+from chunkdl.engine.decisions.restarts import RecentDeaths
 from chunkdl.system.awake_clock import deadline_of
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.channel import MAX_MESSAGE, channel
@@ -26,8 +27,6 @@ from chunkdl.transport.programs import ChildProgram
 from chunkdl.transport.protocol.codec import Parts
 from chunkdl_workers.process import STACK_SIGNAL
 
-WINDOW_S = 60.0
-"""Deaths are counted over this time."""
 MOST_STILLBORN = 3
 """A worker that ends so often in a row, by itself and before it was ready, will never be."""
 STOP_S = 3.0
@@ -209,8 +208,7 @@ class Supervisor:
         self._programs = programs
         self._specification = specification
         self._arenas = arenas
-        self._max_restarts = max_restarts
-        self._deaths: deque[float] = deque()
+        self._deaths = RecentDeaths(max_restarts)
         self._stillborn = [0] * len(programs)
         self._aside: list[Worker] = []
         self.workers = [self._start(number) for number in range(len(programs))]
@@ -245,10 +243,7 @@ class Supervisor:
         stillborn = death.by_itself and not worker.ready
         self._stillborn[number] = self._stillborn[number] + 1 if stillborn else 0
         log.warning("%s", death.reason)
-        self._deaths.append(now)
-        while self._deaths and now - self._deaths[0] > WINDOW_S:
-            self._deaths.popleft()
-        if len(self._deaths) > self._max_restarts or self._stillborn[number] >= MOST_STILLBORN:
+        if self._deaths.died(now) or self._stillborn[number] >= MOST_STILLBORN:
             return death, False
         self.workers[number] = self._start(number)
         return death, True

@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.engine.decisions.blame import BLAME_OF_OUTSIDER, SlideBlame
+from chunkdl.engine.decisions.blame import SlideBlame
 from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.engine.decisions.events import WorkerLost
 from chunkdl.engine.decisions.failures import (
@@ -24,6 +24,7 @@ from chunkdl.engine.decisions.failures import (
 )
 from chunkdl.engine.decisions.outbox import Outgoing
 from chunkdl.engine.decisions.patient_choice import PatientChoice
+from chunkdl.engine.decisions.restarts import BLAME_OF_OUTSIDER
 from chunkdl.engine.decisions.slide_choice import Sources
 from chunkdl.engine.decisions.tickets import Answer, BigChunkState, Ticket, answers, slot_lease
 from chunkdl.errors import Failure, ProtocolError

@@ -1,15 +1,12 @@
-"""Who is to blame when workers end: a slide over which loaders die, or nobody knows what."""
+"""Who is to blame when loaders end: a slide over which they die, or nobody knows what."""
 
 from __future__ import annotations
 
 from chunkdl.engine.decisions.events import WorkerLost
 from chunkdl.engine.decisions.failures import MAX_DEATHS
+from chunkdl.engine.decisions.restarts import BLAME_OF_OUTSIDER
 from chunkdl.engine.decisions.tickets import Ticket
 from chunkdl.transport.protocol.engine_messages import SurveyGrid
-
-BLAME_OF_OUTSIDER = 0.25
-"""What a death by a kill from outside counts: it may be the kernel that ran out of memory over this
-very ticket, but most often the ticket has nothing to do with it."""
 
 
 class SlideBlame:
@@ -52,28 +49,3 @@ class SlideBlame:
 def _place(ticket: Ticket) -> int:
     """Which of the tickets of a slide it is, in whatever attempt."""
     return -1 if isinstance(ticket, SurveyGrid) else ticket.ordinal
-
-
-class BarrenDeaths:
-    """The workers that have ended since the last batch was sent, whatever time that took.
-
-    Args:
-        most: that are made good.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._sent = 0
-        self._blame = 0.0
-
-    def died(self, sent: int, *, by_itself: bool) -> bool:
-        """A worker has ended; whether there were too many.
-
-        Args:
-            sent: batches that were sent so far.
-            by_itself: nobody killed it from outside.
-        """
-        if sent != self._sent:
-            self._sent, self._blame = sent, 0.0
-        self._blame += 1 if by_itself else BLAME_OF_OUTSIDER
-        return self._blame > self._most

@@ -19,12 +19,12 @@ import numpy as np
 
 from chunkdl.engine.decisions.batches import Batches
 from chunkdl.engine.decisions.bigchunks import BigChunks
-from chunkdl.engine.decisions.blame import BarrenDeaths
 from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.engine.decisions.events import Action, Event, FromConsumer, FromWorker, WorkerLost
 from chunkdl.engine.decisions.failures import crash_loop, nothing_changes
 from chunkdl.engine.decisions.outbox import Outgoing
 from chunkdl.engine.decisions.patient_choice import PatientChoice
+from chunkdl.engine.decisions.restarts import BarrenDeaths
 from chunkdl.engine.decisions.slide_choice import Sources
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.sampling.cursor import Cursor

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import struct
 import zlib
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.system.kept_files import cache_folder, key_of, read_at_most, state_of, write_whole
 from chunkdl.system.steady_log import steady_logger
 
 _LOG = steady_logger(__name__)
@@ -25,6 +25,8 @@ _VERSION = b"chunkdl frames 1"
 _HEADER = struct.Struct("<16s32s32sQQ")
 """Version, key, sha256 of what follows it, frames, positions; then zlib of the arrays."""
 _CHECKED_FROM = len(_VERSION) + 64
+BYTES_A_FRAME, SPARE_BYTES = 40, 2**16
+"""The most that a file has for each frame and beside, where compression makes it longer."""
 
 Arrays = tuple[
     npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]
@@ -42,12 +44,10 @@ def kept_frames(path: str, frames: int) -> Arrays | None:
         frames: how many it has.
     """
     key = _key(path)
-    file = _folder() / f"{key.hex()}.frames"
+    file = _file_of(key)
     try:
-        with file.open("rb") as opened:
-            if os.fstat(opened.fileno()).st_size > _HEADER.size + 40 * frames + 2**16:
-                raise ValueError("it is too large")
-            return _decoded(opened.read(), key, frames)
+        most_bytes = _HEADER.size + BYTES_A_FRAME * frames + SPARE_BYTES
+        return _decoded(read_at_most(file, most_bytes), key, frames)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -63,22 +63,15 @@ def keep_frames(path: str, arrays: Arrays) -> None:
         arrays: offsets, byte counts, columns, rows.
     """
     key = _key(path)
-    file = _folder() / f"{key.hex()}.frames"
+    file = _file_of(key)
     # Offsets rise by little more than the counts: differences make the file a third.
     steps = [np.diff(array, prepend=0).astype("<i8").tobytes() for array in arrays]
     body = zlib.compress(b"".join(steps), 3)
     facts = _HEADER.pack(_VERSION, key, bytes(32), len(arrays[0]), len(arrays[2]))
     checked = facts[_CHECKED_FROM:] + body
     data = _VERSION + key + hashlib.sha256(checked).digest() + checked
-    # Never two writers in one file; a rename within a folder replaces the old one at once.
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(data)
-            os.replace(unfinished, file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_whole(file, data)
     except OSError as error:
         _LOG.warning(
             "where the frames of %s lie cannot be kept (%s); every process seeks them again unless "
@@ -88,19 +81,12 @@ def keep_frames(path: str, arrays: Arrays) -> None:
         )
 
 
-def _folder() -> Path:
-    """`$XDG_CACHE_HOME/chunkdl/frames`, or `~/.cache/chunkdl/frames` where that is not set."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~/.cache"))
-    return base / "chunkdl" / "frames"
+def _file_of(key: bytes) -> Path:
+    return cache_folder("frames") / f"{key.hex()}.frames"
 
 
 def _key(path: str) -> bytes:
-    facts = os.stat(path)
-    name = os.fsencode(os.path.realpath(path))
-    parts = _VERSION, name, f"{facts.st_size} {facts.st_mtime_ns}".encode()
-    # The length before each part keeps different lists of parts different as bytes.
-    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+    return key_of((_VERSION, os.fsencode(os.path.realpath(path)), state_of(path)))
 
 
 def _decoded(data: bytes, key: bytes, frames: int) -> Arrays:

@@ -58,14 +58,19 @@ def slides_among(paths: Iterable[str]) -> list[str]:
     return found
 
 
-def slides_in(folder: str) -> list[str]:
-    """`slides_among` the files of a folder that end with ".dcm" and are not hidden.
+def dicom_files_in(folder: str) -> list[str]:
+    """Paths of the files of a folder that end with ".dcm" and are not hidden, sorted.
 
     Raises:
         OSError: the folder cannot be read.
     """
     names = (name for name in os.listdir(folder) if name.lower().endswith(DICOM_SUFFIX))
-    return slides_among(os.path.join(folder, name) for name in names if not name.startswith("."))
+    return sorted(os.path.join(folder, name) for name in names if not name.startswith("."))
+
+
+def slides_in(folder: str) -> list[str]:
+    """`slides_among` the `dicom_files_in` a folder."""
+    return slides_among(dicom_files_in(folder))
 
 
 def _by_series(paths: Iterable[str]) -> dict[str, list[Member]]:

@@ -20,6 +20,7 @@ from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.microns import Claim, Microns, believed, number_in
 from chunkdl.slides.readers.argb import byte_of, composite
+from chunkdl.slides.readers.dicom_series import dicom_files_in
 from chunkdl.slides.readers.known_to_us import known_of
 from chunkdl.slides.readers.refusals import NotTaken, Refused, refuse_other_channels
 from chunkdl.slides.readers.tiff_levels import check_tile_px
@@ -231,10 +232,10 @@ def _process_cache() -> Any:
 
 def _dicom_member(folder: str) -> str:
     """One file of the DICOM series in the folder; OpenSlide finds the others."""
-    files = sorted(name for name in os.listdir(folder) if name.lower().endswith(".dcm"))
+    files = dicom_files_in(folder)
     if not files:
         raise NotTaken("a folder without .dcm files is not a slide")
-    return os.path.join(folder, files[0])
+    return files[0]
 
 
 def _read_info(

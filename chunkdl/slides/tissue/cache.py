@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import secrets
 import struct
 import time
 import zlib
@@ -26,6 +25,7 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.slides.tissue.mask import TissueMask
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
+from chunkdl.system.kept_files import cache_folder, key_of, read_at_most, state_of, write_whole
 from chunkdl.system.steady_log import steady_logger
 
 _LOG = steady_logger(__name__)
@@ -108,7 +108,7 @@ class MaskCache:
     def _kept(self, file: Path, key: bytes) -> TissueMask | str:
         """The mask on disk, or what is wrong with it; empty: there is none."""
         try:
-            return _decoded(_bytes_of(file), key)
+            return _decoded(read_at_most(file, _MOST_FILE_BYTES), key)
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -196,36 +196,15 @@ class MaskCache:
             )
 
 
-def write_whole(file: Path, data: bytes) -> None:
-    """Write a file that readers see whole or not at all; makes its folder where it is not.
-
-    Raises:
-        OSError: it cannot be written; nothing of it is left.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Never two writers in one file; a rename within a folder replaces the old one at once.
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/chunkdl/masks`, or `~/.cache/chunkdl/masks` where that is not set.
-
-    As the XDG Base Directory Specification asks, a relative `XDG_CACHE_HOME` is ignored.
-    """
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~/.cache"))
-    return base / "chunkdl" / "masks"
+    """Where the masks of a user lie who names no folder."""
+    return cache_folder("masks")
 
 
 def _key(path: str | os.PathLike[str], detector_key: str, settings: str) -> bytes:
     address = parse_address(path)
     try:
-        facts = os.stat(address.path)
+        state = state_of(address.path)
     except OSError as error:
         raise SlideError(
             f"the file cannot be used: {error.strerror}", slide=os.fspath(path)
@@ -233,13 +212,12 @@ def _key(path: str | os.PathLike[str], detector_key: str, settings: str) -> byte
     parts = [
         _VERSION,
         os.fsencode(os.path.realpath(address.path)),
-        f"{facts.st_size} {facts.st_mtime_ns}".encode(),
+        state,
         detector_key.encode(),
         settings.encode(),
         b"" if address.image is None else b"image %d" % address.image,
     ]
-    # The length before each part keeps different lists of parts different as bytes.
-    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+    return key_of(parts)
 
 
 def _encoded(mask: TissueMask, key: bytes) -> bytes:
@@ -248,14 +226,6 @@ def _encoded(mask: TissueMask, key: bytes) -> bytes:
     facts = _HEADER.pack(_VERSION, key, bytes(32), rows, columns, mask.width0, mask.height0)
     checked = facts[_CHECKED_FROM:] + bits
     return _VERSION + key + hashlib.sha256(checked).digest() + checked
-
-
-def _bytes_of(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if size > _MOST_FILE_BYTES:
-            raise ValueError(f"its {size} bytes are too many for a mask")
-        return opened.read()
 
 
 def _decoded(data: bytes, key: bytes) -> TissueMask:

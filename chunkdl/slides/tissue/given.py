@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from chunkdl.slides.tissue.cache import default_folder, write_whole
+from chunkdl.slides.tissue.cache import default_folder
+from chunkdl.system.kept_files import write_whole
 from chunkdl.system.steady_log import steady_logger
 
 _LOG = steady_logger(__name__)

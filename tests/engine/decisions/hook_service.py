@@ -10,11 +10,11 @@ from collections import deque
 from random import Random
 from typing import Any
 
-from chunkdl.engine.decisions.blame import BLAME_OF_OUTSIDER
 from chunkdl.engine.decisions.core import Core
 from chunkdl.engine.decisions.events import Event, FromWorker, ToWorker, WorkerLost
 from chunkdl.engine.decisions.failures import MAX_DEATHS
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
+from chunkdl.engine.decisions.restarts import BLAME_OF_OUTSIDER
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.quota import Quota
 from chunkdl.transport.protocol.codec import decode, encode

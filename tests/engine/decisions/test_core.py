@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from chunkdl.engine.decisions.blame import BLAME_OF_OUTSIDER
 from chunkdl.engine.decisions.core import Core
 from chunkdl.engine.decisions.events import (
     Action,
@@ -23,6 +22,7 @@ from chunkdl.engine.decisions.events import (
     WorkerLost,
 )
 from chunkdl.engine.decisions.failures import MAX_DEATHS, MAX_SUBSTITUTES
+from chunkdl.engine.decisions.restarts import BLAME_OF_OUTSIDER
 from chunkdl.errors import Failure, ProtocolError, SlideError, WorkerDied, WorkerFailed
 from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.transport.protocol.codec import decode, encode

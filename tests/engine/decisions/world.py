@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 
 from chunkdl.engine.decisions.bigchunks import TICKETS_PER_LOADER
-from chunkdl.engine.decisions.blame import BLAME_OF_OUTSIDER
 from chunkdl.engine.decisions.core import Core
 from chunkdl.engine.decisions.events import Event, FromConsumer, FromWorker, ToWorker, WorkerLost
 from chunkdl.engine.decisions.failures import MAX_DEATHS, MAX_SUBSTITUTES
+from chunkdl.engine.decisions.restarts import BLAME_OF_OUTSIDER
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.transport.protocol.codec import decode, encode

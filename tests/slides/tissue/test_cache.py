@@ -153,7 +153,7 @@ def test_a_huge_file_in_the_cache_is_not_read(
     (file,) = folder.iterdir()
     os.truncate(file, 2**40)
     check_equal(cache.get_or_compute(slide, Otsu(), Counting()), MASK)
-    assert "too many for a mask" in caplog.text
+    assert "were expected" in caplog.text
     assert file.stat().st_size < 1_000
 
 

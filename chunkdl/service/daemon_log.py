@@ -8,7 +8,9 @@ import sys
 from typing import Literal
 
 
-class _Json(logging.Formatter):
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
@@ -20,12 +22,16 @@ class _Json(logging.Formatter):
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry)
 
+    def line(self, logger: str, text: str) -> str:
+        """What is told beside the log, as one of its lines."""
+        return self.format(logging.LogRecord(logger, logging.INFO, "", 0, text, None, None))
+
 
 def write_log(style: Literal["text", "json"]) -> None:
     """Send the log of this process to stderr in that style."""
     handler = logging.StreamHandler(sys.stderr)
     text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    handler.setFormatter(_Json() if style == "json" else logging.Formatter(text))
+    handler.setFormatter(JsonLines() if style == "json" else logging.Formatter(text))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
