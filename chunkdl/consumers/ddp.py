@@ -97,7 +97,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
         if meeting is not None and place.nodes > 1:
             all_served = meeting.services(range(place.nodes))
             served = all_served[place.node]
-            machines = Machines(meeting, place, tuple(one.plan_hash for one in all_served))
+            machines = Machines(meeting, place, tuple(one.rows_hash for one in all_served))
             _warn_of_uneven_passes(rest, place)
         elif meeting is not None:
             (served,) = meeting.services((place.node,))

@@ -55,10 +55,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """The service of a machine: its address and the plan of its stream, or why there is none."""
+    """The service of a machine: its address and the identity of its rows, or why there is none."""
 
     address: str = ""
-    plan_hash: str = ""
+    rows_hash: str = ""
     failure: Failure | None = None
 
 

@@ -109,10 +109,10 @@ class SharedDL(Loader):
         self._stands_at(self._stand(self._after, 0), 0)
 
     def _connected(
-        self, plan_hash: str, position: Position | None
+        self, rows_hash: str, position: Position | None
     ) -> tuple[Connection, SharedAssembly]:
         assembly = SharedAssembly(self._kind, tensors_only=self._tensors_only)
-        connection = Connection(self._wish, plan_hash, position, 0, assembly.allocate)
+        connection = Connection(self._wish, rows_hash, position, 0, assembly.allocate)
         try:
             assembly.learn(connection)
         except BaseException:
@@ -127,7 +127,7 @@ class SharedDL(Loader):
         """Whether the service was last told to send nothing. Of whoever uses the loader."""
         self._step, self._after = joined.step, joined.after
         self._given: _Given | None = None
-        self._plan_hash, self._rules = joined.plan_hash, joined.rules
+        self._rows_hash, self._rules = joined.rows_hash, joined.rules
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
 
@@ -225,7 +225,7 @@ class SharedDL(Loader):
     def _stand(self, after: Position, taken: int) -> Stand:
         """The state at that position, after so many batches of the epoch."""
         of_epoch = None if self._batches is None else taken
-        return SharedState(self._plan_hash, after, of_epoch, rules=self._rules)
+        return SharedState(self._rows_hash, after, of_epoch, rules=self._rules)
 
     @property
     def _pass(self) -> int:
@@ -280,7 +280,7 @@ class SharedDL(Loader):
         """Leave, and join again there; others may close the loader meanwhile."""
         self._check_open()
         self._leave()
-        connection, assembly = self._connected(self._plan_hash, position)
+        connection, assembly = self._connected(self._rows_hash, position)
         with self._section.lock:
             if not self._closed:
                 self._arrive(connection, assembly, position, taken)
@@ -305,7 +305,7 @@ class SharedDL(Loader):
         """Where a state stands, and after how many batches of its epoch."""
         found = state_of(state)
         self._rules.check(found.rules)
-        if found.plan_hash != self._plan_hash:
+        if found.plan_hash != self._rows_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
                 "settings, reuse or num_bigchunks of the service differ"

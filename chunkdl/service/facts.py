@@ -30,7 +30,7 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
     """What the desk has to know."""
     stream = spec.config.stream
     return DeskFacts(
-        plan_hash=spec.config.rows_hash,
+        rows_hash=spec.config.rows_hash,
         seed=stream.seed,
         batch_rows=stream.batch_size,
         row_format=stream.row_format,

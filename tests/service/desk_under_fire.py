@@ -68,7 +68,7 @@ def _facts(name: str, *, detach: bool, finite: bool) -> GroupFacts:
 
 
 DESK_FACTS = DeskFacts(
-    plan_hash="0" * 64,
+    rows_hash="0" * 64,
     seed=3,
     batch_rows=BATCH_ROWS,
     row_format=RowFormat.of_crops(64),

@@ -304,7 +304,7 @@ def test_what_makes_no_sense_is_dropped_and_disturbs_nobody(
                 wrong: dict[str, Any]
                 for wrong, why in (
                     ({"version": 1}, "speaks protocol 1"),
-                    ({"plan_hash": "0" * 64}, "expects another stream"),
+                    ({"rows_hash": "0" * 64}, "expects another stream"),
                     ({"group": "nobody"}, "there is no group"),
                     ({"rank": 7}, "out of range"),
                     ({"group": "train", "rank": 0}, "rank 0 of group train is there already"),

@@ -30,7 +30,7 @@ log = steady_logger("chunkdl.service")
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    plan_hash: str
+    rows_hash: str
     groups: dict[str, Position]
     rules: Rules = Rules()
 
@@ -40,12 +40,12 @@ class PositionFile:
 
     Args:
         path: of the file; None: nothing is kept.
-        plan_hash: of the stream; positions of another one are not used.
+        rows_hash: identity of the rows; positions of others are not used.
     """
 
-    def __init__(self, path: Path | None, plan_hash: str) -> None:
+    def __init__(self, path: Path | None, rows_hash: str) -> None:
         self._path = path
-        self._plan_hash = plan_hash
+        self._rows_hash = rows_hash
         self._next_s = 0.0
         self._last = b""
         self._writer = None if path is None else _Writer(path)
@@ -64,7 +64,7 @@ class PositionFile:
         except StateError as error:
             log.warning("%s is not used, the groups begin anew: %s", self._path, error)
             return {}
-        if kept.plan_hash != self._plan_hash:
+        if kept.rows_hash != self._rows_hash:
             log.warning("%s is of another stream, the groups begin anew", self._path)
             return {}
         return {name: at for name, at in kept.groups.items() if at.left.is_sound()}
@@ -81,7 +81,7 @@ class PositionFile:
         if now_s != math.inf:
             # Not at the end, which has a limit of its own.
             self._writer.watch(now_s)
-        kept = _Kept(self._plan_hash, {name: group.position() for name, group in groups.items()})
+        kept = _Kept(self._rows_hash, {name: group.position() for name, group in groups.items()})
         data = msgspec.json.encode(kept)
         if data != self._last:
             self._last = data

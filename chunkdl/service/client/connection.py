@@ -35,7 +35,7 @@ class Connection:
 
     Args:
         wish: of the consumer.
-        plan_hash: that the service must have; empty: any.
+        rows_hash: identity of the rows that the service must have; empty: any.
         position, step: where to go on; None: wherever the group is.
         allocate: memory for a batch of so many bytes that comes from another machine.
 
@@ -47,14 +47,14 @@ class Connection:
     def __init__(
         self,
         wish: JoinRequest,
-        plan_hash: str,
+        rows_hash: str,
         position: Position | None,
         step: int,
         allocate: Callable[[int], Bytes],
     ) -> None:
         # Of the thread that takes batches.
         self._arrived: deque[Arrived | PassEnded | ChunkdlError] = deque()
-        self._talk = SessionThread(wish, plan_hash, position, step, allocate)
+        self._talk = SessionThread(wish, rows_hash, position, step, allocate)
         self._thread = threading.Thread(
             target=self._talk.run, name="chunkdl-connection", daemon=True
         )

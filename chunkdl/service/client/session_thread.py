@@ -92,7 +92,7 @@ class SessionThread:
 
     Args:
         wish: of the consumer.
-        plan_hash: that the service must have; empty: any.
+        rows_hash: identity of the rows that the service must have; empty: any.
         position, step: where to go on; None: wherever the group is.
         allocate: memory for a batch of so many bytes that comes from another machine.
     """
@@ -100,13 +100,13 @@ class SessionThread:
     def __init__(
         self,
         wish: JoinRequest,
-        plan_hash: str,
+        rows_hash: str,
         position: Position | None,
         step: int,
         allocate: Callable[[int], Bytes],
     ) -> None:
         self.wish = wish
-        self._plan_hash = plan_hash
+        self._rows_hash = rows_hash
         self._ping_s = min(PING_S, wish.reconnect_s / 4)
         self._name = secrets.token_hex(16)
         self._start = position
@@ -288,7 +288,7 @@ class SessionThread:
             wish.batch_rows,
             wish.credit_batches,
             wish.credit_bytes,
-            self._plan_hash,
+            self._rows_hash,
             self._start,
             here.step,
             tuple(sorted(here.held)),
@@ -392,7 +392,7 @@ class SessionThread:
         elif joined.position.left.epoch < before:
             # What we said about the next pass was lost.
             wire.say(NextPass(before))
-        self._plan_hash = joined.plan_hash
+        self._rows_hash = joined.rows_hash
         # Often enough that some may be late.
         self._ping_s = min(self._ping_s, joined.silent_s / 4)
         wire.joined, self.waits = True, ""

@@ -41,7 +41,8 @@ class DeskFacts:
     """What the desk has to know.
 
     Attributes:
-        plan_hash, seed: of the stream.
+        rows_hash: identity of the rows of the stream, however they are cut into batches.
+        seed: of the stream.
         batch_rows: of a batch of the engines.
         row_format: the columns of a row; None: the first row shows them.
         patients, slides: how many.
@@ -52,7 +53,7 @@ class DeskFacts:
         most_calls: SmallChunks of a BigChunk, at most.
     """
 
-    plan_hash: str
+    rows_hash: str
     seed: int
     batch_rows: int
     row_format: RowFormat | None
@@ -110,7 +111,7 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     """
     if join.group not in groups:
         raise ProtocolError(f"there is no group {join.group[:64]!r}; there are {', '.join(groups)}")
-    if join.plan_hash and join.plan_hash != facts.plan_hash:
+    if join.rows_hash and join.rows_hash != facts.rows_hash:
         raise ProtocolError(
             "the consumer expects another stream: dataset, seed, sizes, resolution, tissue "
             "settings, reuse or num_bigchunks of this service differ, or the rules by which its "
@@ -191,7 +192,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         session.name,
         session.lease is not None,
         "broadcast" if group.facts.broadcast else "shard",
-        facts.plan_hash,
+        facts.rows_hash,
         facts.seed,
         facts.batch_rows,
         place.share.batch_rows,

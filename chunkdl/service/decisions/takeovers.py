@@ -134,7 +134,7 @@ class Displaced:
         """Remember a session that has ended without a goodbye; its consumer may come back."""
         # Without what may be large, and what nobody asks for.
         self._gone[session.name] = msgspec.structs.replace(
-            session.join, token="", session="", plan_hash="", position=None, held=()
+            session.join, token="", session="", rows_hash="", position=None, held=()
         )
         while len(self._gone) > MOST_DISPLACED:
             del self._gone[next(iter(self._gone))]

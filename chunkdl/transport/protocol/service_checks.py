@@ -54,7 +54,7 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
 
 def _fixed(joined: Joined) -> tuple[object, ...]:
     rows = joined.stream_rows, joined.batch_rows, joined.row_format
-    return joined.plan_hash, joined.mode, *rows, joined.patients, joined.slides
+    return joined.rows_hash, joined.mode, *rows, joined.patients, joined.slides
 
 
 def check_row_format(row_format: RowFormat, joined: Joined) -> None:

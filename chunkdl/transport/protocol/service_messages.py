@@ -54,7 +54,7 @@ class Join(Message, frozen=True):
         rank, world_size: which of how many members, in a group that shares the rows.
         batch_rows: rows of a batch; 0: those of the stream.
         credit_batches, credit_bytes: that the consumer can hold at a time.
-        plan_hash: of the stream that the consumer expects; empty: any.
+        rows_hash: of the rows that the consumer expects; empty: any.
         position: where it stood before its step 0; None: wherever the group is.
         step: that it wants next.
         held: numbers of the deliveries that it still has.
@@ -72,7 +72,7 @@ class Join(Message, frozen=True):
     batch_rows: int
     credit_batches: int
     credit_bytes: int
-    plan_hash: str
+    rows_hash: str
     position: Position | None
     step: int
     held: tuple[int, ...]
@@ -167,7 +167,8 @@ class Joined(Message, frozen=True):
         session: its name, which only the two know.
         local: batches come as references.
         mode: of the group.
-        plan_hash, seed: of the stream.
+        rows_hash: identity of the rows of the stream, however they are cut into batches.
+        seed: of the stream.
         stream_rows: rows of a batch of the engine, as they lie in a slot.
         batch_rows: rows of a batch of this consumer.
         row_format: the columns of a row; None: `RowFormatKnown` says them.
@@ -183,7 +184,7 @@ class Joined(Message, frozen=True):
     session: str
     local: bool
     mode: str
-    plan_hash: str
+    rows_hash: str
     seed: int
     stream_rows: int
     batch_rows: int

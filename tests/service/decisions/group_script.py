@@ -27,6 +27,7 @@ from chunkdl.transport.row_format import RowFormat
 
 GROUP = "train"
 PLAN_HASH = "f00d" * 16
+ROWS_HASH = "beef" * 16
 SILENT_S, GRACE_S, PATIENCE_S = 5.0, 30.0, 10.0
 ROW_BYTES = 10
 
@@ -73,7 +74,7 @@ class Setting:
     def desk_facts(self) -> DeskFacts:
         """The same for the desk."""
         return DeskFacts(
-            plan_hash=PLAN_HASH,
+            rows_hash=ROWS_HASH,
             seed=1,
             batch_rows=self.batch_rows,
             row_format=RowFormat.of_crops(8),

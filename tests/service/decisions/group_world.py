@@ -34,7 +34,7 @@ from chunkdl.transport.protocol.service_messages import (
 from tests.service.decisions.group_script import (
     GRACE_S,
     GROUP,
-    PLAN_HASH,
+    ROWS_HASH,
     SILENT_S,
     Arrived,
     Consumer,
@@ -97,7 +97,7 @@ class GroupWorld(GroupService):
             consumer.batch_rows,
             consumer.credit_batches,
             consumer.credit_bytes,
-            PLAN_HASH,
+            ROWS_HASH,
             consumer.start,
             consumer.step,
             tuple(sorted(consumer.held)),

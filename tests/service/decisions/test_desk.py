@@ -50,7 +50,7 @@ from chunkdl.transport.protocol.service_messages import (
 )
 from chunkdl.transport.protocol.session_states import State
 from chunkdl.transport.row_format import ColumnFormat, RowFormat
-from tests.service.decisions.group_script import GRACE_S, GROUP, PLAN_HASH, SILENT_S, Setting
+from tests.service.decisions.group_script import GRACE_S, GROUP, ROWS_HASH, SILENT_S, Setting
 
 STRANGER = Visitor("somebody", is_operator=False)
 OWNER = Visitor("process 7 of user 1000", is_operator=True)
@@ -111,7 +111,7 @@ class Counter:
 def a_join(**fields: object) -> Join:
     """A sound one, but for these fields."""
     version, credit = SERVICE_PROTOCOL_VERSION, 10**6
-    join = Join(version, "", "", GROUP, 0, 1, 0, 2, credit, PLAN_HASH, None, 0, ())
+    join = Join(version, "", "", GROUP, 0, 1, 0, 2, credit, ROWS_HASH, None, 0, ())
     return msgspec.structs.replace(join, **fields)
 
 
@@ -122,7 +122,7 @@ PEER = 0, b"somebody"
     ("fields", "words"),
     [
         ({"group": "none"}, "no group 'none'; there are train"),
-        ({"plan_hash": "beef"}, "another stream"),
+        ({"rows_hash": "feed"}, "another stream"),
         ({"rank": 1}, "out of range"),
         ({"rank": -1}, "out of range"),
         ({"world_size": 0}, "out of range"),
