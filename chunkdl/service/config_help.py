@@ -15,7 +15,8 @@ from chunkdl.engine.settings.configure import beside_arenas
 from chunkdl.errors import SlideError
 from chunkdl.service.config_file import TABLES, GroupTable
 from chunkdl.service.keys import fingerprint
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec
+from chunkdl.service.spec import ServiceSpec
 from chunkdl.slides.header_facts import header_facts
 
 WIDTH = 96

@@ -28,9 +28,9 @@ from chunkdl.consumers.merged import MergedDL
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import Closed, ConfigError, EndOfStream
 from chunkdl.service.client.control import operate
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from tests.conftest import free_port
 from tests.interrupting import Interrupt
 from tests.service.conftest import arguments

@@ -13,9 +13,9 @@ from chunkdl.engine.settings.checks import (
     checked_cores,
     checked_detector,
     checked_level,
+    checked_path,
     checked_size,
     checked_window,
-    folder,
 )
 from chunkdl.engine.settings.setting import Setting
 from chunkdl.sampling.policies.policy import Policy
@@ -26,6 +26,7 @@ from chunkdl.slides.tissue.detectors import TissueDetector
 MOST_ROWS = 4096
 """Of a batch: the rows of more fit into no message."""
 MOST_SLOTS = 1024
+"""Batches in shared memory."""
 
 Reader = Literal["auto", "tiff", "dicom", "openslide"]
 Profile = Literal["srgb"]
@@ -292,7 +293,7 @@ class Arguments:
             meaning="tissue masks and what headers said; by default your cache folder",
             table="run",
             unit="folder",
-            check=folder,
+            check=checked_path,
             example="masks",
             file_type=str,
         ),
