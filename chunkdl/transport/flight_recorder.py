@@ -20,6 +20,7 @@ _ALIVE = struct.Struct("<d")
 _ALIVE_AT = _NOTE.size
 _STACK_AT = 4096
 _BYTES = 64 * 1024
+"""Of a recorder; what does not fit of the stacks is lost."""
 
 EXTRACT_BIGCHUNK, EXTRACT_SMALLCHUNK, TRANSFORM, SCHEDULE = 1, 2, 3, 4
 HOOKS = ("", "extract_bigchunk", "extract_smallchunk", "the transform", "the schedule")

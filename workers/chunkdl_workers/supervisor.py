@@ -21,10 +21,10 @@ from chunkdl.engine.config import Program
 from chunkdl.engine.decisions.restarts import RecentDeaths
 from chunkdl.system.awake_clock import deadline_of
 from chunkdl.system.steady_log import steady_logger
-from chunkdl.transport.channel import MAX_MESSAGE, channel
+from chunkdl.transport.channel import channel
 from chunkdl.transport.flight_recorder import Recorded, clear_stack, create_recorder, read_recorder
 from chunkdl.transport.programs import ChildProgram
-from chunkdl.transport.protocol.codec import Parts
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES, Parts
 from chunkdl_workers.process import STACK_SIGNAL
 
 MOST_STILLBORN = 3
@@ -129,7 +129,7 @@ class Worker:
     def receive(self) -> bytes | None:
         """A message, b"" at the end of the channel, None when there is nothing now."""
         try:
-            return self.end.recv(MAX_MESSAGE)
+            return self.end.recv(MAX_MESSAGE_BYTES)
         except BlockingIOError:
             return None
         except OSError:

@@ -24,7 +24,8 @@ from chunkdl.slides.resolution import Policy as ResolutionPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 
 MOST_ROWS = 4096
-"""Of a batch: the rows of more fit into no message."""
+"""Of a batch: the rows of more fit into no message. What a consumer of a service gets is put
+together of several, and bounded in `chunkdl.transport.protocol.service_checks`."""
 MOST_SLOTS = 1024
 """Batches in shared memory."""
 

@@ -40,8 +40,9 @@ from chunkdl.transport.protocol.service_messages import (
     Position,
 )
 
-FAR_BATCHES = 64
-"""An engine that would have to make more before the first that is needed is started anew."""
+MOST_SKIPPED_BATCHES = 64
+"""An engine that would have to make more before the first that is needed is started anew: that
+takes less time than to make them."""
 
 
 class Group:
@@ -318,7 +319,7 @@ class Group:
         """Whether the engine would make much that nobody needs before it gets to a batch."""
         state = self._engine
         if epoch == state.epoch:
-            return batch > state.next_batch + FAR_BATCHES
+            return batch > state.next_batch + MOST_SKIPPED_BATCHES
         return epoch > state.epoch + 1 or (epoch > state.epoch and state.epoch not in self._totals)
 
     def _is_missing(self, place: Place) -> bool:

@@ -13,6 +13,7 @@ from chunkdl.service.decisions.group import Group
 from chunkdl.service.decisions.members import Member
 from chunkdl.service.decisions.visitors import SOMEBODY, Visitor
 from chunkdl.transport.protocol.credit import MAX_CREDIT, Credit
+from chunkdl.transport.protocol.service_checks import MOST_CONSUMER_ROWS
 from chunkdl.transport.protocol.service_messages import (
     Join,
     Joined,
@@ -24,8 +25,6 @@ from chunkdl.transport.row_format import RowFormat
 MOST_RANKS = 4096
 MOST_NAME = 64
 """Characters of a name of a session or a consumer, or of a token."""
-MOST_ROWS = 2**20
-"""Of a batch that a consumer may ask for."""
 MOST_PASSES, MOST_ROW = 2**31, 2**53
 """Where a position may lie; what is counted from there still fits into 64 bits."""
 MOST_GAP_BATCHES = 2048
@@ -64,8 +63,8 @@ class DeskFacts:
     credit_bytes: int
     silent_s: float
     grace_s: float
-    batch_slots: int = MOST_ROWS
-    most_calls: int = MOST_ROWS
+    batch_slots: int
+    most_calls: int
 
 
 @dataclass(slots=True)
@@ -120,7 +119,7 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     sound = (
         1 <= join.world_size <= MOST_RANKS
         and 0 <= join.rank < join.world_size
-        and 0 <= join.batch_rows <= MOST_ROWS
+        and 0 <= join.batch_rows <= MOST_CONSUMER_ROWS
         and 1 <= join.credit_batches <= MAX_CREDIT
         and join.credit_bytes >= 1
         and max(map(len, (join.consumer, join.session, join.token))) <= MOST_NAME

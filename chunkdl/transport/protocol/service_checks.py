@@ -10,8 +10,8 @@ from chunkdl.errors import ProtocolError, ServiceRefused
 from chunkdl.transport.protocol.service_messages import Delivered, Joined
 from chunkdl.transport.row_format import MOST_COLUMNS, MOST_LETTERS, ColumnFormat, RowFormat
 
-MOST_ROWS = 2**20
-"""Of a batch."""
+MOST_CONSUMER_ROWS = 2**20
+"""Of a batch that a consumer may ask for, or be told of: memory is taken for what it says."""
 MOST_BATCH_BYTES = 2**36
 MOST_AXES = 32
 """Of an array, which is what any numpy has."""
@@ -35,8 +35,8 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
     """
     sound = (
         joined.local == local
-        and 1 <= joined.batch_rows <= MOST_ROWS
-        and 1 <= joined.stream_rows <= MOST_ROWS
+        and 1 <= joined.batch_rows <= MOST_CONSUMER_ROWS
+        and 1 <= joined.stream_rows <= MOST_CONSUMER_ROWS
         and min(joined.patients, joined.slides, joined.step) >= 0
         and joined.credit_batches >= 1
         and 0 < joined.silent_s <= MOST_SILENT_S
