@@ -100,8 +100,6 @@ MAX_LINES = 400
 LONG_FILES: Mapping[str, int] = {
     # What all loaders promise, said once, and one way through it.
     "chunkdl/consumers/loader.py": 415,
-    # Joining, waiting, being told, leaving: what a session hears and says.
-    "chunkdl/service/client/session_thread.py": 415,
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
     # what is written, and beside it what reads it again
     "chunkdl/transport/memory/packing.py": 440,

@@ -27,6 +27,7 @@ class Section:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._later: deque[Callable[[], object]] = deque()
+        """Filled by handlers in the section, emptied by whoever has left it; each in one call."""
 
     @property
     def is_mine(self) -> bool:

@@ -36,7 +36,11 @@ def create_recorder() -> int:
 
 
 class Recorder:
-    """The worker's side."""
+    """The worker's side, which writes; `faulthandler` writes behind it, in any thread or signal.
+
+    The parent reads while it is written: a note that is half old and half new is looked at again at
+    the next look.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, _BYTES)

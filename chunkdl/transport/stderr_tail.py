@@ -25,6 +25,9 @@ LAST_S = 5.0
 class StderrTail:
     """Copies what a child writes to its stderr, until the child has ended.
 
+    The descriptors belong to the thread that copies, which closes them. `_kept` is replaced by that
+    thread as a whole, and read by others.
+
     Args:
         pipe: the end that is read, of the pipe that is the child's stderr.
         pid: of the child, which was not waited for yet.

@@ -33,7 +33,10 @@ Kind = TypeVar("Kind", bound=Message)
 
 
 class Link:
-    """Messages to and from the coordinator; the channel ends when the coordinator does."""
+    """Messages to and from the coordinator; the channel ends when the coordinator does.
+
+    Used by the main thread of a worker. The recorder's memory is shared with the coordinator.
+    """
 
     def __init__(self, end: socket.socket, recorder: Recorder) -> None:
         self._end = end

@@ -189,7 +189,10 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps one process per number running.
+    """Keeps one process per number running; used by the thread of the coordinator.
+
+    A worker shares with it the memory of its recorder, where it alone writes (but that the stack is
+    emptied here before it is asked for), and the channel between them.
 
     Args:
         programs: of each worker, by number.
@@ -210,7 +213,9 @@ class Supervisor:
         self._arenas = arenas
         self._deaths = RecentDeaths(max_restarts)
         self._stillborn = [0] * len(programs)
+        """Of each number, those in a row that have ended before they were ready."""
         self._aside: list[Worker] = []
+        """Killed, and held by the kernel; their places are taken by others."""
         self.workers = [self._start(number) for number in range(len(programs))]
 
     def _start(self, number: int) -> Worker:
