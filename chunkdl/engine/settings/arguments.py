@@ -20,7 +20,7 @@ from chunkdl.engine.settings.checks import (
 from chunkdl.engine.settings.setting import Setting
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.seeding import MAX_SEED
-from chunkdl.slides.resolution import Policy as ResolutionPolicy
+from chunkdl.slides.resolution import LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 
 MOST_ROWS = 4096
@@ -108,7 +108,7 @@ class Arguments:
         ),
     ] = None
     resolution_policy: Annotated[
-        ResolutionPolicy | None,
+        LevelPolicy | None,
         Setting(
             meaning="where no level matches: error, nearest, floor, ceil, resample",
             table="stream",

@@ -27,7 +27,7 @@ from chunkdl.service.decisions.actions import (
     Tell,
 )
 from chunkdl.service.decisions.engine_view import EngineView, Lent
-from chunkdl.service.decisions.members import GroupFacts, Member, Place
+from chunkdl.service.decisions.members import GroupFacts, Member, Seat
 from chunkdl.service.decisions.seats import Seats
 from chunkdl.transport.protocol.credit import Credit
 from chunkdl.transport.protocol.engine_messages import BatchReady, End
@@ -74,9 +74,9 @@ class Group:
         return self._engine.number
 
     @property
-    def absent(self) -> list[Place]:
-        """The places of ranks that are not there, and for which there is something left."""
-        return [place for place in self._seats.wanted if not place.owner]
+    def absent(self) -> list[Seat]:
+        """The seats of ranks that are not there, and for which there is something left."""
+        return [seat for seat in self._seats.wanted if not seat.owner]
 
     @property
     def is_full(self) -> bool:
@@ -90,7 +90,7 @@ class Group:
 
     # ------------------------------------------------------------------- members
 
-    def join(self, session: str, join: Join, credit: Credit) -> Place:
+    def join(self, session: str, join: Join, credit: Credit) -> Seat:
         """A consumer becomes a member.
 
         Raises:
@@ -99,18 +99,18 @@ class Group:
         self.check(join)
         position = join.position
         if self.facts.broadcast:
-            place = self._seats.own(join, self._is_missing)
+            seat = self._seats.own(join, self._is_missing)
         else:
-            place = self._seats.rank(join, self._totals)
+            seat = self._seats.rank(join, self._totals)
         # If nothing is left of the pass, it is told so too.
-        place.owner, place.ended, place.came = session, False, True
-        self.members[session] = Member(place, credit)
+        seat.owner, seat.ended, seat.came = session, False, True
+        self.members[session] = Member(seat, credit)
         if position is not None:
             self._learn(position.smallchunks_per_bigchunk, position.substitutions)
         self._see_to_engine()
         self._free_unneeded()
         self._advance()
-        return place
+        return seat
 
     def check(self, join: Join, without: Container[str] = ()) -> None:
         """See that a consumer fits in once these sessions are gone; raises as `join`."""
@@ -141,7 +141,7 @@ class Group:
         return Position(left, self._engine.calls, dict(self._engine.substitutions))
 
     def leave(self, session: str, went_on: tuple[int, int] | None, *, gone: bool) -> None:
-        """A member leaves its place.
+        """A member leaves its seat.
 
         Args:
             session: of the member.
@@ -150,16 +150,16 @@ class Group:
             gone: nobody reads its batches any more; False: it may still do so.
         """
         member = self.members.pop(session)
-        place = member.place
-        place.owner = ""
-        unread = (d.step for d in member.held.values() if d.epoch == place.epoch)
-        back = min(unread, default=place.step)
-        if went_on is not None and went_on[0] == place.epoch:
-            back = min(max(back, went_on[1]), place.step)
-        if back < place.step and (went_on is None or went_on[0] <= place.epoch):
-            place.step, place.ended = back, False
+        seat = member.seat
+        seat.owner = ""
+        unread = (d.step for d in member.held.values() if d.epoch == seat.epoch)
+        back = min(unread, default=seat.step)
+        if went_on is not None and went_on[0] == seat.epoch:
+            back = min(max(back, went_on[1]), seat.step)
+        if back < seat.step and (went_on is None or went_on[0] <= seat.epoch):
+            seat.step, seat.ended = back, False
         if self.facts.broadcast:
-            self._seats.places.remove(place)
+            self._seats.seats.remove(seat)
             self._see_to_engine()
         if gone:
             self.gone(member)
@@ -216,10 +216,10 @@ class Group:
         Raises:
             ProtocolError: it is not the next one.
         """
-        place = self.members[session].place
-        if not self.facts.finite or epoch != place.epoch + 1:
+        seat = self.members[session].seat
+        if not self.facts.finite or epoch != seat.epoch + 1:
             raise ProtocolError(f"pass {epoch} was asked for out of turn")
-        place.start, place.step, place.ended = Position(Remainder(epoch)), 0, False
+        seat.start, seat.step, seat.ended = Position(Remainder(epoch)), 0, False
         self._see_to_engine()
         self._free_unneeded()
         self._advance()
@@ -233,23 +233,23 @@ class Group:
             held: the deliveries that it still has.
         """
         member = self.members[session]
-        place, lost = member.place, member.place.step
+        seat, lost = member.seat, member.seat.step
         for number, delivery in sorted(member.held.items()):
             if number in held:
                 continue
-            late = delivery.epoch == place.epoch and (delivery.epoch, delivery.step) >= expected
-            if late and self._engine.has(delivery) and lost == place.step:
+            late = delivery.epoch == seat.epoch and (delivery.epoch, delivery.step) >= expected
+            if late and self._engine.has(delivery) and lost == seat.step:
                 self._actions.append(Deliver(self.facts.name, session, delivery))
                 continue
             if late:
                 # Its engine is gone; it is cut anew, and what follows with it.
                 lost = min(lost, delivery.step)
             self._unread(member, delivery)
-        if lost < place.step:
-            place.step, place.ended = lost, False
+        if lost < seat.step:
+            seat.step, seat.ended = lost, False
             self._see_to_engine()
-        elif place.ended:
-            self._actions.append(Tell(session, self._ended(place)))
+        elif seat.ended:
+            self._actions.append(Tell(session, self._ended(seat)))
         self._advance()
 
     # -------------------------------------------------------------------- engine
@@ -289,7 +289,7 @@ class Group:
         wanted = self._seats.wanted
         if not self.members or not wanted:
             return
-        epoch, row = min((place.epoch, place.next_row()) for place in wanted)
+        epoch, row = min((seat.epoch, seat.next_row()) for seat in wanted)
         state, far = self._engine, self._is_far(epoch, row // self.facts.batch_rows)
         if not far and not any(map(self._is_missing, wanted)):
             return
@@ -322,21 +322,21 @@ class Group:
             return batch > state.next_batch + MOST_SKIPPED_BATCHES
         return epoch > state.epoch + 1 or (epoch > state.epoch and state.epoch not in self._totals)
 
-    def _is_missing(self, place: Place) -> bool:
-        """Whether rows that a place needs are neither here nor to come."""
+    def _is_missing(self, seat: Seat) -> bool:
+        """Whether rows that a seat needs are neither here nor to come."""
         state = self._engine
         here = state.epoch, state.next_batch
-        number = place.next_row() // self.facts.batch_rows
-        if not state.runs or (place.epoch < state.epoch and place.epoch not in self._totals):
+        number = seat.next_row() // self.facts.batch_rows
+        if not state.runs or (seat.epoch < state.epoch and seat.epoch not in self._totals):
             return True
-        if (place.epoch, number) >= here:
+        if (seat.epoch, number) >= here:
             return False
         # An engine that was begun behind the end of the pass has made nothing of it.
-        end = self._batches_of(place.epoch) if place.epoch in self._totals else state.next_batch
-        if place.epoch == state.epoch:
+        end = self._batches_of(seat.epoch) if seat.epoch in self._totals else state.next_batch
+        if seat.epoch == state.epoch:
             end = min(end, state.next_batch)
         return any(
-            (place.epoch, n) not in self._batches and self._needs(place, (place.epoch, n))
+            (seat.epoch, n) not in self._batches and self._needs(seat, (seat.epoch, n))
             for n in range(number, end)
         )
 
@@ -357,7 +357,7 @@ class Group:
         state = self._engine
         if not (state.runs and state.ended):
             return
-        wanted = {place.epoch for place in self._seats.wanted}
+        wanted = {seat.epoch for seat in self._seats.wanted}
         if wanted and min(wanted) > state.epoch + 1:
             self._see_to_engine()
         elif state.epoch + 1 in wanted:
@@ -365,32 +365,32 @@ class Group:
             self._actions.append(BeginPass(self.facts.name, state.epoch))
 
     def _send_next(self, session: str, member: Member) -> bool:
-        place = member.place
-        if place.ended or not member.credit.available:
+        seat = member.seat
+        if seat.ended or not member.credit.available:
             return False
-        total = self._total(place)
-        if self.facts.finite and total is None and not self._is_full(place):
+        total = self._total(seat)
+        if self.facts.finite and total is None and not self._is_full(seat):
             return False
-        cut = place.cut(total, drop_last=self.facts.drop_last)
+        cut = seat.cut(total, drop_last=self.facts.drop_last)
         if not cut.rows:
-            place.ended = True
-            self._actions.append(Tell(session, self._ended(place)))
+            seat.ended = True
+            self._actions.append(Tell(session, self._ended(seat)))
             self._free_unneeded()
             return True
-        pieces = self._pieces(place.epoch, cut.rows)
+        pieces = self._pieces(seat.epoch, cut.rows)
         if pieces is None:
             return False
         size = sum(end - first for first, end in cut.rows) * self.facts.row_bytes
         if not member.credit.covers(size):
             return False
-        if self.facts.broadcast and self._is_too_far(place, cut.rows[-1][1]):
+        if self.facts.broadcast and self._is_too_far(seat, cut.rows[-1][1]):
             self._blocked = True
             return False
         keys, parts = pieces
-        number, step = member.next_number, place.step
-        place.step += 1
-        after = self.stands(place)
-        delivery = Delivered(number, place.epoch, step, self._engine.number, parts, after)
+        number, step = member.next_number, seat.step
+        seat.step += 1
+        after = self.stands(seat)
+        delivery = Delivered(number, seat.epoch, step, self._engine.number, parts, after)
         member.credit.spend(size)
         member.lend(delivery, keys)
         for key in keys:
@@ -399,20 +399,20 @@ class Group:
         self._actions.append(Deliver(self.facts.name, session, delivery))
         return True
 
-    def stands(self, place: Place) -> Position:
-        """Where everybody stands who has had as many steps as this place."""
-        left = place.share.after(place.start.left, place.step, self._total(place))
+    def stands(self, seat: Seat) -> Position:
+        """Where everybody stands who has had as many steps as this seat."""
+        left = seat.share.after(seat.start.left, seat.step, self._total(seat))
         return Position(left, self._engine.calls, dict(self._engine.substitutions))
 
-    def _total(self, place: Place) -> int | None:
-        rows = self._totals.get(place.epoch) if self._totals else None
-        return None if rows is None else place.start.left.total(rows)
+    def _total(self, seat: Seat) -> int | None:
+        rows = self._totals.get(seat.epoch) if self._totals else None
+        return None if rows is None else seat.start.left.total(rows)
 
-    def _is_full(self, place: Place) -> bool:
-        """Whether all rows of the place's step exist, where the end of the pass is not known."""
-        last = (place.step + 1) * place.share.step_rows
-        end = place.start.left.take(last - 1, last)[0][1]
-        made = self._engine.next_batch if self._engine.epoch == place.epoch else 0
+    def _is_full(self, seat: Seat) -> bool:
+        """Whether all rows of the seat's step exist, where the end of the pass is not known."""
+        last = (seat.step + 1) * seat.share.step_rows
+        end = seat.start.left.take(last - 1, last)[0][1]
+        made = self._engine.next_batch if self._engine.epoch == seat.epoch else 0
         return end <= made * self.facts.batch_rows
 
     def _pieces(
@@ -436,19 +436,19 @@ class Group:
                 keys.append(key)
         return tuple(keys), tuple(parts)
 
-    def _is_too_far(self, place: Place, end: int) -> bool:
-        """Whether a place of a broadcast would be further ahead of the slowest than it may."""
-        most = max(self.facts.max_lag_batches * self.facts.batch_rows, place.share.batch_rows)
-        others = (other for other in self._seats.wanted if other is not place)
+    def _is_too_far(self, seat: Seat, end: int) -> bool:
+        """Whether a seat of a broadcast would be further ahead of the slowest than it may."""
+        most = max(self.facts.max_lag_batches * self.facts.batch_rows, seat.share.batch_rows)
+        others = (other for other in self._seats.wanted if other is not seat)
         return any(
-            other.epoch < place.epoch
-            or (other.epoch == place.epoch and end > other.next_row() + most)
+            other.epoch < seat.epoch
+            or (other.epoch == seat.epoch and end > other.next_row() + most)
             for other in others
         )
 
-    def _ended(self, place: Place) -> PassEnded:
-        cut = place.cut(self._total(place), drop_last=self.facts.drop_last)
-        return PassEnded(place.epoch, place.step, cut.left_out)
+    def _ended(self, seat: Seat) -> PassEnded:
+        cut = seat.cut(self._total(seat), drop_last=self.facts.drop_last)
+        return PassEnded(seat.epoch, seat.step, cut.left_out)
 
     def tick(self, now_s: float) -> dict[str, Detached]:
         """Who has kept the others waiting for too long and is to leave, and what to tell it."""
@@ -460,7 +460,7 @@ class Group:
         if now_s - self._blocked_since < self.facts.patience_s:
             return {}
         self._blocked_since = None
-        slowest = min((place.epoch, place.next_row()) for place in self._seats.wanted)
+        slowest = min((seat.epoch, seat.next_row()) for seat in self._seats.wanted)
         reason = (
             f"it was more than {self.facts.max_lag_batches} batches behind the others of group "
             f"{self.facts.name} for {self.facts.patience_s:g} s; raise max_lag_batches, or "
@@ -469,7 +469,7 @@ class Group:
         return {
             session: Detached(reason)
             for session, member in self.members.items()
-            if not member.place.ended and (member.place.epoch, member.place.next_row()) == slowest
+            if not member.seat.ended and (member.seat.epoch, member.seat.next_row()) == slowest
         }
 
     # -------------------------------------------------------------------- memory
@@ -477,12 +477,12 @@ class Group:
     def _first(self, key: tuple[int, int]) -> int:
         return key[1] * self.facts.batch_rows
 
-    def _needs(self, place: Place, key: tuple[int, int]) -> bool:
-        if key[0] != place.epoch:
+    def _needs(self, seat: Seat, key: tuple[int, int]) -> bool:
+        if key[0] != seat.epoch:
             # A rank comes for its part of the next pass too; of a broadcast one may have enough.
-            return key[0] > place.epoch and not (place.ended and self.facts.broadcast)
+            return key[0] > seat.epoch and not (seat.ended and self.facts.broadcast)
         rows = self._first(key), self._first(key) + self.facts.batch_rows
-        return not place.ended and place.needs(rows, self._total(place))
+        return not seat.ended and seat.needs(rows, self._total(seat))
 
     def _free_unneeded(self) -> None:
         for key in tuple(self._batches):
@@ -490,9 +490,9 @@ class Group:
 
     def _free(self, key: tuple[int, int]) -> None:
         """Give a batch back that nobody reads and nobody needs."""
-        lent, places = self._batches[key], self._seats.places
+        lent, seats = self._batches[key], self._seats.seats
         # Where nobody is there the engine fills its slots and rests.
-        if lent.readers or not places or any(self._needs(place, key) for place in places):
+        if lent.readers or not seats or any(self._needs(seat, key) for seat in seats):
             return
         del self._batches[key]
         self._actions.append(FreeBatch(self.facts.name, self._engine.number, *key))

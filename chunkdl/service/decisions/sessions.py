@@ -158,7 +158,7 @@ def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
     )
 
 
-def seat(join: Join) -> tuple[str, int, int]:
+def asked_seat(join: Join) -> tuple[str, int, int]:
     """What a session stays with, however often its consumer comes back."""
     return join.group, join.rank, join.world_size
 
@@ -186,7 +186,7 @@ def credit_of(join: Join, facts: DeskFacts, group: Group) -> tuple[Credit, int]:
 def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
     """What a consumer is told that has joined."""
     member = group.members[session.name]
-    place = member.place
+    seat = member.seat
     return Joined(
         session.name,
         session.lease is not None,
@@ -194,13 +194,13 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         facts.rows_hash,
         facts.seed,
         facts.batch_rows,
-        place.share.batch_rows,
+        seat.share.batch_rows,
         facts.row_format,
         facts.patients,
         facts.slides,
-        place.start,
-        place.step,
-        group.stands(place),
+        seat.start,
+        seat.step,
+        group.stands(seat),
         member.credit.available + member.credit.outstanding,
         facts.silent_s,
         group.facts.finite,
@@ -217,8 +217,8 @@ def group_status(group: Group, sessions: Iterable[Session]) -> dict[str, object]
             "state": session.state.value,
             "local": session.lease is not None,
             "paused": session.paused,
-            "epoch": member.place.epoch,
-            "step": member.place.step,
+            "epoch": member.seat.epoch,
+            "step": member.seat.step,
             "held": len(member.held),
             "credit": member.credit.available,
         }
