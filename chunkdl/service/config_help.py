@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from msgspec import NODEFAULT, UNSET, Meta, Struct
 from msgspec.structs import fields
 
-from chunkdl.engine.settings.configure import beside_arenas
+from chunkdl.engine.settings.memory_plan import beside_arenas
 from chunkdl.errors import SlideError
 from chunkdl.service.config_file import TABLES, GroupTable
 from chunkdl.service.keys import fingerprint
