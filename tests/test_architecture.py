@@ -104,7 +104,6 @@ LONG_FILES: Mapping[str, int] = {
     # what is written, and beside it what reads it again
     "chunkdl/transport/memory/packing.py": 440,
     "chunkdl/transport/protocol/engine_messages.py": 470,  # every message, and nothing else
-    "chunkdl/service/decisions/group.py": 500,  # who gets which rows, and what is kept for them
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 450,
     "chunkdl/service/decisions/desk.py": 500,  # what each message of a consumer does

@@ -1,32 +1,56 @@
 """A group of consumers of one stream: who gets which rows, and how long a batch is kept for them.
 
-An engine (an embedded service) makes batches in the order of the plan and lends them to the group.
-The group cuts its members' batches out of them, as far as their credit goes, and gives a batch
-back when nobody needs it and nobody reads it any more. Because every row is a function of the plan,
-the engine can begin anywhere at any time: after a crash, for a member that stands further back, or
-for other ranks. Pure: events in, actions out.
+Engines (embedded services) make batches in the order of the plan and lend them to the group
+(`EngineView`). The group cuts its members' batches out of them, as far as their credit goes.
+Because every row is a function of the plan, an engine can begin anywhere at any time: after a
+crash, for a member that stands further back, or for other ranks. Pure: events in, actions out.
+
+Theory
+------
+A group has *seats* (`Seats`): in a shard group one for every rank, there or not; in a broadcast one
+for every member. A seat is a share of what is left from its start on, and the step that it gets
+next; both together are a row of the plan. A *member* sits on a seat as long as its session lasts,
+and has credit and the deliveries that it has not given back.
+
+========================  =======================================================================
+What happens              What follows
+========================  =======================================================================
+`join`                    a seat has an owner; the engine is begun where rows of it are missing
+`leave`                   the seat is free and stands where the member says that it had come, or
+                          before the first delivery that it had not given back; of a broadcast it
+                          is gone
+`release`                 credit and, when nobody reads or needs them, batches are given back
+`set_flow`                a member that is silent, paused or has no way for bytes is sent nothing
+`next_pass`               the seat begins the next pass, also where the present one is not over
+`repeat`                  what a member that comes back has not got is sent again, or, where its
+                          engine is gone, cut anew: the seat goes back to that step
+`batch`, `end`            there is more to send, or the length of the pass is known
+`engine_lost`             another is begun where the first of the seats stands
+`tick`                    who has kept a broadcast waiting for too long is sent away
+========================  =======================================================================
+
+Whatever can be sent after that is sent, in turn (`_advance`). What always holds:
+
+- A seat is sent its steps one after the other, each once, but for those it was set back to.
+- Rows of a shard group go to exactly one seat, and the same rows to it whatever the others do.
+- The engine stands where it will make all that any seat needs and that is not here (`see_to`).
+- A batch is kept while a member reads it or any seat will need it, and no longer.
+- In a broadcast no seat is further than `max_lag_batches` ahead of the slowest that is not at the
+  end of its pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
-from itertools import pairwise
-
-import numpy as np
 
 from chunkdl.errors import ProtocolError
-from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.shares import Remainder, Rows
+from chunkdl.sampling.shares import Remainder
 from chunkdl.service.decisions.actions import (
-    BeginPass,
     Deliver,
-    FreeBatch,
-    FreeRemains,
     ServiceAction,
-    StartEngine,
     Tell,
 )
-from chunkdl.service.decisions.engine_view import EngineView, Lent
+from chunkdl.service.decisions.engine_view import EngineView
 from chunkdl.service.decisions.members import GroupFacts, Member, Seat
 from chunkdl.service.decisions.seats import Seats
 from chunkdl.transport.protocol.credit import Credit
@@ -36,13 +60,8 @@ from chunkdl.transport.protocol.service_messages import (
     Detached,
     Join,
     PassEnded,
-    Piece,
     Position,
 )
-
-MOST_SKIPPED_BATCHES = 64
-"""An engine that would have to make more before the first that is needed is started anew: that
-takes less time than to make them."""
 
 
 class Group:
@@ -57,14 +76,11 @@ class Group:
         self.facts = facts
         self.members: dict[str, Member] = {}
         self._seats = Seats(facts, start)
-        self._engine = EngineView()
-        self._batches: dict[tuple[int, int], Lent] = {}
-        self._remains: dict[tuple[int, int, int], Lent] = {}
-        """Batches of engines that are gone, by engine, epoch and number, that somebody reads."""
-        self._totals: dict[int, int] = {}
+        self._actions: list[ServiceAction] = []
+        self._engine = EngineView(facts, self._seats, self._actions.append)
         self._blocked_since: float | None = None
         self._blocked = False
-        self._actions: list[ServiceAction] = []
+        """Somebody is not sent what is there, for it would be too far ahead."""
         self.delivered = 0
         """Batches that were sent to members."""
 
@@ -81,11 +97,13 @@ class Group:
     @property
     def is_full(self) -> bool:
         """Whether nothing more is made before somebody is sent, or gives back, what there is."""
-        return self._blocked or len(self._batches) * self.facts.batch_rows >= self.facts.most_rows
+        return self._blocked or self._engine.rows >= self.facts.most_rows
 
     def take(self) -> list[ServiceAction]:
         """The actions since the last call."""
-        actions, self._actions = self._actions, []
+        # The engine's view appends to the same list.
+        actions = self._actions.copy()
+        self._actions.clear()
         return actions
 
     # ------------------------------------------------------------------- members
@@ -99,16 +117,16 @@ class Group:
         self.check(join)
         position = join.position
         if self.facts.broadcast:
-            seat = self._seats.own(join, self._is_missing)
+            seat = self._seats.own(join, self._engine.is_missing)
         else:
-            seat = self._seats.rank(join, self._totals)
+            seat = self._seats.rank(join, self._engine.totals)
         # If nothing is left of the pass, it is told so too.
         seat.owner, seat.ended, seat.came = session, False, True
         self.members[session] = Member(seat, credit)
         if position is not None:
-            self._learn(position.smallchunks_per_bigchunk, position.substitutions)
+            self._engine.learn(position)
         self._see_to_engine()
-        self._free_unneeded()
+        self._engine.free_unneeded()
         self._advance()
         return seat
 
@@ -122,11 +140,6 @@ class Group:
         if not self.facts.broadcast:
             self._seats.check(join, without)
 
-    def _learn(self, calls: int, substitutions: dict[int, int]) -> None:
-        if not self._engine.runs:
-            self._engine.calls = self._engine.calls or calls
-            self._engine.substitutions = {**substitutions, **self._engine.substitutions}
-
     def yields_to(self, join: Join, without: Container[str]) -> list[str]:
         """The members, but for these, that have used nothing yet and stand in the way of a rank
         that resumes.
@@ -137,8 +150,7 @@ class Group:
 
     def position(self) -> Position:
         """What is left for those who come when nobody is there."""
-        left = self._seats.position(self._totals).left
-        return Position(left, self._engine.calls, dict(self._engine.substitutions))
+        return self._engine.position(self._seats.position(self._engine.totals).left)
 
     def leave(self, session: str, went_on: tuple[int, int] | None, *, gone: bool) -> None:
         """A member leaves its seat.
@@ -163,14 +175,14 @@ class Group:
             self._see_to_engine()
         if gone:
             self.gone(member)
-        self._free_unneeded()
+        self._engine.free_unneeded()
         self._advance()
 
     def gone(self, member: Member) -> None:
         """Nobody reads the batches of somebody who has left any more."""
         for delivery in tuple(member.held.values()):
             self._unread(member, delivery)
-        self._free_unneeded()
+        self._engine.free_unneeded()
 
     def release(self, session: str, numbers: tuple[int, ...]) -> None:
         """A member has given batches back.
@@ -191,19 +203,7 @@ class Group:
     def _unread(self, member: Member, delivery: Delivered) -> None:
         size = sum(piece.rows for piece in delivery.pieces) * self.facts.row_bytes
         member.credit.give_back(size)
-        keys = member.give_back(delivery.number)
-        if self._engine.has(delivery):
-            for key in keys:
-                self._batches[key].readers -= 1
-                self._free(key)
-            return
-        for epoch, number in keys:
-            lent = self._remains[delivery.engine, epoch, number]
-            lent.readers -= 1
-            if not lent.readers:
-                del self._remains[delivery.engine, epoch, number]
-                slot = lent.message.slot
-                self._actions.append(FreeRemains(self.facts.name, delivery.engine, slot))
+        self._engine.unread(delivery, member.give_back(delivery.number))
 
     def set_flow(self, session: str, *, flows: bool) -> None:
         """Send a member batches, or none for now."""
@@ -221,7 +221,7 @@ class Group:
             raise ProtocolError(f"pass {epoch} was asked for out of turn")
         seat.start, seat.step, seat.ended = Position(Remainder(epoch)), 0, False
         self._see_to_engine()
-        self._free_unneeded()
+        self._engine.free_unneeded()
         self._advance()
 
     def repeat(self, session: str, expected: tuple[int, int], held: frozenset[int]) -> None:
@@ -256,92 +256,23 @@ class Group:
 
     def engine_lost(self) -> None:
         """The engine is gone with all that it had made; another begins where it is needed."""
-        self._part()
-        self._engine.runs = False
+        self._engine.lost()
         self._see_to_engine()
 
     def batch(self, engine: int, message: BatchReady) -> None:
         """The engine has made a batch."""
-        state = self._engine
-        if engine != state.number or not state.runs:
-            return
-        if (message.epoch, message.batch) != (state.epoch, state.next_batch):
-            raise ProtocolError(f"the engine made batch {message.batch} out of turn")
-        state.next_batch += 1
-        state.calls = message.smallchunks_per_bigchunk
-        state.substitutions = message.substitutions
-        key = message.epoch, message.batch
-        self._batches[key] = Lent(message, np.frombuffer(message.dropped, dtype=np.int32))
-        if message.rows < self.facts.batch_rows:
-            self._totals[message.epoch] = self._first(key) + message.rows
-        self._free(key)
-        self._advance()
+        if self._engine.made(engine, message):
+            self._advance()
 
     def end(self, engine: int, message: End) -> None:
         """The engine has made the last batch of a pass."""
-        if engine == self._engine.number and self._engine.runs:
-            self._engine.ended = True
-            self._totals.setdefault(message.epoch, message.batches * self.facts.batch_rows)
+        if self._engine.end(engine, message):
             self._advance()
 
     def _see_to_engine(self) -> None:
-        """Have the engine begin where it is needed, if it will not get there as it stands."""
-        wanted = self._seats.wanted
-        if not self.members or not wanted:
-            return
-        epoch, row = min((seat.epoch, seat.next_row()) for seat in wanted)
-        state, far = self._engine, self._is_far(epoch, row // self.facts.batch_rows)
-        if not far and not any(map(self._is_missing, wanted)):
-            return
-        self._part()
-        state.number += 1
-        state.runs, state.ended = True, False
-        state.epoch, state.next_batch = epoch, row // self.facts.batch_rows
-        cursor = Cursor(
-            plan_hash=self.facts.plan_hash,
-            seed=self.facts.seed,
-            epoch=epoch,
-            next_batch=state.next_batch,
-            smallchunks_per_bigchunk=state.calls,
-            substitutions=state.substitutions,
-        )
-        remains = tuple((gone, lent.message.slot) for (gone, *_), lent in self._remains.items())
-        self._actions.append(StartEngine(self.facts.name, state.number, cursor, remains))
-
-    def _part(self) -> None:
-        """The engine that runs is over; what is read of it stays until it is not."""
-        for key, lent in self._batches.items():
-            if lent.readers:
-                self._remains[self._engine.number, *key] = lent
-        self._batches.clear()
-
-    def _is_far(self, epoch: int, batch: int) -> bool:
-        """Whether the engine would make much that nobody needs before it gets to a batch."""
-        state = self._engine
-        if epoch == state.epoch:
-            return batch > state.next_batch + MOST_SKIPPED_BATCHES
-        return epoch > state.epoch + 1 or (epoch > state.epoch and state.epoch not in self._totals)
-
-    def _is_missing(self, seat: Seat) -> bool:
-        """Whether rows that a seat needs are neither here nor to come."""
-        state = self._engine
-        here = state.epoch, state.next_batch
-        number = seat.next_row() // self.facts.batch_rows
-        if not state.runs or (seat.epoch < state.epoch and seat.epoch not in self._totals):
-            return True
-        if (seat.epoch, number) >= here:
-            return False
-        # An engine that was begun behind the end of the pass has made nothing of it.
-        end = self._batches_of(seat.epoch) if seat.epoch in self._totals else state.next_batch
-        if seat.epoch == state.epoch:
-            end = min(end, state.next_batch)
-        return any(
-            (seat.epoch, n) not in self._batches and self._needs(seat, (seat.epoch, n))
-            for n in range(number, end)
-        )
-
-    def _batches_of(self, epoch: int) -> int:
-        return -(-self._totals[epoch] // self.facts.batch_rows)
+        # For nobody none is begun.
+        if self.members:
+            self._engine.see_to()
 
     # ------------------------------------------------------------------ delivery
 
@@ -354,30 +285,23 @@ class Group:
             # In turn, so that no member gets all of what the others need too.
             for session, member in tuple(self.members.items()):
                 busy |= member.flows and self._send_next(session, member)
-        state = self._engine
-        if not (state.runs and state.ended):
-            return
-        wanted = {seat.epoch for seat in self._seats.wanted}
-        if wanted and min(wanted) > state.epoch + 1:
+        if self._engine.see_to_pass():
             self._see_to_engine()
-        elif state.epoch + 1 in wanted:
-            state.epoch, state.next_batch, state.ended = state.epoch + 1, 0, False
-            self._actions.append(BeginPass(self.facts.name, state.epoch))
 
     def _send_next(self, session: str, member: Member) -> bool:
         seat = member.seat
         if seat.ended or not member.credit.available:
             return False
-        total = self._total(seat)
-        if self.facts.finite and total is None and not self._is_full(seat):
+        total = self._engine.total(seat)
+        if self.facts.finite and total is None and not self._engine.has_step_of(seat):
             return False
         cut = seat.cut(total, drop_last=self.facts.drop_last)
         if not cut.rows:
             seat.ended = True
             self._actions.append(Tell(session, self._ended(seat)))
-            self._free_unneeded()
+            self._engine.free_unneeded()
             return True
-        pieces = self._pieces(seat.epoch, cut.rows)
+        pieces = self._engine.pieces(seat.epoch, cut.rows)
         if pieces is None:
             return False
         size = sum(end - first for first, end in cut.rows) * self.facts.row_bytes
@@ -393,48 +317,15 @@ class Group:
         delivery = Delivered(number, seat.epoch, step, self._engine.number, parts, after)
         member.credit.spend(size)
         member.lend(delivery, keys)
-        for key in keys:
-            self._batches[key].readers += 1
+        self._engine.read(keys)
         self.delivered += 1
         self._actions.append(Deliver(self.facts.name, session, delivery))
         return True
 
     def stands(self, seat: Seat) -> Position:
         """Where everybody stands who has had as many steps as this seat."""
-        left = seat.share.after(seat.start.left, seat.step, self._total(seat))
-        return Position(left, self._engine.calls, dict(self._engine.substitutions))
-
-    def _total(self, seat: Seat) -> int | None:
-        rows = self._totals.get(seat.epoch) if self._totals else None
-        return None if rows is None else seat.start.left.total(rows)
-
-    def _is_full(self, seat: Seat) -> bool:
-        """Whether all rows of the seat's step exist, where the end of the pass is not known."""
-        last = (seat.step + 1) * seat.share.step_rows
-        end = seat.start.left.take(last - 1, last)[0][1]
-        made = self._engine.next_batch if self._engine.epoch == seat.epoch else 0
-        return end <= made * self.facts.batch_rows
-
-    def _pieces(
-        self, epoch: int, rows: tuple[Rows, ...]
-    ) -> tuple[tuple[tuple[int, int], ...], tuple[Piece, ...]] | None:
-        """The batches that rows lie in and the parts of them; None: they are not all there."""
-        keys: list[tuple[int, int]] = []
-        parts: list[Piece] = []
-        size = self.facts.batch_rows
-        for first, end in rows:
-            edges = [first, *range((first // size + 1) * size, end, size), end]
-            for low, high in pairwise(edges):
-                key = epoch, low // size
-                lent = self._batches.get(key)
-                if lent is None:
-                    return None
-                start, stop = low - self._first(key), high - self._first(key)
-                inside = lent.dropped[(lent.dropped >= start) & (lent.dropped < stop)] - start
-                piece = Piece(lent.message.slot, start, stop - start, inside.tobytes())
-                parts.append(piece)
-                keys.append(key)
-        return tuple(keys), tuple(parts)
+        total = self._engine.total(seat)
+        return self._engine.position(seat.share.after(seat.start.left, seat.step, total))
 
     def _is_too_far(self, seat: Seat, end: int) -> bool:
         """Whether a seat of a broadcast would be further ahead of the slowest than it may."""
@@ -447,7 +338,7 @@ class Group:
         )
 
     def _ended(self, seat: Seat) -> PassEnded:
-        cut = seat.cut(self._total(seat), drop_last=self.facts.drop_last)
+        cut = seat.cut(self._engine.total(seat), drop_last=self.facts.drop_last)
         return PassEnded(seat.epoch, seat.step, cut.left_out)
 
     def tick(self, now_s: float) -> dict[str, Detached]:
@@ -471,28 +362,3 @@ class Group:
             for session, member in self.members.items()
             if not member.seat.ended and (member.seat.epoch, member.seat.next_row()) == slowest
         }
-
-    # -------------------------------------------------------------------- memory
-
-    def _first(self, key: tuple[int, int]) -> int:
-        return key[1] * self.facts.batch_rows
-
-    def _needs(self, seat: Seat, key: tuple[int, int]) -> bool:
-        if key[0] != seat.epoch:
-            # A rank comes for its part of the next pass too; of a broadcast one may have enough.
-            return key[0] > seat.epoch and not (seat.ended and self.facts.broadcast)
-        rows = self._first(key), self._first(key) + self.facts.batch_rows
-        return not seat.ended and seat.needs(rows, self._total(seat))
-
-    def _free_unneeded(self) -> None:
-        for key in tuple(self._batches):
-            self._free(key)
-
-    def _free(self, key: tuple[int, int]) -> None:
-        """Give a batch back that nobody reads and nobody needs."""
-        lent, seats = self._batches[key], self._seats.seats
-        # Where nobody is there the engine fills its slots and rests.
-        if lent.readers or not seats or any(self._needs(seat, key) for seat in seats):
-            return
-        del self._batches[key]
-        self._actions.append(FreeBatch(self.facts.name, self._engine.number, *key))
