@@ -44,7 +44,7 @@ def facts_that_travel(
     }
     if left_out:
         log.warning(
-            "labels that are no number, text, truth value or list of these stay behind; consumers "
+            "labels other than numbers, text, truth values and lists of these stay behind; consumers "
             "do not get: %s",
             ", ".join(sorted(map(str, left_out))),
         )

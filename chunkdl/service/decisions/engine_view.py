@@ -128,7 +128,7 @@ class EngineView:
         self._runs = False
 
     def made(self, engine: int, message: BatchReady) -> bool:
-        """The engine has made a batch; False: it is none that runs.
+        """The engine has made a batch; False: it does not run.
 
         Raises:
             ProtocolError: it is not the next one.
@@ -148,7 +148,7 @@ class EngineView:
         return True
 
     def end(self, engine: int, message: End) -> bool:
-        """The engine has made the last batch of a pass; False: it is none that runs."""
+        """The engine has made the last batch of a pass; False: it does not run."""
         if engine != self.number or not self._runs:
             return False
         self._ended = True

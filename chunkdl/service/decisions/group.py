@@ -134,7 +134,7 @@ class Group:
         """See that a consumer fits in once these sessions are gone; raises as `join`."""
         position = join.position
         if position is not None and not (position.left.is_sound() and join.step >= 0):
-            raise ProtocolError("the position that it wants to go on from is none")
+            raise ProtocolError("the position that the consumer wants to go on from is invalid")
         if position is not None and not self.facts.finite and position.left.epoch:
             raise ProtocolError("an endless stream has no passes")
         if not self.facts.broadcast:

@@ -138,7 +138,9 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
             f"world_size={join.world_size}; raise max_consumers"
         )
     if join.position is not None and not _is_possible(join.position, join, facts):
-        raise ProtocolError("the position that it wants to go on from is none, or too large")
+        raise ProtocolError(
+            "the position that the consumer wants to go on from is invalid or too large"
+        )
 
 
 def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
