@@ -35,7 +35,7 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
-from chunkdl.slides.resolution import Policy as ResolutionPolicy
+from chunkdl.slides.resolution import LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
@@ -137,7 +137,7 @@ class LightDL(Loader):
         level: int | None = None,
         mpp: float | None = None,
         downsample: float | None = None,
-        resolution_policy: ResolutionPolicy | None = None,
+        resolution_policy: LevelPolicy | None = None,
         num_bigchunks: int = 32,
         reuse: float = 1.0,
         smallchunks_per_bigchunk: int | None = None,

@@ -28,6 +28,7 @@ class Section:
         self.lock = threading.RLock()
         self._wholes: set[object] = set()
         self._later: deque[Callable[[], object]] = deque()
+        """Filled by handlers in the section, emptied by whoever has left it; each in one call."""
 
     @property
     def is_mine(self) -> bool:

@@ -34,9 +34,9 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import Closed, ConfigError, EndOfStream, StateError
 from chunkdl.sampling.state_envelope import LOADERS, STATE_VERSION
 from chunkdl.service.client.control import operate
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from tests.conftest import free_port, our_processes
 from tests.interrupting import Interrupt
 from tests.service.conftest import arguments

@@ -22,7 +22,7 @@ from chunkdl.consumers.shared import SharedDL
 from chunkdl.errors import ChunkdlError, GetTimeout, ServiceDied, WorkerDied
 from chunkdl.service.client.control import operate
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec
 from tests.conftest import wait_until
 from tests.service.conftest import Start, row_digests
 from tests.service.tcp_proxy import TcpProxy

@@ -17,9 +17,9 @@ from chunkdl.consumers.lightdl import LightDL
 from chunkdl.consumers.shared import SharedDL
 from chunkdl.dataset.patients import Dataset
 from chunkdl.service.client.control import operate
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import Start, arguments, row_digests
 from tests.service.two_ranks import addresses

@@ -13,8 +13,9 @@ from chunkdl.consumers.connect import connect
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import GetTimeout
 from chunkdl.service.client.control import operate
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import GROUPS, Start, arguments
 

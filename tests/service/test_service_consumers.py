@@ -18,7 +18,8 @@ from chunkdl.consumers.connect import connect
 from chunkdl.errors import GetTimeout, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.service.client.control import operate
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec
+from chunkdl.service.spec import ServiceSpec
 from chunkdl.transport.protocol.service_messages import Drain
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in

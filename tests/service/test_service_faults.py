@@ -25,8 +25,9 @@ from chunkdl.consumers.shared import SharedDL
 from chunkdl.dataset.patients import Dataset, Patient, Record
 from chunkdl.errors import GetTimeout
 from chunkdl.service.client.control import operate
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from tests.conftest import ragged_mask
 from tests.service.conftest import GROUPS, Start, arguments, row_digests
 from tests.service.two_ranks import addresses, joined, rest_of, steps_of, were_sent

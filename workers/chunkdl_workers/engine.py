@@ -36,7 +36,10 @@ log = steady_logger("chunkdl.service")
 
 
 class GroupEngine:
-    """One embedded service after the other, numbered by the group.
+    """One embedded service after the other, numbered by the group; used by the server's thread.
+
+    The memory of the batches is shared with the collectors, which write into slots that are not
+    lent, and with consumers on this machine, which read those that are (`_lent`, `Remains`).
 
     Args:
         config: of the stream; the cursor is replaced at each start.
