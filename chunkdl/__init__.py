@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chunkdl.sampling.policies.policy import HALT, Policy
     from chunkdl.sampling.policies.quota import Quota
     from chunkdl.sampling.policies.weighted import Weighted
+    from chunkdl.sampling.resolutions import Continuous, Mixture
     from chunkdl.service.client.control import operate
     from chunkdl.service.keys import ClientKeys, load_client_keys, load_public_key
     from chunkdl.slides.readers.registry import open_slide
@@ -37,6 +38,7 @@ _HOMES = {
     "BigChunkLoader": "patches.hooks",
     "ChunkdlError": "errors",
     "ClientKeys": "service.keys",
+    "Continuous": "sampling.resolutions",
     "Dataset": "dataset.patients",
     "EXHAUSTED": "patches.hooks",
     "EndOfStream": "errors",
@@ -44,6 +46,7 @@ _HOMES = {
     "HsvRange": "slides.tissue.detectors",
     "LabelBalanced": "sampling.policies.balanced",
     "LightDL": "consumers.lightdl",
+    "Mixture": "sampling.resolutions",
     "NeverLoadedFirst": "sampling.policies.in_turn",
     "Otsu": "slides.tissue.detectors",
     "Patient": "dataset.patients",
@@ -73,11 +76,13 @@ __all__ = [
     "BigChunkLoader",
     "ChunkdlError",
     "ClientKeys",
+    "Continuous",
     "Dataset",
     "EndOfStream",
     "HsvRange",
     "LabelBalanced",
     "LightDL",
+    "Mixture",
     "NeverLoadedFirst",
     "Otsu",
     "Patient",

@@ -104,7 +104,7 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
     problem = None
     samples: Sequence[Sample] = ()
     with OpenSlides(service.slides, config, service.run.mask_cache) as slides:
-        planned = slides.get(0)
+        planned = slides.get(0).at(config.resolution.examples[0])
         try:
             facts, samples = _sampled(planned, config, look)
         except NoTissueError as error:

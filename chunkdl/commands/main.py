@@ -113,8 +113,9 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
     wish = inspect.add_mutually_exclusive_group()
-    for name in ("mpp", "level", "downsample"):
-        add_flag(wish, name)
+    add_flag(wish, "level")
+    for name in ("mpp", "downsample"):
+        add_flag(wish, name, type=float, metavar="X")
     add_flag(inspect, "channels", type=_channels, metavar="R,G,B")
     add_flag(inspect, "window", type=float, nargs=2, metavar=("LOW", "HIGH"))
     add_flag(inspect, "icc")

@@ -35,6 +35,7 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
+from chunkdl.sampling.resolutions import Values
 from chunkdl.slides.resolution import LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
@@ -71,7 +72,9 @@ class LightDL(Loader):
             the same patient are over, so that their checkpoints arrive. False: it does not wait.
         smallchunk_size, bigchunk_size: sides of SmallChunk and BigChunk, pixels of the wished
             resolution.
-        level, mpp, downsample: the wished resolution; at most one of them, level 0 without.
+        level, mpp, downsample: the wished resolution; at most one of them, level 0 without. `mpp`
+            and `downsample` may be weights of several, ``{0.25: 1, 0.5: 2}``, or `Continuous`; then
+            each BigChunk has one that is drawn.
         resolution_policy: what to do where no level matches: "error", "nearest", "floor", "ceil" or
             "resample" (the default for mpp and downsample); see `chunkdl.slides.resolution`.
         num_bigchunks: BigChunks that are open at a time; more mix better and take more memory. Of
@@ -135,8 +138,8 @@ class LightDL(Loader):
         smallchunk_size: int = 224,
         bigchunk_size: int = 2048,
         level: int | None = None,
-        mpp: float | None = None,
-        downsample: float | None = None,
+        mpp: float | Mapping[float, float] | Values | None = None,
+        downsample: float | Mapping[float, float] | Values | None = None,
         resolution_policy: LevelPolicy | None = None,
         num_bigchunks: int = 32,
         reuse: float = 1.0,

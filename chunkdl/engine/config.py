@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.sampling.policies.policy import Policy
-from chunkdl.slides.resolution import Resolution
+from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.slides.slide import AS_STORED, PixelRule
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
@@ -54,7 +54,7 @@ class StreamConfig:
         batch_size: rows of a batch.
         smallchunk_px: side of a SmallChunk, target pixels.
         bigchunk_px: side of a BigChunk, target pixels.
-        resolution: the wished resolution.
+        resolution: the wished resolution, or from which it is drawn for each BigChunk.
         num_bigchunks: BigChunks open at a time.
         reuse: wished SmallChunk pixels delivered per pixel decoded; sets the SmallChunks per
             BigChunk unless they are given.
@@ -80,7 +80,7 @@ class StreamConfig:
     batch_size: int
     smallchunk_px: int
     bigchunk_px: int
-    resolution: Resolution
+    resolution: FixedResolution | DrawnResolution
     num_bigchunks: int
     reuse: float
     smallchunks_per_bigchunk: int

@@ -37,6 +37,8 @@ class Purpose(IntEnum):
     """What the hook that extracts a SmallChunk, and its transform, draw."""
     TRANSFORM = 10
     """What generators that a transform keeps for itself draw."""
+    RESOLUTION = 11
+    """The resolution of a BigChunk, where it is drawn."""
 
 
 MAX_SEED = 2**64 - 1

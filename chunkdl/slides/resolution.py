@@ -15,11 +15,26 @@ LevelPolicy = Literal["error", "nearest", "floor", "ceil", "resample"]
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The resolution that the user wants, for every slide of the dataset."""
+    """A wished resolution.
+
+    Attributes:
+        unit: of the value.
+        value: the wish.
+        policy: what is read where no level is at it; see `resolve`.
+        near_is_level: a level within `MATCH_LIMIT` of it, and a level 0 that is up to
+            `NEAREST_LIMIT` coarser, are taken as they are. False: only what is delivered at
+            exactly this resolution.
+    """
 
     unit: Unit
     value: float
     policy: LevelPolicy
+    near_is_level: bool = True
+
+    @property
+    def match_limit(self) -> float:
+        """Relative difference up to which a level is the wish."""
+        return MATCH_LIMIT if self.near_is_level else EQUAL_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,8 @@ def wished_resolution(
 MATCH_LIMIT = 0.01
 """Relative difference up to which a level is the wished resolution, under every policy: scanners do
 not know their microns per pixel better, and levels are rounded to whole pixels."""
+EQUAL_LIMIT = 1e-6
+"""Relative difference of numbers that differ by their rounding only."""
 NEAREST_LIMIT = 0.05
 """Relative difference up to which "nearest" takes a level, and "resample" a level 0 that is too
 coarse."""
@@ -186,7 +203,7 @@ def _choose(info: SlideInfo, resolution: Resolution, values: tuple[float, ...]) 
     wish, policy = resolution.value, resolution.policy
     nearest = min(range(len(values)), key=lambda index: abs(values[index] - wish))
     away = abs(values[nearest] - wish)
-    if away <= MATCH_LIMIT * wish:
+    if away <= resolution.match_limit * wish:
         return nearest
     if resolution.unit == "level" or policy == "error":
         raise _unserved(info, resolution, values, "no level is at it")
@@ -208,7 +225,8 @@ def _coarsest(values: tuple[float, ...]) -> int:
 def _reduction(info: SlideInfo, resolution: Resolution, value: float) -> float:
     """Level pixels per target pixel under the policy "resample"."""
     wish = resolution.value
-    if abs(value - wish) <= MATCH_LIMIT * wish or wish < value <= wish * (1 + NEAREST_LIMIT):
+    coarser = NEAREST_LIMIT if resolution.near_is_level else EQUAL_LIMIT
+    if abs(value - wish) <= resolution.match_limit * wish or wish < value <= wish * (1 + coarser):
         return 1.0
     if value > wish:
         raise ResolutionError(

@@ -50,7 +50,7 @@ def planned(slide: Path) -> Iterator[tuple[PlannedSlide, StreamConfig]]:
     """The slide as the pictures' code opens it, and the configuration."""
     service = configure(Dataset.from_slides(slide), _arguments(LOOK))
     with OpenSlides(service.slides, service.stream, None) as slides:
-        yield slides.get(0), service.stream
+        yield slides.get(0).at(service.stream.resolution.examples[0]), service.stream
 
 
 def pixels_of(picture: Path) -> Pixels:
@@ -106,7 +106,8 @@ def test_the_outline_follows_the_mask_and_windows_lie_where_they_are(
 
     service = configure(Dataset("one", [patient]), _arguments(look))
     with OpenSlides(service.slides, service.stream, None) as slides:
-        window = sample(slides.get(0), service.stream, 0, 1).window
+        planned = slides.get(0).at(service.stream.resolution.examples[0])
+        window = sample(planned, service.stream, 0, 1).window
     middle = (max(window.y, 0) + min(window.y + window.side_px, HEIGHT)) // 2
     left = max(1, window.x)
     assert (pixels[middle, left : left + 2] == COLOURS[0]).all()

@@ -18,8 +18,9 @@ from chunkdl import Dataset, LightDL, Patient, Record
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.settings.memory_plan import loader_bytes
 from chunkdl.engine.work import open_slides
-from chunkdl.engine.work.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlide, OpenSlides
 from chunkdl.slides.readers import openslide, tiled
+from chunkdl.slides.resolution import Resolution
 from tests.service.conftest import arguments
 from tests.slides.huge_slide import write_huge_slide
 
@@ -87,9 +88,9 @@ def opened(folder: Path, count: int, on_progress: Callable[[], None]) -> Iterato
         yield slides
 
 
-def plan(slide: PlannedSlide) -> int:
+def plan(opened: OpenSlide) -> int:
     """What a loader asks of a slide before it reads."""
-    return slide.anchors.count
+    return opened.at(Resolution("level", 0, "error")).anchors.count
 
 
 def test_the_slides_that_a_loader_keeps_stay_within_the_bound(huge: Path) -> None:
@@ -145,7 +146,7 @@ def test_finding_the_tissue_of_the_largest_slides_takes_what_is_promised_for_wor
     with OpenSlides(service.slides, service.stream, tmp_path / "masks") as slides:
         tracemalloc.start()
         try:
-            assert slides.use(0, lambda planned: planned.mask.cells.shape) == (4_094, 4_094)
+            assert slides.use(0, lambda opened: opened.mask.cells.shape) == (4_094, 4_094)
             assert tracemalloc.get_traced_memory()[1] <= SCRATCH_BYTES
         finally:
             tracemalloc.stop()

@@ -16,6 +16,7 @@ from chunkdl.engine.config import StreamConfig
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindow, GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
+from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Axis, Lattice
 from chunkdl.slides.resolution import Resolution, TargetGrid
 from chunkdl.slides.tissue.mask import TissueMask
@@ -30,7 +31,7 @@ _STREAM = StreamConfig(
     batch_size=8,
     smallchunk_px=4,
     bigchunk_px=16,
-    resolution=Resolution("level", 0, "error"),
+    resolution=FixedResolution(Resolution("level", 0, "error")),
     num_bigchunks=3,
     reuse=1.0,
     smallchunks_per_bigchunk=0,

@@ -21,6 +21,13 @@ from chunkdl.engine.config import RowSource
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.setting import declared
 from chunkdl.errors import ConfigError, DatasetError
+from chunkdl.sampling.resolutions import (
+    Continuous,
+    DrawnResolution,
+    FixedResolution,
+    Mixture,
+    Values,
+)
 from chunkdl.service.config_file import (
     TABLES,
     DaemonConfig,
@@ -36,6 +43,7 @@ from chunkdl.service.config_help import explain, summary
 from chunkdl.service.keys import create_keys, fingerprint
 from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.service.spec import ServiceSpec
+from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.synthetic.writing import CoordinateSlide
 
 SMALL = """
@@ -259,8 +267,8 @@ def test_every_key_arrives(written: Written, folder: Path) -> None:
     stream, run = spec.config.stream, spec.config.run
     assert [Path(entry.path).name for entry in spec.config.slides] == ["slide-1.tif", "slide-0.tif"]
     assert (stream.batch_size, stream.smallchunk_px, stream.bigchunk_px) == (5, 40, 200)
-    assert (stream.resolution.unit, stream.resolution.value) == ("downsample", 2)
-    assert (stream.resolution.policy, stream.num_bigchunks, stream.reuse) == ("nearest", 3, 2)
+    assert stream.resolution == FixedResolution(Resolution("downsample", 2, "nearest"))
+    assert (stream.num_bigchunks, stream.reuse) == (3, 2)
     assert (stream.smallchunks_per_bigchunk, stream.tissue_threshold) == (9, 0.25)
     assert stream.tissue is not None
     assert "hsv" in str(stream.tissue.key)
@@ -364,6 +372,23 @@ def test_a_service_that_cannot_be_is_refused(written: Written, more: str, messag
     """The checks of all services hold for a file."""
     with pytest.raises(ConfigError, match=message):
         served(written, more)
+
+
+@pytest.mark.parametrize(
+    ("written_as", "values"),
+    [
+        ('{"0.25" = 1, "0.5" = 2}', Mixture({0.25: 1, 0.5: 2})),
+        ('{low = 0.25, high = 2, density = "log"}', Continuous(0.25, 2.0, "log")),
+    ],
+)
+def test_resolutions_that_are_drawn_have_a_form_in_the_file(
+    written: Written, folder: Path, written_as: str, values: Values
+) -> None:
+    """Weights by value, or a range."""
+    text = SMALL.replace("[stream]", f"[stream]\nmpp = {written_as}")
+    assert text != SMALL
+    stream = spec_of(written(text)).config.stream
+    assert stream.resolution == DrawnResolution("mpp", values, "resample")
 
 
 # ---- The transform.

@@ -13,7 +13,7 @@ from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import EngineConfig, StreamConfig
 from chunkdl.engine.work.load_bigchunk import load_bigchunk, survey_window
 from chunkdl.engine.work.load_by_hook import Extractor
-from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import Failure, HookError, NoTissueError, SlideError
 from chunkdl.patches.hooks import Exhausted
@@ -160,19 +160,23 @@ def _answer(
 
 
 def _done(
-    planned: PlannedSlide,
+    opened: OpenSlide,
     ticket: SurveyWindow | SurveyGrid | LoadBigChunk,
     stream: StreamConfig,
     arena: Arena,
 ) -> Message:
+    plan = window_plan(stream)
     match ticket:
         case SurveyWindow():
+            planned = plan.at(opened, ticket.ordinal, ticket.attempt)
             area = survey_window(planned, ticket, stream)
             return WindowSurveyed(ticket.ordinal, ticket.attempt, area)
         case SurveyGrid():
+            planned = plan.at(opened, 0, 0)
             return GridSurveyed(ticket.slide, planned.grid_windows.counts.tobytes())
         case LoadBigChunk():
             started = time.perf_counter()
+            planned = plan.at(opened, ticket.ordinal, ticket.attempt)
             view = stream.bigchunk_layout.view(arena.slot(ticket.slot))
             decoded = load_bigchunk(planned, ticket, stream, ticket.slide, view)
             seconds = time.perf_counter() - started

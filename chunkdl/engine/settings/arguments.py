@@ -12,13 +12,16 @@ from chunkdl.engine.settings.checks import (
     checked_channels,
     checked_cores,
     checked_detector,
+    checked_downsample,
     checked_level,
+    checked_mpp,
     checked_path,
     checked_size,
     checked_window,
 )
 from chunkdl.engine.settings.setting import Setting
 from chunkdl.sampling.policies.policy import Policy
+from chunkdl.sampling.resolutions import Values
 from chunkdl.sampling.seeding import MAX_SEED
 from chunkdl.slides.resolution import LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
@@ -76,14 +79,16 @@ class Arguments:
         ),
     ] = 2048
     mpp: Annotated[
-        float | None,
+        float | Mapping[Any, Any] | Values | None,
         Setting(
-            meaning="wished resolution; at most one of mpp, level, downsample",
+            meaning="wished resolution, weights of several, or a range; at most one of mpp, level, "
+            "downsample",
             table="stream",
             identity="rows",
             unit="microns/pixel",
-            above=0,
+            check=checked_mpp,
             example=0.5,
+            file_type=float | dict[str, Any],
         ),
     ] = None
     level: Annotated[
@@ -97,14 +102,15 @@ class Arguments:
         ),
     ] = None
     downsample: Annotated[
-        float | None,
+        float | Mapping[Any, Any] | Values | None,
         Setting(
-            meaning="wished reduction of level 0",
+            meaning="wished reduction of level 0, weights of several, or a range",
             table="stream",
             identity="rows",
             unit="level-0 pixels/pixel",
-            above=0,
+            check=checked_downsample,
             example=2.0,
+            file_type=float | dict[str, Any],
         ),
     ] = None
     resolution_policy: Annotated[

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chunkdl.errors import ConfigError
+from chunkdl.sampling.resolutions import Values, values_of
 from chunkdl.slides.tissue.detectors import TissueDetector, detector_of
 
 
@@ -173,3 +174,21 @@ def checked_detector(name: str, value: Any) -> TissueDetector | None:
         )
     detector: TissueDetector = value
     return detector
+
+
+def checked_mpp(name: str, value: Any) -> float | Values:
+    """Microns per pixel: a number, or what is drawn for each BigChunk."""
+    return _checked_resolution(name, value, "microns/pixel")
+
+
+def checked_downsample(name: str, value: Any) -> float | Values:
+    """The reduction of level 0: a number, or what is drawn for each BigChunk."""
+    return _checked_resolution(name, value, "level-0 pixels/pixel")
+
+
+def _checked_resolution(name: str, value: Any, unit: str) -> float | Values:
+    if isinstance(value, Values):
+        return value
+    if isinstance(value, Mapping):
+        return values_of(name, value)
+    return checked_float(name, value, unit, above=0)

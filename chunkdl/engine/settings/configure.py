@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from pathlib import Path
+from typing import Any
 
 from chunkdl.dataset.label_tables import check_labels
 from chunkdl.dataset.patients import Dataset
@@ -29,7 +30,8 @@ from chunkdl.engine.settings.users_code import (
 )
 from chunkdl.errors import ConfigError
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.slides.resolution import Resolution, wished_resolution
+from chunkdl.sampling.resolutions import Continuous, DrawnResolution, FixedResolution, Values
+from chunkdl.slides.resolution import Resolution, Unit, wished_resolution
 from chunkdl.slides.slide import PixelRule
 from chunkdl.slides.tissue.cache import default_folder
 from chunkdl.slides.tissue.given import in_files
@@ -144,10 +146,29 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
     )
 
 
-def _resolution(arguments: Arguments) -> Resolution:
-    return wished_resolution(
-        arguments.level, arguments.mpp, arguments.downsample, arguments.resolution_policy
-    )
+def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
+    wishes: dict[Unit, Any] = {
+        "level": arguments.level,
+        "mpp": arguments.mpp,
+        "downsample": arguments.downsample,
+    }
+    policy = arguments.resolution_policy
+    given = {unit: value for unit, value in wishes.items() if value is not None}
+    if not any(isinstance(value, Values) for value in given.values()):
+        return FixedResolution(wished_resolution(**wishes, policy=policy))
+    if len(given) > 1:
+        raise ConfigError(f"give one of level, mpp and downsample, not {', '.join(given)}")
+    ((unit, values),) = given.items()
+    if arguments.grid:
+        raise ConfigError(f"a grid pass has one resolution: give {unit} as a number")
+    if isinstance(values, Continuous) and policy not in (None, "resample"):
+        raise ConfigError(
+            f"resolution_policy={policy!r}: values of a range are resampled; leave it out, or give "
+            "a few values with weights"
+        )
+    if len(values.examples) == 1:
+        return FixedResolution(Resolution(unit, values.examples[0], policy or "resample"))
+    return DrawnResolution(unit, values, policy or "resample")
 
 
 def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:

@@ -13,7 +13,9 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.dataset.slide_table import SlideEntry, slide_identity
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.sampling.rules import READING_VERSION, SAMPLING_VERSION
+from chunkdl.slides.resolution import Resolution
 
 OF_ENDLESS_STREAMS = {"reuse", "num_bigchunks", "smallchunks_per_bigchunk"}
 """Settings that a grid pass does not look at."""
@@ -24,16 +26,19 @@ def meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
 
     What is meant by default is said, and what has no meaning here has its default.
     """
-    resolution = stream.resolution
     values: dict[str, Any] = dict.fromkeys(("level", "mpp", "downsample"))
-    values[resolution.unit] = resolution.value
+    match stream.resolution:
+        case FixedResolution(Resolution(unit, value, policy)):
+            values[unit] = value
+        case DrawnResolution(unit, drawn, policy):
+            values[unit] = drawn
     values["num_bigchunks"] = stream.num_bigchunks
     values["smallchunks_per_bigchunk"] = stream.smallchunks_per_bigchunk or None
     idle = {"reuse"} if stream.smallchunks_per_bigchunk else set()
     idle |= OF_ENDLESS_STREAMS if stream.grid else {"drop_last"}
     plain = Arguments()
     values.update({name: getattr(plain, name) for name in idle})
-    return dataclasses.replace(arguments, resolution_policy=resolution.policy, **values)
+    return dataclasses.replace(arguments, resolution_policy=policy, **values)
 
 
 def rows_hash(

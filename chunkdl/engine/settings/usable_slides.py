@@ -12,6 +12,7 @@ from pathlib import Path
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
 from chunkdl.errors import ResolutionError, SlideError
+from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.resolution import GIVE_MPP, resolve
@@ -37,12 +38,14 @@ class _Findings:
         without_mpp: slides that do not say their microns per pixel, which the wish needs.
         unserved: slides that cannot give the resolution for other reasons, with the reason.
         too_small: slides that do not hold a SmallChunk at the resolution, with their size.
+        partly: slides that can give some of the resolutions that are drawn, and not all.
         unopened: why slides cannot be opened now.
     """
 
     without_mpp: list[str] = field(default_factory=list)
     unserved: list[str] = field(default_factory=list)
     too_small: list[str] = field(default_factory=list)
+    partly: list[str] = field(default_factory=list)
     unopened: list[SlideError] = field(default_factory=list)
 
 
@@ -82,6 +85,7 @@ def usable_slides(
     unserved = _unserved_text(found, stream, len(slides))
     if unserved and (on_error != "substitute" or not kept):
         raise ResolutionError(f"{unserved}; {_remedy(found, can_leave_out=bool(kept))}")
+    _tell_partly(found, stream, len(slides))
     too_small = _too_small_text(found, stream, len(slides))
     if len(found.unopened) == len(kept):
         # Nothing is left that is known to work.
@@ -113,7 +117,9 @@ def _reserved_calls(
         fact = facts[entry.path]
         if isinstance(fact, SlideError):
             return 0
-        grid = resolve(fact, stream.resolution, entry.mpp)
+        if not isinstance(stream.resolution, FixedResolution):
+            return 0
+        grid = resolve(fact, stream.resolution.only, entry.mpp)
         lattice = Lattice.of(
             fact.levels[grid.level], grid, stream.bigchunk_px, stream.smallchunk_px
         )
@@ -127,36 +133,66 @@ def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _F
     if isinstance(fact, SlideError):
         found.unopened.append(fact)
         return True
-    wish = stream.resolution
-    if wish.unit == "mpp" and fact.mpp is None and entry.mpp is None:
+    wishes = stream.resolution.examples
+    if wishes[0].unit == "mpp" and fact.mpp is None and entry.mpp is None:
         found.without_mpp.append(name)
         return False
-    try:
-        grid = resolve(fact, wish, entry.mpp)
-    except ResolutionError as error:
-        found.unserved.append(str(error))
-        return False
-    if min(grid.width, grid.height) < stream.smallchunk_px:
-        found.too_small.append(f"{name} ({grid.width}x{grid.height})")
-        return False
-    return True
+    served, small, refusals = 0, "", []
+    for wish in wishes:
+        try:
+            grid = resolve(fact, wish, entry.mpp)
+        except ResolutionError as error:
+            refusals.append(str(error))
+            continue
+        if min(grid.width, grid.height) < stream.smallchunk_px:
+            small = small or f"{name} ({grid.width}x{grid.height})"
+        else:
+            served += 1
+    if served == len(wishes):
+        return True
+    if served:
+        found.partly.append(name)
+        return True
+    if small:
+        found.too_small.append(small)
+    else:
+        found.unserved.append(refusals[0])
+    return False
 
 
 def _unserved_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
     """Which slides cannot give the resolution; empty where all can."""
-    wish = stream.resolution
+    wish = str(stream.resolution)
     parts = []
     if found.without_mpp:
         parts.append(
-            f"mpp={wish.value:g} was asked for, and the file does not say its microns per pixel "
+            f"{wish} was asked for, and the file does not say its microns per pixel "
             f"for {len(found.without_mpp)} of {slides} slides: {_listed(found.without_mpp)}"
         )
     if found.unserved:
         parts.append(
-            f"{wish.unit}={wish.value:g} cannot be had from {len(found.unserved)} of {slides} "
+            f"{wish} cannot be had from {len(found.unserved)} of {slides} "
             f"slides: {_listed(found.unserved)}"
         )
     return "; ".join(parts)
+
+
+def _tell_partly(found: _Findings, stream: StreamConfig, slides: int) -> None:
+    """Say which slides can give a part of the resolutions that are drawn.
+
+    Raises:
+        ResolutionError: all slides were to give all of them.
+    """
+    if not found.partly:
+        return
+    text = (
+        f"{len(found.partly)} of {slides} slides cannot give all of {stream.resolution}: "
+        f"{_listed(found.partly)}"
+    )
+    if not stream.resolution.is_exact:
+        log.warning("%s; of what they can give they give their part", text)
+        return
+    raise ResolutionError(f"{text}; leave exact=True out, or these slides, or ask for others")
 
 
 def _remedy(found: _Findings, *, can_leave_out: bool) -> str:

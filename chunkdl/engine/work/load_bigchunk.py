@@ -23,7 +23,7 @@ def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamCon
     Raises:
         SlideError: the slide cannot be used.
     """
-    window = DrawnWindows(config.seed).window(planned, ticket.ordinal, ticket.attempt)
+    window = DrawnWindows(config).window(planned, ticket.ordinal, ticket.attempt)
     useful = planned.lattice.useful_blocks(planned.positions, window)
     return _area(useful, planned.lattice) * planned.grid.factor**2
 

@@ -82,9 +82,11 @@ class LoaderTools:
         )
 
     def _slide(self, index: int) -> PlannedSlide:
-        planned = self._slides.get(index)
-        self._decoded_before.setdefault(index, planned.slide.decoded_px)
-        return planned
+        """A slide at the resolution of this BigChunk."""
+        opened = self._slides.get(index)
+        self._decoded_before.setdefault(index, opened.slide.decoded_px)
+        plan = window_plan(self._config)
+        return plan.at(opened, self._ticket.ordinal, self._ticket.attempt)
 
     @cached_property
     def rng(self) -> np.random.Generator:

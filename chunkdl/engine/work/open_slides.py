@@ -22,7 +22,7 @@ from chunkdl.sampling.grid import GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
 from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.readers.registry import open_slide
-from chunkdl.slides.resolution import TargetGrid, resolve
+from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
 from chunkdl.slides.slide import Slide
 from chunkdl.slides.tissue.cache import MaskCache
 from chunkdl.slides.tissue.mask import (
@@ -47,10 +47,12 @@ CACHED_BYTES = 64 * 2**20
 SCRATCH_BYTES = 256 * 2**20
 """What work on one slide takes until it is done: finding tissue on the largest thumbnail, or the
 largest tile, and the tables of a slide before others have made way for it."""
+MOST_RESOLUTIONS = 8
+"""At which one slide is planned at a time, those used last."""
 PAUSES_S = (0.2, 0.8, 3.2)
 """Before a slide that the system would not give is tried again, seconds."""
 BEAT_S = 0.05
-_COMPUTED = "mask", "positions", "anchors", "grid_windows"
+_COMPUTED = "positions", "anchors", "grid_windows"
 
 _LOG = steady_logger(__name__)
 
@@ -61,8 +63,8 @@ def _nothing() -> None:
     """For those whose silence nobody counts."""
 
 
-class PlannedSlide:
-    """An open slide and its part of the plan.
+class OpenSlide:
+    """An open slide: its pixels, its tissue, and the plan at each resolution that is read.
 
     Args:
         entry: which slide.
@@ -71,7 +73,7 @@ class PlannedSlide:
         on_progress: called again and again while the slide is read.
 
     Raises:
-        SlideError: the slide cannot be opened or cannot give the wished resolution.
+        SlideError: the slide cannot be opened.
     """
 
     def __init__(
@@ -82,69 +84,33 @@ class PlannedSlide:
         on_progress: Callable[[], None],
     ) -> None:
         self.entry = entry
-        self._config = config
+        self.config = config
+        self.on_progress = on_progress
         self._cache = cache
-        self._on_progress = on_progress
         self.slide: Slide = WatchedSlide(
             open_slide(entry.path, config.reader, config.pixels), on_progress
         )
-        try:
-            self.grid: TargetGrid = resolve(self.slide.info, config.resolution, entry.mpp)
-        except BaseException:
-            self.slide.close()
-            raise
-        self.lattice = Lattice.of(
-            self.slide.info.levels[self.grid.level],
-            self.grid,
-            config.bigchunk_px,
-            config.smallchunk_px,
-        )
+        self._plans: OrderedDict[Resolution, PlannedSlide] = OrderedDict()
 
-    @cached_property
-    def positions(self) -> PositionSet:
-        """Every place where a SmallChunk may be taken; there may be none."""
-        return positions_of(
-            self.grid, self.mask, self._config.smallchunk_px, self._config.tissue_threshold
-        )
-
-    @cached_property
-    def anchors(self) -> Anchors:
-        """Draws positions, of which there is at least one.
+    def at(self, resolution: Resolution) -> PlannedSlide:
+        """The slide at that resolution; borrowed until the next call.
 
         Raises:
-            NoTissueError: there is none.
+            ResolutionError: it cannot give it.
         """
-        anchors = Anchors(self.positions, self._on_progress)
-        if not anchors.exist():
-            raise self._no_tissue()
-        return anchors
-
-    @cached_property
-    def grid_windows(self) -> GridWindows:
-        """The windows of a grid pass, at least one.
-
-        Raises:
-            NoTissueError: there is none.
-        """
-        windows = GridWindows(
-            self.grid,
-            self.mask,
-            self._config.smallchunk_px,
-            self._config.bigchunk_px,
-            self._config.tissue_threshold,
-            self._on_progress,
-        )
-        if not len(windows.counts):
-            raise self._no_tissue()
-        return windows
+        if resolution in self._plans:
+            self._plans.move_to_end(resolution)
+        else:
+            self._plans[resolution] = PlannedSlide(self, resolution)
+            while len(self._plans) > MOST_RESOLUTIONS:
+                self._plans.popitem(last=False)
+        return self._plans[resolution]
 
     @property
     def nbytes(self) -> int:
         """Memory of the open slide and of what was computed so far, bytes."""
-        computed: list[int] = [
-            self.__dict__[name].nbytes for name in _COMPUTED if name in self.__dict__
-        ]
-        return self.slide.nbytes + sum(computed)
+        mask = self.mask.nbytes if "mask" in self.__dict__ else 0
+        return self.slide.nbytes + mask + sum(plan.nbytes for plan in self._plans.values())
 
     def tell_size(self) -> None:
         """Put among the news, once, that it alone takes more than all slides may."""
@@ -163,27 +129,103 @@ class PlannedSlide:
         info = self.slide.info
         if self.entry.tissue_mask is not None:
             return within(mask_from(self.entry.tissue_mask, info), self.slide.scanned())
-        detector = self._config.tissue
+        detector = self.config.tissue
         if detector is None:
             return within(whole_slide_mask(info), self.slide.scanned())
 
         def compute() -> TissueMask:
             mask = compute_mask(self.slide, detector, self.entry.mpp)
-            self._on_progress()
+            self.on_progress()
             return mask
 
         return self._cache.get_or_compute(
             self.entry.path,
             detector,
             compute,
-            settings=mask_settings(info, self.entry.mpp, self._config.pixels) + self.slide.state,
+            settings=mask_settings(info, self.entry.mpp, self.config.pixels) + self.slide.state,
         )
 
+
+class PlannedSlide:
+    """An open slide at one resolution: its part of the plan.
+
+    Args:
+        open_slide: the slide.
+        resolution: that is wished.
+
+    Raises:
+        ResolutionError: the slide cannot give it.
+    """
+
+    def __init__(self, open_slide: OpenSlide, resolution: Resolution) -> None:
+        self._open = open_slide
+        config = open_slide.config
+        self.resolution = resolution
+        self.entry = open_slide.entry
+        self.slide = open_slide.slide
+        info = self.slide.info
+        self.grid: TargetGrid = resolve(info, resolution, self.entry.mpp)
+        self.lattice = Lattice.of(
+            info.levels[self.grid.level], self.grid, config.bigchunk_px, config.smallchunk_px
+        )
+
+    @property
+    def mask(self) -> TissueMask:
+        """See `OpenSlide.mask`."""
+        return self._open.mask
+
+    @cached_property
+    def positions(self) -> PositionSet:
+        """Every place where a SmallChunk may be taken; there may be none."""
+        config = self._open.config
+        return positions_of(self.grid, self.mask, config.smallchunk_px, config.tissue_threshold)
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Draws positions, of which there is at least one.
+
+        Raises:
+            NoTissueError: there is none.
+        """
+        anchors = Anchors(self.positions, self._open.on_progress)
+        if not anchors.exist():
+            raise self._no_tissue()
+        return anchors
+
+    @cached_property
+    def grid_windows(self) -> GridWindows:
+        """The windows of a grid pass, at least one.
+
+        Raises:
+            NoTissueError: there is none.
+        """
+        config = self._open.config
+        windows = GridWindows(
+            self.grid,
+            self.mask,
+            config.smallchunk_px,
+            config.bigchunk_px,
+            config.tissue_threshold,
+            self._open.on_progress,
+        )
+        if not len(windows.counts):
+            raise self._no_tissue()
+        return windows
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what was computed so far for this resolution, bytes."""
+        computed: list[int] = [
+            self.__dict__[name].nbytes for name in _COMPUTED if name in self.__dict__
+        ]
+        return sum(computed)
+
     def _no_tissue(self) -> NoTissueError:
-        side = self._config.smallchunk_px
+        config = self._open.config
+        side = config.smallchunk_px
         return NoTissueError(
             f"no place for a SmallChunk of {side}x{side} px with at least "
-            f"{self._config.tissue_threshold:.0%} tissue; the slide has {self.grid.width}x"
+            f"{config.tissue_threshold:.0%} tissue; the slide has {self.grid.width}x"
             f"{self.grid.height} px at this resolution (lower tissue_threshold or "
             "smallchunk_size, or give another tissue detector or mask)",
             slide=self.entry.path,
@@ -212,19 +254,19 @@ class OpenSlides:
         self._config = config
         self._on_progress = on_progress
         self._cache = MaskCache(mask_cache, on_progress)
-        self._open: OrderedDict[int, PlannedSlide] = OrderedDict()
+        self._open: OrderedDict[int, OpenSlide] = OrderedDict()
         self._told: set[tuple[int, str]] = set()
 
-    def get(self, index: int) -> PlannedSlide:
+    def get(self, index: int) -> OpenSlide:
         """The slide with that index, opened where it is not; borrowed until the next call.
 
         Raises:
             SlideError: it cannot be opened, now or after `PAUSES_S`, or cannot give the wished
                 resolution.
         """
-        return self.use(index, lambda planned: planned)
+        return self.use(index, lambda opened: opened)
 
-    def use(self, index: int, work: Callable[[PlannedSlide], Result]) -> Result:
+    def use(self, index: int, work: Callable[[OpenSlide], Result]) -> Result:
         """What `work` makes of a slide; it is borrowed until the next call.
 
         Where the system does not give the file (it is not there, the file server is away, there are
@@ -248,8 +290,8 @@ class OpenSlides:
 
     def news(self) -> Iterator[tuple[int, str, int]]:
         """What was met and mended in the open slides and not told yet: slide, sentence, count."""
-        for index, planned in self._open.items():
-            for what, count in planned.slide.gaps.counts.items():
+        for index, opened in self._open.items():
+            for what, count in opened.slide.gaps.counts.items():
                 if (index, what) not in self._told:
                     self._told.add((index, what))
                     yield index, what, count
@@ -257,28 +299,28 @@ class OpenSlides:
     @property
     def nbytes(self) -> int:
         """Memory of the slides that are open, bytes."""
-        return sum(planned.nbytes for planned in self._open.values())
+        return sum(opened.nbytes for opened in self._open.values())
 
-    def _worked(self, index: int, work: Callable[[PlannedSlide], Result]) -> Result:
-        planned = self._borrow(index)
+    def _worked(self, index: int, work: Callable[[OpenSlide], Result]) -> Result:
+        opened = self._borrow(index)
         try:
-            return work(planned)
+            return work(opened)
         finally:
             self._make_room(MOST_OPEN)
-            if planned.nbytes > MOST_BYTES:
-                planned.tell_size()
+            if opened.nbytes > MOST_BYTES:
+                opened.tell_size()
 
-    def _borrow(self, index: int) -> PlannedSlide:
+    def _borrow(self, index: int) -> OpenSlide:
         if index in self._open:
             self._open.move_to_end(index)
             self._make_room(MOST_OPEN)
             return self._open[index]
         self._make_room(MOST_OPEN - 1)
         entry = self._entries[index]
-        planned = PlannedSlide(entry, self._config, self._cache, self._on_progress)
-        self._open[index] = planned
+        opened = OpenSlide(entry, self._config, self._cache, self._on_progress)
+        self._open[index] = opened
         self._on_progress()
-        return planned
+        return opened
 
     def _pause(self, seconds: float) -> None:
         # A job that is stopped meanwhile must not give the slide up for it.

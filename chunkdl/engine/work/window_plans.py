@@ -1,7 +1,7 @@
-"""Which window of its slide a BigChunk is, and where in it the SmallChunks are.
+"""At which resolution a BigChunk is read, which window it is, and where in it the SmallChunks are.
 
-The endless stream draws both; a pass over the grid takes them in order. For the loaders
-`window_plan` is the only place that tells the two apart.
+The endless stream draws all three; a pass over the grid takes windows and positions in order. For
+the loaders `window_plan` is the only place that tells the two apart.
 """
 
 from __future__ import annotations
@@ -9,22 +9,65 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.open_slides import PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
+from chunkdl.errors import NoTissueError, ResolutionError
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
 
 
 class WindowPlan(ABC):
-    """What a kind of stream takes from a slide."""
+    """What a kind of stream takes from a slide.
 
-    @abstractmethod
-    def find_places(self, planned: PlannedSlide) -> None:
-        """See that there is a place for a SmallChunk in the slide.
+    Args:
+        config: of the stream.
+    """
+
+    def __init__(self, config: StreamConfig) -> None:
+        self._seed = config.seed
+        self._resolution = config.resolution
+
+    def at(self, opened: OpenSlide, ordinal: int, attempt: int) -> PlannedSlide:
+        """The slide at the resolution of that attempt at a BigChunk.
+
+        It is the first of the candidates at which the slide has a position: what is drawn is the
+        wished distribution, restricted to what the slide can give.
 
         Raises:
-            NoTissueError: there is none.
+            ResolutionError, NoTissueError: it has no position at any of them.
         """
+        rng = generator(self._seed, Purpose.RESOLUTION, ordinal, attempt)
+        failure: NoTissueError | ResolutionError | None = None
+        for candidate in self._resolution.candidates(rng):
+            try:
+                planned = opened.at(candidate)
+                self._find_places(planned)
+            except (NoTissueError, ResolutionError) as error:
+                failure = failure or error
+            else:
+                return planned
+        raise failure or ResolutionError("no resolution was drawn", slide=opened.entry.path)
+
+    def find_places(self, opened: OpenSlide) -> None:
+        """See that there is a place for a SmallChunk in the slide, at some resolution.
+
+        Raises:
+            ResolutionError, NoTissueError: there is none.
+        """
+        failure: NoTissueError | ResolutionError | None = None
+        for example in self._resolution.examples:
+            try:
+                self._find_places(opened.at(example))
+            except (NoTissueError, ResolutionError) as error:
+                # A slide that says why there is no tissue says more than one that is too coarse.
+                failure = error if failure is None or isinstance(error, NoTissueError) else failure
+            else:
+                return
+        raise failure or ResolutionError("there is no resolution", slide=opened.entry.path)
+
+    @abstractmethod
+    def _find_places(self, planned: PlannedSlide) -> None:
+        """See that there is a place for a SmallChunk at this resolution."""
 
     @abstractmethod
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
@@ -32,17 +75,9 @@ class WindowPlan(ABC):
 
 
 class DrawnWindows(WindowPlan):
-    """Of the endless stream.
+    """Of the endless stream."""
 
-    Args:
-        seed: of the plan.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def find_places(self, planned: PlannedSlide) -> None:
-        """See `WindowPlan.find_places`."""
+    def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.anchors
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
@@ -60,8 +95,7 @@ class DrawnWindows(WindowPlan):
 class GridWindowsInOrder(WindowPlan):
     """Of a pass over the grid."""
 
-    def find_places(self, planned: PlannedSlide) -> None:
-        """See `WindowPlan.find_places`."""
+    def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.grid_windows
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
@@ -72,4 +106,4 @@ class GridWindowsInOrder(WindowPlan):
 
 def window_plan(config: StreamConfig) -> WindowPlan:
     """What a stream takes from its slides."""
-    return GridWindowsInOrder() if config.grid else DrawnWindows(config.seed)
+    return GridWindowsInOrder(config) if config.grid else DrawnWindows(config)

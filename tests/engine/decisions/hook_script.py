@@ -24,6 +24,7 @@ from chunkdl.sampling.policies.in_turn import NeverLoadedFirst, RoundRobin, Unif
 from chunkdl.sampling.policies.policy import HALT, Policy, Situation
 from chunkdl.sampling.policies.quota import Quota
 from chunkdl.sampling.policies.weighted import Weighted
+from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.rotation import Rotation
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.slides.resolution import Resolution
@@ -120,7 +121,7 @@ class HookScript:
             batch_size=self.batch_rows,
             smallchunk_px=1,
             bigchunk_px=8,
-            resolution=Resolution("level", 0, "error"),
+            resolution=FixedResolution(Resolution("level", 0, "error")),
             num_bigchunks=self.places,
             reuse=1.0,
             smallchunks_per_bigchunk=self.calls,

@@ -18,6 +18,7 @@ from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.grid import slide_order
+from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.sampling.rotation import Rotation
 from chunkdl.sampling.schedule import UniformSchedule
@@ -79,7 +80,7 @@ class Script:
             batch_size=self.batch_rows,
             smallchunk_px=1,
             bigchunk_px=8,
-            resolution=Resolution("level", 0, "error"),
+            resolution=FixedResolution(Resolution("level", 0, "error")),
             num_bigchunks=self.places,
             reuse=1.0,
             smallchunks_per_bigchunk=self.calls,

@@ -17,6 +17,7 @@ from chunkdl.engine.settings.checks import checked_detector
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.settings.setting import Declared, declared
 from chunkdl.errors import ConfigError
+from chunkdl.sampling.resolutions import Continuous, Mixture
 from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
@@ -171,6 +172,19 @@ def test_a_setting_is_part_of_the_stream_as_it_is_declared(
     changed = (plain.rows_hash != other.rows_hash, plain.plan_hash != other.plan_hash)
     expected = {"rows": (True, True), "batches": (False, True), "": (False, False)}
     assert changed == expected[one.setting.identity]
+
+
+def test_a_resolution_that_is_drawn_is_part_of_the_stream(dataset: Dataset) -> None:
+    """By what is drawn and not by how it was written."""
+
+    def hash_of(wish: Any) -> str:
+        return configure(dataset, Arguments(**{**SMALL, "mpp": wish})).rows_hash
+
+    equal = {0.5: 1, 1.0: 2}, {1.0: 4.0, 0.5: 2.0}, {"0.5": 1, "1.0": 2}, Mixture({0.5: 1, 1: 2})
+    assert len({hash_of(wish) for wish in equal}) == 1
+    assert hash_of({1.0: 7}) == hash_of(1.0)
+    other = 1.0, {0.5: 1, 1.0: 1}, Continuous(0.5, 1.0), {"low": 0.5, "high": 1.0, "density": "log"}
+    assert len({hash_of(wish) for wish in (*other, equal[0])}) == 5
 
 
 def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work import open_slides
-from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides
 from chunkdl.errors import NoTissueError, SlideError
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
@@ -65,10 +65,10 @@ def opened(slide: Path, small_stream: dict[str, Any]) -> Callable[..., OpenSlide
     return make
 
 
-def pixels(planned: PlannedSlide) -> Pixels:
+def pixels(opened: OpenSlide) -> Pixels:
     """Of a corner of the slide."""
     out = np.empty((200, 300, 3), np.uint8)
-    planned.slide.read_into(out, 0, 130, 140)
+    opened.slide.read_into(out, 0, 130, 140)
     return out
 
 
@@ -106,7 +106,7 @@ def test_a_slide_that_is_opened_when_descriptors_are_free_again_is_read(
         os.close(free)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
         try:
-            assert slides.get(0).grid.width == 700
+            assert slides.get(0).slide.info.levels[0].width == 700
         finally:
             more()
     assert waits.count >= 2
@@ -145,8 +145,8 @@ def test_work_that_fails_for_another_reason_is_done_once(
     """A slide without tissue has none a second later."""
     done = []
 
-    def work(planned: PlannedSlide) -> None:
-        done.append(planned)
+    def work(opened: OpenSlide) -> None:
+        done.append(opened)
         raise NoTissueError("no tissue", slide="slide.tif")
 
     with opened(lambda: None) as slides, pytest.raises(NoTissueError):
@@ -161,8 +161,8 @@ def test_work_that_the_system_stops_is_done_again_with_a_slide_that_was_opened_a
     """A descriptor of a file server that was away is stale for ever."""
     used = []
 
-    def work(planned: PlannedSlide) -> int:
-        used.append(planned)
+    def work(opened: OpenSlide) -> int:
+        used.append(opened)
         if len(used) < 3:
             try:
                 os.read(-1, 1)
@@ -186,7 +186,7 @@ def test_what_is_mended_in_a_slide_is_told_once(
     with opened(lambda: None) as slides:
         assert list(slides.news()) == []
         slides.use(
-            0, lambda planned: planned.slide.read_into(np.empty((9, 300, 3), np.uint8), 0, 0, 0)
+            0, lambda opened: opened.slide.read_into(np.empty((9, 300, 3), np.uint8), 0, 0, 0)
         )
         ((index, what, count),) = slides.news()
         assert (index, count) == (0, 2)
@@ -212,7 +212,7 @@ def test_slides_that_are_open_make_way_where_their_descriptors_are_needed(
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + 4, hard))
         try:
             for index in range(len(paths)):
-                assert slides.use(index, lambda planned: planned.grid.width) == 700
+                assert slides.use(index, lambda opened: opened.slide.info.levels[0].width) == 700
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -233,7 +233,7 @@ def test_the_mask_of_a_slide_of_several_files_hangs_on_all_of_them(
 
     def share() -> float:
         with OpenSlides(service.slides, service.stream, tmp_path / "masks") as slides:
-            return float(slides.use(0, lambda planned: planned.mask.cells.mean()))
+            return float(slides.use(0, lambda opened: opened.mask.cells.mean()))
 
     assert share() == pytest.approx(0.61, abs=0.05)
     write_dicom(tmp_path / "1.dcm", np.full((64, 64, 3), 245, np.uint8), coarse)
