@@ -33,13 +33,20 @@ def wrapped(
 
     Args:
         kind: of the loader.
-        content: what else it holds; plain data.
+        content: what else it holds: numbers, texts, lists, tuples, and dicts by text.
         epoch: number of the pass, from 0; 0 of an endless stream.
         epoch_batches: batches of an epoch of ``batches=n`` that were returned; None: epochs have no
             length of their own.
     """
     head = {"version": STATE_VERSION, "kind": kind, "epoch": epoch, "epoch_batches": epoch_batches}
-    return {**head, **content}
+    return {**head, **{name: _plain(value) for name, value in content.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """With lists for tuples, as every format gives it back."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def unwrapped(state: object, kind: Kind) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ KINDS: tuple[Kind, ...] = ("embedded", "service", "services", "machines")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_comes_back_with_its_epoch(kind: Kind) -> None:
     """The same four names for each kind, beside what only that one knows."""
-    state = wrapped(kind, {"rows": [3]}, epoch=2, epoch_batches=None)
+    state = wrapped(kind, {"rows": ({"first": (3,)},)}, epoch=2, epoch_batches=None)
     assert list(state)[:4] == ["version", "kind", "epoch", "epoch_batches"]
-    assert unwrapped(state, kind) == {"epoch": 2, "epoch_batches": None, "rows": [3]}
+    assert unwrapped(state, kind) == {"epoch": 2, "epoch_batches": None, "rows": [{"first": [3]}]}
+    assert json.loads(json.dumps(state)) == state
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -429,7 +429,7 @@ def test_what_would_go_on_raises_closed_and_the_rest_answers(make: Make) -> None
     loader = make({"batches": 5})
     batch = loader.next_batch(60)
     iterator = iter(loader)
-    tables = loader.tables
+    slides, patients = loader.tables["slide"], loader.tables["patient"]
     loader.close()
     goes_on: dict[str, Callable[[], object]] = {
         "get": loader.get,
@@ -455,7 +455,7 @@ def test_what_would_go_on_raises_closed_and_the_rest_answers(make: Make) -> None
         "the loader was closed; to go on, make another and load the state of this one"
     }, said
     assert loader.state_dict() == batch.state
-    assert loader.tables == tables
+    assert (loader.tables["slide"], loader.tables["patient"]) == (slides, patients)
     assert (len(loader), loader.length, loader.pass_number, loader.is_finite) == (5, 5, 0, False)
     loader.close()
     another = make()
