@@ -88,9 +88,8 @@ class EmbeddedEngine:
     It waits for nothing: `hear` takes in what has come, `take` gives the next batch, `descriptors`
     are what to wait on, and `nothing_came` is called whenever there was nothing to take.
 
-    One thread at a time has all of it but `_released`, to which any thread or finalizer appends.
-    What an interrupt breaks off is done again by the next call. A slot is the coordinator's until
-    `BatchReady` names it, and ours until it is released.
+    One thread at a time has all of it but `_released`, to which any thread or finalizer appends. A
+    slot is the coordinator's until `BatchReady` names it, and ours until it is released.
 
     Args:
         config: of the service that is started.

@@ -117,12 +117,10 @@ class Desk:
 
     def take(self) -> list[ServiceAction]:
         """The actions since the last call, those of the groups among them."""
-        # The attendance appends to the same list.
-        actions = [
-            *self._actions,
-            *(act for group in self._groups.values() for act in group.take()),
-        ]
-        self._actions.clear()
+        for group in self._groups.values():
+            self._actions += group.take()
+        # In place, for the attendance appends to the same list.
+        actions, self._actions[:] = self._actions[:], []
         return actions
 
     # ------------------------------------------------------------------ messages
