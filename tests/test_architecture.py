@@ -105,7 +105,6 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/transport/protocol/engine_messages.py": 470,  # every message, and nothing else
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 450,
-    "chunkdl/service/decisions/desk.py": 500,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 490,  # each event in, each action out
     # one session: what is heard, taken and given back, and who is dead
     "chunkdl/engine/embedded.py": 420,
