@@ -31,9 +31,10 @@ from chunkdl.consumers.connect import connect
 from chunkdl.consumers.loader import Loader
 from chunkdl.errors import ProtocolError
 from chunkdl.service.addresses import lease_address
+from chunkdl.service.configure import configure_service
 from chunkdl.service.keys import create_keys, load_server_keys
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from chunkdl.transport.protocol.codec import decode_service, encode
 from chunkdl.transport.protocol.service_messages import LeaseOpened, Operate

@@ -37,10 +37,10 @@ import psutil
 from chunkdl import Dataset, LightDL, connect
 from chunkdl.consumers.batches.batch import Batch
 from chunkdl.errors import ServiceRefused
+from chunkdl.service.configure import configure_service
 from chunkdl.service.keys import Keys, create_keys, load_server_keys
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.stranger_program import NOBODY
 from tests.service.strangers import listening, strangers, told

@@ -25,10 +25,10 @@ import torch
 
 from chunkdl import Dataset, LightDL, connect
 from chunkdl.consumers.batches.batch import Batch
+from chunkdl.service.configure import configure_service
 from chunkdl.service.keys import ClientKeys, Keys, create_keys, load_client_keys, load_server_keys
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec, Mode
+from chunkdl.service.settings import GroupSpec, Mode, ServiceSettings
 
 GROUP = "measured"
 WARM_UP_S = 3.0

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 memory, processes = tree_mib()
                 samples.append(memory - before)
                 print(f"{(looked - begun) / 60:5.1f} min  {samples[-1]:8.1f} MiB", flush=True)
-        patches = loader.stats().patches
+        patches = loader.stats(60).patches
     third = max(1, len(samples) // 3)
     growth = statistics.median(samples[-third:]) - statistics.median(samples[:third])
     allowed = limit_mib + ALLOWANCE_MIB * processes

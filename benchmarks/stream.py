@@ -60,7 +60,7 @@ def stream(options: argparse.Namespace) -> dict[str, Any]:
         end = time.perf_counter() + options.warmup
         while time.perf_counter() < end:
             loader.get(timeout=60, copy=options.copy)
-        before, cpu = loader.stats(), time.process_time()
+        before, cpu = loader.stats(60), time.process_time()
         places: set[tuple[str, int, int]] = set()
         bigchunks, patients, batches = [], [], 0
         start = time.perf_counter()
@@ -78,7 +78,7 @@ def stream(options: argparse.Namespace) -> dict[str, Any]:
                 )
                 looked_at_s += time.process_time() - look
         cpu = time.process_time() - cpu - looked_at_s
-        after = loader.stats()
+        after = loader.stats(60)
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
         memory = sum(process.memory_full_info().pss for process in processes)
     decoded = (after.decoded_mpx - before.decoded_mpx) * 1e6

@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from chunkdl import Dataset, LightDL, Patient, Record, connect
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.conftest import ragged_mask
 from tests.processes.hook_classes import NumberCollector, NumberLoader, random_transform

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from chunkdl.commands.main import main
@@ -185,7 +186,7 @@ def test_the_example_of_a_configuration_is_one() -> None:
     """Every key of it is known and of the right type."""
     read = read_daemon_config(DEPLOY / "service.toml")
     assert read.groups.keys() == {"train", "trials"}
-    assert read.service.log_format == "json"
+    assert msgspec.structs.asdict(read.service)["log_format"] == "json"
 
 
 def test_the_examples_start_the_daemon_as_the_command_line_has_it(
@@ -205,7 +206,8 @@ def test_the_examples_start_the_daemon_as_the_command_line_has_it(
 
 def test_every_example_leaves_time_for_a_drain() -> None:
     """Whoever sends SIGTERM waits for longer than a drain takes before SIGKILL."""
-    drain_s = read_daemon_config(DEPLOY / "service.toml").service.drain_s
+    service = read_daemon_config(DEPLOY / "service.toml").service
+    drain_s = msgspec.structs.asdict(service)["drain_s"]
     for name, word in (
         ("chunkdl.service", "TimeoutStopSec="),
         ("Containerfile", "--stop-timeout "),

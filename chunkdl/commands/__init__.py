@@ -1,1 +1,4 @@
-"""One command of the command line, one file. The top floor: nothing imports it."""
+"""The command line: one file for each command, and `main`, which parses the arguments.
+
+The top floor: it imports everything, and nothing imports it.
+"""

@@ -136,7 +136,7 @@ def _stream(loader: LightDL, tour: Tour, say: Say) -> None:
 
 
 def _line(number: int, rate: float, loader: LightDL, batch: Batch) -> str:
-    seen = loader.stats()
+    seen = loader.stats(60)
     bigchunks, patients = len(set(batch["bigchunk"].tolist())), len(set(batch["patient"]))
     return (
         f"{number:7}  {rate:9,.0f}  {seen.decoded_mpx:11,.0f}  {seen.delivered_mpx:13,.0f}  "

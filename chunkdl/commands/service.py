@@ -14,6 +14,7 @@ from typing import Any
 import cloudpickle
 import msgspec
 
+from chunkdl.commands.setting_flags import add_flag
 from chunkdl.errors import ConfigError
 from chunkdl.service.config_file import DaemonConfig, read_daemon_config, spec_of
 from chunkdl.service.config_help import explain, summary
@@ -63,14 +64,8 @@ def add_service_commands(
         metavar="ADDR",
         help="listen there instead: ipc:///path or tcp://host:port",
     )
-    serve.add_argument(
-        "--exit-when-idle", action="store_true", help="end when the last consumer has left"
-    )
-    serve.add_argument(
-        "--insecure",
-        action="store_true",
-        help="let whoever reaches a tcp address connect without keys",
-    )
+    add_flag(serve, "exit_when_idle")
+    add_flag(serve, "insecure")
     serve.set_defaults(run=_serve)
 
     check = commands.add_parser(
@@ -147,12 +142,13 @@ def _serve(given: argparse.Namespace) -> int:
 
 def with_options(config: DaemonConfig, given: argparse.Namespace) -> DaemonConfig:
     """A configuration with what the options of `serve` say instead."""
-    service = msgspec.structs.replace(
-        config.service,
-        bind=tuple(given.bind or config.service.bind),
-        exit_when_idle=given.exit_when_idle or config.service.exit_when_idle,
-        insecure=given.insecure or config.service.insecure,
-    )
+    options = {
+        "bind": tuple(given.bind or ()),
+        "exit_when_idle": given.exit_when_idle,
+        "insecure": given.insecure,
+    }
+    changed = {key: value for key, value in options.items() if value}
+    service = msgspec.structs.replace(config.service, **changed)
     return dataclasses.replace(config, service=service)
 
 

@@ -1,4 +1,4 @@
-"""Flags of the command line that are settings of a stream: made from their declarations."""
+"""Flags of the command line that are settings: made from their declarations."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.setting import declared
+from chunkdl.service.settings import ServiceSettings
 
-_SETTINGS = {one.name: one for one in declared(Arguments)}
+_SETTINGS = {one.name: one for kind in (Arguments, ServiceSettings) for one in declared(kind)}
 
 
 def add_flag(
@@ -18,7 +19,7 @@ def add_flag(
 
     Args:
         parser: of a command, or a group of its flags.
-        name: of the setting.
+        name: of the setting, of a stream or of a service.
         default: where the flag is not given.
         more: of `add_argument`, for settings that are more than a number or a word.
     """
@@ -26,7 +27,9 @@ def add_flag(
     unit = f" ({one.setting.unit})" if one.setting.unit else ""
     shown = "" if default is None else " (default: %(default)s)"
     given = {"help": one.setting.meaning + unit + shown, "default": default, **more}
-    if get_origin(one.kind) is Literal:
+    if one.kind is bool:
+        given |= {"action": "store_true", "default": False}
+    elif get_origin(one.kind) is Literal:
         given.setdefault("choices", get_args(one.kind))
     elif one.kind in (int, float):
         given.setdefault("type", one.kind)

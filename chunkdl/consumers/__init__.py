@@ -1,4 +1,5 @@
 """What a user holds: `LightDL`, `connect`, several services as one, the loader of a rank.
 
-`loader` is what they share. Imports everything before it.
+`loader` is the type that all of them share. Imports every floor below; only `pydmed` and
+`commands` import it.
 """

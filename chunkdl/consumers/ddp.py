@@ -22,9 +22,9 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.settings.checks import flag
 from chunkdl.errors import ConfigError, Failure
 from chunkdl.service.client.session_thread import JoinRequest
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.system.steady_log import steady_logger
 
 if TYPE_CHECKING:

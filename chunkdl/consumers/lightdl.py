@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,23 +22,23 @@ from chunkdl.consumers.batches.embedded_batches import Assembled, Assembly
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.finishing import Finish
 from chunkdl.consumers.loader import Loader, check_batches
+from chunkdl.consumers.own_engine import OwnEngine
 from chunkdl.consumers.ranks import warn_of_equal_rows
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import OnError, Order, RowSource
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.engine.embedded import EmbeddedEngine, Received
-from chunkdl.engine.loader_statistics import NOTHING_COUNTED, LoaderStatistics
+from chunkdl.engine.loader_statistics import Told
 from chunkdl.engine.resume_state import ResumeState
 from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.configure import configure
-from chunkdl.errors import ChunkdlError, Closed, ConfigError, EndOfStream, GetTimeout
+from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
-from chunkdl.slides.resolution import Policy as ResolutionPolicy
+from chunkdl.slides.resolution import LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
-from chunkdl.system.wakeups import Wakeup, readable
 from chunkdl.transport.memory.notes import note_of, value_of
 from chunkdl.transport.protocol.engine_messages import End
 
@@ -47,11 +46,6 @@ if TYPE_CHECKING:
     from chunkdl.consumers.shared import SharedDL
 
 log = steady_logger("chunkdl")
-T = TypeVar("T")
-
-STATISTICS_TIMEOUT_S = 30.0
-LOOK_FOR_ANSWER_S = 0.02
-"""Somebody else may have taken in the answer that is waited for."""
 
 
 class LightDL(Loader):
@@ -143,7 +137,7 @@ class LightDL(Loader):
         level: int | None = None,
         mpp: float | None = None,
         downsample: float | None = None,
-        resolution_policy: ResolutionPolicy | None = None,
+        resolution_policy: LevelPolicy | None = None,
         num_bigchunks: int = 32,
         reuse: float = 1.0,
         smallchunks_per_bigchunk: int | None = None,
@@ -243,8 +237,9 @@ class LightDL(Loader):
             images=tfms is None or self._rows.are_crops,
             tensors_only=tensors_only,
         )
-        self._consumer: EmbeddedEngine | None = None
-        self._wakeup = Wakeup()
+        self._engine = OwnEngine(
+            self._section, self._check_open, self._new_engine, self._forget_engine
+        )
         self._may_share = True
         """Nobody has asked yet whether other ranks should have a part of the rows."""
         self._ready: Assembled | None = None
@@ -253,9 +248,6 @@ class LightDL(Loader):
         """The service is beyond the next batch, or that was spoilt; it has to begin again."""
         self._halted = False
         """A policy has ended the stream, which has no next pass."""
-        self._counted = NOTHING_COUNTED
-        self._asked_since: float | None = None
-        self._waited_s = 0.0
         self._stands_at(self._cursor, 0)
 
     @classmethod
@@ -264,11 +256,6 @@ class LightDL(Loader):
         from chunkdl.consumers.ddp import for_ddp
 
         return for_ddp(cls, dataset, arguments)
-
-    @property
-    def copies(self) -> int:
-        """Batches that were copied out of shared memory."""
-        return self._assembly.copies
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -281,39 +268,35 @@ class LightDL(Loader):
 
     # ------------------------------------------------------------------- batches
 
-    def check_caller(self, caller: Caller) -> None:
-        """See `Loader.check_caller`."""
-        super().check_caller(caller)
+    def _check_caller(self, caller: Caller) -> None:
+        """See `Loader._check_caller`."""
+        super()._check_caller(caller)
         if caller.shares > 1:
             # Accelerate reads in one process for all.
             self._may_share = False
 
     def _take(self, timeout: float | None, *, copy: bool | None) -> Any:
-        left, asked = deadline_of(timeout), time.monotonic()
+        left = deadline_of(timeout)
         if self._may_share:
             self._may_share = False
             warn_of_equal_rows()
-        self._asked_since = asked if self._asked_since is None else self._asked_since
         if self._halted:
             raise EndOfStream("the policy has ended the stream")
-        try:
-            while True:
-                # Before it is looked: whoever is woken from here on does not wait.
-                calls = self._wakeup.calls
-                if (ready := self._next_here(copy=copy)) is not None:
-                    ready.begun = True
-                    batch = self._finish(self._batch_of(ready))
-                    if self._give_out(ready):
-                        return batch
-                elif timeout is not None and left(PIECE_S) == 0.0:
-                    raise GetTimeout(
-                        "no batch came in time; the service is alive (loader.stats() shows what it "
-                        "does). Raise the timeout, or look for slow storage"
-                    )
-                else:
-                    self._wait(left, calls)
-        finally:
-            self._waited_s += time.monotonic() - asked
+        while True:
+            # Before it is looked: whoever is woken from here on does not wait.
+            calls = self._engine.calls
+            if (ready := self._next_here(copy=copy)) is not None:
+                ready.begun = True
+                batch = self._finish(self._batch_of(ready))
+                if self._give_out(ready):
+                    return batch
+            elif timeout is not None and left(PIECE_S) == 0.0:
+                raise GetTimeout(
+                    "no batch came in time; the service is alive (loader.stats() shows what it "
+                    "does). Raise the timeout, or look for slow storage"
+                )
+            else:
+                self._engine.wait(left, calls)
 
     def _next_here(self, *, copy: bool | None) -> Assembled | None:
         """The next batch that has rows, if it is here.
@@ -322,17 +305,17 @@ class LightDL(Loader):
         user's code loses it.
         """
         while True:
-            ready = self._with_service(lambda consumer: self._look(consumer, copy=copy))
+            ready = self._engine.use(lambda engine: self._look(engine, copy=copy))
             if not self._astray:
                 return ready
             self._section.whole(self._begin_again)
 
-    def _look(self, consumer: EmbeddedEngine, *, copy: bool | None) -> Assembled | None:
+    def _look(self, engine: EmbeddedEngine, *, copy: bool | None) -> Assembled | None:
         while self._ready is None:
-            consumer.hear()
-            received = consumer.first()
+            engine.hear()
+            received = engine.first()
             if received is None:
-                consumer.nothing_came()
+                engine.nothing_came()
                 return None
             if isinstance(received, End):
                 self._halted = not self._finite
@@ -342,10 +325,10 @@ class LightDL(Loader):
                 log.warning("an interrupt has lost a batch; the service begins where it was")
                 self._astray = True
                 return None
-            ready = self._assembly.assemble(consumer, received, self._journal, copy=copy)
+            ready = self._assembly.assemble(engine, received, self._journal, copy=copy)
             if ready.columns is None:
                 # Rows that could not be made are left out, at the end of a pass all of a batch.
-                self._settle(consumer, ready)
+                self._settle(engine, ready)
             else:
                 self._ready = ready
         self._astray = self._ready.begun
@@ -380,17 +363,18 @@ class LightDL(Loader):
     def _give_out(self, ready: Assembled) -> bool:
         """The batch goes to the user; False: another thread has closed or moved the loader."""
         with self._section.lock:
-            if self._ready is not ready or self._consumer is None:
+            engine = self._engine.running
+            if self._ready is not ready or engine is None:
                 return False
-            self._settle(self._consumer, ready)
+            self._settle(engine, ready)
             self._ready = None
             return True
 
-    def _settle(self, consumer: EmbeddedEngine, ready: Assembled) -> None:
+    def _settle(self, engine: EmbeddedEngine, ready: Assembled) -> None:
         """Note that a batch was delivered; an interrupt may have this done twice."""
         message, cursor = ready.received.message, self._behind(ready)
         self._journal.delivered(message, ready.records, cursor)
-        consumer.took(ready.received)
+        engine.took(ready.received)
         ready.hold.give_out(lent=ready.lent)
         if message.pass_batches >= 0:
             self._steps = message.pass_batches
@@ -399,52 +383,6 @@ class LightDL(Loader):
         if self._stands[-1] is not stand:
             self._stands_at(stand, ready.taken)
         self._cursor = cursor
-
-    def _with_service(self, act: Callable[[EmbeddedEngine], T], *, whole: bool = False) -> T | None:
-        """Do something in the section with the service, which is started if there is none.
-
-        None: meanwhile another thread has ended it.
-
-        Args:
-            act: what is done.
-            whole: no interrupt may break it off.
-
-        Raises:
-            Closed: the loader was closed.
-        """
-        consumer = self._consumer
-        if consumer is None or self._closed:
-            consumer = self._section.whole(self._started)
-
-        def do() -> T | None:
-            return act(consumer) if self._consumer is consumer else None
-
-        try:
-            if whole:
-                return self._section.whole(do)
-            with self._section.lock:
-                return do()
-        except ChunkdlError:
-            if not consumer.is_open:
-                # It has never been there; so another attempt can be made.
-                self._section.whole(lambda: self._stop_service(consumer))
-            raise
-
-    def _wait(self, left: Callable[[float], float], calls: int) -> None:
-        """Wait until there may be something new."""
-        watched = self._with_service(lambda it: (it, it.descriptors, left(it.look_s)))
-        if watched is None:
-            return
-        consumer, descriptors, wait_s = watched
-        heard = self._wakeup.wait(descriptors, wait_s, calls)
-
-        def tell(now: EmbeddedEngine) -> None:
-            # Meanwhile another thread may have begun elsewhere.
-            if now is consumer:
-                now.hear_channel()
-
-        if descriptors[1] in heard:
-            self._with_service(tell, whole=True)
 
     @property
     def _pass(self) -> int:
@@ -456,33 +394,27 @@ class LightDL(Loader):
 
     def _go_to_pass(self, number: int, *, in_turn: bool) -> None:
         cursor = Cursor(plan_hash=self._cursor.plan_hash, seed=self._cursor.seed, epoch=number)
-        if self._consumer is not None and in_turn:
-            self._consumer.next_epoch(number)
+        if (engine := self._engine.running) is not None and in_turn:
+            engine.next_epoch(number)
         else:
             # What is under way for the pass that was broken off goes with the processes.
-            self._stop_service()
+            self._engine.end()
         self._cursor = cursor
-        if self._consumer is None:
+        if self._engine.running is None:
             self._journal = self._new_journal()
         self._stands_at(self._journal.state(cursor), 0)
 
     # --------------------------------------------------------------------- state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind; see `Loader`.
-
-        Raises:
-            StateError: it belongs to another stream.
-        """
-        self._check_process()
+    def _load_state(self, state: Mapping[str, Any]) -> None:
         cursor = Cursor.from_dict(state, self._config.plan_hash)
-        if self._is_for_later(lambda: self.load_state_dict(state)):
+        if self._is_for_later(lambda: self._load_state(state)):
             return
         self._section.whole(lambda: self._go_to(cursor))
-        self._wakeup.wake()
+        self._engine.wake()
 
     def _go_to(self, cursor: Cursor) -> None:
-        self._stop_service()
+        self._engine.end()
         self._cursor = cursor
         self._journal = self._new_journal()
         self._halted = False
@@ -492,42 +424,11 @@ class LightDL(Loader):
             taken = delivered % self._batches if taken is None else taken
         self._goes_on_at(self._journal.state(cursor), delivered if taken is None else taken)
 
-    def stats(self) -> LoaderStatistics:
-        """What the loader has done since its service started.
+    def _counters(self, timeout: float) -> Told:
+        return self._engine.counters(timeout)
 
-        A signal handler that interrupts the loader in the middle of a step is told what was last
-        known.
-        """
-        self._check_process()
-        if not self._section.is_mine:
-            self._ask_statistics()
-        since = self._asked_since
-        elapsed = 0.0 if since is None else time.monotonic() - since
-        return LoaderStatistics.of(self._counted, elapsed, self._waited_s)
-
-    def _ask_statistics(self) -> None:
-        left = deadline_of(STATISTICS_TIMEOUT_S)
-        with self._section.lock:
-            if self._closed:
-                raise Closed("the loader was closed")
-            consumer = self._consumer
-            if consumer is None or not consumer.is_open:
-                return
-            before = consumer.answer
-            consumer.ask_statistics()
-        while left(PIECE_S):
-            with self._section.lock:
-                if self._consumer is not consumer:
-                    return
-                consumer.hear(past_batches=True)
-                # Whoever waits for a batch is not told of what was taken in here.
-                self._wakeup.wake()
-                if consumer.answer is not None and consumer.answer is not before:
-                    self._counted = consumer.answer
-                    return
-                descriptors = consumer.descriptors
-            readable(descriptors, left(LOOK_FOR_ANSWER_S))
-        raise GetTimeout(f"the service did not answer within {STATISTICS_TIMEOUT_S:g} s")
+    def _ask_counters(self) -> None:
+        self._engine.ask_counters()
 
     # --------------------------------------------------------------------- notes
 
@@ -538,7 +439,7 @@ class LightDL(Loader):
             ConfigError: it is not a patient of the dataset, or the classes are the built-in ones.
             PackingError: the message cannot be pickled, or is too large.
         """
-        self._check_process()
+        self._check_usable()
         index = self._index_of(patient)
         note = note_of(message, "a message")
         if not self._is_for_later(lambda: self._send_note(index, note)):
@@ -549,8 +450,8 @@ class LightDL(Loader):
             self._journal.messages[index] = note
             self._journal.deterministic = False
             self._stands = deque(map(self._with_messages, self._stands), self._stands.maxlen)
-            if self._consumer is not None:
-                self._consumer.send_message(index, note)
+            if self._engine.running is not None:
+                self._engine.running.send_message(index, note)
 
     def _with_messages(self, stand: Stand) -> Stand:
         """The same place, with the messages that are under way now."""
@@ -574,87 +475,52 @@ class LightDL(Loader):
 
     # ------------------------------------------------------------------ lifetime
 
-    def start(self) -> None:
-        """Start the processes now instead of with the first batch, and wait until they are up."""
-        self._check_process()
-        if self._section.is_mine:
-            return  # A signal handler; what it has interrupted starts them.
-        forever = deadline_of(None)
-        while True:
-            calls = self._wakeup.calls
-            if self._with_service(_is_up):
-                return
-            self._wait(forever, calls)
+    def _start(self) -> None:
+        """Start the processes, and wait until they are up."""
+        if not self._section.is_mine:
+            # Else a signal handler asks; what it has interrupted starts them.
+            self._engine.wait_until_up()
 
-    def resume(self) -> None:
-        """Start the processes again, and wait until they are up."""
-        self.start()
-
-    def pause(self) -> None:
-        """End the processes and free their memory for now; see `Loader`."""
-        self._check_process()
-        if self._closed:
-            raise Closed("the loader was closed")
-        if not self._is_for_later(self._pause):
-            self._pause()
+    def _resume(self) -> None:
+        """Start the processes again."""
+        if not self._is_for_later(self._resume):
+            self._engine.begin()
 
     def _pause(self) -> None:
-        self._section.whole(self._begin_again)
-        self._wakeup.wake()
+        """End the processes and free their memory for now."""
+        if not self._is_for_later(self._pause):
+            self._section.whole(self._begin_again)
+            self._engine.wake()
 
     def _begin_again(self) -> None:
         """End the service; the next one goes on behind the last batch that was given out."""
         cursor = self._journal.state(self._cursor)
-        self._stop_service()
+        self._engine.end()
         self._cursor = cursor
         self._journal = self._new_journal()
 
-    def close(self) -> None:
-        """End all processes and free their memory; closing twice is not an error."""
-        if os.getpid() != self._pid:
-            return  # a forked child; nothing here is its own
-        self._closed = True
-        if self._is_for_later(self.close):
-            return
-        self._section.whole(self._stop_service)
-        self._wakeup.wake()
+    def _close(self) -> None:
+        """End all processes and free their memory."""
+        # Whoever waits for a batch is told before anything is ended, which takes its time.
+        self._engine.wake()
+        if not self._is_for_later(self._close):
+            self._section.whole(self._engine.end)
 
-    def _started(self) -> EmbeddedEngine:
-        if self._closed:
-            raise Closed("the loader was closed")
-        if self._consumer is None:
-            cursor = self._journal.state(self._cursor)
-            config = dataclasses.replace(self._config, cursor=cursor.to_dict())
-            self._consumer = EmbeddedEngine(config, self._journal)
-            for patient, note in self._journal.messages.items():
-                self._consumer.send_message(patient, note)
-        return self._consumer
+    def _new_engine(self) -> EmbeddedEngine:
+        cursor = self._journal.state(self._cursor)
+        config = dataclasses.replace(self._config, cursor=cursor.to_dict())
+        engine = EmbeddedEngine(config, self._journal)
+        for patient, note in self._journal.messages.items():
+            engine.send_message(patient, note)
+        return engine
+
+    def _forget_engine(self) -> None:
+        self._ready = None
+        self._astray = False
+        self._since_s, self._waited_s = None, 0.0
 
     def _new_journal(self) -> ResumeState:
         recent = self._config.stream.num_bigchunks + LOOK_AHEAD
         if self._log_func is None:
             return ResumeState(self._cursor, recent)
         return ResumeState(self._cursor, recent, self._log_func)
-
-    def _stop_service(self, only: EmbeddedEngine | None = None) -> None:
-        if only is not None and self._consumer is not only:
-            return
-        self._ready = None
-        self._astray = False
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
-        self._counted = NOTHING_COUNTED
-        self._asked_since = None
-        self._waited_s = 0.0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-
-def _is_up(consumer: EmbeddedEngine) -> bool:
-    consumer.hear()
-    if not consumer.is_open:
-        consumer.nothing_came()
-    return consumer.is_open

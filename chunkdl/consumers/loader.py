@@ -7,23 +7,20 @@ the first goes on in the middle. An endless stream goes on in any case.
 
 from __future__ import annotations
 
-import os
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chunkdl.consumers.batches.batch import Batch, SmallChunks, Stand
 from chunkdl.consumers.callers import Caller, find_caller, is_accelerate
 from chunkdl.consumers.iteration import Iteration, Progress
-from chunkdl.engine.loader_statistics import LoaderStatistics
+from chunkdl.consumers.lifetime import Lifetime
 from chunkdl.engine.settings.checks import checked_int
 from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, StateError
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
-from chunkdl.system.sections import Section
 
 if TYPE_CHECKING:
     from chunkdl.consumers.batches.torch_batches import DatasetView
@@ -49,7 +46,7 @@ def check_batches(batches: int | None, *, finite: bool = False) -> None:
         raise ConfigError(f"batches={batches!r}: a grid pass has its own end; leave it out")
 
 
-class Loader(ABC):
+class Loader(Lifetime):
     """A stream of batches.
 
     One thread at a time takes batches; the others wait for their turn. Everything else may be
@@ -70,16 +67,13 @@ class Loader(ABC):
         shuffle: bool = False,
         tensors_only: bool = False,
     ) -> None:
+        super().__init__()
         self._finite = finite
         self._tensors_only = tensors_only
         self._batches = batches
         self._shuffle = shuffle
-        self._pid = os.getpid()
-        self._section = Section()
-        """Held for moments, never over a wait."""
         self._turn = threading.RLock()
         """Of the thread that takes batches."""
-        self._closed = False
         self._goes_past_the_end = True
         """Where a state has left nothing of its pass, an iteration is the next one."""
         # What follows belongs to whoever has the turn.
@@ -140,13 +134,13 @@ class Loader(ABC):
         return self.next_batch()
 
     def _next(self, timeout: float | None, *, copy: bool | None, of: Progress | None = None) -> Any:
-        self._check_process()
+        self._check_usable()
         if self._section.is_mine:
             raise ConfigError(
                 "a signal handler asked for a batch in the middle of a step of the loader; have it "
                 "set a flag, and ask in the loop"
             )
-        with self._my_turn(timeout):
+        with self._my_turn(timeout), self._waiting():
             if of is not None:
                 self._begin(of)
             if self._ended or self._taken == self._batches:
@@ -192,9 +186,9 @@ class Loader(ABC):
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over an epoch or a pass; see the top of this file."""
-        self._check_process()
+        self._check_usable()
         caller = find_caller()
-        self.check_caller(caller)
+        self._check_caller(caller)
         if (state := caller.state_left(self)) is not None:
             self.load_state_dict(state)
         return Iteration(lambda of: self._next(None, copy=None, of=of), caller)
@@ -235,12 +229,6 @@ class Loader(ABC):
             )
         raise AttributeError("a loader has no generator")
 
-    def __reduce__(self) -> NoReturn:
-        raise ConfigError(
-            "a loader cannot be copied or sent to another process: it reads in processes of its "
-            "own. Use num_workers=0 in a DataLoader, and make a loader where it is used"
-        )
-
     def set_epoch(self, epoch: int) -> None:
         """Have the next iteration be that pass over the grid, counted from 0.
 
@@ -248,7 +236,7 @@ class Loader(ABC):
         stream, the number changes nothing. A pass that is in the middle of, by a state that was
         loaded, goes on if it has this number.
         """
-        self._check_process()
+        self._check_usable()
         number = checked_int("epoch", epoch, 0)
         # Accelerate says at each iteration how many it has had itself, also after a resume.
         if not is_accelerate("__iter__"):
@@ -277,7 +265,7 @@ class Loader(ABC):
             if not self._resumed or at_the_end:
                 self._taken = 0
         elif wanted is not None and (used or wanted != self._pass):
-            self.begin_pass(wanted)
+            self._begin_pass(wanted)
         elif self._resumed and not self._ended:
             iteration.resumed_at_the_end = self._goes_past_the_end
         elif used:
@@ -285,9 +273,9 @@ class Loader(ABC):
         self._ended = False
 
     def _begin_anew(self) -> None:
-        self.begin_pass(self._pass + 1)
+        self._begin_pass(self._pass + 1)
 
-    def begin_pass(self, number: int) -> None:
+    def _begin_pass(self, number: int) -> None:
         """Have the next batch be the first of that pass; whoever calls has the turn."""
         self._check_process()
         self._next_pass(number)
@@ -313,11 +301,11 @@ class Loader(ABC):
         return self._finite
 
     @property
-    def stand(self) -> Stand:
+    def _last_stand(self) -> Stand:
         """The place after the last batch that was returned."""
         return self._stands[-1]
 
-    def check_caller(self, caller: Caller) -> None:
+    def _check_caller(self, caller: Caller) -> None:
         """Refuse who would get wrong batches without a word.
 
         Raises:
@@ -327,6 +315,7 @@ class Loader(ABC):
 
     def dataset_view(self) -> DatasetView:
         """This loader as a torch dataset: ``DataLoader(view, batch_size=None)``, and Lightning."""
+        self._check_usable()
         try:
             from chunkdl.consumers.batches.torch_batches import DatasetView
         except ModuleNotFoundError as error:
@@ -339,7 +328,8 @@ class Loader(ABC):
         """Where the stream stands after the last batch that was returned; small, plain data.
 
         Its "epoch" is the number of the pass, its "epoch_batches" how many batches of an epoch of
-        ``batches=n`` were returned.
+        ``batches=n`` were returned, its "version" that of the format, and its "kind" says which
+        loaders can go on from it.
 
         Where Lightning or accelerate iterates, which take a batch ahead: after the last one that
         they have handed on. `Batch.state` is the state after one batch.
@@ -364,16 +354,24 @@ class Loader(ABC):
         slides have it, by slide.
         """
 
-    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind.
+        """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
 
         The next iteration goes on in the middle of the epoch or the pass; where nothing is left of
-        it, it is the next one.
+        it, it is the next one. Ranks that share a stream have the same state after the same number
+        of batches.
 
         Raises:
-            StateError: it belongs to another stream.
+            StateError: it is of another stream, of another kind of loader, or of another version.
+            ServiceRefused: other ranks of the group stand elsewhere.
+            Closed: the loader was closed.
         """
+        self._check_usable()
+        self._load_state(state)
+
+    @abstractmethod
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        """The same, of a loader that may be used."""
 
     def _goes_on_at(self, stand: Stand, taken: int) -> None:
         """A state was loaded; the loader stands there."""
@@ -381,50 +379,3 @@ class Loader(ABC):
         self._iteration = self._taker = None
         self._ended, self._resumed = False, True
         self._stands_at(stand, taken)
-
-    @abstractmethod
-    def stats(self) -> LoaderStatistics:
-        """What the loader has done since its service started."""
-
-    # ------------------------------------------------------------------ lifetime
-
-    @abstractmethod
-    def pause(self) -> None:
-        """Take nothing for now: no rows, and as little of the machine as can be.
-
-        It is over with `resume`, or when the next batch is asked for; nothing is lost by it.
-        """
-
-    @abstractmethod
-    def resume(self) -> None:
-        """Go on after `pause`, before the next batch is asked for."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End everything that belongs to it; closing twice is not an error."""
-
-    def _is_for_later(self, act: Callable[[], object]) -> bool:
-        """Whether a signal handler is in the middle of a step, and `act` is done after that."""
-        if not self._section.is_mine:
-            return False
-        self._section.for_later(act)
-        return True
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise ConfigError(
-                f"this loader belongs to process {self._pid}, and this is {os.getpid()}, forked "
-                "from it (a DataLoader's worker? then num_workers=0: the loader reads in processes "
-                "of its own); make a loader in the process that uses it"
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

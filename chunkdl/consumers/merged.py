@@ -6,17 +6,16 @@ function of the nodes alone, and every batch holds patients of all of them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from chunkdl.consumers.batches.arrays import ArrayKind
 from chunkdl.consumers.batches.batch import Batch, Stand
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.loader import Loader
 from chunkdl.consumers.shared import SharedDL
-from chunkdl.engine.loader_statistics import LoaderStatistics
+from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import (
     ChunkdlError,
     ConfigError,
@@ -31,7 +30,6 @@ from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
 
 OnNodeLost = Literal["raise", "continue"]
-Answer = TypeVar("Answer")
 Left = Callable[[float], float]
 """How long the next piece of a wait may be, of `deadline_of`."""
 
@@ -77,7 +75,7 @@ class _Node:
         self.ended = False
         self.lost = ""
         self.part: Batch | None = None
-        self.stand = loader.stand
+        self.stand = loader._last_stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,9 @@ class MergedDL(Loader):
         batches = [batch for _, batch in parts]
         columns = _Together(batches, [number for number, _ in parts], self._kind)
         patients = [patient for batch in batches for patient in batch.patients]
-        stands = [node.stand if node.part is None else node.loader.stand for node in self._nodes]
+        stands = [
+            node.stand if node.part is None else node.loader._last_stand for node in self._nodes
+        ]
         number, taken = self._next_batch, self._taken + 1
         stand = self._state(number + 1, stands, taken)
         self._given = _Given(stand, stands, taken)
@@ -214,11 +214,10 @@ class MergedDL(Loader):
         if node.lost or node.ended or node.part is not None:
             return
         try:
-            node.loader.settle()
-            if node.loader.stand is not node.stand:
+            if node.loader._last_stand is not node.stand:
                 log.warning("an interrupt has lost rows of node %s; it sends again", node.address)
                 node.loader.load_state_dict(node.stand.to_dict())
-                node.stand = node.loader.stand
+                node.stand = node.loader._last_stand
             node.part = _next_of(node.loader, left, copy=copy)
         except EndOfStream:
             node.ended = True
@@ -243,27 +242,19 @@ class MergedDL(Loader):
         for node in self._nodes:
             if not node.lost:
                 node.ended, node.part = False, None
-                node.loader.begin_pass(number)
-                node.stand = node.loader.stand
+                node.loader._begin_pass(number)
+                node.stand = node.loader._last_stand
         self._next_batch = 0
         self._stands_at(self._stand(0), 0)
 
-    def check_caller(self, caller: Caller) -> None:
+    def _check_caller(self, caller: Caller) -> None:
         for node in self._nodes:
-            node.loader.check_caller(caller)
+            node.loader._check_caller(caller)
 
     # --------------------------------------------------------------------- state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind.
-
-        A node that was gone then and is here now takes part again.
-
-        Raises:
-            StateError: it belongs to another stream, or to another number of services.
-            ServiceRefused: others of the group stand elsewhere.
-        """
-        self._check_process()
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        """A node that was gone then and is here now takes part again."""
         content = unwrapped(state, "services")
         try:
             number, states = content["next_batch"], [node["state"] for node in content["nodes"]]
@@ -279,44 +270,49 @@ class MergedDL(Loader):
         moves = [move for move in zip(self._nodes, states, strict=True) if not move[0].lost]
         for node, saved in moves:
             # Before any is moved: either all of them go there or none.
-            node.loader.check_state(saved)
+            node.loader._check_state(saved)
         for node, saved in moves:
             node.loader.load_state_dict(saved)
-            node.ended, node.part, node.stand = False, None, node.loader.stand
+            node.ended, node.part, node.stand = False, None, node.loader._last_stand
         self._next_batch, self._given = number, None
         taken = number if self._batches is None else content["epoch_batches"] or 0
         self._goes_on_at(self._stand(taken), taken)
 
-    def stats(self) -> LoaderStatistics:
-        """What the nodes have done, together."""
-        return LoaderStatistics.together(self._of_each(SharedDL.stats))
+    def _counters(self, timeout: float) -> Told:
+        left = deadline_of(timeout)
+        return Told.together([one._counters(left(timeout)) for one in self._loaders()])
 
-    def _of_each(self, ask: Callable[[SharedDL], Answer]) -> list[Answer]:
-        self._check_process()
-        return [ask(node.loader) for node in self._nodes if not node.lost]
+    def _ask_counters(self) -> None:
+        """Each node is asked when its rows are taken."""
+
+    def _loaders(self) -> list[SharedDL]:
+        return [node.loader for node in self._nodes if not node.lost]
 
     # ------------------------------------------------------------------ lifetime
 
-    def pause(self) -> None:
-        """Have the services send nothing more for now; see `Loader`."""
-        self._of_each(SharedDL.pause)
+    def _start(self) -> None:
+        for loader in self._loaders():
+            loader.start()
 
-    def resume(self) -> None:
-        """Have the services send again."""
-        self._of_each(SharedDL.resume)
+    def _pause(self) -> None:
+        for loader in self._loaders():
+            loader.pause()
 
-    def drain(self) -> None:
-        """Have the services end the sessions once everything that was sent is given back."""
-        self._of_each(SharedDL.drain)
+    def _resume(self) -> None:
+        for loader in self._loaders():
+            loader.resume()
 
-    def close(self) -> None:
-        """Leave the services; closing twice is not an error."""
-        if os.getpid() == self._pid:
-            self._closed = True
-            for node in self._nodes:
-                node.loader.close()
-            after, self._when_closed = self._when_closed, lambda: None
-            after()
+    def _close(self) -> None:
+        """Leave the services."""
+        if self._is_for_later(self._close):
+            return
+        for node in self._nodes:
+            node.loader.close()
+        self._section.whole(self._tell_closed)
+
+    def _tell_closed(self) -> None:
+        after, self._when_closed = self._when_closed, lambda: None
+        after()
 
 
 def _next_of(loader: SharedDL, left: Left | None, *, copy: bool | None) -> Batch:

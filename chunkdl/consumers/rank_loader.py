@@ -200,13 +200,7 @@ class RankDL(SharedDL):
         found = read_state(state, self._machines.plan_hashes)
         return found.position(self._machines.place.node), found.epoch_batches or 0
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
-
-        Raises:
-            StateError: it belongs to another stream, or to another number of machines.
-            ServiceRefused: others of the group stand elsewhere.
-        """
-        super().load_state_dict(state)
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        super()._load_state(state)
         if self._machines is not None:
             self._machines.begin(self._after)

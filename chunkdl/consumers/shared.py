@@ -6,8 +6,6 @@ trainings get all of them each. See `docs/service.md`.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +19,7 @@ from chunkdl.consumers.batches.service_batches import SharedAssembly
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.shared_state import SharedState, state_of
-from chunkdl.engine.loader_statistics import LoaderStatistics
+from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
 from chunkdl.sampling.shares import Remainder
 from chunkdl.service.client.arrivals import Arrived
@@ -29,9 +27,7 @@ from chunkdl.service.client.connection import Connection
 from chunkdl.service.client.moves import Moves
 from chunkdl.service.client.session_thread import JoinRequest
 from chunkdl.system.awake_clock import deadline_of
-from chunkdl.transport.protocol.engine_messages import Message
 from chunkdl.transport.protocol.service_messages import (
-    Drain,
     NextPass,
     PassEnded,
     Pause,
@@ -93,8 +89,6 @@ class SharedDL(Loader):
         self._in_step = wish.world_size > 1
         self._kind = kind
         kind.know(SharedDL)
-        self._since: float | None = None
-        self._waited_s = 0.0
         self._tensors_only = tensors_only
         connection, assembly = self._connected("", None)
         finite = connection.joined.finite
@@ -132,42 +126,33 @@ class SharedDL(Loader):
         # What a pass of this consumer has is known from one that it saw whole.
         self._whole = joined.step == 0 and joined.after.left == Remainder(joined.after.left.epoch)
 
-    @property
-    def address(self) -> str:
-        """Of the service."""
-        return self._wish.address
-
     # ------------------------------------------------------------------- batches
 
     def _take(self, timeout: float | None, *, copy: bool | None) -> Batch:
-        left, asked = deadline_of(timeout), time.monotonic()
-        self._since = asked if self._since is None else self._since
-        try:
-            while True:
-                with self._section.lock:
-                    self._settle()
-                    self._check_open()
-                    connection = None if self._moves.under_way else self._running()
-                    if connection is not None:
-                        self._check_credit(connection)
-                if connection is None:
-                    self._moves.wait(left)
-                    continue
-                try:
-                    if self._paused:
-                        # In this order: an interrupt in between says it once more.
-                        connection.send(Resume())
-                        self._paused = False
-                    arrived = connection.first(None if timeout is None else left(timeout))
-                except Closed:
-                    # Perhaps only this connection: a state was loaded.
-                    continue
-                with self._section.lock:
-                    batch = self._arrived(connection, arrived, copy=copy)
-                if batch is not None:
-                    return batch
-        finally:
-            self._waited_s += time.monotonic() - asked
+        left = deadline_of(timeout)
+        while True:
+            self._check_open()
+            with self._section.lock:
+                self._settle()
+                connection = None if self._moves.under_way else self._running()
+                if connection is not None:
+                    self._check_credit(connection)
+            if connection is None:
+                self._moves.wait(left)
+                continue
+            try:
+                if self._paused:
+                    # In this order: an interrupt in between says it once more.
+                    connection.send(Resume())
+                    self._paused = False
+                arrived = connection.first(None if timeout is None else left(timeout))
+            except Closed:
+                # Perhaps only this connection: a state was loaded.
+                continue
+            with self._section.lock:
+                batch = self._arrived(connection, arrived, copy=copy)
+            if batch is not None:
+                return batch
 
     def _check_credit(self, connection: Connection) -> None:
         if connection.held >= connection.joined.credit_batches:
@@ -200,10 +185,12 @@ class SharedDL(Loader):
             return None
         return Batch(columns, patients, number, stand, columns.row_columns)
 
-    def settle(self) -> None:
-        """Have `stand` say what was given out, also where an interrupt came while it was noted."""
+    @property
+    def _last_stand(self) -> Stand:
+        # Where an interrupt came while a batch was given out, it is noted now.
         with self._section.lock:
             self._settle()
+            return super()._last_stand
 
     def _settle(self) -> None:
         """Note that a batch was given out; what an interrupt breaks off the next call ends."""
@@ -256,30 +243,20 @@ class SharedDL(Loader):
             self._whole = True
             self._stands_at(self._stand(self._after, 0), 0)
 
-    def check_caller(self, caller: Caller) -> None:
+    def _check_caller(self, caller: Caller) -> None:
         if caller.shares > 1 and self._wish.world_size > 1:
             raise ConfigError(
                 "accelerate would read this rank's share in one process and deal that out; the "
                 "ranks share the stream already, so give the loader to no accelerator.prepare: "
                 "iterate over it, and move batches with batch.to(accelerator.device)"
             )
-        super().check_caller(caller)
+        super()._check_caller(caller)
 
     # --------------------------------------------------------------------- state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly after the batch that `state` was saved behind; all ranks from the same.
-
-        All ranks have the same state after the same number of batches, and any number of ranks can
-        go on from it.
-
-        Raises:
-            StateError: it belongs to another stream.
-            ServiceRefused: others of the group stand elsewhere.
-        """
-        self._check_process()
+    def _load_state(self, state: Mapping[str, Any]) -> None:
         position, taken = self._position_of(state)
-        if not self._is_for_later(lambda: self.load_state_dict(state)):
+        if not self._is_for_later(lambda: self._load_state(state)):
             self._moves.make(lambda: self._move_to(position, taken))
 
     def _move_to(self, position: Position, taken: int) -> None:
@@ -303,11 +280,7 @@ class SharedDL(Loader):
             taken = int(position.left != Remainder(position.left.epoch))
         self._goes_on_at(self._stand(self._after, taken), taken)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed("the loader was closed")
-
-    def check_state(self, state: Mapping[str, Any]) -> None:
+    def _check_state(self, state: Mapping[str, Any]) -> None:
         """See that a state is one of this stream.
 
         Raises:
@@ -326,42 +299,33 @@ class SharedDL(Loader):
             )
         return found.position, found.epoch_batches or 0
 
-    def stats(self) -> LoaderStatistics:
-        """What the engines of the group have done since the service started.
+    def _counters(self, timeout: float) -> Told:
+        if (connection := self._connection) is None:
+            # It is on its way to a state.
+            return Told()
+        return connection.statistics(timeout)
 
-        What an engine made again, because one before it was lost, counts again; of one that was
-        lost the last seconds of what it read may be missing.
-        """
-        self._check_process()
-        connection = self._connection
-        if self._closed or connection is None:
-            raise Closed("the loader was closed")
-        counted = connection.statistics()
-        elapsed = 0.0 if self._since is None else time.monotonic() - self._since
-        return LoaderStatistics.of(counted, elapsed, self._waited_s)
+    def _ask_counters(self) -> None:
+        if (connection := self._connection) is not None:
+            connection.ask_statistics()
 
     # ------------------------------------------------------------------ lifetime
 
-    def pause(self) -> None:
+    def _start(self) -> None:
+        """It was joined when the loader was made."""
+        self._resume()
+
+    def _pause(self) -> None:
         """Have the service send nothing more for now; what was sent is still there."""
-        self._say(Pause())
+        # In this order: an interrupt in between has the next batch say `Resume` once too often.
         self._paused = True
+        self._running().send(Pause())
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """Have the service send again."""
-        self._say(Resume())
-        self._paused = False
-
-    def drain(self) -> None:
-        """Have the service end the session once everything that was sent is given back."""
-        self._say(Drain())
-
-    def _say(self, message: Message) -> None:
-        self._check_process()
-        connection = self._connection
-        if self._closed or connection is None:
-            raise Closed("the loader was closed")
-        connection.send(message)
+        if self._paused:
+            self._running().send(Resume())
+            self._paused = False
 
     def _running(self) -> Connection:
         self._check_open()
@@ -378,13 +342,13 @@ class SharedDL(Loader):
             # It waits for the service to take note, and so does nobody but who leaves.
             connection.close(epoch, step)
 
-    def close(self) -> None:
-        """Leave the service; closing twice is not an error."""
-        if os.getpid() != self._pid:
-            return  # a forked child; nothing here is its own
-        self._closed = True
-        if self._is_for_later(self.close):
+    def _close(self) -> None:
+        """Leave the service."""
+        if self._is_for_later(self._close):
             return
         self._leave()
+        self._section.whole(self._tell_closed)
+
+    def _tell_closed(self) -> None:
         after, self._when_closed = self._when_closed, lambda: None
         after()

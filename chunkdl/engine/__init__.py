@@ -1,4 +1,5 @@
-"""One stream for one consumer: its configuration, decisions, work, and the side that starts it.
+"""One stream for one consumer: its configuration, its decisions, its work, and who starts it.
 
-Imports everything before it and nothing of `service` or `consumers`.
+`config` is what all of them are given. Imports every floor below, and nothing of `service` or
+`consumers`.
 """

@@ -17,9 +17,9 @@ import cloudpickle
 from chunkdl.engine.config import EngineConfig
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied
 from chunkdl.system.awake_clock import AwakeClock
-from chunkdl.transport.channel import MAX_MESSAGE, PIECE_S, channel, descriptor_of, first_message
+from chunkdl.transport.channel import PIECE_S, channel, descriptor_of, first_message
 from chunkdl.transport.programs import ChildProgram
-from chunkdl.transport.protocol.codec import decode, encode
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES, decode, encode
 from chunkdl.transport.protocol.engine_messages import (
     PROTOCOL_VERSION,
     Message,
@@ -117,7 +117,7 @@ class CoordinatorProcess:
     def last_words(self) -> ChunkdlError | None:
         """What it said before it ended; None: it has not, and somebody else has heard what came."""
         try:
-            data = self.channel.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
+            data = self.channel.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:

@@ -88,6 +88,11 @@ class EmbeddedEngine:
     It waits for nothing: `hear` takes in what has come, `take` gives the next batch, `descriptors`
     are what to wait on, and `nothing_came` is called whenever there was nothing to take.
 
+    One thread at a time has all of it but `_released`, to which any thread and any finalizer
+    appends. An interrupt may come between any two steps: what it breaks off is done again by the
+    next call. The memory of a slot is the coordinator's (its collectors write there) until
+    `BatchReady` names it, and ours until it is released.
+
     Args:
         config: of the service that is started.
         journal: takes the reports of the service.
@@ -103,8 +108,8 @@ class EmbeddedEngine:
         self._journal = journal
         self._tell = tell
         self._slots = config.run.batch_slots
-        # Any thread appends.
         self._released: deque[Release] = deque()
+        """Any thread appends."""
         self._held: set[Release] = set()
         self._failure: ChunkdlError | None = None
         self._patience_s = config.run.stall_timeout_s
@@ -113,13 +118,17 @@ class EmbeddedEngine:
         self._looked_s = self._clock.now()
         self._silent_s = 0.0
         self._asked = False
+        """A silent coordinator was asked whether it is there."""
         self._arrived: deque[bytes] = deque()
+        """Off the socket, and not taken in."""
         self._partly = 0
+        """Of these, parts of a message whose rest is still to come."""
         self._inbox: deque[BatchReady | End] = deque()
+        """Taken in, and not taken."""
         self.answer: Statistics | None = None
         """The last counters that have come."""
-        self.answers = 0
-        """How often counters have come."""
+        self.questions = self.answers = 0
+        """How often counters were asked for, and have come."""
         self._arena: Arena | None = None
         self._free: Callable[[], object] = lambda: None
         self.arena_descriptor = -1
@@ -340,9 +349,11 @@ class EmbeddedEngine:
         # Over the private channel: what comes from a socket is never unpickled.
         self._process.tell(MessageToPatient(patient, note))
 
-    def ask_statistics(self) -> None:
-        """Have the counters of the service come into `answer`."""
+    def ask_statistics(self) -> int:
+        """Have the counters of the service come into `answer`; then `answers` is that number."""
         self._send(AskStatistics())
+        self.questions += 1
+        return self.questions
 
     def kill(self) -> None:
         """End the service at once; `close` has still to be called."""

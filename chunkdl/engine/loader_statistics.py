@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from math import inf
 from typing import Self
 
 from chunkdl.transport.protocol.engine_messages import Statistics
 
 NOTHING_COUNTED = Statistics(0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
 """Of a service that is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a service has counted, as it was last told.
+
+    Attributes:
+        counters: of the service.
+        at_s: when it counted, by `time.monotonic`, or a little before; None: it has told nothing.
+    """
+
+    counters: Statistics = NOTHING_COUNTED
+    at_s: float | None = None
+
+    @classmethod
+    def together(cls, parts: Sequence[Self]) -> Self:
+        """Of several services that feed one loop, whose batches have rows of each."""
+        counters = [part.counters for part in parts]
+        values = {
+            name: sum(getattr(one, name) for one in counters)
+            for name in Statistics.__struct_fields__
+        }
+        for name in ("batches", "smallchunks_per_bigchunk"):
+            values[name] = max(getattr(one, name) for one in counters)
+        times = [part.at_s for part in parts]
+        known = [at_s for at_s in times if at_s is not None]
+        return cls(Statistics(**values), min(known) if len(known) == len(times) else None)
 
 
 def counted_together(before: Statistics, now: Statistics) -> Statistics:
@@ -54,6 +82,8 @@ class LoaderStatistics:
         substitutions: regions replaced or left out because they could not be read.
         unusable_slides: slides left out.
         restarts: workers that died and were replaced.
+        age_s: how long ago the service told all this but `wait_share`, seconds, or a little less;
+            infinite where it has told nothing yet.
     """
 
     batches: int
@@ -70,29 +100,19 @@ class LoaderStatistics:
     substitutions: int
     unusable_slides: int
     restarts: int
+    age_s: float
 
     @classmethod
-    def together(cls, parts: Sequence[Self]) -> Self:
-        """Of several services that feed one loop: sums, and the longest wait."""
-        values = {
-            field.name: sum(getattr(part, field.name) for part in parts) for field in fields(cls)
-        }
-        values["batches"] = max(part.batches for part in parts)
-        values["wait_share"] = max(part.wait_share for part in parts)
-        values["smallchunks_per_bigchunk"] = max(part.smallchunks_per_bigchunk for part in parts)
-        decoded = values["decoded_mpx"]
-        values["reuse"] = values["delivered_mpx"] / decoded if decoded else 0.0
-        return cls(**values)
-
-    @classmethod
-    def of(cls, counted: Statistics, elapsed_s: float, waited_s: float) -> Self:
+    def of(cls, told: Told, now_s: float, elapsed_s: float, waited_s: float) -> Self:
         """The statistics of a loader.
 
         Args:
-            counted: what the coordinator counted.
+            told: what its service has counted.
+            now_s: the time, by the same clock.
             elapsed_s: time since the first batch was asked for, seconds; 0 before that.
             waited_s: how much of it the training loop waited, seconds.
         """
+        counted = told.counters
         return cls(
             batches=counted.batches,
             patches=counted.rows,
@@ -108,4 +128,5 @@ class LoaderStatistics:
             substitutions=counted.substitutions,
             unusable_slides=counted.unusable_slides,
             restarts=counted.restarts,
+            age_s=inf if told.at_s is None else now_s - told.at_s,
         )

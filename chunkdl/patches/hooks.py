@@ -21,10 +21,10 @@ or their own, is set from the plan before every call (`chunkdl.patches.seeded_co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.errors import ConfigError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from chunkdl.engine.work.hook_tools import CollectorTools, LoaderTools
+    from chunkdl.patches.patient_copies import Changes
     from chunkdl.sampling.windows import Draws, Window
     from chunkdl.slides.slide import Slide
     from chunkdl.slides.tissue.mask import TissueMask
@@ -76,6 +76,67 @@ of the same patient if it gave any. From `extract_bigchunk`: this patient gives 
 
 EMPTY_STATUS = "TODO:packagename reserverd: empty cache"
 """What PyDmed calls the status of a collector that has not set any."""
+
+
+class LoaderTools(Protocol):
+    """What the engine does for one `extract_bigchunk`; see the same names of `BigChunkLoader`."""
+
+    @property
+    def rng(self) -> np.random.Generator: ...
+
+    @property
+    def slide(self) -> Slide: ...
+
+    @property
+    def tissue_mask(self) -> TissueMask: ...
+
+    @property
+    def window(self) -> Window: ...
+
+    @property
+    def positions(self) -> Draws: ...
+
+    @property
+    def described(self) -> Mapping[str, Any]: ...
+
+    @property
+    def log(self) -> Callable[[str], None]: ...
+
+    def read_region(
+        self,
+        x: float,
+        y: float,
+        width: int,
+        height: int,
+        resolution: tuple[int | None, float | None, float | None],
+        record: Record | None,
+    ) -> npt.NDArray[np.uint8]: ...
+
+    def read_window(self) -> Strips: ...
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]: ...
+
+    def open_file(self, path: str) -> Slide: ...
+
+
+class CollectorTools(Protocol):
+    """What the engine does for the SmallChunks of one BigChunk; see `SmallChunkCollector`."""
+
+    @property
+    def rng(self) -> np.random.Generator: ...
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def log(self) -> Callable[[str], None]: ...
+
+    @property
+    def changes(self) -> Callable[[Any], Changes | None]: ...
+
+    def set_checkpoint(self, checkpoint: Any) -> None: ...
+
+    def set_status(self, status: Any) -> None: ...
 
 
 class BigChunkLoader:

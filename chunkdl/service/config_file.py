@@ -22,32 +22,34 @@ from msgspec import Struct, structs
 
 from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import parse_bytes
-from chunkdl.engine.settings.setting import declared, file_table, said
+from chunkdl.engine.settings.setting import declared, describe, file_table
 from chunkdl.errors import ConfigError
 from chunkdl.service.addresses import default_address
+from chunkdl.service.configure import configure_service
 from chunkdl.service.keys import Keys, load_server_keys
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec, Laggard, LogFormat, Mode, ServiceSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
+from chunkdl.service.spec import ServiceSpec
 
 
 class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """[dataset]: which slides; either `slides` or `csv`."""
 
     slides: Annotated[
-        tuple[str, ...], said("slide files, or folders that are searched; one patient per slide")
+        tuple[str, ...],
+        describe("slide files, or folders that are searched; one patient per slide"),
     ] = ()
     csv: Annotated[
-        str | None, said("manifest, CSV or Parquet: patient, slide, labels", "file", "manifest.csv")
+        str | None,
+        describe("manifest, CSV or Parquet: patient, slide, labels", "file", "manifest.csv"),
     ] = None
     root: Annotated[
-        str | None, said("what paths in the manifest are relative to", "folder", "slides")
+        str | None, describe("what paths in the manifest are relative to", "folder", "slides")
     ] = None
 
 
 TRANSFORM = Annotated[
     str | None,
-    said(
+    describe(
         "function that makes a row of a SmallChunk, found on Python's path or beside this file",
         "module:function",
         "transforms:augment",
@@ -68,62 +70,31 @@ RunTable = file_table(
 )
 
 
-class ServiceTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[service]: who may connect, and how much each may hold."""
-
-    bind: Annotated[
-        tuple[str, ...],
-        said(
-            "where to listen; empty: a socket in your runtime folder; only where nobody else may "
-            "write",
-            "ipc:///path or tcp://host:port",
-        ),
-    ] = ()
-    max_consumers: Annotated[int, said("at a time, over all groups", "consumers")] = 8
-    credit_batches: Annotated[int, said("that one consumer holds, at most", "batches")] = 4
-    credit_bytes: Annotated[
-        int | str, said("the same in memory", 'bytes, or a text like "2GiB"')
-    ] = "2GiB"
-    silent_s: Annotated[
-        float, said("a consumer that says nothing for so long gets nothing more", "seconds")
-    ] = 5.0
-    grace_s: Annotated[float, said("after so much more its session ends", "seconds")] = 30.0
-    drain_s: Annotated[float, said("a drain waits so long for what is held", "seconds")] = 20.0
-    exit_when_idle: Annotated[bool, said("end when the last consumer has left")] = False
-    journal: Annotated[
-        str | None,
-        said("positions of the groups; by default they are forgotten", "file", "positions"),
-    ] = None
-    log_format: Annotated[LogFormat, said("of what goes to stderr: text or json")] = "text"
-    insecure: Annotated[bool, said("let whoever reaches a tcp address connect without keys")] = (
-        False
-    )
-    keys: Annotated[
-        str | None, said("secret key of the server, see keygen", "file", "server.key_secret")
-    ] = None
-    allowed_clients: Annotated[
-        str | None,
-        said(
-            "the clients' public keys: *.key of consumers, operators/*.key of those who may also "
-            "pause, drain and take ranks",
-            "folder",
-            "clients",
-        ),
-    ] = None
-
-
-class GroupTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[groups.NAME]: consumers that join by that name; without any, a shard group "train"."""
-
-    mode: Annotated[Mode, said("shard: the members share the rows; broadcast: each gets all")] = (
-        "shard"
-    )
-    max_lag_batches: Annotated[
-        int, said("broadcast: how far the fastest may be ahead of the slowest", "batches")
-    ] = 4
-    laggard: Annotated[
-        Laggard, said("broadcast, beyond that: block: all wait; detach: it gets no more")
-    ] = "block"
+KEYS = Annotated[
+    str | None, describe("secret key of the server, see keygen", "file", "server.key_secret")
+]
+ALLOWED_CLIENTS = Annotated[
+    str | None,
+    describe(
+        "the clients' public keys: *.key of consumers, operators/*.key of those who may also "
+        "pause, drain and take ranks",
+        "folder",
+        "clients",
+    ),
+]
+ServiceTable = file_table(
+    "ServiceTable",
+    "service",
+    ServiceSettings,
+    "[service]: who may connect, and how much each may hold.",
+    more=(("keys", KEYS, None), ("allowed_clients", ALLOWED_CLIENTS, None)),
+)
+GroupTable = file_table(
+    "GroupTable",
+    "group",
+    GroupSpec,
+    '[groups.NAME]: consumers that join by that name; without any, a shard group "train".',
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +111,8 @@ class DaemonConfig:
     dataset: DatasetTable
     stream: Struct
     run: Struct
-    service: ServiceTable
-    groups: dict[str, GroupTable]
+    service: Struct
+    groups: dict[str, Struct]
 
 
 TABLES: dict[str, type[Struct]] = {
@@ -191,31 +162,18 @@ def spec_of(config: DaemonConfig) -> ServiceSpec:
     Raises:
         ConfigError, DatasetError, SlideError: something is wrong; the message says what to change.
     """
-    service = config.service
+    given = structs.asdict(config.service)
+    keys = _keys(config, given.pop("keys"), given.pop("allowed_clients"))
+    given["bind"] = given["bind"] or (default_address(),)
+    given["journal"] = _path(config, given["journal"])
     groups = tuple(
-        GroupSpec(
-            name=name,
-            mode=table.mode,
-            max_lag_batches=table.max_lag_batches,
-            laggard=table.laggard,
-        )
+        GroupSpec(name=name, **_fields(GroupSpec, structs.asdict(table)))
         for name, table in config.groups.items()
     )
-    journal = _path(config, service.journal)
     settings = ServiceSettings(
-        binds=service.bind or (default_address(),),
+        **_fields(ServiceSettings, given),
         groups=groups or (GroupSpec(name="train"),),
-        keys=_keys(config),
-        insecure=service.insecure,
-        max_consumers=service.max_consumers,
-        credit_batches=service.credit_batches,
-        credit_bytes=parse_bytes(service.credit_bytes, "credit_bytes"),
-        silent_s=service.silent_s,
-        grace_s=service.grace_s,
-        drain_s=service.drain_s,
-        exit_when_idle=service.exit_when_idle,
-        journal=journal,
-        log_format=service.log_format,
+        keys=keys,
     )
     return configure_service(_dataset(config), _arguments(config), settings)
 
@@ -224,8 +182,13 @@ def _arguments(config: DaemonConfig) -> Arguments:
     given = {**structs.asdict(config.stream), **structs.asdict(config.run)}
     transform = _transform(config, given.pop("transform"))
     given["mask_cache"] = _path(config, given["mask_cache"])
-    names = {one.key: one.name for one in declared(Arguments)}
-    return Arguments(**{names[key]: value for key, value in given.items()}, tfms=transform)
+    return Arguments(**_fields(Arguments, given), tfms=transform)
+
+
+def _fields(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The values of a table by the names of the settings, which may have other keys."""
+    names = {one.key: one.name for one in declared(kind)}
+    return {names[key]: value for key, value in given.items()}
 
 
 def _dataset(config: DaemonConfig) -> Dataset:
@@ -240,9 +203,8 @@ def _dataset(config: DaemonConfig) -> Dataset:
     return Dataset.from_table(manifest, root=_path(config, given.root))
 
 
-def _keys(config: DaemonConfig) -> Keys | None:
-    secret = _path(config, config.service.keys)
-    allowed = _path(config, config.service.allowed_clients)
+def _keys(config: DaemonConfig, file: str | None, folder: str | None) -> Keys | None:
+    secret, allowed = _path(config, file), _path(config, folder)
     if secret is None and allowed is None:
         return None
     if secret is None or allowed is None:

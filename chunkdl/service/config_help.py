@@ -11,11 +11,12 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from msgspec import NODEFAULT, UNSET, Meta, Struct
 from msgspec.structs import fields
 
-from chunkdl.engine.settings.configure import beside_arenas
+from chunkdl.engine.settings.memory_plan import beside_arenas
 from chunkdl.errors import SlideError
 from chunkdl.service.config_file import TABLES, GroupTable
 from chunkdl.service.keys import fingerprint
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec
+from chunkdl.service.spec import ServiceSpec
 from chunkdl.slides.header_facts import header_facts
 
 WIDTH = 96

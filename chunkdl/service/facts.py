@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from chunkdl.service.decisions.members import GroupFacts
 from chunkdl.service.decisions.sessions import DeskFacts
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec
+from chunkdl.service.spec import ServiceSpec
 
 
 def group_facts(spec: ServiceSpec, group: GroupSpec) -> GroupFacts:

@@ -44,8 +44,8 @@ def facts_that_travel(
     }
     if left_out:
         log.warning(
-            "labels that are no number, text, truth value or list of these stay behind; consumers "
-            "do not get: %s",
+            "consumers do not get labels that are not numbers, text, truth values or lists of "
+            "these: %s",
             ", ".join(sorted(map(str, left_out))),
         )
     patients = tuple(

@@ -1,62 +1,160 @@
-"""From a dataset, the arguments of a stream and those of a service to a checked `ServiceSpec`.
-
-Nothing is started here. What one field allows and what two of them together forbid is told by the
-name of the field and what to change.
-"""
+"""The settings of a service, each declared once; `chunkdl.engine.settings.arguments` has those of
+the stream that it serves."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Any, Literal
 
-from chunkdl.dataset.patients import Dataset
-from chunkdl.engine.config import EngineConfig, RunConfig
-from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import checked_float, checked_int, choice, flag
-from chunkdl.engine.settings.configure import configure
-from chunkdl.engine.settings.machine import available_memory
-from chunkdl.engine.settings.users_code import row_source
-from chunkdl.errors import ConfigError, MemoryLimitError
+from chunkdl.engine.settings.checks import checked_path, checked_size
+from chunkdl.engine.settings.setting import Setting
+from chunkdl.errors import ConfigError
 from chunkdl.service.addresses import check_addresses
 from chunkdl.service.keys import Keys
-from chunkdl.service.labels import facts_that_travel
-from chunkdl.service.spec import GroupSpec, Laggard, LogFormat, Mode, ServiceSpec
-from chunkdl.system.steady_log import steady_logger
-from chunkdl.transport.private_files import check_own_file, check_own_folder
+
+Mode = Literal["shard", "broadcast"]
+Laggard = Literal["block", "detach"]
+LogFormat = Literal["text", "json"]
 
 SPARE_SLOTS = 4
 """Batch slots besides those that consumers hold: two being filled, two waiting."""
-MOST_SLOTS = 1024
-"""Batch slots of a stream."""
-GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-log = steady_logger("chunkdl")
+
+def _addresses(name: str, binds: Any) -> tuple[str, ...]:
+    if not isinstance(binds, Sequence) or isinstance(binds, str):
+        raise ConfigError(
+            f'{name}={binds!r} must be several addresses, such as ("ipc:///run/chunkdl/service",)'
+        )
+    check_addresses(tuple(binds))
+    return tuple(binds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec:
+    """A group of consumers; `name` is what they join it by."""
+
+    name: str
+    mode: Annotated[
+        Mode,
+        Setting(
+            meaning="shard: the members share the rows; broadcast: each gets all", table="group"
+        ),
+    ] = "shard"
+    max_lag_batches: Annotated[
+        int,
+        Setting(
+            meaning="broadcast: how far the fastest may be ahead of the slowest",
+            table="group",
+            unit="batches",
+            least=1,
+        ),
+    ] = 4
+    laggard: Annotated[
+        Laggard,
+        Setting(
+            meaning="broadcast, beyond that: block: all wait; detach: it gets no more",
+            table="group",
+        ),
+    ] = "block"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
-    """The arguments of a service, as a user gives them; `ServiceSpec` says what each means.
+    """What a daemon's file, or a program, says of a service.
+
+    A field with a `Setting` is a setting of the table [service]. The groups have tables of their
+    own, and the keys lie in files.
 
     Attributes:
-        insecure: whoever reaches a tcp address may connect without keys.
+        groups: that consumers may join.
+        keys: for the tcp addresses; None: they are not protected.
     """
 
-    binds: tuple[str, ...]
+    binds: Annotated[
+        tuple[str, ...],
+        Setting(
+            meaning="where to listen; empty: a socket in your runtime folder; only where nobody "
+            "else may write",
+            table="service",
+            unit="ipc:///path or tcp://host:port",
+            check=_addresses,
+            key="bind",
+            file_default=(),
+        ),
+    ]
+    max_consumers: Annotated[
+        int,
+        Setting(meaning="at a time, over all groups", table="service", unit="consumers", least=1),
+    ] = 8
+    credit_batches: Annotated[
+        int,
+        Setting(
+            meaning="that one consumer holds, at most", table="service", unit="batches", least=1
+        ),
+    ] = 4
+    credit_bytes: Annotated[
+        int,
+        Setting(
+            meaning="the same in memory",
+            table="service",
+            unit='bytes, or a text like "2GiB"',
+            check=checked_size,
+            file_type=int | str,
+            file_default="2GiB",
+        ),
+    ] = 2**31
+    silent_s: Annotated[
+        float,
+        Setting(
+            meaning="a consumer that says nothing for so long gets nothing more",
+            table="service",
+            unit="seconds",
+            above=0,
+        ),
+    ] = 5.0
+    grace_s: Annotated[
+        float,
+        Setting(
+            meaning="after so much more its session ends",
+            table="service",
+            unit="seconds",
+            above=0,
+        ),
+    ] = 30.0
+    drain_s: Annotated[
+        float,
+        Setting(
+            meaning="a drain waits so long for what is held",
+            table="service",
+            unit="seconds",
+            above=0,
+        ),
+    ] = 20.0
+    exit_when_idle: Annotated[
+        bool, Setting(meaning="end when the last consumer has left", table="service")
+    ] = False
+    journal: Annotated[
+        Path | None,
+        Setting(
+            meaning="positions of the groups; by default they are forgotten",
+            table="service",
+            unit="file",
+            check=checked_path,
+            example="positions",
+            file_type=str,
+        ),
+    ] = None
+    log_format: Annotated[
+        LogFormat, Setting(meaning="of what goes to stderr: text or json", table="service")
+    ] = "text"
+    insecure: Annotated[
+        bool,
+        Setting(meaning="let whoever reaches a tcp address connect without keys", table="service"),
+    ] = False
     groups: tuple[GroupSpec, ...] = (GroupSpec(name="train"),)
     keys: Keys | None = None
-    insecure: bool = False
-    max_consumers: int = 8
-    credit_batches: int = 4
-    credit_bytes: int = 2**31
-    silent_s: float = 5.0
-    grace_s: float = 30.0
-    drain_s: float = 20.0
-    exit_when_idle: bool = False
-    journal: Path | None = None
-    log_format: LogFormat = "text"
 
     @property
     def held_slots(self) -> int:
@@ -68,181 +166,3 @@ class ServiceSettings:
         """Batch slots with which no consumer ever waits for another's."""
         lags = [group.max_lag_batches for group in self.groups if group.mode == "broadcast"]
         return max(self.held_slots, *lags, 0) + SPARE_SLOTS
-
-
-def configure_service(
-    dataset: Dataset, arguments: Arguments, settings: ServiceSettings
-) -> ServiceSpec:
-    """What a server process is given to serve `dataset`, everything checked.
-
-    Args:
-        dataset: the patients.
-        arguments: of the stream; `batch_slots=0` stands for as many as the consumers need. Memory,
-            loaders and collectors are those of one group; each group has its own.
-        settings: of the service.
-
-    Raises:
-        ConfigError: an argument is wrong, or two contradict each other.
-        MemoryLimitError: the groups together need more memory than there is.
-        DatasetError, ResolutionError, SlideError: as `configure` of a stream says.
-    """
-    _check_stream(arguments)
-    _check_groups(settings.groups)
-    check_addresses(settings.binds)
-    _check_keys(settings)
-    settings = _checked_numbers(settings)
-    _check_journal(settings.journal)
-    arguments = _with_slots(arguments, settings)
-    config = configure(dataset, arguments)
-    _check_credit(settings, config)
-    _check_memory(config.run, len(settings.groups))
-    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    del given["insecure"]
-    patients, labels = facts_that_travel(dataset, config.slides)
-    return ServiceSpec(config=config, patients=patients, slide_labels=labels, **given)
-
-
-def _check_stream(arguments: Arguments) -> None:
-    if row_source(arguments).by_hooks:
-        raise ConfigError("classes of your own cannot be shared yet; use LightDL in each process")
-    if arguments.schedule is not None:
-        raise ConfigError("a schedule cannot be shared yet; use LightDL in each process")
-    if arguments.collate_func is not None or arguments.tfms_in == "consumer":
-        raise ConfigError(
-            "collate_func and tfms_in='consumer' are for a loader of one's own; apply them to the "
-            "batch"
-        )
-    if arguments.order != "strict":
-        raise ConfigError(
-            f"order={arguments.order!r} cannot be shared: every consumer must find the same "
-            'batches; use order="strict"'
-        )
-
-
-def _check_groups(groups: tuple[GroupSpec, ...]) -> None:
-    if not groups:
-        raise ConfigError('groups is empty; give at least one, such as GroupSpec(name="train")')
-    names = [group.name for group in groups]
-    for group in groups:
-        if not GROUP_NAME.fullmatch(group.name):
-            raise ConfigError(
-                f"groups: {group.name!r} is not a name; use 1 to 64 letters, digits, and _ . -"
-            )
-        if names.count(group.name) > 1:
-            raise ConfigError(f"groups: {group.name!r} comes twice; give each its own name")
-        choice(f"groups.{group.name}.mode", group.mode, get_args(Mode))
-        choice(f"groups.{group.name}.laggard", group.laggard, get_args(Laggard))
-
-
-def _check_keys(settings: ServiceSettings) -> None:
-    keys, insecure = settings.keys, flag("insecure", settings.insecure)
-    if keys is not None and insecure:
-        raise ConfigError("insecure and keys contradict each other; leave one out")
-    for bind in settings.binds:
-        if keys is not None and not keys.allowed and bind.startswith("tcp://"):
-            raise ConfigError(
-                f"allowed_clients has no public key, so nobody may connect to {bind}; put the "
-                '".key" file of each client there ("chunkdl keygen" makes them)'
-            )
-        if keys is None and not insecure and bind.startswith("tcp://"):
-            raise ConfigError(
-                f"bind: {bind} has no keys, and every user of a machine that reaches it, this one "
-                "first, could read the slides and end the service; bind an ipc address for this "
-                'machine, give keys and allowed_clients ("chunkdl keygen" makes keys), or say '
-                "insecure=true where all of them may"
-            )
-
-
-def _checked_numbers(settings: ServiceSettings) -> ServiceSettings:
-    """The settings with every number in its bounds and of its type."""
-    silent_s, grace_s = (
-        _seconds("silent_s", settings.silent_s),
-        _seconds("grace_s", settings.grace_s),
-    )
-    if not silent_s < grace_s:
-        raise ConfigError(
-            f"silent_s={silent_s!r} must be below grace_s={grace_s!r}; lower silent_s or raise "
-            "grace_s"
-        )
-    choice("log_format", settings.log_format, get_args(LogFormat))
-    return dataclasses.replace(
-        settings,
-        max_consumers=checked_int("max_consumers", settings.max_consumers, 1),
-        credit_batches=checked_int("credit_batches", settings.credit_batches, 1),
-        credit_bytes=checked_int("credit_bytes", settings.credit_bytes, 1),
-        exit_when_idle=flag("exit_when_idle", settings.exit_when_idle),
-        silent_s=silent_s,
-        grace_s=grace_s,
-        drain_s=_seconds("drain_s", settings.drain_s),
-    )
-
-
-def _seconds(name: str, value: object) -> float:
-    seconds = checked_float(name, value)
-    if not seconds > 0:
-        raise ConfigError(f"{name}={seconds!r} must be above 0 (seconds)")
-    return seconds
-
-
-def _check_journal(journal: Path | None) -> None:
-    if journal is None:
-        return
-    if journal.is_dir():
-        raise ConfigError(f"journal={str(journal)!r} is a folder; name a file")
-    if not journal.absolute().parent.is_dir():
-        raise ConfigError(f"journal={str(journal)!r}: its folder is not there; make it")
-    check_own_folder(journal.absolute().parent, "the positions of the groups")
-    if journal.exists():
-        check_own_file(journal, "the positions of the groups")
-
-
-def _with_slots(arguments: Arguments, settings: ServiceSettings) -> Arguments:
-    """The arguments with batch slots for all consumers."""
-    held, consumers, credit = settings.held_slots, settings.max_consumers, settings.credit_batches
-    if held + SPARE_SLOTS > MOST_SLOTS:
-        raise ConfigError(
-            f"max_consumers={consumers} with credit_batches={credit} each need "
-            f"{held + SPARE_SLOTS} batch slots, at most {MOST_SLOTS} are possible; lower "
-            "max_consumers or credit_batches"
-        )
-    for group in settings.groups:
-        if group.mode == "broadcast":
-            checked_int(f"groups.{group.name}.max_lag_batches", group.max_lag_batches, 1)
-    automatic = isinstance(arguments.batch_slots, int) and arguments.batch_slots == 0
-    slots = (
-        settings.needed_slots if automatic else checked_int("batch_slots", arguments.batch_slots, 2)
-    )
-    if slots < held + SPARE_SLOTS:
-        raise ConfigError(
-            f"batch_slots={slots} is too small: {consumers} consumers that hold {credit} batches "
-            f"each, and {SPARE_SLOTS} more, need {held + SPARE_SLOTS}; raise batch_slots (0 takes "
-            "as many as are needed), or lower max_consumers or credit_batches"
-        )
-    most = (MOST_SLOTS if automatic else slots) - SPARE_SLOTS
-    for group in settings.groups:
-        if group.mode == "broadcast" and group.max_lag_batches > most:
-            raise ConfigError(
-                f"groups.{group.name}.max_lag_batches={group.max_lag_batches} must be at most "
-                f"{most}, which is batch_slots - {SPARE_SLOTS}; lower it or raise batch_slots"
-            )
-    return dataclasses.replace(arguments, batch_slots=slots)
-
-
-def _check_credit(settings: ServiceSettings, config: EngineConfig) -> None:
-    batch = config.run.batch_slot_bytes
-    if settings.credit_bytes < batch:
-        raise ConfigError(
-            f"credit_bytes={settings.credit_bytes} is less than one batch, which may take {batch} "
-            "bytes; raise credit_bytes or lower batch_size"
-        )
-
-
-def _check_memory(run: RunConfig, groups: int) -> None:
-    """Each group has an engine with both arenas of its own."""
-    each, available = sum(run.memory_bytes), available_memory()
-    if groups * each > available:
-        raise MemoryLimitError(
-            f"{groups} groups of {each / 2**20:.0f} MiB each need {groups * each / 2**20:.0f} MiB "
-            f"and {available / 2**20:.0f} MiB are available here; have fewer groups, or lower "
-            "memory_limit, num_bigchunks, bigchunk_size, batch_size or max_consumers"
-        )

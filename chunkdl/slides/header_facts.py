@@ -74,6 +74,7 @@ def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> lis
     Python waits for the threads of an executor, also at its end; one that a file server keeps in
     the kernel never comes back, and Ctrl-C must end the wait for it.
     """
+    # Filled here, emptied by all threads; each puts its name into `in_hand`, which is emptied here.
     waiting = deque(enumerate(names))
     in_hand: dict[int, str] = {}
     answers: SimpleQueue[tuple[int, HeaderFacts | BaseException]] = SimpleQueue()
@@ -142,6 +143,7 @@ class _KeptFacts:
         self._rule = rule
         self._lock = threading.Lock()
         self._complained = False
+        """Of all threads, changed under the lock."""
         # One look at a folder serves all the slides in it.
         self._states_in = functools.cache(_states_in)
 

@@ -10,7 +10,7 @@ from chunkdl.errors import ConfigError, ResolutionError
 from chunkdl.slides.slide import SlideInfo
 
 Unit = Literal["level", "mpp", "downsample"]
-Policy = Literal["error", "nearest", "floor", "ceil", "resample"]
+LevelPolicy = Literal["error", "nearest", "floor", "ceil", "resample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Resolution:
 
     unit: Unit
     value: float
-    policy: Policy
+    policy: LevelPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def wished_resolution(
     level: int | None,
     mpp: float | None,
     downsample: float | None,
-    policy: Policy | None = None,
+    policy: LevelPolicy | None = None,
 ) -> Resolution:
     """The resolution that the three arguments of a user mean; level 0 where none is given.
 

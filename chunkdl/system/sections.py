@@ -26,13 +26,20 @@ class Section:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        self._wholes: set[object] = set()
         self._later: deque[Callable[[], object]] = deque()
+        """Filled by handlers in the section, emptied by whoever has left it; each in one call."""
 
     @property
     def is_mine(self) -> bool:
         """Whether this thread is in the section: a signal handler, or what it interrupted."""
         # As `threading.Condition` asks it.
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the lock is held for longer than moments, by what is done `whole`."""
+        return bool(self._wholes)
 
     def whole(self, act: Callable[[], T]) -> T:
         """Do something with the lock held, to its end; whoever calls does not hold it.
@@ -42,7 +49,7 @@ class Section:
         """
         if threading.current_thread() is not threading.main_thread():
             with self.lock:
-                return act()
+                return self._long(act)
         over = _thread.allocate_lock()
         over.acquire()
         results: list[T] = []
@@ -51,7 +58,7 @@ class Section:
         def do() -> None:
             with self.lock:
                 try:
-                    results.append(act())
+                    results.append(self._long(act))
                 except BaseException as error:
                     errors.append(error)
             over.release()
@@ -66,6 +73,13 @@ class Section:
         if errors:
             raise errors.pop()
         return results.pop()
+
+    def _long(self, act: Callable[[], T]) -> T:
+        self._wholes.add(act)
+        try:
+            return act()
+        finally:
+            self._wholes.discard(act)
 
     def for_later(self, act: Callable[[], object]) -> None:
         """Do something when somebody next leaves the section."""

@@ -14,9 +14,10 @@ class Wakeup:
     def __init__(self) -> None:
         # A signal handler may wake its own thread in the middle of these.
         self._lock = threading.RLock()
+        # Of all threads, changed under the lock; whoever waits has put its own descriptor there.
         self._waiting: set[int] = set()
         self.calls = 0
-        """How often somebody was to be woken."""
+        """How often somebody was to be woken; read without the lock, before looking for news."""
 
     def wake(self) -> None:
         """Have whoever is in `wait` go on."""

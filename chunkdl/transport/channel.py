@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from chunkdl.errors import ProtocolError
 from chunkdl.system.awake_clock import AwakeClock
 from chunkdl.transport.memory.arena import create_memory
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES
 
-MAX_MESSAGE = 64 * 1024
-"""Bytes of one message."""
 PIECE_S = 0.5
 """A wait is counted in pieces of that, seconds."""
 
@@ -34,8 +33,10 @@ def send(end: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> No
         ProtocolError: the message is too large.
         OSError: the peer is gone.
     """
-    if len(data) > MAX_MESSAGE:
-        raise ProtocolError(f"a message of {len(data)} bytes; at most {MAX_MESSAGE} are allowed")
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(
+            f"a message of {len(data)} bytes; at most {MAX_MESSAGE_BYTES} are allowed"
+        )
     if descriptors:
         socket.send_fds(end, [data], list(descriptors))
     else:
@@ -45,8 +46,8 @@ def send(end: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> No
 def receive(end: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]:
     """The next message and its descriptors; b"" when the peer is gone."""
     if not descriptors:
-        return end.recv(MAX_MESSAGE), []
-    data, received, _, _ = socket.recv_fds(end, MAX_MESSAGE, descriptors)
+        return end.recv(MAX_MESSAGE_BYTES), []
+    data, received, _, _ = socket.recv_fds(end, MAX_MESSAGE_BYTES, descriptors)
     return data, list(received)
 
 

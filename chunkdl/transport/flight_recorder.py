@@ -20,6 +20,7 @@ _ALIVE = struct.Struct("<d")
 _ALIVE_AT = _NOTE.size
 _STACK_AT = 4096
 _BYTES = 64 * 1024
+"""Of a recorder; what does not fit of the stacks is lost."""
 
 EXTRACT_BIGCHUNK, EXTRACT_SMALLCHUNK, TRANSFORM, SCHEDULE = 1, 2, 3, 4
 HOOKS = ("", "extract_bigchunk", "extract_smallchunk", "the transform", "the schedule")
@@ -35,7 +36,11 @@ def create_recorder() -> int:
 
 
 class Recorder:
-    """The worker's side."""
+    """The worker's side, which writes; `faulthandler` writes behind it, in any thread or signal.
+
+    The parent reads while it is written: a note that is half old and half new is looked at again at
+    the next look.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, _BYTES)

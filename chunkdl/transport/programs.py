@@ -250,7 +250,7 @@ def _interpreter() -> str:
     if not executable or (getattr(sys, "frozen", False) and executable == sys.executable):
         raise ConfigError(
             f"the processes of chunkdl need a Python interpreter, and {executable!r} (of this "
-            "program) is none; name one with multiprocessing.set_executable(path)"
+            "program) is not one; name one with multiprocessing.set_executable(path)"
         )
     return executable
 

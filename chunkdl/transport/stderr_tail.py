@@ -12,6 +12,8 @@ import threading
 
 from chunkdl.system.printing import printable
 
+PIPE_BYTES = 64 * 1024
+"""What a pipe of Linux holds."""
 KEPT_BYTES = 8 * 1024
 """Of what a child has written, at most."""
 MOST_LINES, MOST_CHARACTERS = 20, 2_000
@@ -22,6 +24,9 @@ LAST_S = 5.0
 
 class StderrTail:
     """Copies what a child writes to its stderr, until the child has ended.
+
+    The descriptors belong to the thread that copies, which closes them. `_kept` is replaced by that
+    thread as a whole, and read by others.
 
     Args:
         pipe: the end that is read, of the pipe that is the child's stderr.
@@ -48,7 +53,7 @@ class StderrTail:
             poll.register(self._pidfd, select.POLLIN)
             while self._pipe in (ready := dict(poll.poll())) or self._pidfd not in ready:
                 # What the child has started may keep the pipe; it is heard as long as the child.
-                data = os.read(self._pipe, 64 * 1024)
+                data = os.read(self._pipe, PIPE_BYTES)
                 if not data:
                     return
                 self._kept = (self._kept + data)[-KEPT_BYTES:]

@@ -77,7 +77,7 @@ def test_the_samples_are_those_of_the_stream(
             names = ("bigchunk", "call", "x", "y")
             for ordinal, call, x, y in zip(*(batch[name].tolist() for name in names), strict=True):
                 seen[ordinal, call] = (x, y)
-        settled = loader.stats().smallchunks_per_bigchunk
+        settled = loader.stats(60).smallchunks_per_bigchunk
 
     assert settled == calls
     compared = {key: place for key, place in seen.items() if key in shown}

@@ -17,7 +17,7 @@ import torch
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.work import rows_by_hook as collecting
-from chunkdl.engine.work.load_by_hook import Extracted
+from chunkdl.engine.work.extracted import Extracted
 from chunkdl.engine.work.row_writer import RowWriter
 from chunkdl.engine.work.rows_by_hook import HookRows
 from chunkdl.errors import ConfigError
@@ -34,6 +34,7 @@ from chunkdl.patches.user_code import load_user_code
 from chunkdl.sampling.seeding import Purpose
 from chunkdl.transport.flight_recorder import Recorder, create_recorder
 from chunkdl.transport.memory.arena import Arena, create_memory
+from chunkdl.transport.memory.layouts import BatchView
 from chunkdl.transport.memory.packing import Packer
 from chunkdl.transport.protocol.engine_messages import (
     CheckpointSet,
@@ -217,11 +218,14 @@ class Rows:
         group = RowGroup(ordinal, 2, rows, wanted, attempt, 0)
         return self.rows.fill(FillRows(0, 1, 1, (group,)), group)
 
+    def view(self) -> BatchView:
+        """Batch slot 1."""
+        row_format = RowFormat((ColumnFormat("image", "<f8", (3,)),))
+        return self.config.stream.layout_of(row_format).view(self.arenas[1].slot(1))
+
     def values(self, count: int) -> list[list[float]]:
         """The first rows of batch slot 1."""
-        row_format = RowFormat((ColumnFormat("image", "<f8", (3,)),))
-        view = self.config.stream.layout_of(row_format).view(self.arenas[1].slot(1))
-        values: list[list[float]] = view.columns["image"][:count].tolist()
+        values: list[list[float]] = self.view().columns["image"][:count].tolist()
         return values
 
     def close(self) -> None:
@@ -308,8 +312,7 @@ def test_what_is_no_place_is_not_in_the_columns(rows: Any, value: Any) -> None:
     """An info dict may say anything under any name."""
     some = rows(info={"x": value, "level": value, "mpp": 0.5, "y": np.int32(7)})
     assert some.fill([0]) is None
-    layout = some.config.stream.layout_of((3,), "<f8", packed=False)
-    record = layout.view(some.arenas[1].slot(1)).records[0]
+    record = some.view().records[0]
     assert record["level"] == -1
     assert record["x"] == (value if value == 2**40 else -1)
     assert (record["mpp"], record["y"], record["slide"]) == (0.5, 7, -1)

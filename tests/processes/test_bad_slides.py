@@ -40,7 +40,7 @@ def test_bad_slides_are_replaced_the_same_way_every_time(
         ):
             runs.append([digest_of(loader.next_batch(60)) for _ in range(60)])
             state = loader.state_dict()
-            statistics = loader.stats()
+            statistics = loader.stats(60)
             after = [digest_of(loader.next_batch(60)) for _ in range(5)]
             loader.load_state_dict(state)
             assert [digest_of(loader.next_batch(60)) for _ in range(5)] == after
@@ -95,7 +95,7 @@ def test_a_grid_pass_leaves_out_what_it_cannot_read_and_counts_it(
     arguments = {**small_stream, "smallchunks_per_bigchunk": None, "grid": True}
     with LightDL(mixed, **arguments) as loader:
         slides = [path for batch in loader for path in batch["slide"]]
-        statistics = loader.stats()
+        statistics = loader.stats(60)
     good = [record.path for patient in mixed for record in patient.slides][:3]
 
     assert statistics.substitutions > 0

@@ -107,6 +107,17 @@ def test_a_notebook_in_a_folder_with_such_names_works(
     assert done.stdout == "batch 1 tensor(False)\n", done.stderr
 
 
+def test_a_collector_starts_without_the_readers_of_slides() -> None:
+    """It knows no slides, and the readers are a quarter of the time in which it would start."""
+    program = (
+        "import sys, chunkdl_workers.collector as _; "
+        "print([name for name in sys.modules if name.startswith(('chunkdl.slides.readers.registry',"
+        " 'openslide', 'tifffile', 'PIL', 'torch'))])"
+    )
+    own = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOTS))}
+    assert train(["-c", program], Path("/"), own).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("how", ["script", "-m", "-c"])
 def test_modules_of_the_user_are_found_where_the_training_found_them(
     environment: dict[str, str], tmp_path: Path, how: str

@@ -117,7 +117,7 @@ def test_murdered_workers_leave_no_trace_in_the_stream(
             got.append(digest_of(loader.next_batch(60)))
 
         assert tuple(got) == reference
-        assert eventually(lambda: loader.stats().restarts == len(victims))
+        assert eventually(lambda: loader.stats(60).restarts == len(victims))
         assert len(victims) >= 10
 
 
@@ -137,7 +137,7 @@ def test_a_frozen_worker_is_replaced(
         for frozen in processes_of_this_run(program):
             frozen.send_signal(signal.SIGSTOP)
         got += [digest_of(loader.next_batch(60)) for _ in range(180)]
-        restarts = loader.stats().restarts
+        restarts = loader.stats(60).restarts
 
     assert tuple(got) == reference
     assert restarts >= 1

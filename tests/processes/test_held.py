@@ -34,7 +34,7 @@ def test_the_work_of_a_worker_that_the_kernel_holds_is_done_by_others(
         with held(stuck.pid):
             stuck.suspend()
             # It may have nothing to do at first, and what was ready before lasts for a while.
-            while not it.stats().restarts:
+            while not it.stats(60).restarts:
                 got.append(digest_of(it.next_batch(100)))
                 assert len(got) < 2000, "it was never missed"
             # Else this test has said nothing.

@@ -119,7 +119,7 @@ def test_what_raises_is_replaced_where_the_user_wants_it(where: str) -> None:
     """The others go on, and what was left out is counted."""
     with faulty(where, "raise", on_error="substitute") as loader:
         rows = [row for _ in range(15) for row in loader.next_batch(60)["image"].tolist()]
-        assert loader.stats().substitutions > 0
+        assert loader.stats(60).substitutions > 0
 
     # Of its BigChunks only what was made before the mistake.
     assert all(where == "collector" and row[-1] < 2 for row in rows if row[0] == 11)

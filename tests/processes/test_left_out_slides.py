@@ -57,7 +57,7 @@ def test_left_out_slides_have_no_part_in_a_stream(
             batches.append([digest_of(batch) for batch in taken])
             labels.append([batch["label"].tolist() for batch in taken])
             assert {p.int_uniqueid for batch in taken for p in batch.patients} <= {7, 9}
-            assert loader.stats().unusable_slides == 0
+            assert loader.stats(60).unusable_slides == 0
     assert batches[0] == batches[1]
     assert labels[0] == labels[1]
 

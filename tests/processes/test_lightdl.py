@@ -217,7 +217,7 @@ def test_a_loop_that_keeps_its_batches_is_given_copies_in_time(
         kept = [loader.next_batch(60) for _ in range(20)]
         before = [batch["image"].clone() for batch in kept]
         places = [batch["x"].clone() for batch in kept]
-        assert loader.copies == 18
+        assert loader._assembly.copies == 18
         for _ in range(20):
             loader.get(timeout=60)
         for batch, image, x in zip(kept, before, places, strict=True):
@@ -225,10 +225,10 @@ def test_a_loop_that_keeps_its_batches_is_given_copies_in_time(
             assert torch.equal(batch["x"], x)
 
         del kept, batch
-        copies = loader.copies
+        copies = loader._assembly.copies
         for _ in range(20):
             loader.get(timeout=60)
-        assert loader.copies - copies <= 1
+        assert loader._assembly.copies - copies <= 1
 
 
 def test_leased_and_copied_batches_are_equal(
@@ -253,7 +253,7 @@ def test_statistics_tell_the_reuse(
         numbers = []
         for _ in range(30):
             numbers.append(loader.next_batch(60).number)
-            statistics = loader.stats()
+            statistics = loader.stats(60)
 
     assert numbers == list(range(30))
     assert statistics.patches >= 30 * 16
@@ -272,7 +272,7 @@ def test_the_reuse_that_was_asked_for_is_about_what_comes(
         with LightDL(coordinate_dataset, reuse=wished, **arguments) as loader:
             for _ in range(150):
                 loader.get(timeout=60)
-            assert loader.stats().reuse == pytest.approx(wished, rel=0.25)
+            assert loader.stats(60).reuse == pytest.approx(wished, rel=0.25)
 
 
 def test_a_timeout_is_an_error_and_loses_nothing(

@@ -82,7 +82,7 @@ def test_a_mask_that_takes_longer_than_the_stall_timeout_is_waited_for(
         begun = time.monotonic()
         loader.get(timeout=100)
         took = time.monotonic() - begun
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
     # Otherwise this test has said nothing.
     assert took > 2 * STALL_S
     assert len((tmp_path / "marks").read_text().splitlines()) == 1
@@ -108,7 +108,7 @@ def test_a_slide_over_whose_mask_loaders_end_is_left_out(
         LightDL(with_killer, tissue=detector, **arguments) as loader,
     ):
         slides = {path for _ in range(60) for path in loader.next_batch(100)["slide"]}
-        statistics = loader.stats()
+        statistics = loader.stats(60)
     assert len(slides) == 3
     assert not any(path.endswith("bad.tif") for path in slides)
     assert statistics.unusable_slides == 1
@@ -125,7 +125,7 @@ def test_loaders_that_wait_for_a_mask_are_told_when_its_slide_is_left_out(
     detector = Marked(tmp_path / "marks", "hang")
     with LightDL(only, tissue=detector, **{**arguments, "num_loaders": 5}) as loader:
         loader.next_batch(100)
-        statistics = loader.stats()
+        statistics = loader.stats(60)
     assert statistics.unusable_slides == 1
     # Two, and one that had the lock before it could be told.
     assert 2 <= statistics.restarts <= 3
@@ -200,7 +200,7 @@ def test_a_hook_that_reads_for_longer_than_the_stall_timeout_is_waited_for(
     """Every read says that it gets on."""
     with reading(long_slide, 3 * STALL_S, stall_timeout=STALL_S) as loader:
         loader.get(timeout=60)
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
 
 
 def test_reading_does_not_prolong_the_time_that_a_hook_may_take(long_slide: Path) -> None:
@@ -236,8 +236,8 @@ def test_a_loader_that_is_frozen_while_it_computes_a_mask_is_found(
         ]
         holder.suspend()
         loader.get(timeout=100)
-        assert loader.stats().restarts == 1
-        assert loader.stats().unusable_slides == 0
+        assert loader.stats(60).restarts == 1
+        assert loader.stats(60).unusable_slides == 0
 
 
 def _locks_of(pid: int) -> str:

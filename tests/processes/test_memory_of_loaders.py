@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from chunkdl import Dataset, LightDL, Patient, Record
-from chunkdl.engine.settings.configure import configure, loader_bytes
+from chunkdl.engine.settings.configure import configure
+from chunkdl.engine.settings.memory_plan import loader_bytes
 from chunkdl.engine.work import open_slides
 from chunkdl.engine.work.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlides, PlannedSlide
 from chunkdl.slides.readers import openslide, tiled

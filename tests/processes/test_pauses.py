@@ -28,7 +28,7 @@ from tests.conftest import batch_digest
 dataset, stream = pickle.loads(Path(sys.argv[1]).read_bytes())
 with LightDL(dataset, **stream) as loader:
     for _ in range(200):
-        print(batch_digest(loader.next_batch(100)), loader.stats().restarts, flush=True)
+        print(batch_digest(loader.next_batch(100)), loader.stats(60).restarts, flush=True)
         time.sleep(0.02)
     sys.stdin.read()
 """

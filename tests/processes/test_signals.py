@@ -52,7 +52,7 @@ def test_processes_outlive_what_is_sent_to_the_whole_job(
         for number in (signal.SIGTSTP, signal.SIGCONT):
             send_to_all(processes_of_this_run(), number, order)
         digests += [digest_of(loader.next_batch(60)) for _ in range(20)]
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
         assert {process.pid for process in processes_of_this_run()} == before
     assert digests == list(reference[: len(digests)])
     assert processes_of_this_run() == []
@@ -79,7 +79,7 @@ def test_a_signal_that_comes_while_processes_begin_ends_none(
     try:
         with LightDL(coordinate_dataset, **small_stream) as loader:
             loader.get(timeout=100)
-            assert loader.stats().restarts == 0
+            assert loader.stats(60).restarts == 0
             assert len(sent) == 4
     finally:
         over.set()
@@ -99,7 +99,7 @@ def test_signals_that_come_all_at_once_end_none(
             process.resume()
         for _ in range(20):
             loader.get(timeout=100)
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
 
 
 def test_what_a_hook_starts_has_the_usual_signals(
@@ -134,7 +134,7 @@ def test_handlers_of_imported_code_do_not_end_a_worker(
         send_to_all(processes_of_this_run(), signal.SIGTERM, "parents first")
         for _ in range(20):
             loader.get(timeout=60)
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
 
 
 NOHUP = """
@@ -151,7 +151,7 @@ with LightDL(Dataset.from_slides(paths), tissue="none", **json.loads(sys.argv[2]
         process.send_signal(signal.SIGUSR1)
     for _ in range(20):
         loader.get(timeout=60)
-    assert loader.stats().restarts == 0
+    assert loader.stats(60).restarts == 0
 blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 assert blocked == {signal.SIGUSR1}, blocked
 print("went on")

@@ -33,7 +33,7 @@ slowly = Slowly(float(sys.argv[3]), sys.argv[4])
 with LightDL(Dataset.from_slides(paths), tissue="none", tfms=slowly, **arguments) as loader:
     for number in range(10**6):
         loader.get()
-        print(number, loader.stats().restarts, flush=True)
+        print(number, loader.stats(60).restarts, flush=True)
 """
 LIMITS = [{}, {"hook_timeout": LIMIT_S}]
 
@@ -115,7 +115,7 @@ def test_one_that_was_stopped_for_less_than_its_limit_goes_on(
         stopped.resume()
         for _ in range(5):
             loader.get(timeout=60)
-        assert loader.stats().restarts == 0
+        assert loader.stats(60).restarts == 0
 
 
 def test_the_clock_counts_little_of_what_passes_between_two_looks() -> None:

@@ -100,7 +100,7 @@ def test_a_high_reuse_has_room_for_all_its_rows(
             if "level" in wish:
                 assert_rows_are_true(batch, coordinate_slides, 32, patients)
         assert int(batch["call"].max()) > calls / 2
-        assert loader.stats().smallchunks_per_bigchunk > calls / 2
+        assert loader.stats(60).smallchunks_per_bigchunk > calls / 2
 
 
 def test_a_resampled_row_is_the_same_from_every_window(

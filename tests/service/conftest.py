@@ -15,9 +15,10 @@ from chunkdl.consumers.batches.batch import Batch
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
+from chunkdl.service.spec import ServiceSpec
 
 GROUPS = (GroupSpec(name="train"), GroupSpec(name="trials", mode="broadcast"))
 

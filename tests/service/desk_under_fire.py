@@ -147,7 +147,7 @@ class DeskUnderFire:
         group = self._groups[mine.group]
         member = group.members.get(mine.name)
         held = [] if member is None else list(member.held)
-        epoch, step = (0, 0) if member is None else (member.place.epoch, member.place.step)
+        epoch, step = (0, 0) if member is None else (member.seat.epoch, member.seat.step)
         choices: list[Message] = [
             Released(tuple(rng.sample(held, rng.randrange(len(held) + 1)))),
             Released(tuple(held)),

@@ -15,8 +15,9 @@ from typing import Any
 
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.dataset.patients import Dataset
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from chunkdl.slides.synthetic.writing import write_tissue_slide
 from tests.conftest import free_port
 from tests.service.both_modes import each_row_once, in_turn, readers_of

@@ -44,7 +44,7 @@ def test_consumers_get_the_same_substitutes_for_bad_slides(
     with ExitStack() as stack:
         readers = readers_by(way, serve, dataset, small_stream, stack)
         assert rows_of(readers, BATCHES) == rows_expected(way, dataset, small_stream, BATCHES)
-        assert readers[0].stats().substitutions > 0
+        assert readers[0].stats(60).substitutions > 0
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -85,7 +85,7 @@ def test_consumers_get_the_same_substitutes_for_a_slide_over_which_loaders_end(
         own = {**stream, "mask_cache": tmp_path / "service"}
         readers = readers_by(way, serve, dataset, own, stack)
         assert rows_of(readers, BATCHES) == expected
-        assert readers[0].stats().unusable_slides == (2 if way == "nodes" else 1)
+        assert readers[0].stats(60).unusable_slides == (2 if way == "nodes" else 1)
 
 
 def test_an_operator_is_told_of_a_slide_over_which_loaders_end(

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
 from pathlib import Path
 
 import msgspec
@@ -20,7 +19,6 @@ from zmq.auth import load_certificate
 from chunkdl import LightDL
 from chunkdl.engine.config import RowSource
 from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import parse_bytes
 from chunkdl.engine.settings.setting import declared
 from chunkdl.errors import ConfigError, DatasetError
 from chunkdl.service.config_file import (
@@ -36,7 +34,8 @@ from chunkdl.service.config_file import (
 )
 from chunkdl.service.config_help import explain, summary
 from chunkdl.service.keys import create_keys, fingerprint
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
+from chunkdl.service.spec import ServiceSpec
 from chunkdl.slides.synthetic.writing import CoordinateSlide
 
 SMALL = """
@@ -105,16 +104,14 @@ def test_the_defaults_are_those_of_the_loader_and_of_the_specification() -> None
         mine = {n: v for n, v in msgspec.structs.asdict(table).items() if n not in own}
         assert mine == {key: loader[names[key]] for key in mine}
 
-    service, group = ServiceTable(), GroupTable()
-    spec = {f.name: f.default for f in fields(ServiceSpec) if f.default is not MISSING}
-    mine = {name: getattr(service, name) for name in spec}
-    assert {**mine, "credit_bytes": parse_bytes(service.credit_bytes, "")} == spec
-    assert GroupSpec(name="train") == GroupSpec(
-        name="train",
-        mode=group.mode,
-        max_lag_batches=group.max_lag_batches,
-        laggard=group.laggard,
-    )
+
+def test_the_defaults_of_a_service_are_those_of_its_settings() -> None:
+    """What a file leaves out is what a program leaves out."""
+    for table, kind in ((ServiceTable(), ServiceSettings), (GroupTable(), GroupSpec)):
+        given = msgspec.structs.asdict(table)
+        for one in declared(kind):
+            if one.name != "binds":
+                assert one.checked(given[one.key]) == one.default, one.name
 
 
 def test_every_key_is_explained() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from chunkdl.consumers.connect import connect
-from chunkdl.service.spec import GroupSpec
+from chunkdl.service.settings import GroupSpec
 from tests.service.both_modes import in_turn, is_stretch
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in

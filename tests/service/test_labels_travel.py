@@ -16,8 +16,9 @@ from chunkdl import Dataset, LightDL, Patient, Record
 from chunkdl.consumers.batches.batch import Batch
 from chunkdl.consumers.connect import connect
 from chunkdl.dataset.labels import Label
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from chunkdl.service.spec import PatientFacts, ServiceSpec
 from chunkdl.slides.synthetic.writing import CoordinateSlide
 from chunkdl.transport.protocol.codec import decode_service, encode

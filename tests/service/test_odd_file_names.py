@@ -14,8 +14,9 @@ from chunkdl import Dataset, LightDL
 from chunkdl.commands.main import main
 from chunkdl.consumers.connect import connect
 from chunkdl.errors import SlideError
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import arguments
 

@@ -13,8 +13,9 @@ from chunkdl.consumers.connect import connect
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import GetTimeout
 from chunkdl.service.client.control import operate
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.service.conftest import GROUPS, Start, arguments
 
@@ -78,13 +79,13 @@ def test_an_operator_sees_what_went_wrong(
             left_out = [text for text in group(address)["troubles"] if "slide-1.tif" in text]
             assert len(left_out) == 1, group(address)["troubles"]
             assert left_out[0].startswith("slide left out: ")
-            before = loader.stats()
+            before = loader.stats(60)
             assert before.batches >= 20
             (engine,) = processes_of_this_run("coordinator")
             engine.kill()
             for _ in range(20):
                 loader.next_batch(60)
-            after = loader.stats()
+            after = loader.stats(60)
             assert after.batches >= max(40, before.batches)
             assert after.patches >= 40 * 16
             assert after.delivered_mpx == pytest.approx(after.patches * 64 * 64 / 1e6)

@@ -153,7 +153,7 @@ def test_a_key_is_a_consumers_or_an_operators_by_its_file(
             # It is told with the next thing that it hears, and then at once, though it was sent
             # batches before.
             with pytest.raises(ServiceRefused, match=words):
-                loader.stats()
+                loader.stats(60)
             with pytest.raises(ServiceRefused, match=words):
                 loader.next_batch(60)
             taker.next_batch(60)
@@ -206,7 +206,7 @@ def test_the_first_holder_of_a_rank_is_told_who_took_it(
             words = f"rank 0 of .* taken by process {os.getpid()} of user {os.getuid()}"
             # The next thing that it hears.
             with pytest.raises(ServiceRefused, match=words):
-                first.stats()
+                first.stats(60)
             for _ in range(3):
                 with pytest.raises(ServiceRefused, match=words):
                     first.next_batch(60)

@@ -18,7 +18,9 @@ from chunkdl.consumers.connect import connect
 from chunkdl.errors import GetTimeout, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.service.client.control import operate
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec
+from chunkdl.service.spec import ServiceSpec
+from chunkdl.transport.protocol.service_messages import Drain
 from tests.service.conftest import Start, row_digests
 from tests.service.consumer_program import lines_of, rows_in
 from tests.service.stand_alone import stand_alone
@@ -380,7 +382,7 @@ def test_a_drain_of_one_rank_leaves_its_place_to_another(
     start(binds=both)
     with connect(both[1], rank=0, world_size=1) as loader:
         rows = steps_of([loader], 3)
-        loader.drain()
+        loader._running().send(Drain())
         with pytest.raises(ServiceRefused, match="drain"):
             while True:
                 rows += row_digests(loader.next_batch(60))

@@ -17,14 +17,16 @@ import pytest
 
 from chunkdl.dataset.patients import Dataset, Patient, Record
 from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.setting import Declared, declared
 from chunkdl.errors import ConfigError, MemoryLimitError
 from chunkdl.patches.hooks import BigChunkLoader
 from chunkdl.service import addresses as service_addresses
-from chunkdl.service import settings as service_settings
+from chunkdl.service import configure as service_configure
 from chunkdl.service.addresses import check_addresses, default_address
+from chunkdl.service.configure import configure_service
 from chunkdl.service.keys import AllowedClient, Keys, create_keys, load_server_keys
-from chunkdl.service.settings import ServiceSettings, configure_service
-from chunkdl.service.spec import GroupSpec, ServiceSpec
+from chunkdl.service.settings import GroupSpec, ServiceSettings
+from chunkdl.service.spec import ServiceSpec
 from chunkdl.slides.synthetic.writing import CoordinateSlide
 
 ARGUMENTS = Arguments(
@@ -102,6 +104,26 @@ def test_what_was_set_arrives(configured: Configured, tmp_path: Path) -> None:
     spec = configured(**given)
     assert {name: getattr(spec, name) for name in given} == given
     assert spec.config.run.batch_slots == 3 * 2 + 4
+
+
+@pytest.mark.parametrize("one", list(declared(ServiceSettings)), ids=lambda one: one.name)
+def test_every_setting_of_a_service_is_checked_by_its_name(
+    configured: Configured, one: Declared
+) -> None:
+    """What is no value of any setting is refused, wherever it was given."""
+    with pytest.raises(ConfigError, match=one.key):
+        configured(**{one.name: object()})
+
+
+@pytest.mark.parametrize("one", list(declared(GroupSpec)), ids=lambda one: one.name)
+def test_every_setting_of_a_group_is_checked_by_its_name(
+    configured: Configured, one: Declared
+) -> None:
+    """With the name of the group."""
+    wrong: dict[str, Any] = {one.name: object()}
+    group = GroupSpec(name="a", **wrong)
+    with pytest.raises(ConfigError, match=f"groups.a.{one.name}="):
+        configured(groups=(group,))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -186,12 +208,12 @@ def test_the_memory_of_all_groups_is_promised_together(
 ) -> None:
     """Two groups need twice what one needs, and are refused where only one fits."""
     each = sum(configured().config.run.memory_bytes)
-    monkeypatch.setattr(service_settings, "available_memory", lambda: 2 * each - 1)
+    monkeypatch.setattr(service_configure, "available_memory", lambda: 2 * each - 1)
     two = (GroupSpec(name="a"), GroupSpec(name="b"))
     assert configured()
     with pytest.raises(MemoryLimitError, match=r"2 groups of .*; have fewer groups, or lower"):
         configured(groups=two)
-    monkeypatch.setattr(service_settings, "available_memory", lambda: 2 * each)
+    monkeypatch.setattr(service_configure, "available_memory", lambda: 2 * each)
     assert configured(groups=two)
 
 

@@ -74,7 +74,7 @@ def test_a_service_that_belongs_to_a_training_outlives_what_is_sent_to_the_whole
         in_turn(readers, parts, 10)
         assert not operate(both[0], "status")["draining"]
         assert engine_of(both[0], group) == 1
-        assert readers[0].stats().restarts == 0
+        assert readers[0].stats(60).restarts == 0
     assert each_row_once(parts, group, row_reference)
 
 

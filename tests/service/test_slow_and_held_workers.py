@@ -46,7 +46,7 @@ def test_the_work_of_a_worker_that_the_kernel_holds_is_done_by_others(
                 process.suspend()
             for reader, got, more in zip(readers, rows, rows_of(readers, 60), strict=True):
                 got += more
-                assert reader.stats().restarts > 0
+                assert reader.stats(60).restarts > 0
             # Else this test has said nothing.
             assert all(process.is_running() for process in stuck)
         for got, more in zip(rows, rows_of(readers, 20), strict=True):

@@ -15,8 +15,9 @@ from chunkdl.consumers.lightdl import LightDL
 from chunkdl.consumers.merged import MergedDL
 from chunkdl.consumers.shared import SharedDL
 from chunkdl.dataset.patients import Dataset
+from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
-from chunkdl.service.settings import ServiceSettings, configure_service
+from chunkdl.service.settings import ServiceSettings
 from tests.service.conftest import GROUPS, arguments, row_digests
 from tests.service.two_ranks import addresses
 

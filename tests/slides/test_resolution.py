@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkdl.errors import ConfigError, ResolutionError
-from chunkdl.slides.resolution import Policy, Resolution, TargetGrid, Unit, resolve
+from chunkdl.slides.resolution import LevelPolicy, Resolution, TargetGrid, Unit, resolve
 from chunkdl.slides.slide import Level, SlideInfo
 
-POLICIES: tuple[Policy, ...] = ("error", "nearest", "floor", "ceil", "resample")
+POLICIES: tuple[LevelPolicy, ...] = ("error", "nearest", "floor", "ceil", "resample")
 
 
 def slide(
@@ -23,7 +23,7 @@ def slide(
 
 
 def solve(
-    unit: Unit, value: float, policy: Policy, info: SlideInfo | None = None
+    unit: Unit, value: float, policy: LevelPolicy, info: SlideInfo | None = None
 ) -> TargetGrid | None:
     try:
         return resolve(info or slide(), Resolution(unit, value, policy))
@@ -70,7 +70,7 @@ def solve(
     ],
 )
 def test_each_policy_takes_the_level_of_its_rule(
-    policy: Policy, wish: float, level: int | None, factor: float | None
+    policy: LevelPolicy, wish: float, level: int | None, factor: float | None
 ) -> None:
     """On levels at 0.25, 0.5, 1 and 4 microns per pixel; None is a ResolutionError."""
     for unit, value in (("mpp", wish), ("downsample", wish / 0.25)):
@@ -137,7 +137,9 @@ def test_a_level_must_be_there() -> None:
         ("downsample", -2.0, "ceil"),
     ],
 )
-def test_a_wish_without_sense_is_a_config_error(unit: Unit, value: float, policy: Policy) -> None:
+def test_a_wish_without_sense_is_a_config_error(
+    unit: Unit, value: float, policy: LevelPolicy
+) -> None:
     """It is wrong for every slide, so it is the configuration that is wrong."""
     with pytest.raises(ConfigError):
         resolve(slide(), Resolution(unit, value, policy))
@@ -162,7 +164,7 @@ pyramids = st.lists(st.floats(1.05, 6.0), max_size=5).map(
     unit=st.sampled_from(["mpp", "downsample"]),
 )
 def test_what_is_delivered_is_what_the_policy_says(
-    downsamples: tuple[float, ...], mpp: float, wish: float, policy: Policy, unit: Unit
+    downsamples: tuple[float, ...], mpp: float, wish: float, policy: LevelPolicy, unit: Unit
 ) -> None:
     """For any pyramid and wish: never finer than the file, and within the bounds of the policy."""
     info = slide(downsamples, (mpp, mpp))

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from chunkdl.errors import ProtocolError
 from chunkdl.transport.channel import (
-    MAX_MESSAGE,
     channel,
     content_of,
     descriptor_of,
@@ -24,6 +23,7 @@ from chunkdl.transport.channel import (
     send,
 )
 from chunkdl.transport.memory.arena import ALIGNMENT, Arena, create_memory
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES
 
 DEADLINE_S = 150.0
 REPOSITORY = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def child(program: str, end: socket.socket) -> subprocess.Popen[bytes]:
 def test_messages_keep_their_boundaries(ends: tuple[socket.socket, socket.socket]) -> None:
     """Three that were sent are three that arrive, the largest allowed one too."""
     ours, theirs = ends
-    messages = [b"a", b"bb" * 100, b"c" * MAX_MESSAGE]
+    messages = [b"a", b"bb" * 100, b"c" * MAX_MESSAGE_BYTES]
     for message in messages:
         send(ours, message)
     assert [receive(theirs)[0] for _ in messages] == messages
@@ -61,8 +61,8 @@ def test_a_message_that_is_too_large_is_not_sent(
 ) -> None:
     """Not even in part."""
     ours, theirs = ends
-    with pytest.raises(ProtocolError, match=str(MAX_MESSAGE + 1)):
-        send(ours, b"x" * (MAX_MESSAGE + 1))
+    with pytest.raises(ProtocolError, match=str(MAX_MESSAGE_BYTES + 1)):
+        send(ours, b"x" * (MAX_MESSAGE_BYTES + 1))
     send(ours, b"next")
     assert receive(theirs)[0] == b"next"
 

@@ -31,6 +31,9 @@ log = steady_logger("chunkdl.service")
 class Gatekeeper:
     """Answers for one context.
 
+    After the start `_questions` and `_refused` belong to the thread that answers, which closes the
+    socket; `_clients` is never changed, and both threads read it. The server's thread has the rest.
+
     Args:
         context: whose sockets ask.
         clients: that are let in.

@@ -69,7 +69,9 @@ AWAY = (zmq.EHOSTUNREACH, zmq.EAGAIN)
 
 
 class Doors:
-    """All bound sockets of a service.
+    """All bound sockets of a service; used by the server's thread.
+
+    Beside it libzmq has threads of its own, which ask the gatekeeper's, and the gate has one.
 
     Args:
         binds: addresses.

@@ -36,7 +36,10 @@ log = steady_logger("chunkdl.service")
 
 
 class GroupEngine:
-    """One embedded service after the other, numbered by the group.
+    """One embedded service after the other, numbered by the group; used by the server's thread.
+
+    The memory of the batches is shared with the collectors, which write into slots that are not
+    lent, and with consumers on this machine, which read those that are (`_lent`, `Remains`).
 
     Args:
         config: of the stream; the cursor is replaced at each start.
@@ -50,7 +53,7 @@ class GroupEngine:
         self._barren_deaths = BarrenDeaths(MOST_DEATHS)
         self._made = 0
         self._before = self._now = NOTHING_COUNTED
-        self._batches = self._rows = self._asked = 0
+        self._batches = self._rows = 0
         self._troubles = deque[str](maxlen=MOST_TROUBLES)
         self._lent: dict[tuple[int, int], Received] = {}
         self._remains = Remains()
@@ -147,7 +150,7 @@ class GroupEngine:
             self._consumer.close()
             self._consumer = None
             self._before = self.counted
-            self._now, self._batches, self._rows, self._asked = NOTHING_COUNTED, 0, 0, 0
+            self._now, self._batches, self._rows = NOTHING_COUNTED, 0, 0
         self._lent.clear()
 
     def died(self, now_s: float) -> str:
@@ -275,6 +278,4 @@ class GroupEngine:
         """
         if self._consumer is None or not self._consumer.is_open:
             raise ChunkdlError("the engine does not run")
-        self._consumer.ask_statistics()
-        self._asked += 1
-        return self._asked
+        return self._consumer.ask_statistics()

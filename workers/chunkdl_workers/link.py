@@ -12,9 +12,9 @@ from typing import TypeVar
 from chunkdl.engine.config import EngineConfig
 from chunkdl.errors import Failure, OtherVersion
 from chunkdl.system.printing import printable
-from chunkdl.transport.channel import MAX_MESSAGE, content_of, receive, send
+from chunkdl.transport.channel import content_of, receive, send
 from chunkdl.transport.flight_recorder import Recorder
-from chunkdl.transport.protocol.codec import Parts, encode_parts
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES, Parts, encode_parts
 from chunkdl.transport.protocol.engine_messages import (
     PROTOCOL_VERSION,
     AnyMessage,
@@ -33,7 +33,10 @@ Kind = TypeVar("Kind", bound=Message)
 
 
 class Link:
-    """Messages to and from the coordinator; the channel ends when the coordinator does."""
+    """Messages to and from the coordinator; the channel ends when the coordinator does.
+
+    Used by the main thread of a worker. The recorder's memory is shared with the coordinator.
+    """
 
     def __init__(self, end: socket.socket, recorder: Recorder) -> None:
         self._end = end
@@ -81,7 +84,7 @@ class Link:
     def _waiting(self) -> bytes:
         """A message that is there already, empty for none."""
         try:
-            return self._end.recv(MAX_MESSAGE, socket.MSG_DONTWAIT)
+            return self._end.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return b""
 

@@ -39,7 +39,9 @@ from chunkdl_workers.process import one_thread_for_torch, yield_to_others
 
 
 class Progress:
-    """Says that the loader gets on, and ends a ticket whose slide was left out meanwhile.
+    """Says that the loader works, and ends a ticket whose slide was left out meanwhile.
+
+    Used by the one thread of a loader, whose work calls it.
 
     Attributes:
         slide: index of the slide of the ticket in hand, -1 for none.

@@ -36,7 +36,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PositionFile:
-    """Positions of groups in a file that is replaced as a whole.
+    """Positions of groups in a file that is replaced as a whole; used by the server's thread.
 
     Args:
         path: of the file; None: nothing is kept.
@@ -106,15 +106,19 @@ class _Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # Always the same: whoever is killed while it writes, every second perhaps, leaves one file.
-        self._beside = path.with_name(path.name + ".new")
+        # Of both threads, changed under the lock of `_changed`; `watch` reads a number without it.
         self._changed = threading.Condition()
         self._wanted: bytes | None = None
+        """What is to be written next; taken out by the writing thread."""
         self._ends = False
         self._under_way = self._writes = 0
-        """Number of the write that is under way, 0 for none; and how many there were."""
+        """Number of the write that is under way, 0 for none; and how many there were. Changed by
+        the writing thread."""
+        # Of the thread of the server, which watches.
         self._seen = self._told = 0
         self._since_s = 0.0
+        # Always the same: whoever is killed while it writes, every second perhaps, leaves one file.
+        self._beside = path.with_name(path.name + ".new")
         # Where a disk holds it for ever the process ends without it.
         self._thread = threading.Thread(target=self._run, name="chunkdl-positions", daemon=True)
         self._thread.start()

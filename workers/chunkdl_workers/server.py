@@ -19,8 +19,6 @@ import sys
 from functools import partial
 from typing import Any
 
-import zmq
-
 from chunkdl.errors import (
     AddressInUse,
     ChunkdlError,
@@ -46,6 +44,7 @@ from chunkdl.service.decisions.actions import (
     Tell,
 )
 from chunkdl.service.decisions.desk import Desk
+from chunkdl.service.decisions.ending import Ending
 from chunkdl.service.decisions.group import Group
 from chunkdl.service.decisions.sessions import addressed
 from chunkdl.service.facts import desk_facts, group_facts
@@ -76,12 +75,11 @@ from chunkdl_workers.catalogue import page
 from chunkdl_workers.doors import Doors
 from chunkdl_workers.engine import GroupEngine
 from chunkdl_workers.position_file import PositionFile
+from chunkdl_workers.sending import Sending
 from chunkdl_workers.starter import Starter
 from chunkdl_workers.systemd import Notifier
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 0, 1, 2, 3
-IDLE_S = 1.0
-"""Without a consumer, before a service that is to end with the last one does."""
 LAST_WORDS_S = 0.1
 """What somebody has said before it left may come by ZeroMQ so much later than the news of it."""
 READY_S = 30.0
@@ -95,7 +93,8 @@ log = steady_logger("chunkdl.service")
 
 
 class Server:
-    """A running service.
+    """A running service; everything in it belongs to the one thread that calls `run`, of which
+    signal handlers call `stop`.
 
     Args:
         spec: of the service.
@@ -129,26 +128,26 @@ class Server:
             lambda name: self._engines[name].troubles,
         )
         self._failed: set[str] = set()
+        """Groups whose streams cannot go on."""
         self._up: dict[str, int] = {}
+        """Number of the engine of each group whose memory was passed to its members."""
         self._gone: dict[int, float] = {}
+        """Lease connections that are over, and since when."""
         self._asking: dict[str, list[tuple[str, int]]] = {name: [] for name in self._groups}
         """Sessions that want counters, and with which answer of their engine they have them."""
-        self._read: list[tuple[zmq.MessageTracker, FreeBatch | None, tuple[str, int, int]]] = []
-        self._reading: dict[tuple[str, int, int], list[zmq.MessageTracker]] = {}
-        self._freed: list[FreeRemains] = []
-        self._stopping = 0
+        self._sending = Sending(self._engines)
+        self._ending = Ending(exit_when_idle=spec.exit_when_idle, drain_s=spec.drain_s)
         self._looked_s, self._looks = 0.0, 0
-        self._exit_when_idle = spec.exit_when_idle
-        self._drain_until_s: float | None = None
-        self._idle_since_s: float | None = None
+        """When engines were looked at last, and how often."""
         self._notifier = Notifier()
+        # Python writes there when a signal comes, so that the wait ends.
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._woken.setblocking(False)
 
     def stop(self, *_: object) -> None:
         """End the service: after a drain the first time, at once the second; a signal handler."""
-        self._stopping += 1
+        self._ending.ask()
 
     # --------------------------------------------------------------------- the loop
 
@@ -171,10 +170,7 @@ class Server:
                 self._look_at_engines(now)
                 self._positions.keep(self._groups, now)
                 self._notifier.alive()
-                if self._is_to_drain:
-                    self._begin_drain(now)
-                self._look_at_presence(now)
-                if self._is_over(now):
+                if self._see_to_end(now):
                     return EXIT_FAILED if self._failed == set(self._groups) else EXIT_OK
         finally:
             signal.set_wakeup_fd(-1)
@@ -201,50 +197,25 @@ class Server:
         """Until something has to be looked at; for ever where nobody is there."""
         # A ZeroMQ descriptor tells of changes only, and sending may have eaten one.
         waiting = any(engine.waiting for engine in self._engines.values())
-        if waiting or self._doors.waiting or self._stopping > 1:
+        if waiting or self._doors.waiting or self._ending.at_once:
             return 0.0
         waits = [self._notifier.watchdog_s] if self._notifier.watchdog_s else []
-        ending = self._drain_until_s is not None or self._idle_since_s is not None
-        if self._desk.sessions or self._read or self._freed or ending:
+        if self._desk.sessions or self._sending.waits or self._ending.is_near:
             waits.append(TICK_S)
         if self._gone:
             waits.append(LAST_WORDS_S)
         return min(waits, default=None)
 
-    @property
-    def _is_to_drain(self) -> bool:
-        """Whether the end was asked for, by a signal or by an operator, and is not begun."""
-        asked = bool(self._stopping) or self._desk.draining
-        return asked and self._drain_until_s is None
-
-    def _begin_drain(self, now_s: float) -> None:
-        log.info("draining: no more consumers, no more batches")
-        self._notifier.tell("STOPPING=1")
-        self._drain_until_s = now_s + self._spec.drain_s
-        self._desk.begin_drain()
-        self._carry_out()
-
-    def _look_at_presence(self, now_s: float) -> None:
-        """Note since when all consumers have left, where that ends the service."""
-        if not self._exit_when_idle or not self._desk.joined or self._desk.present:
-            self._idle_since_s = None
-        elif self._idle_since_s is None:
-            self._idle_since_s = now_s
-
-    def _is_over(self, now_s: float) -> bool:
-        """Whether the service may end now; asks and changes nothing."""
-        idle = not self._desk.present
-        if self._exit_when_idle:
-            since_s = self._idle_since_s
-            # A consumer that loads another state comes back at once.
-            if since_s is not None and now_s - since_s >= IDLE_S:
-                return True
-            if self._starter is None and not self._spec.exit_when_idle:
-                # Who started it has ended before anybody came.
-                return idle
-        if self._drain_until_s is None:
-            return False
-        return idle or self._stopping > 1 or now_s >= self._drain_until_s
+    def _see_to_end(self, now_s: float) -> bool:
+        """Begin a drain that was asked for; whether the service is over."""
+        if self._ending.is_to_drain(by_operator=self._desk.draining):
+            log.info("draining: no more consumers, no more batches")
+            self._notifier.tell("STOPPING=1")
+            self._ending.begin_drain(now_s)
+            self._desk.begin_drain()
+            self._carry_out()
+        self._ending.look(self._desk.joined, self._desk.present, now_s)
+        return self._ending.is_over(self._desk.present, now_s)
 
     def _close(self) -> None:
         if self._desk.present:
@@ -279,7 +250,8 @@ class Server:
             self._gone[self._doors.holders[source]] = self._clock.now()
         elif self._starter is not None and source in self._starter.descriptors:
             self._starter.detach()
-            self._starter, self._exit_when_idle = None, True
+            self._starter = None
+            self._ending.starter_ended()
             log.info("whoever started the service has ended; it ends with the last consumer")
         else:
             self._engine_ended(source)
@@ -379,8 +351,7 @@ class Server:
         while actions := self._desk.take():
             for action in actions:
                 self._do(action)
-        self._settle()
-        self._free_remains()
+        self._sending.settle()
 
     def _do(self, action: ServiceAction) -> None:
         match action:
@@ -393,11 +364,11 @@ class Server:
             case Deliver(group, session, message):
                 self._deliver(group, session, message)
             case FreeBatch():
-                self._free(action)
+                self._sending.free(action)
             case StartEngine():
                 self._start(action)
             case FreeRemains():
-                self._freed.append(action)
+                self._sending.free_remains(action)
             case BeginPass(group, epoch):
                 self._engines[group].next_pass(epoch)
             case PassArena(group, lease):
@@ -414,7 +385,7 @@ class Server:
         group = action.group
         if group in self._failed:
             return
-        sent = self._on_their_way(group)
+        sent = self._sending.of_group(group)
         try:
             self._engines[group].start(action.engine, action.cursor, action.remains, sent)
             # The one that was asked has ended.
@@ -456,53 +427,8 @@ class Server:
                 slots += engine.rows(piece.slot, piece.first, piece.rows)
             tracker = self._doors.send(session.data, message, slots)
             if tracker is not None and not tracker.done:
-                for piece in message.pieces:
-                    key = group, engine.number, piece.slot
-                    self._reading.setdefault(key, []).append(tracker)
-
-    def _free(self, action: FreeBatch) -> None:
-        """Give a batch back, once nothing of it waits to be sent."""
-        engine = self._engines[action.group]
-        if action.engine != engine.number:
-            return
-        key = action.group, action.engine, engine.slot_of(action.epoch, action.batch)
-        trackers = self._reading.pop(key, [])
-        if all(tracker.done for tracker in trackers):
-            engine.free(action.epoch, action.batch)
-        else:
-            self._read += [(tracker, None, key) for tracker in trackers[:-1]]
-            self._read.append((trackers[-1], action, key))
-
-    def _settle(self) -> None:
-        """Look at what was still being sent when it was given back."""
-        if not self._read:
-            return
-        waiting = [one for one in self._read if not one[0].done]
-        done = [free for tracker, free, _ in self._read if tracker.done and free is not None]
-        self._read = waiting
-        for action in done:
-            engine = self._engines[action.group]
-            if action.engine == engine.number:
-                engine.free(action.epoch, action.batch)
-
-    def _on_their_way(self, group: str) -> set[tuple[int, int]]:
-        """Engine and slot of what was sent to other machines and is still to be read."""
-        self._reading = {
-            key: waiting
-            for key, trackers in self._reading.items()
-            if (waiting := [tracker for tracker in trackers if not tracker.done])
-        }
-        keys = [*self._reading, *(key for tracker, _, key in self._read if not tracker.done)]
-        return {(engine, slot) for name, engine, slot in keys if name == group}
-
-    def _free_remains(self) -> None:
-        """Give back what nobody reads of engines that are gone, once nothing of it is sent."""
-        freed, self._freed = self._freed, []
-        for action in freed:
-            if (action.engine, action.slot) in self._on_their_way(action.group):
-                self._freed.append(action)
-            else:
-                self._engines[action.group].free_remains(action.engine, action.slot)
+                lie_in = (piece.slot for piece in message.pieces)
+                self._sending.began(group, engine.number, lie_in, tracker)
 
     def _ask(self, group: str, name: str) -> None:
         try:

@@ -21,10 +21,10 @@ from chunkdl.engine.config import Program
 from chunkdl.engine.decisions.restarts import RecentDeaths
 from chunkdl.system.awake_clock import deadline_of
 from chunkdl.system.steady_log import steady_logger
-from chunkdl.transport.channel import MAX_MESSAGE, channel
+from chunkdl.transport.channel import channel
 from chunkdl.transport.flight_recorder import Recorded, clear_stack, create_recorder, read_recorder
 from chunkdl.transport.programs import ChildProgram
-from chunkdl.transport.protocol.codec import Parts
+from chunkdl.transport.protocol.codec import MAX_MESSAGE_BYTES, Parts
 from chunkdl_workers.process import STACK_SIGNAL
 
 MOST_STILLBORN = 3
@@ -129,7 +129,7 @@ class Worker:
     def receive(self) -> bytes | None:
         """A message, b"" at the end of the channel, None when there is nothing now."""
         try:
-            return self.end.recv(MAX_MESSAGE)
+            return self.end.recv(MAX_MESSAGE_BYTES)
         except BlockingIOError:
             return None
         except OSError:
@@ -189,7 +189,10 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps one process per number running.
+    """Keeps one process per number running; used by the thread of the coordinator.
+
+    A worker shares with it the memory of its recorder, where it alone writes (but that the stack is
+    emptied here before it is asked for), and the channel between them.
 
     Args:
         programs: of each worker, by number.
@@ -210,7 +213,9 @@ class Supervisor:
         self._arenas = arenas
         self._deaths = RecentDeaths(max_restarts)
         self._stillborn = [0] * len(programs)
+        """Of each number, those in a row that have ended before they were ready."""
         self._aside: list[Worker] = []
+        """Killed, and held by the kernel; their places are taken by others."""
         self.workers = [self._start(number) for number in range(len(programs))]
 
     def _start(self, number: int) -> Worker:

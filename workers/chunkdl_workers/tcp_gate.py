@@ -44,6 +44,9 @@ def reserve_of(limit: int) -> int:
 class TcpGate:
     """Watches the listening tcp sockets of this process.
 
+    After the start all fields belong to the thread that watches, until `close` has waited for its
+    end; only `_end` is written to by the server's thread before.
+
     Args:
         ports: that it listens on.
     """

@@ -6,6 +6,39 @@ P + `LOOK_AHEAD` more were chosen, P being the BigChunks open at a time.
 
 A load waits until those before it of the same patient are over, where the plan has them over
 before it begins; so checkpoints arrive, and nothing can block.
+
+Theory
+------
+A BigChunk, by its ordinal, goes through these states; a number behind it is its attempt.
+
+==========  ===============================================  ======================================
+State       What is known                                    What moves it on
+==========  ===============================================  ======================================
+unknown     nothing                                          `patient` asks the policy, here or, for
+                                                             one of the user's, in its process
+asked       one question at a time, in order of ordinals     `chosen`: a patient, "not now" (asked
+                                                             again when `something_changed`), or the
+                                                             end of the stream (`halted`)
+chosen      its patient                                      `opened` reports it with its notes;
+                                                             `forget` and `give_away` choose anew
+open        its patient, the message it had (which no other  `close`: its last row was given
+            load gets) and the checkpoint before it
+==========  ===============================================  ======================================
+
+What a resume changes: the cursor has the *openings* of the BigChunks that were under way. They are
+not chosen but `keep` their patients (`resumed`), and have the same messages and checkpoints, as
+long as each attempt comes at the same call; from the first that does not, they are chosen anew
+(`_give_up`). `passed` are those whose last call was delivered before: what they leave is known
+already and does not count twice.
+
+What always holds:
+
+- The n-th choice sees the same situation in every run: loads, open and finished patients come from
+  the choices before it. Where something else had a say (a message, a status that the policy looks
+  at, a failure, two loads of a patient at a time) the stream is not `pure`, and says so.
+- A patient is open in at most one BigChunk, where there is one load per patient at a time.
+- A message goes to exactly one load; a checkpoint to all loads after it, until the next one.
+- A policy that says "not now" is asked again after every change, and never without one.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from chunkdl.sampling.schedule import UniformSchedule, slide_of
 from chunkdl.sampling.streams import Stream
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
-FAR_BATCHES = 1000
-"""A BigChunk that begins so far ahead gets no patient yet. Where each goes on until it is exhausted
-it would keep one from the places that are open now, and its turn would never come."""
+CHOSEN_AHEAD_BATCHES = 1000
+"""A BigChunk that begins further ahead gets no patient yet. Where each goes on until it is
+exhausted it would keep one from the places that are open now, and its turn would never come."""
 
 
 class Sources:
@@ -102,7 +102,7 @@ class Sources:
         places = self.places
         if places is None:
             return True
-        if stream.first_batch(ordinal) > next_batch + FAR_BATCHES:
+        if stream.first_batch(ordinal) > next_batch + CHOSEN_AHEAD_BATCHES:
             return False
         if not places.knows(ordinal):
             before = places.resumed(ordinal, stream.next_call(ordinal))

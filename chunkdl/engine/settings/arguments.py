@@ -13,19 +13,21 @@ from chunkdl.engine.settings.checks import (
     checked_cores,
     checked_detector,
     checked_level,
+    checked_path,
     checked_size,
     checked_window,
-    folder,
 )
 from chunkdl.engine.settings.setting import Setting
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.seeding import MAX_SEED
-from chunkdl.slides.resolution import Policy as ResolutionPolicy
+from chunkdl.slides.resolution import LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 
 MOST_ROWS = 4096
-"""Of a batch: the rows of more fit into no message."""
+"""Of a batch: the rows of more fit into no message. What a consumer of a service gets is put
+together of several, and bounded in `chunkdl.transport.protocol.service_checks`."""
 MOST_SLOTS = 1024
+"""Batches in shared memory."""
 
 Reader = Literal["auto", "tiff", "dicom", "openslide"]
 Profile = Literal["srgb"]
@@ -106,7 +108,7 @@ class Arguments:
         ),
     ] = None
     resolution_policy: Annotated[
-        ResolutionPolicy | None,
+        LevelPolicy | None,
         Setting(
             meaning="where no level matches: error, nearest, floor, ceil, resample",
             table="stream",
@@ -292,7 +294,7 @@ class Arguments:
             meaning="tissue masks and what headers said; by default your cache folder",
             table="run",
             unit="folder",
-            check=folder,
+            check=checked_path,
             example="masks",
             file_type=str,
         ),

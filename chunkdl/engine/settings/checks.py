@@ -64,7 +64,8 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def folder(name: str, value: str | os.PathLike[str] | None) -> Path | None:
+def checked_path(name: str, value: str | os.PathLike[str] | None) -> Path | None:
+    """`value` as a path, which need not be there."""
     if value is not None and not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name}={value!r} is not a path")
     return None if value is None else Path(value)

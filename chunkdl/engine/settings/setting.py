@@ -1,8 +1,9 @@
 """How a setting is declared: once, with all that its check, its file and its page need.
 
-A setting is a field of `chunkdl.engine.settings.arguments.Arguments` whose type is annotated with a
-`Setting`. The check of `LightDL`, the keys of a daemon's file, ``chunkdl config --explain``, the
-flags of the command line, ``docs/settings.md`` and the identity of the stream are made from it.
+A setting is a field whose type is annotated with a `Setting`: of
+`chunkdl.engine.settings.arguments.Arguments` for a stream, of `chunkdl.service.settings` for a
+service. The checks, the keys of a daemon's file, ``chunkdl config --explain``, the flags of the
+command line, ``docs/settings.md`` and the identity of the stream are made from it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Setting:
     """
 
     meaning: str
-    table: Literal["stream", "run", ""] = ""
+    table: Literal["stream", "run", "service", "group", ""] = ""
     identity: Literal["rows", "batches", ""] = ""
     unit: str = ""
     least: float | None = None
@@ -57,7 +58,7 @@ class Declared:
     """A setting with its name.
 
     Attributes:
-        name: of the field, and the argument of `LightDL`.
+        name: of the field; of a stream also the argument of `LightDL`.
         kind: its type; None is left out of it.
         optional: whether None may be given.
         default: where nothing is given.
@@ -75,27 +76,29 @@ class Declared:
         """Its name in a daemon's file."""
         return self.setting.key or self.name
 
-    def checked(self, value: Any) -> Any:
+    def checked(self, value: Any, where: str = "") -> Any:
         """The value that counts.
+
+        Args:
+            value: that was given.
+            where: before the name in messages, such as "groups.train.".
 
         Raises:
             ConfigError: it may not be that; names the setting.
         """
-        setting = self.setting
+        setting, name = self.setting, where + self.name
         if value is None and self.optional:
             return None
         if setting.check is not None:
-            return setting.check(self.name, value)
+            return setting.check(name, value)
         if get_origin(self.kind) is Literal:
-            return choice(self.name, value, get_args(self.kind))
+            return choice(name, value, get_args(self.kind))
         if self.kind is bool:
-            return flag(self.name, value)
+            return flag(name, value)
         if self.kind is int:
             most = None if setting.most is None else int(setting.most)
-            return checked_int(self.name, value, int(setting.least or 0), most)
-        return checked_float(
-            self.name, value, setting.unit, setting.least, setting.above, setting.most
-        )
+            return checked_int(name, value, int(setting.least or 0), most)
+        return checked_float(name, value, setting.unit, setting.least, setting.above, setting.most)
 
     def file_field(self) -> tuple[str, Any, Any]:
         """Key, annotated type and default, as `msgspec.defstruct` takes them."""
@@ -104,11 +107,11 @@ class Declared:
         default = self.default if setting.file_default is UNSET else setting.file_default
         if default is None:
             kind = kind | None if not isinstance(kind, str) else kind
-        meta = said(setting.meaning, setting.unit, setting.example)
+        meta = describe(setting.meaning, setting.unit, setting.example)
         return self.key, Annotated[kind, meta], default
 
 
-def said(meaning: str, unit: str = "", example: object = UNSET) -> Meta:
+def describe(meaning: str, unit: str = "", example: object = UNSET) -> Meta:
     """What people are told of a key of a file.
 
     Args:
@@ -133,13 +136,19 @@ def declared(kind: type[Any]) -> Iterator[Declared]:
         yield Declared(field.name, of, NoneType in options, field.default, setting)
 
 
-def checked(given: Instance) -> Instance:
+def checked(given: Instance, where: str = "") -> Instance:
     """The same with every setting checked by itself, as the value that counts.
+
+    Args:
+        given: an object of a class with settings.
+        where: before the names in messages, such as "groups.train.".
 
     Raises:
         ConfigError: one may not be what it is; names the setting.
     """
-    values = {one.name: one.checked(getattr(given, one.name)) for one in declared(type(given))}
+    values = {
+        one.name: one.checked(getattr(given, one.name), where) for one in declared(type(given))
+    }
     return dataclasses.replace(given, **values)  # type: ignore[type-var]
 
 

@@ -1,1 +1,5 @@
-"""What one ticket makes a worker do: read a BigChunk, or fill rows of a batch."""
+"""The work of one ticket: a loader reads a BigChunk, a collector fills rows of a batch.
+
+The processes that take the tickets are in `workers`. Imports the floors below and `engine.config`,
+and no decision: the work does not know why it was asked for.
+"""

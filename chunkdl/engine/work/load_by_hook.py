@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkdl.engine.config import EngineConfig
-from chunkdl.engine.work.hook_tools import ROOM, LoaderTools
+from chunkdl.engine.work.extracted import Extracted
+from chunkdl.engine.work.loader_tools import ROOM, LoaderTools
 from chunkdl.engine.work.open_slides import OpenSlides
 from chunkdl.errors import HookError, PackingError
 from chunkdl.patches.hooks import Exhausted
@@ -19,28 +19,9 @@ from chunkdl.patches.seeded_code import SeededCode, seed_globals
 from chunkdl.patches.tissue_hooks import TissueBigChunkLoader
 from chunkdl.patches.user_code import UserCode, hook_errors
 from chunkdl.sampling.seeding import Purpose
-from chunkdl.transport.memory.layouts import Array
 from chunkdl.transport.memory.notes import value_of
 from chunkdl.transport.memory.packing import Packer
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
-
-
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """What lies in the slot of a user's BigChunk.
-
-    Attributes:
-        patient: index of its patient.
-        bigchunk: what the hook returned.
-        records: of the plan's positions, None where the hook did not look at the plan.
-        checkpoint, message: notes that the collector gets too.
-    """
-
-    patient: int
-    bigchunk: Any
-    records: Array | None
-    checkpoint: bytes
-    message: bytes
 
 
 class Extractor:

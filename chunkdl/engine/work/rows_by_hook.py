@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from chunkdl.dataset.patients import Patient
 from chunkdl.engine.config import EngineConfig
-from chunkdl.engine.work.hook_tools import CollectorTools
-from chunkdl.engine.work.load_by_hook import Extracted
+from chunkdl.engine.work.collector_tools import CollectorTools
+from chunkdl.engine.work.extracted import Extracted
 from chunkdl.engine.work.row_writer import RowWriter
 from chunkdl.errors import ChunkdlError, Failure, HookError, PackingError
 from chunkdl.patches.chunks import SmallChunk

@@ -1,4 +1,7 @@
-"""PyDmed's `extensions`: a loader that balances labels, and one that slides over whole images."""
+"""PyDmed's `extensions`: a loader that balances labels, and one that slides over whole images.
+
+Imports its modules when they are asked for.
+"""
 
 from __future__ import annotations
 

@@ -45,6 +45,8 @@ class Arrived:
 class Arrivals:
     """Takes batches off a wire; used by the thread of the connection.
 
+    All fields are that thread's own. Others empty `inbox`, and read `layout`, which is set once.
+
     Args:
         epoch, step: of the batch that is wanted first.
         allocate: memory for a batch of so many bytes that comes from another machine.

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import ChunkdlError, Closed, GetTimeout, ServiceDied
 from chunkdl.service.client.arrivals import Answer, Answers, Arrived
+from chunkdl.service.client.mailbox import Mailbox
 from chunkdl.service.client.session_thread import JoinRequest, SessionThread
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.transport.memory.layouts import BatchLayout, Bytes
-from chunkdl.transport.protocol.engine_messages import Message, Statistics
+from chunkdl.transport.protocol.engine_messages import Message
 from chunkdl.transport.protocol.service_messages import (
     AskCatalogue,
     AskStatistics,
@@ -32,6 +34,9 @@ ANSWER_TIMEOUT_S = 30.0
 
 class Connection:
     """A session with a service.
+
+    Batches are taken by one thread at a time, which has `first` and `took`. The rest may be called
+    from any thread, and what `releaser` gives from finalizers as well.
 
     Args:
         wish: of the consumer.
@@ -52,16 +57,16 @@ class Connection:
         step: int,
         allocate: Callable[[int], Bytes],
     ) -> None:
-        # Of the thread that takes batches.
+        # Of whoever takes batches, one at a time.
         self._arrived: deque[Arrived | PassEnded | ChunkdlError] = deque()
-        self._talk = SessionThread(wish, rows_hash, position, step, allocate)
-        self._thread = threading.Thread(
-            target=self._talk.run, name="chunkdl-connection", daemon=True
-        )
-        self._stop = weakref.finalize(self, _stop, os.getpid(), self._talk)
-        self._thread.start()
+        self._thread = SessionThread(wish, rows_hash, position, step, allocate)
+        running = threading.Thread(target=self._thread.run, name="chunkdl-connection", daemon=True)
+        self._box = self._thread.box
+        self._wish = wish
+        self._stop = weakref.finalize(self, _stop, os.getpid(), self._box)
+        running.start()
         try:
-            self.joined = _answer(self._talk, self._talk.welcome, wish.connect_s + ANSWER_TIMEOUT_S)
+            self.joined = self._answer(self._box.welcome, wish.connect_s + ANSWER_TIMEOUT_S)
         except BaseException:
             self._stop()
             raise
@@ -69,12 +74,12 @@ class Connection:
     @property
     def layout(self) -> BatchLayout | None:
         """How the rows of the stream lie in a slot; None while that is not known."""
-        return self._talk.arrivals.layout
+        return self._thread.arrivals.layout
 
     @property
     def held(self) -> int:
         """Batches that were handed over and not given back."""
-        return len(self._talk.in_use)
+        return len(self._box.in_use)
 
     def first(self, timeout_s: float | None) -> Arrived | PassEnded:
         """The next batch, or the end of the pass; it comes again until it was `took`.
@@ -90,11 +95,11 @@ class Connection:
             piece_s = left(PIECE_S)
             try:
                 # One call from queue to queue: no interrupt comes in between.
-                self._arrived.extend(map(self._talk.arrivals.inbox.get, (True,), (piece_s,)))
+                self._arrived.extend(map(self._thread.arrivals.inbox.get, (True,), (piece_s,)))
             except queue.Empty:
                 if piece_s == 0.0:
                     raise GetTimeout(self._why_nothing_came()) from None
-        arrived = self._talk.lost or self._arrived[0]
+        arrived = self._box.lost or self._arrived[0]
         if isinstance(arrived, ChunkdlError):
             # Whoever asks again is told again. What is raised keeps the frames that it passes, and
             # with them their batches; this must not keep those.
@@ -111,15 +116,12 @@ class Connection:
         if not self._arrived or self._arrived[0] is not arrived:
             return
         if isinstance(arrived, Arrived) and not unread:
-            message = arrived.message
-            self._talk.in_use.add((arrived.session, message.number))
-            # For one that is forgotten without close(): the rest was never returned.
-            self._talk.leave = Leave(message.epoch, message.step + 1)
+            self._box.took(arrived)
         self._arrived.popleft()
 
     def _why_nothing_came(self) -> str:
-        if self._talk.waits:
-            return f"no batch came in time: group {self._talk.wish.group} waits: {self._talk.waits}"
+        if self._box.waits:
+            return f"no batch came in time: group {self._wish.group} waits: {self._box.waits}"
         return (
             "no batch came in time; the service is there (loader.stats() shows what it does). "
             "Raise the timeout, or look for slow storage or a rank that is away"
@@ -127,69 +129,69 @@ class Connection:
 
     def releaser(self, arrived: Arrived) -> Callable[[], None]:
         """What gives a batch back when it is called, from any thread; for finalizers."""
-        return _Releaser(self._talk, arrived.session, arrived.message.number)
+        return _Releaser(self._box, arrived.session, arrived.message.number)
 
     def send(self, message: Message) -> None:
         """Say something to the service; lost where it is away."""
-        self._talk.say(message)
+        self._box.say(message)
 
-    def statistics(self) -> Statistics:
-        """Counters of the engine of the group."""
-        self._talk.say(AskStatistics())
-        return _answer(self._talk, self._talk.counters, ANSWER_TIMEOUT_S)
+    def ask_statistics(self) -> None:
+        """Have the service tell its counters, which `statistics` has then."""
+        self._box.say(AskStatistics())
+
+    def statistics(self, timeout_s: float) -> Told:
+        """The counters of the engine of the group; see `Counters.after`."""
+        return self._box.counters.after(self.ask_statistics, timeout_s)
 
     def catalogue(self, patient: int, slide: int) -> CataloguePage:
         """Patients and slides from these indices on."""
-        self._talk.say(AskCatalogue(patient, slide))
-        return _answer(self._talk, self._talk.pages, ANSWER_TIMEOUT_S)
+        self._box.say(AskCatalogue(patient, slide))
+        return self._answer(self._box.pages, ANSWER_TIMEOUT_S)
+
+    def _answer(self, answers: Answers[Answer], timeout_s: float) -> Answer:
+        """What the thread has put there."""
+        left = deadline_of(timeout_s)
+        while True:
+            piece_s = left(PIECE_S)
+            try:
+                answer = answers.get(timeout=piece_s)
+                break
+            except queue.Empty:
+                if not piece_s:
+                    raise ServiceDied(
+                        f"the service at {self._wish.address} did not answer within "
+                        f"{timeout_s:.0f} s"
+                    ) from None
+        if isinstance(answer, ChunkdlError):
+            # Whoever asks again is told again.
+            answers.put(answer)
+            raise copy.copy(answer) from answer.__cause__
+        return answer
 
     def close(self, epoch: int, step: int) -> None:
         """End the session; that step would have been next. Closing twice is not an error."""
-        self._talk.leave = Leave(epoch, step)
+        self._box.leave = Leave(epoch, step)
         # For a thread that waits in `first`.
-        self._talk.arrivals.inbox.put(Closed("the loader was closed"))
+        self._thread.arrivals.inbox.put(Closed("the loader was closed"))
         self._stop()
 
 
 @dataclass(frozen=True, slots=True)
 class _Releaser:
-    talk: SessionThread
+    box: Mailbox
     session: int
     number: int
 
     def __call__(self) -> None:
-        batch = self.session, self.number
-        self.talk.in_use.discard(batch)
-        self.talk.released.append(batch)
-        self.talk.wake_for_released()
+        self.box.give_back(self.session, self.number)
 
 
-def _answer(talk: SessionThread, answers: Answers[Answer], timeout_s: float) -> Answer:
-    """What the thread has put there."""
-    left = deadline_of(timeout_s)
-    while True:
-        piece_s = left(PIECE_S)
-        try:
-            answer = answers.get(timeout=piece_s)
-            break
-        except queue.Empty:
-            if not piece_s:
-                raise ServiceDied(
-                    f"the service at {talk.wish.address} did not answer within {timeout_s:.0f} s"
-                ) from None
-    if isinstance(answer, ChunkdlError):
-        # Whoever asks again is told again.
-        answers.put(answer)
-        raise copy.copy(answer) from answer.__cause__
-    return answer
-
-
-def _stop(owner: int, talk: SessionThread) -> None:
+def _stop(owner: int, box: Mailbox) -> None:
     """End the session; for close(), collection and exit."""
     if os.getpid() != owner:
         return  # a forked child; the session is not its own
-    talk.stop()
+    box.stop()
     # The thread itself stays for as long as somebody has a batch in the service's memory.
     left = deadline_of(STOP_TIMEOUT_S)
-    while not talk.left.wait(piece_s := left(PIECE_S)) and piece_s:
+    while not box.left.wait(piece_s := left(PIECE_S)) and piece_s:
         pass

@@ -2,16 +2,13 @@
 
 It owns the sockets: it joins, says that it is there while the training computes, has batches taken
 in (`Arrivals`), gives them back, and joins again when the connection, or the service, was away.
-Other threads only append to its queues and wake it.
+Others reach it by its `Mailbox`.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import secrets
-import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,14 +16,14 @@ import zmq
 
 from chunkdl.errors import ChunkdlError, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.sampling.shares import Remainder
-from chunkdl.service.client.arrivals import Answers, Arrivals
+from chunkdl.service.client.arrivals import Arrivals
+from chunkdl.service.client.mailbox import Mailbox
 from chunkdl.service.client.sockets import Wire
 from chunkdl.service.keys import ClientKeys
 from chunkdl.system.awake_clock import AwakeClock
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.memory.layouts import Bytes
 from chunkdl.transport.protocol.engine_messages import (
-    Message,
     Notice,
     Ping,
     Pong,
@@ -90,6 +87,9 @@ class JoinRequest:
 class SessionThread:
     """The state of the thread; `run` is the thread.
 
+    All fields are the thread's own; what others may touch is in `box`. Of `arrivals` others empty
+    the `inbox` and look at the `layout`.
+
     Args:
         wish: of the consumer.
         rows_hash: identity of the rows that the service must have; empty: any.
@@ -106,64 +106,17 @@ class SessionThread:
         allocate: Callable[[int], Bytes],
     ) -> None:
         self.wish = wish
+        self.box = Mailbox()
+        self._name = secrets.token_hex(16)
         self._rows_hash = rows_hash
         self._ping_s = min(PING_S, wish.reconnect_s / 4)
-        self._name = secrets.token_hex(16)
         self._start = position
         epoch = position.left.epoch if position is not None else 0
         self.arrivals = Arrivals(epoch, step, allocate)
-        self.welcome: Answers[Joined] = queue.SimpleQueue()
-        self.counters: Answers[Statistics] = queue.SimpleQueue()
-        self.pages: Answers[CataloguePage] = queue.SimpleQueue()
-        self.released: deque[tuple[int, int]] = deque()
-        self._outbox: deque[Message] = deque()
-        self.leave: Leave | None = None
-        self.waits = ""
-        """Why no batch comes, as the service says; empty: it has said nothing."""
-        self.lost: ServiceRefused | None = None
-        """Another has the place, and what was sent here and not handed over."""
-        self.left = threading.Event()
-        """The session is over; only memory that is in use is still kept."""
-        self.in_use: set[tuple[int, int]] = set()
         self._wire: Wire | None = None
         self._kept: list[tuple[Wire, int, set[int]]] = []
+        """Connections that are over, with session and numbers of the batches in their memory."""
         self._clock = AwakeClock(2 * self._ping_s)
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._over = False
-        self._stopping = False
-        # A finalizer may run while its own thread is in here.
-        self._lock = threading.RLock()
-
-    # ------------------------------------------------------------- other threads
-
-    def say(self, message: Message) -> None:
-        """Queue a message."""
-        self._outbox.append(message)
-        self.wake()
-
-    def wake(self) -> None:
-        """Have the thread look at its queues."""
-        with self._lock:
-            if not self._over:
-                os.eventfd_write(self._wake, 1)
-
-    def wake_for_released(self) -> None:
-        """Have the thread give back what was released, once that is worth a message.
-
-        On this machine nothing waits for it as long as half of the credit is left. It goes along
-        with the next thing that is to be said or heard, or after `RELEASED_S`.
-        """
-        joined = self.arrivals.joined
-        enough = joined.credit_batches // 2 if joined is not None and joined.local else 0
-        if len(self.released) + len(self.in_use) > enough:
-            self.wake()
-
-    def stop(self) -> None:
-        """Have the thread end."""
-        self._stopping = True
-        self.wake()
-
-    # ------------------------------------------------------------- the thread
 
     def run(self) -> None:
         """Keep the session up until it is over."""
@@ -176,39 +129,38 @@ class SessionThread:
             raise
         finally:
             self._outlast()
-            with self._lock:
-                self._over = True
-                os.close(self._wake)
-            self.left.set()
+            self.box.close()
 
     def _outlast(self) -> None:
         """Keep the memory of batches that came before, until they are given back."""
         if self._wire is not None:
             self._put_aside(self._wire)
         while self._kept:
-            while self.released:
-                self._release_kept(*self.released.popleft())
-            if self._stopping:
+            while self.box.released:
+                self._release_kept(*self.box.released.popleft())
+            if self.box.stopping:
                 # Nobody will ask for the others any more.
                 for _, session, held in tuple(self._kept):
-                    for number in [n for n in held if (session, n) not in self.in_use]:
+                    for number in [n for n in held if (session, n) not in self.box.in_use]:
                         self._release_kept(session, number)
-                self.left.set()
+                self.box.left.set()
             if self._kept:
                 self._sleep(PING_S)
 
     def _fail(self, error: ChunkdlError) -> None:
         self.arrivals.inbox.put(error)
-        self.welcome.put(error)
-        self.counters.put(error)
-        self.pages.put(error)
+        self.box.welcome.put(error)
+        self.box.counters.fail(error)
+        self.box.pages.put(error)
 
     def _keep_up(self) -> None:
         away_since = self._clock.now()
-        while not self._stopping:
+        while not self.box.stopping:
             limit = self.wish.connect_s if self.arrivals.joined is None else self.wish.reconnect_s
             if self._wire is None:
-                self._wire = Wire.open(self.wish.address, self.wish.keys, self._wake, self._clock)
+                self._wire = Wire.open(
+                    self.wish.address, self.wish.keys, self.box.wake_up, self._clock
+                )
                 if self._wire is None:
                     if self._clock.now() - away_since > limit:
                         raise ServiceDied(self._nobody(limit))
@@ -233,7 +185,7 @@ class SessionThread:
                 raise ServiceDied(self._nobody(limit))
         if self._wire is not None and self.arrivals.joined is not None:
             self._speak(self._wire)
-            self._wire.say(self.leave or Leave(self.arrivals.epoch, self.arrivals.step))
+            self._wire.say(self.box.leave or Leave(self.arrivals.epoch, self.arrivals.step))
             self._say_goodbye(self._wire)
 
     def _say_goodbye(self, wire: Wire) -> None:
@@ -260,9 +212,9 @@ class SessionThread:
 
     def _sleep(self, seconds: float) -> None:
         poller = zmq.Poller()
-        poller.register(self._wake, zmq.POLLIN)
+        poller.register(self.box.wake_up, zmq.POLLIN)
         if poller.poll(int(seconds * 1000)):
-            os.eventfd_read(self._wake)
+            os.eventfd_read(self.box.wake_up)
 
     def _put_aside(self, wire: Wire) -> None:
         self._wire = None
@@ -301,8 +253,8 @@ class SessionThread:
     def _speak(self, wire: Wire) -> None:
         """Say what there is to say, or that somebody is here."""
         numbers: list[int] = []
-        while self.released:
-            session, number = self.released.popleft()
+        while self.box.released:
+            session, number = self.box.released.popleft()
             # An interrupt may have one given back twice.
             if session == self.arrivals.session and number in self.arrivals.held:
                 self.arrivals.given_back(wire, number)
@@ -314,8 +266,8 @@ class SessionThread:
         said = False
         for first in range(0, len(numbers), 500):
             said |= wire.say(Released(tuple(numbers[first : first + 500])))
-        while self._outbox:
-            message = self._outbox.popleft()
+        while self.box.to_say:
+            message = self.box.to_say.popleft()
             if isinstance(message, NextPass):
                 self._start = Position(Remainder(message.epoch))
                 self.arrivals.epoch, self.arrivals.step = message.epoch, 0
@@ -359,27 +311,27 @@ class SessionThread:
                 self.arrivals.pass_ended(message)
             case Detached(reason, at_once):
                 ended = ServiceRefused(f"the service has ended the session: {reason}")
-                self.lost = ended if at_once else None
+                self.box.lost = ended if at_once else None
                 raise ended
             case GroupFailed(failure):
                 # Else its place would be kept until it was silent for too long.
-                wire.say(self.leave or Leave(self.arrivals.epoch, self.arrivals.step))
+                wire.say(self.box.leave or Leave(self.arrivals.epoch, self.arrivals.step))
                 raise failure.to_error()
             case Waits(reason):
-                self.waits = reason
+                self.box.waits = reason
                 if reason:
                     log.warning("no batch comes: group %s waits: %s", self.wish.group, reason)
             case Statistics():
-                self.counters.put(message)
+                self.box.counters.answer(message)
             case CataloguePage():
-                self.pages.put(message)
+                self.box.pages.put(message)
             case ServiceEnding():
                 # What was sent is still good; then another service may be at the address.
                 wire.is_over = not wire.joined
             case Pong() | ArenaPassed():
                 pass
-            case Notice(_, text):
-                self.counters.put(ServiceDied(text))
+            case Notice():
+                self.box.counters.answer(None)
             case _:
                 raise ProtocolError(f"the service sent {type(message).__name__}")
 
@@ -395,12 +347,13 @@ class SessionThread:
         self._rows_hash = joined.rows_hash
         # Often enough that some may be late.
         self._ping_s = min(self._ping_s, joined.silent_s / 4)
-        wire.joined, self.waits = True, ""
+        wire.joined, self.box.waits = True, ""
+        self.box.late_releases = joined.credit_batches // 2 if joined.local else 0
         if not joined.local:
             wire.attach(Attach(joined.session), self._most_bytes(joined))
         if first:
-            self.leave = Leave(here.epoch, here.step)
-            self.welcome.put(joined)
+            self.box.leave = Leave(here.epoch, here.step)
+            self.box.welcome.put(joined)
 
     def _most_bytes(self, joined: Joined) -> int:
         if joined.row_format is None:

@@ -54,7 +54,8 @@ MOST_BROKEN = 3
 """Handshakes in a row that break off before the first one worked."""
 READABLE = int(zmq.POLLIN)
 """A number: the operators of an enumeration take longer than to ask ZeroMQ."""
-MOST_SLOTS, MOST_ARENA_BYTES = 2**16, 2**42
+MOST_ARENA_SLOTS, MOST_ARENA_BYTES = 2**16, 2**42
+"""Of memory that a service may pass: more is no service of ours, whatever version."""
 
 
 class Wire:
@@ -228,7 +229,7 @@ class Wire:
 
     def _map(self, message: ArenaPassed, descriptor: int) -> None:
         size = message.slots * message.slot_bytes
-        sound = 0 < message.slots <= MOST_SLOTS and 0 < size <= MOST_ARENA_BYTES
+        sound = 0 < message.slots <= MOST_ARENA_SLOTS and 0 < size <= MOST_ARENA_BYTES
         # A file that is shorter than it is said to be would be a SIGBUS in the middle of a batch.
         if not sound or os.fstat(descriptor).st_size < size:
             raise ProtocolError("memory was passed that is not as large as it is said to be")

@@ -28,10 +28,10 @@ from chunkdl.service.decisions.sessions import (
     OVER,
     DeskFacts,
     Session,
+    asked_seat,
     check,
     credit_of,
     group_status,
-    seat,
     taken_up,
     welcome,
 )
@@ -234,7 +234,7 @@ class Desk:
         for other, event, why in away:
             self._displace(other, event, why)
         name = self._new_name()
-        place = group.join(name, join, credit)
+        seat = group.join(name, join, credit)
         session = Session(name, join.group, peer, None, lease, State.JOINING, now_s, join, who)
         self.sessions[name] = session
         self._by_peer[peer] = session
@@ -244,7 +244,7 @@ class Desk:
         self._note(
             logging.INFO,
             f"rank {join.rank} of {join.world_size} joined group {join.group} at step "
-            f"{place.step}, with credit for {batches} batches",
+            f"{seat.step}, with credit for {batches} batches",
         )
         return session
 
@@ -264,7 +264,7 @@ class Desk:
 
     def _returned(self, session: Session, peer: Peer, join: Join, now_s: float) -> Session | None:
         """A session that is taken up again over another connection."""
-        if session.state in OVER or seat(session.join) != seat(join):
+        if session.state in OVER or asked_seat(session.join) != asked_seat(join):
             return None
         if session.lease is not None and not self._leases.has(session.lease, join.token):
             # What it has lies in memory that goes with the old lease connection, until that ends.
@@ -308,7 +308,7 @@ class Desk:
         if session.returned and session.group not in self._failed:
             session.returned = False
             group, join = self._groups[session.group], session.join
-            start = join.position or group.members[session.name].place.start
+            start = join.position or group.members[session.name].seat.start
             group.repeat(session.name, (start.left.epoch, join.step), frozenset(join.held))
             if session.state is State.DRAINING:
                 self._end_if_drained(session)

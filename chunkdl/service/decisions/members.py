@@ -1,4 +1,4 @@
-"""Who reads a group's stream: the facts of the group, a place in it, the member that has it."""
+"""Who reads a group's stream: the facts of the group, a seat in it, the member that has it."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class GroupFacts:
 
 
 @dataclass(slots=True)
-class Place:
+class Seat:
     """Where a rank, or a member of a broadcast, stands.
 
     Attributes:
         share: what it gets of what is left.
         start: where it stood before its step 0.
         step: that it gets next.
-        owner: session of the member that has the place; empty: nobody.
+        owner: session of the member that has the seat; empty: nobody.
         ended: it has been told that the pass is over.
-        came: somebody has had the place.
+        came: somebody has had the seat.
     """
 
     share: Share
@@ -96,7 +96,7 @@ class Member:
     """A consumer in a group.
 
     Attributes:
-        place: that it has.
+        seat: that it has.
         credit: how much more it may be sent.
         flows: it may be sent batches now.
         used: it has given something back, so it has used some.
@@ -104,7 +104,7 @@ class Member:
         next_number: of the next delivery.
     """
 
-    place: Place
+    seat: Seat
     credit: Credit
     flows: bool = False
     used: bool = False

@@ -1,4 +1,4 @@
-"""The places of a group: who may take which, and what is left when all have gone. Pure."""
+"""The seats of a group: who may take which, and what is left when all have gone. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping
 
 from chunkdl.errors import ProtocolError
 from chunkdl.sampling.shares import Remainder, Share, undelivered
-from chunkdl.service.decisions.members import GroupFacts, Place
+from chunkdl.service.decisions.members import GroupFacts, Seat
 from chunkdl.transport.protocol.service_messages import Join, Position
 
 MOST_OPEN = 800
@@ -14,7 +14,7 @@ MOST_OPEN = 800
 
 
 class Seats:
-    """The places of a group, taken or free.
+    """The seats of a group, taken or free.
 
     Args:
         facts: of the group.
@@ -24,16 +24,16 @@ class Seats:
     def __init__(self, facts: GroupFacts, start: Position) -> None:
         self._facts = facts
         self._start = start
-        self.places: list[Place] = []
-        """A place for every rank, there or not; of a broadcast one for every member."""
+        self.seats: list[Seat] = []
+        """A seat for every rank, there or not; of a broadcast one for every member."""
 
     @property
-    def wanted(self) -> list[Place]:
-        """The places that the present pass has something left for."""
-        return [place for place in self.places if not place.ended]
+    def wanted(self) -> list[Seat]:
+        """The seats that the present pass has something left for."""
+        return [seat for seat in self.seats if not seat.ended]
 
-    def rank(self, join: Join, totals: Mapping[int, int]) -> Place:
-        """The place of a rank; the first member of an empty group says how many ranks there are.
+    def rank(self, join: Join, totals: Mapping[int, int]) -> Seat:
+        """The seat of a rank; the first member of an empty group says how many ranks there are.
 
         Args:
             join: what it asks for.
@@ -46,18 +46,18 @@ class Seats:
         if not self._is_shared_so(join) or (not owned and self._begins_anew(join)):
             start = join.position or self.position(totals)
             step = join.step if join.position is not None else 0
-            self.places = [
-                Place(Share(rank, join.world_size, self._rows(join)), start, step)
+            self.seats = [
+                Seat(Share(rank, join.world_size, self._rows(join)), start, step)
                 for rank in range(join.world_size)
             ]
-        place = self.places[join.rank]
+        seat = self.seats[join.rank]
         if join.position is not None:
-            place.start, place.step = _as_dealt(place, join.position, join.step)
-            place.ended = False
-        return place
+            seat.start, seat.step = _as_dealt(seat, join.position, join.step)
+            seat.ended = False
+        return seat
 
-    def check(self, join: Join, without: Container[str] = ()) -> list[Place]:
-        """The places of the others, beside whom somebody can have a rank. Changes nothing.
+    def check(self, join: Join, without: Container[str] = ()) -> list[Seat]:
+        """The seats of the others, beside whom somebody can have a rank. Changes nothing.
 
         Args:
             join: what it asks for.
@@ -71,29 +71,29 @@ class Seats:
         if not owned:
             return owned
         if not self._is_shared_so(join):
-            now = self.places[0].share
+            now = self.seats[0].share
             raise ProtocolError(
                 f"group {name} is shared by {now.world_size} ranks with batches of "
                 f"{now.batch_rows} rows as long as any of them is there; this is rank {join.rank} "
                 f"of {join.world_size} with batches of {rows}"
             )
-        place = self.places[join.rank]
-        if place.owner and place.owner not in without:
+        seat = self.seats[join.rank]
+        if seat.owner and seat.owner not in without:
             raise ProtocolError(f"rank {join.rank} of group {name} is there already")
-        if join.position is not None and not _fits(place, join.position, owned):
+        if join.position is not None and not _fits(seat, join.position, owned):
             raise ProtocolError(
                 f"rank {join.rank} of group {name} stands where no step of the others begins; "
                 "resume all ranks from the same state"
             )
         return owned
 
-    def _owned(self, without: Container[str]) -> list[Place]:
-        return [place for place in self.places if place.owner and place.owner not in without]
+    def _owned(self, without: Container[str]) -> list[Seat]:
+        return [seat for seat in self.seats if seat.owner and seat.owner not in without]
 
     def _is_shared_so(self, join: Join) -> bool:
-        """Whether the places are those of so many ranks with such batches."""
+        """Whether the seats are those of so many ranks with such batches."""
         rows = join.batch_rows or self._facts.batch_rows
-        return len(self.places) == join.world_size and self.places[0].share.batch_rows == rows
+        return len(self.seats) == join.world_size and self.seats[0].share.batch_rows == rows
 
     def _rows(self, join: Join) -> int:
         """Rows of a batch of a consumer.
@@ -112,11 +112,11 @@ class Seats:
         return rows
 
     def _begins_anew(self, join: Join) -> bool:
-        """Whether the first who comes to an empty group stands where no place of it does."""
+        """Whether the first who comes to an empty group stands where no seat of it does."""
         if join.position is None:
-            return all(place.ended for place in self.places)
+            return all(seat.ended for seat in self.seats)
         # From the same start every rank says for itself which step is its next.
-        return join.position.left != self.places[join.rank].start.left
+        return join.position.left != self.seats[join.rank].start.left
 
     def in_the_way(self, join: Join, without: Container[str]) -> bool:
         """Whether the others of a group, but for these sessions, stand where a rank that resumes
@@ -124,48 +124,48 @@ class Seats:
         """
         if join.position is None or self._facts.broadcast or not self._is_shared_so(join):
             return False
-        place = self.places[join.rank]
-        owned = [other for other in self._owned(without) if other is not place]
-        return not _fits(place, join.position, owned)
+        seat = self.seats[join.rank]
+        owned = [other for other in self._owned(without) if other is not seat]
+        return not _fits(seat, join.position, owned)
 
-    def own(self, join: Join, is_missing: Callable[[Place], bool]) -> Place:
-        """The place of a member of a broadcast.
+    def own(self, join: Join, is_missing: Callable[[Seat], bool]) -> Seat:
+        """The seat of a member of a broadcast.
 
         Args:
             join: what it asks for.
-            is_missing: whether rows that a place needs are gone.
+            is_missing: whether rows that a seat needs are gone.
 
         Raises:
             ProtocolError: the others are past what it wants.
         """
         share = Share(0, 1, self._rows(join))
-        others = self.wanted or self.places
-        oldest = min(((place.epoch, place.next_row()) for place in others), default=None)
+        others = self.wanted or self.seats
+        oldest = min(((seat.epoch, seat.next_row()) for seat in others), default=None)
         if join.position is not None:
-            place = Place(share, join.position, join.step)
+            seat = Seat(share, join.position, join.step)
         elif oldest is not None:
-            place = Place(share, Position(Remainder(oldest[0], (), oldest[1])))
+            seat = Seat(share, Position(Remainder(oldest[0], (), oldest[1])))
         else:
-            place = Place(share, self._start)
-        here = place.epoch, place.next_row()
+            seat = Seat(share, self._start)
+        here = seat.epoch, seat.next_row()
         # Who was there before goes on exactly; the others wait until it has caught up.
         new = not join.session
-        if new and oldest is not None and here < oldest and is_missing(place):
+        if new and oldest is not None and here < oldest and is_missing(seat):
             raise ProtocolError(
                 f"group {self._facts.name} has passed row {here[1]} of pass {here[0]}; the others "
                 f"stand at row {oldest[1]} of pass {oldest[0]}. Join without a state, or a group "
                 "of your own"
             )
-        self.places.append(place)
-        return place
+        self.seats.append(seat)
+        return seat
 
     def position(self, totals: Mapping[int, int]) -> Position:
         """What is left for those who come when nobody is there."""
-        if self._facts.broadcast or not self.places:
+        if self._facts.broadcast or not self.seats:
             return self._start
-        stand = [(p.epoch + 1, 0) if p.ended else (p.epoch, p.step) for p in self.places]
-        epoch, share = min(stand)[0], self.places[0].share
-        starts = (place.start.left for place in self.places if place.epoch == epoch)
+        stand = [(p.epoch + 1, 0) if p.ended else (p.epoch, p.step) for p in self.seats]
+        epoch, share = min(stand)[0], self.seats[0].share
+        starts = (seat.start.left for seat in self.seats if seat.epoch == epoch)
         start, drop = next(starts, Remainder(epoch)), self._facts.drop_last
         total = start.total(totals[epoch]) if epoch in totals else None
         last = max(step for at, step in stand if at == epoch)
@@ -179,18 +179,18 @@ class Seats:
         return Position(undelivered(start, steps, share.batch_rows, total, drop_last=drop))
 
 
-def _as_dealt(place: Place, position: Position, step: int) -> tuple[Position, int]:
+def _as_dealt(seat: Seat, position: Position, step: int) -> tuple[Position, int]:
     """Start and step of a rank that stands there, as the others of its dealing count."""
-    start, left = place.start.left, position.left
-    steps, between = divmod(left.tail - start.tail, place.share.step_rows)
+    start, left = seat.start.left, position.left
+    steps, between = divmod(left.tail - start.tail, seat.share.step_rows)
     simple = not start.left and not left.left and start.epoch == left.epoch
     if simple and steps > 0 and not between:
         # Some steps behind the start of this dealing: the same rows by other numbers.
-        return place.start, step + steps
+        return seat.start, step + steps
     return position, step
 
 
-def _fits(place: Place, position: Position, owned: list[Place]) -> bool:
+def _fits(seat: Seat, position: Position, owned: list[Seat]) -> bool:
     """Whether a rank that resumes from there has its steps where the others have theirs."""
-    left = _as_dealt(place, position, 0)[0].left
+    left = _as_dealt(seat, position, 0)[0].left
     return all(other.start.left == left for other in owned if other.epoch == left.epoch)

@@ -13,6 +13,7 @@ from chunkdl.service.decisions.group import Group
 from chunkdl.service.decisions.members import Member
 from chunkdl.service.decisions.visitors import SOMEBODY, Visitor
 from chunkdl.transport.protocol.credit import MAX_CREDIT, Credit
+from chunkdl.transport.protocol.service_checks import MOST_CONSUMER_ROWS
 from chunkdl.transport.protocol.service_messages import (
     Join,
     Joined,
@@ -24,8 +25,6 @@ from chunkdl.transport.row_format import RowFormat
 MOST_RANKS = 4096
 MOST_NAME = 64
 """Characters of a name of a session or a consumer, or of a token."""
-MOST_ROWS = 2**20
-"""Of a batch that a consumer may ask for."""
 MOST_PASSES, MOST_ROW = 2**31, 2**53
 """Where a position may lie; what is counted from there still fits into 64 bits."""
 MOST_GAP_BATCHES = 2048
@@ -64,8 +63,8 @@ class DeskFacts:
     credit_bytes: int
     silent_s: float
     grace_s: float
-    batch_slots: int = MOST_ROWS
-    most_calls: int = MOST_ROWS
+    batch_slots: int
+    most_calls: int
 
 
 @dataclass(slots=True)
@@ -120,7 +119,7 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
     sound = (
         1 <= join.world_size <= MOST_RANKS
         and 0 <= join.rank < join.world_size
-        and 0 <= join.batch_rows <= MOST_ROWS
+        and 0 <= join.batch_rows <= MOST_CONSUMER_ROWS
         and 1 <= join.credit_batches <= MAX_CREDIT
         and join.credit_bytes >= 1
         and max(map(len, (join.consumer, join.session, join.token))) <= MOST_NAME
@@ -139,7 +138,9 @@ def check(join: Join, facts: DeskFacts, groups: Mapping[str, Group]) -> None:
             f"world_size={join.world_size}; raise max_consumers"
         )
     if join.position is not None and not _is_possible(join.position, join, facts):
-        raise ProtocolError("the position that it wants to go on from is none, or too large")
+        raise ProtocolError(
+            "the position that the consumer wants to go on from is invalid or too large"
+        )
 
 
 def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
@@ -159,7 +160,7 @@ def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
     )
 
 
-def seat(join: Join) -> tuple[str, int, int]:
+def asked_seat(join: Join) -> tuple[str, int, int]:
     """What a session stays with, however often its consumer comes back."""
     return join.group, join.rank, join.world_size
 
@@ -187,7 +188,7 @@ def credit_of(join: Join, facts: DeskFacts, group: Group) -> tuple[Credit, int]:
 def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
     """What a consumer is told that has joined."""
     member = group.members[session.name]
-    place = member.place
+    seat = member.seat
     return Joined(
         session.name,
         session.lease is not None,
@@ -195,13 +196,13 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         facts.rows_hash,
         facts.seed,
         facts.batch_rows,
-        place.share.batch_rows,
+        seat.share.batch_rows,
         facts.row_format,
         facts.patients,
         facts.slides,
-        place.start,
-        place.step,
-        group.stands(place),
+        seat.start,
+        seat.step,
+        group.stands(seat),
         member.credit.available + member.credit.outstanding,
         facts.silent_s,
         group.facts.finite,
@@ -218,8 +219,8 @@ def group_status(group: Group, sessions: Iterable[Session]) -> dict[str, object]
             "state": session.state.value,
             "local": session.lease is not None,
             "paused": session.paused,
-            "epoch": member.place.epoch,
-            "step": member.place.step,
+            "epoch": member.seat.epoch,
+            "step": member.seat.step,
             "held": len(member.held),
             "credit": member.credit.available,
         }

@@ -11,7 +11,7 @@ import msgspec
 
 from chunkdl.errors import ProtocolError
 from chunkdl.service.decisions.group import Group
-from chunkdl.service.decisions.sessions import OVER, Session, seat
+from chunkdl.service.decisions.sessions import OVER, Session, asked_seat
 from chunkdl.service.decisions.visitors import Visitor, how_to_operate
 from chunkdl.transport.protocol.service_messages import Detached, Join
 from chunkdl.transport.protocol.session_states import Event, State
@@ -65,7 +65,8 @@ def _losers(
         same = other.group == join.group and other.join.rank == join.rank
         silent = other.state is State.SUSPECT
         # As another number of ranks: the group says why it cannot.
-        if same and other.state not in OVER and (silent or seat(other.join) == seat(join)):
+        same &= silent or asked_seat(other.join) == asked_seat(join)
+        if same and other.state not in OVER:
             _check(join, who, other.who, silent=silent)
             why = f"since {unheard(now_s - other.heard_s)}" if silent else "as an operator wished."
             found.append((other, _told(other.join, who, why)))

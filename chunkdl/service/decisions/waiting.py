@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chunkdl.service.decisions.group import Group
-from chunkdl.service.decisions.members import Place
+from chunkdl.service.decisions.members import Seat
 from chunkdl.service.decisions.sessions import OVER, Session
 from chunkdl.transport.protocol.session_states import State
 
@@ -75,7 +75,7 @@ class Waiting:
 def _wants(group: Group, session: Session) -> bool:
     """Whether a member could be sent a batch, if there were one."""
     member = group.members[session.name]
-    return member.flows and member.credit.available > 0 and not member.place.ended
+    return member.flows and member.credit.available > 0 and not member.seat.ended
 
 
 def why(group: Group, members: Iterable[Session], troubles: Sequence[str], *, paused: bool) -> str:
@@ -91,7 +91,7 @@ def why(group: Group, members: Iterable[Session], troubles: Sequence[str], *, pa
     absent = group.absent
     if absent:
         return (
-            f"{_ranks(place.share.rank for place in absent)} of {absent[0].share.world_size} "
+            f"{_ranks(seat.share.rank for seat in absent)} of {absent[0].share.world_size} "
             f"{_came(absent)}, and the rows that wait for that fill the memory; start what is "
             "missing, or begin all ranks anew, from a state, with another world_size"
         )
@@ -116,8 +116,8 @@ def why(group: Group, members: Iterable[Session], troubles: Sequence[str], *, pa
     )
 
 
-def _came(absent: list[Place]) -> str:
-    came = {place.came for place in absent}
+def _came(absent: list[Seat]) -> str:
+    came = {seat.came for seat in absent}
     return "never came, or left" if len(came) > 1 else "left" if came == {True} else "never came"
 
 

@@ -69,7 +69,7 @@ def describe(path: str, directories: Sequence[Directory]) -> Described:
             reason = "it shows the whole slide and is stored in strips, levels are in tiles"
             pages[directory.name] = page_of(directory, "thumbnail", reason)
         elif not _is_aperio(directory) and whole_factor(base, directory) not in POWERS:
-            reason = "it has no description of Aperio's, and its size is no usual part of level 0's"
+            reason = "it has no description of Aperio's, and no usual fraction of level 0's size"
             pages[directory.name] = page_of(directory, _shape_role(directory), reason)
         else:
             others.append(directory)

@@ -265,7 +265,7 @@ def _uncompressed(instance: Instance, tail: _Tail) -> tuple[Numbers, Numbers]:
 def _extended(first: int, offsets: bytes, lengths: bytes) -> tuple[Numbers, Numbers]:
     starts, sizes = np.frombuffer(offsets, "<u8"), np.frombuffer(lengths, "<u8")
     if max(int(starts.max()), int(sizes.max())) >= 2**48:
-        raise ValueError("an extended offset table with numbers that cannot be")
+        raise ValueError("an extended offset table with impossible numbers")
     # An item has an even length, the table may have that of the frame.
     counts = 8 + sizes.astype(np.int64) + (sizes & np.uint64(1)).astype(np.int64)
     return first + starts.astype(np.int64), counts

@@ -282,7 +282,7 @@ def _check_table(descriptor: int, directory: Directory) -> None:
     size = os.fstat(descriptor).st_size
     ends = directory.offsets + directory.byte_counts
     if directory.offsets.min() < 0 or directory.byte_counts.min() < 2 or ends.max() > size:
-        raise NotTaken(f"the table of {directory.name} has restart intervals that cannot be")
+        raise NotTaken(f"the table of {directory.name} has impossible restart intervals")
     for index in np.linspace(0, len(ends) - 2, PROBES, dtype=np.int64) if len(ends) > 1 else ():
         mark = os.pread(descriptor, 2, int(ends[index]) - 2)
         if mark != RESTARTS[index % 8]:

@@ -1,1 +1,4 @@
-"""Slides that are made up: for `chunkdl demo`, the examples and the tests."""
+"""Slides that are made up, for `chunkdl demo`, the examples and the tests.
+
+Writes files that any reader opens. Imports `slides.slide`, and no reader.
+"""

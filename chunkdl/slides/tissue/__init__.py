@@ -1,4 +1,4 @@
-"""Where the tissue is: detectors, masks and their disk cache.
+"""Where the tissue is: detectors, masks and their cache on disk.
 
-Imports the readers' protocol and no reader.
+`mask` is what the rest uses. Imports the protocol of slides, and no reader.
 """

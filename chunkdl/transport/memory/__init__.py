@@ -1,1 +1,4 @@
-"""Pixels move through memory that cannot leak: arenas, their slots, and who may touch them."""
+"""Memory that several processes map and that cannot leak: arenas, slots, and who may touch them.
+
+`layouts` says how things lie in a slot. Imports `row_format` and `errors`, and no message.
+"""

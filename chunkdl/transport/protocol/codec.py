@@ -27,6 +27,8 @@ from chunkdl.transport.protocol.service_messages import (
 )
 
 MAX_MESSAGE_BYTES = 64 * 1024
+"""Of one piece on its way, by a channel or by ZeroMQ: the kernel takes it whole, and nobody takes
+more memory for what somebody else says."""
 MAX_LIST = 1024
 """Items of any list in a message; the memory is taken as soon as a list claims them."""
 MAX_MAP = 16384

@@ -10,8 +10,8 @@ from chunkdl.errors import ProtocolError, ServiceRefused
 from chunkdl.transport.protocol.service_messages import Delivered, Joined
 from chunkdl.transport.row_format import MOST_COLUMNS, MOST_LETTERS, ColumnFormat, RowFormat
 
-MOST_ROWS = 2**20
-"""Of a batch."""
+MOST_CONSUMER_ROWS = 2**20
+"""Of a batch that a consumer may ask for, or be told of: memory is taken for what it says."""
 MOST_BATCH_BYTES = 2**36
 MOST_AXES = 32
 """Of an array, which is what any numpy has."""
@@ -35,15 +35,15 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
     """
     sound = (
         joined.local == local
-        and 1 <= joined.batch_rows <= MOST_ROWS
-        and 1 <= joined.stream_rows <= MOST_ROWS
+        and 1 <= joined.batch_rows <= MOST_CONSUMER_ROWS
+        and 1 <= joined.stream_rows <= MOST_CONSUMER_ROWS
         and min(joined.patients, joined.slides, joined.step) >= 0
         and joined.credit_batches >= 1
         and 0 < joined.silent_s <= MOST_SILENT_S
         and joined.position.left.is_sound()
     )
     if not sound:
-        raise ProtocolError("the service opened a session whose numbers cannot be")
+        raise ProtocolError("the service opened a session with impossible numbers")
     if joined.row_format is not None:
         check_row_format(joined.row_format, joined)
     if before is not None and _fixed(joined) != _fixed(before):
@@ -61,17 +61,17 @@ def check_row_format(row_format: RowFormat, joined: Joined) -> None:
     """See that rows can have these columns; raises as `check_joined`."""
     names = [column.name for column in row_format.columns]
     if not 1 <= len(names) <= MOST_COLUMNS or len(set(names)) < len(names) or row_format.packed:
-        raise ProtocolError(f"the service has rows of {len(names)} columns, which cannot be")
+        raise ProtocolError(f"the service has rows of {len(names)} columns, which is impossible")
     size = 0
     for column in row_format.columns:
         if not _can_be(column):
             raise ProtocolError(
                 f"the service has rows of {column.name[:20]!r} {column.dtype[:20]!r} "
-                f"{column.shape[:8]}, which cannot be"
+                f"{column.shape[:8]}, which is impossible"
             )
         size += column.row_bytes
     if size * max(joined.batch_rows, joined.stream_rows) > MOST_BATCH_BYTES:
-        raise ProtocolError(f"the service has rows of {size} bytes, which cannot be")
+        raise ProtocolError(f"the service has rows of {size} bytes, which is impossible")
 
 
 def _can_be(column: ColumnFormat) -> bool:

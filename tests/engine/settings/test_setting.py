@@ -17,6 +17,7 @@ from chunkdl.engine.settings.checks import checked_detector
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.settings.setting import Declared, declared
 from chunkdl.errors import ConfigError
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from chunkdl.slides.tissue.detectors import HsvRange, Otsu
@@ -33,6 +34,10 @@ HEADS = {
     "run": "What works on it",
     "": "In Python only",
 }
+OF_SERVICE: dict[type[Any], str] = {
+    ServiceSettings: "Of a service: the table [service]",
+    GroupSpec: "Of a group of consumers: the tables [groups.NAME]",
+}
 
 
 def told(one: Declared) -> str:
@@ -44,6 +49,13 @@ def told(one: Declared) -> str:
     return f"|{key}|{default}|{setting.unit}|{setting.meaning}|{of}|"
 
 
+def told_of_service(one: Declared) -> str:
+    """A setting of a service as a row of the page."""
+    _, _, default = one.file_field()
+    shown = "" if default in (None, ()) else f"`{default}`"
+    return f"|`{one.key}`|{shown}|{one.setting.unit}|{one.setting.meaning}|"
+
+
 def tables() -> str:
     """All settings, as the page has them."""
     parts = []
@@ -53,6 +65,11 @@ def tables() -> str:
             "\n".join(
                 [f"## {head}", "", "|Setting|Default|Unit|Meaning|Changes|", "|-|-|-|-|-|", *rows]
             )
+        )
+    for kind, head in OF_SERVICE.items():
+        rows = [told_of_service(one) for one in declared(kind)]
+        parts.append(
+            "\n".join([f"## {head}", "", "|Key|Default|Unit|Meaning|", "|-|-|-|-|", *rows])
         )
     return "\n\n".join(parts)
 
@@ -72,7 +89,8 @@ def test_the_page_has_every_setting() -> None:
 
 def test_every_number_has_a_bound() -> None:
     """Nothing from outside is of any size."""
-    numbers = [one for one in declared(Arguments) if one.kind in (int, float)]
+    kinds = (Arguments, ServiceSettings, GroupSpec)
+    numbers = [one for kind in kinds for one in declared(kind) if one.kind in (int, float)]
     assert len(numbers) > 10
     for one in numbers:
         setting = one.setting

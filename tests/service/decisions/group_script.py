@@ -85,6 +85,8 @@ class Setting:
             credit_bytes=self.credit_bytes,
             silent_s=SILENT_S,
             grace_s=GRACE_S,
+            batch_slots=2**20,
+            most_calls=2**20,
         )
 
 

@@ -287,7 +287,7 @@ def test_who_never_heard_its_second_welcome_is_known_again() -> None:
         assert session.peer == PEER
         member, number = counter.group.members[session.name], counter.group.engine
         member.lend(Delivered(0, 0, 0, number, (), Position()), ())
-        member.place.step = 1
+        member.seat.step = 1
         counter.say((0, b"bytes"), Attach(answer.session))
         sent = [action for action in counter.actions if isinstance(action, Deliver)]
         assert [action.message.number for action in sent] == [0]

@@ -1,4 +1,4 @@
-"""Who may take which place of a group."""
+"""Who may take which seat of a group."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from chunkdl.errors import ProtocolError
 from chunkdl.sampling.shares import Remainder
-from chunkdl.service.decisions.members import GroupFacts, Place
+from chunkdl.service.decisions.members import GroupFacts, Seat
 from chunkdl.service.decisions.seats import Seats
 from chunkdl.transport.protocol.service_messages import Join, Position
 
@@ -31,20 +31,20 @@ def wish(rank: int, position: Position | None = None, step: int = 0, rows: int =
     return Join(1, "", "", "train", rank, 2, rows, 4, 1, "", position, step, ())
 
 
-def taken(seats: Seats, join: Join) -> Place:
-    """The place of a rank, which has it now."""
-    place = seats.rank(join, {})
-    place.owner = f"rank {join.rank}"
-    return place
+def taken(seats: Seats, join: Join) -> Seat:
+    """The seat of a rank, which has it now."""
+    seat = seats.rank(join, {})
+    seat.owner = f"rank {join.rank}"
+    return seat
 
 
 def left_at(*steps: int) -> Seats:
-    """The places of ranks that were there and have left, each before that step."""
+    """The seats of ranks that were there and have left, each before that step."""
     seats = Seats(FACTS, Position())
     for rank, step in enumerate(steps):
         taken(seats, wish(rank)).step = step
-    for place in seats.places:
-        place.owner = ""
+    for seat in seats.seats:
+        seat.owner = ""
     return seats
 
 
@@ -52,14 +52,14 @@ def test_a_rank_that_comes_back_to_an_empty_group_moves_nobody_else() -> None:
     """It says which step is its own next; what another has not had yet is still to come."""
     seats = left_at(5, 9)
     assert taken(seats, wish(1, Position(), 9)).step == 9
-    assert seats.places[0].step == 5
+    assert seats.seats[0].step == 5
 
 
 def test_an_empty_group_begins_anew_from_another_position() -> None:
     """A state that was saved elsewhere is where all ranks go on from."""
     seats = left_at(5, 9)
     assert taken(seats, wish(1, Position(Remainder(tail=24)), 2)).step == 2
-    assert [place.start.left.tail for place in seats.places] == [24, 24]
+    assert [seat.start.left.tail for seat in seats.seats] == [24, 24]
 
 
 def test_more_rows_than_there_is_memory_for_are_refused() -> None:

@@ -51,6 +51,7 @@ from chunkdl.transport.protocol.service_messages import (
     Position,
     Released,
 )
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 KINDS: tuple[type[AnyMessage], ...] = get_args(AnyMessage)
 WHOLE = st.integers(-(2**63), 2**63 - 1)
@@ -67,6 +68,10 @@ FAILURES = st.builds(
     patient=TEXT,
     raised=TEXT,
 )
+COLUMN_FORMATS = st.builds(
+    ColumnFormat, TEXT, TEXT, st.lists(WHOLE, max_size=4).map(tuple), st.booleans()
+)
+ROW_FORMATS = st.builds(RowFormat, st.lists(COLUMN_FORMATS, max_size=5).map(tuple), st.booleans())
 VALUES: dict[object, st.SearchStrategy[object]] = {
     int: WHOLE,
     float: st.floats(allow_nan=False),
@@ -76,6 +81,8 @@ VALUES: dict[object, st.SearchStrategy[object]] = {
     dict[int, int]: st.dictionaries(WHOLE, WHOLE, max_size=20),
     tuple[int, ...]: st.lists(WHOLE, max_size=20).map(tuple),
     dict[int, bytes]: st.dictionaries(WHOLE, st.binary(max_size=40), max_size=20),
+    RowFormat: ROW_FORMATS,
+    RowFormat | None: st.none() | ROW_FORMATS,
     Failure: FAILURES,
     Failure | None: st.none() | FAILURES,
     tuple[RowGroup, ...]: st.lists(
