@@ -180,17 +180,18 @@ class Dataset(Sequence[Patient]):
                         problems.append(f"{os.path.join(root, relative)} comes twice")
                     found[os.path.join(root, relative)] = root, relative
             except OSError as error:
-                dead = " (it is a dead link)" if os.path.islink(path) else ""
+                dead = " (it is a link to a missing file)" if os.path.islink(path) else ""
                 problems.append(f"{error.filename} cannot be used: {error.strerror}{dead}")
         problems += [
-            f"{other} is of the same DICOM series as {first}: they are one slide, name it once"
+            f"{other} belongs to the same DICOM series as {first}: they are one slide; name it "
+            "only once"
             for first, other in same_slides(found)
         ]
         refuse("the given slides", problems)
         if not found:
             raise DatasetError(
-                f"no slides in {', '.join(paths[:3]) or 'an empty list'}; looked for files that "
-                f"end with {', '.join(SLIDE_SUFFIXES)}"
+                f"no slides found in {', '.join(paths[:3]) or 'an empty list'}; slides are files "
+                f"that end with {', '.join(SLIDE_SUFFIXES)}"
             )
         if name is None:
             one_folder = len(paths) == 1 and os.path.isdir(paths[0])
@@ -298,8 +299,10 @@ class Dataset(Sequence[Patient]):
         known = [value for value in values if value is not None]
         other = next((value for value in known if not isinstance(value, str)), None)
         if not known or other is not None:
-            found = "no patient and no slide has it" if not known else f"{other!r} is not text"
-            raise DatasetError(f"dataset {self.str_dsname!r}: no classes of {label!r}: {found}")
+            found = (
+                "no patient and no slide has this label" if not known else f"{other!r} is not text"
+            )
+            raise DatasetError(f"dataset {self.str_dsname!r}: {label!r} has no classes: {found}")
         return {text: number for number, text in enumerate(sorted(set(known)))}
 
     def __len__(self) -> int:

@@ -258,7 +258,10 @@ class BigChunkLoader:
 
     def _need(self) -> LoaderTools:
         if self._tools is None:
-            raise ConfigError(f"{type(self).__name__} can do this only in a loader process")
+            raise ConfigError(
+                f"{type(self).__name__} can do this only in a loader process, while "
+                "extract_bigchunk runs"
+            )
         return self._tools
 
 
@@ -362,5 +365,8 @@ class SmallChunkCollector:
 
     def _need(self) -> CollectorTools:
         if self._tools is None:
-            raise ConfigError(f"{type(self).__name__} can do this only in a collector process")
+            raise ConfigError(
+                f"{type(self).__name__} can do this only in a collector process, while "
+                "extract_smallchunk runs"
+            )
         return self._tools

@@ -57,5 +57,6 @@ class AsProcess:
         """
         if timeout is None and not self._paused:
             raise ConfigError(
-                "join() would wait for ever: a loader ends with pause_loading(), call that first"
+                "join() would wait forever, because a loader ends with pause_loading(); call "
+                "that first"
             )

@@ -34,7 +34,7 @@ class Rules(msgspec.Struct, frozen=True):
             StateError: it was not; names which differ.
         """
         differ = [
-            f"{name} (version {then} there, {now} here)"
+            f"{name} (version {then} in the state, {now} here)"
             for name, then, now in (
                 ("sampling", saved.sampling, self.sampling),
                 ("reading slides", saved.reading, self.reading),
@@ -43,7 +43,8 @@ class Rules(msgspec.Struct, frozen=True):
         ]
         if differ:
             raise StateError(
-                f"the state was saved by a chunkdl with other rules of {' and of '.join(differ)}, "
-                "so that the same settings give another stream; go on with the chunkdl that saved "
-                "it, or begin anew"
+                "the state was saved by a version of chunkdl with different rules of "
+                f"{' and of '.join(differ)}, so the same settings give a different stream; "
+                "continue with the version that saved the state, or start the stream from the "
+                "beginning"
             )

@@ -411,7 +411,7 @@ def test_each_series_of_a_folder_is_a_slide(tmp_path: Path, picture: Pixels) -> 
         SERIES + ".2": (str(tmp_path / "a1.dcm"),),
         SERIES: (str(tmp_path / "a2.dcm"), str(tmp_path / "b1.dcm")),
     }
-    with pytest.raises(SlideError, match=r"2 slides and none was chosen.*#image=0"):
+    with pytest.raises(SlideError, match=r"2 slides, and none was chosen.*#image=0"):
         open_dicom(tmp_path)
     np.testing.assert_array_equal(pixels_of(tmp_path, 0), other)
     np.testing.assert_array_equal(pixels_of(tmp_path, 1), picture)
@@ -451,7 +451,7 @@ def test_two_original_pictures_are_two_slides(
         folder.mkdir(exist_ok=True)
         for file in (tmp_path / prefix).iterdir():
             shutil.copy(file, folder / f"{prefix}-{file.name}")
-    with pytest.raises(SlideError, match="2 slides and none was chosen"):
+    with pytest.raises(SlideError, match="2 slides, and none was chosen"):
         open_dicom(folder)
     np.testing.assert_array_equal(pixels_of(folder, 0), picture)
     np.testing.assert_array_equal(pixels_of(folder, 1), picture[::-1])

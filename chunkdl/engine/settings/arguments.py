@@ -119,7 +119,10 @@ class Arguments:
     num_bigchunks: Annotated[
         int,
         Setting(
-            meaning="BigChunks that are open at a time; more BigChunks mix batches better and need more memory",
+            meaning=(
+                "BigChunks that are open at a time; more of them mix batches better and need "
+                "more memory"
+            ),
             table="stream",
             identity="rows",
             unit="BigChunks",
@@ -152,7 +155,10 @@ class Arguments:
     tissue: Annotated[
         str | Mapping[str, Any] | TissueDetector | None,
         Setting(
-            meaning="tissue detector: otsu or hsv, optionally with parameters, or none to sample the whole slide",
+            meaning=(
+                "tissue detector: otsu or hsv, optionally with parameters, or none to sample the "
+                "whole slide"
+            ),
             table="stream",
             identity="rows",
             check=checked_detector,
@@ -244,7 +250,12 @@ class Arguments:
     ] = 0
     order: Annotated[
         Order,
-        Setting(meaning="strict; or relaxed: batches come as soon as they are ready, within a bounded window"),
+        Setting(
+            meaning=(
+                "strict; or relaxed: batches come as soon as they are ready, within a bounded "
+                "window"
+            )
+        ),
     ] = "strict"
     num_loaders: Annotated[
         int | None,
@@ -291,7 +302,9 @@ class Arguments:
     mask_cache: Annotated[
         str | os.PathLike[str] | None,
         Setting(
-            meaning="folder for tissue masks and facts from slide headers; by default your cache folder",
+            meaning=(
+                "folder for tissue masks and facts from slide headers; by default your cache folder"
+            ),
             table="run",
             unit="folder",
             check=checked_path,
@@ -352,11 +365,17 @@ class Arguments:
     ] = None
     tfms_in: Annotated[
         Where,
-        Setting(meaning="where the transform runs: in the collectors, or (consumer) in the training process"),
+        Setting(
+            meaning=(
+                "where the transform runs: in the collectors, or (consumer) in the training process"
+            )
+        ),
     ] = "collectors"
     checkpoints: Annotated[
         bool,
-        Setting(meaning="a load with the user's classes waits for earlier loads of the same patient"),
+        Setting(
+            meaning="a load with the user's classes waits for earlier loads of the same patient"
+        ),
     ] = True
     bigchunkloader: type[Any] | None = None
     smallchunkcollector: type[Any] | None = None

@@ -54,8 +54,9 @@ class LabelBalanced(Policy):
             label = plain(said_by(patient, self.label))
             if not _is_label(label):
                 raise ConfigError(
-                    f"{patient!r}: {label!r} cannot be a label, which must be hashable and equal "
-                    f"to itself; give the patient one or leave it out"
+                    f"{patient!r}: {label!r} cannot be used as a label: a label must be hashable "
+                    "and equal to itself (NaN is not); give the patient another value, or remove "
+                    "the patient"
                 )
             labels.append(numbers.setdefault(label, len(numbers)))
         return _ByLabel(tuple(labels))

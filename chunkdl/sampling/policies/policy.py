@@ -97,8 +97,8 @@ class Policy:
             looks at `Situation.status`.
         """
         raise ConfigError(
-            f"{type(self).__name__} cannot choose: a policy of your own needs choose(); of "
-            f"chunkdl's, ask the one that for_patients() returns"
+            f"{type(self).__name__} cannot choose: your own policy must define choose(); for a "
+            "policy of chunkdl, call choose() of the object that for_patients() returns"
         )
 
 
@@ -114,8 +114,8 @@ def said_by(patient: Patient, source: str | Callable[[Patient], Any]) -> Any:
     if source not in labels:
         if any(source in record.labels for record in patient.slides):
             raise ConfigError(
-                f"{patient!r}: {source!r} is a label of its slides, and a schedule chooses "
-                "patients; give the patients a label, or a function from patient to label"
+                f"{patient!r}: {source!r} is a label of slides, but a schedule chooses patients; "
+                "give the patients a label, or use a function from patient to label"
             )
         raise ConfigError(
             f"{patient!r} has no label {source!r}; it has {', '.join(map(repr, labels)) or 'none'}"

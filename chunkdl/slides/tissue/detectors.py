@@ -193,8 +193,8 @@ def detector_of(given: str | Mapping[str, Any]) -> TissueDetector:
     name = parameters.pop("name", None)
     if not isinstance(name, str) or name not in known:
         raise ConfigError(
-            f"no tissue detector {name!r}; give one of {', '.join(map(repr, known))} or a "
-            f"TissueDetector of your own"
+            f"there is no tissue detector {name!r}; choose one of {', '.join(map(repr, known))} "
+            "or give your own TissueDetector"
         )
     names = [field.name for field in fields(known[name])]
     if unknown := [key for key in parameters if key not in names]:

@@ -100,8 +100,8 @@ def read_thumbnail(slide: Slide, plan: ThumbnailPlan) -> tuple[Pixels, list[Box]
     if plan.stride > 1:
         thumbnail = _read_sampled(reading, plan)
         slide.gaps.met(
-            f"tissue was found on one tile in {plan.stride**2}, because the slide has no small "
-            "level (give tissue_mask for an exact one)"
+            f"tissue was detected on only one of {plan.stride**2} tiles, because the slide has no "
+            "small level (for an exact mask, give tissue_mask)"
         )
     else:
         thumbnail = _read_reduced(reading, plan.side)
@@ -162,15 +162,15 @@ class _Reading:
                     raise
                 continue
             self.slide.gaps.met(
-                f"tiles of level {self.index} cannot be read: their tissue was found on a finer "
-                "level"
+                f"tiles of level {self.index} cannot be read: there, tissue was detected on a "
+                "finer level"
             )
             return
         part[...] = self.slide.info.background
         self.unknown.append(box)
         self.unreadable += 1
         self.slide.gaps.met(
-            f"tiles of level {self.index} cannot be read: their place counts as no tissue"
+            f"tiles of level {self.index} cannot be read: these places count as no tissue"
         )
 
     def _reduce(self, part: Pixels, box: Box, finer: int) -> None:
