@@ -78,7 +78,7 @@ def _coding_styles(data: bytes, components: int) -> Iterator[tuple[int, bytes]]:
         if marker == _DATA:
             (length,) = struct.unpack_from(">I", data, part_at + 6)
             if part_at < 0 or 0 < length < at - part_at:
-                raise ValueError("a tile part of a JPEG 2000 stream that cannot be: it is damaged")
+                raise ValueError("an impossible tile part in a JPEG 2000 stream: it is damaged")
             if length == 0:
                 return
             at = part_at + length
@@ -90,11 +90,11 @@ def _coding_styles(data: bytes, components: int) -> Iterator[tuple[int, bytes]]:
         of_component = 2 if components < 257 else 3
         skipped = {_CODING: 5, _CODING_OF_COMPONENT: of_component}.get(marker)
         if length < 2 or (skipped is not None and len(body) < skipped + 5):
-            raise ValueError("a marker of a JPEG 2000 stream that is too short: it is damaged")
+            raise ValueError("a marker of a JPEG 2000 stream is too short: it is damaged")
         if skipped is not None:
             layers = struct.unpack_from(">H", body, 2)[0] if marker == _CODING else 1
             style = body[skipped:]
             if style[0] > 32 or max(style[1:3]) > 8:
-                raise ValueError("a coding style of JPEG 2000 that cannot be: it is damaged")
+                raise ValueError("an impossible coding style in a JPEG 2000 stream: it is damaged")
             yield layers, style
         at += 2 + length

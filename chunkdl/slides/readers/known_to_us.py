@@ -65,8 +65,8 @@ def known_of(address: SlideAddress, rule: PixelRule) -> Known:
     image = chosen_image(structure, address.image)
     if len(structure.images) > 1:
         raise NotTaken(
-            f"the file has {len(structure.images)} slides, of which OpenSlide does not show one "
-            "alone: use the reader 'auto'"
+            f"the file has {len(structure.images)} slides, and OpenSlide cannot show a single one "
+            "of them: use the reader 'auto'"
         )
     if described is None:
         return Known()
@@ -79,8 +79,8 @@ def known_of(address: SlideAddress, rule: PixelRule) -> Known:
     pixels = stored_pixels(source.levels[0], source.channel_names)
     if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
         raise Refused(
-            f"OpenSlide would narrow its {pixels.total} samples of {pixels.bits} bits without a "
-            "word: use the reader 'auto' or 'tiff', with channels= and window= as it says"
+            f"OpenSlide would silently reduce its {pixels.total} samples of {pixels.bits} bits: "
+            "use the reader 'auto' or 'tiff', and give channels= and window= as that reader asks"
         )
     present = tiles_present(source.levels[0][0]) if structure.format in SAME_FRAME else None
     # Of the formats of other vendors OpenSlide knows what is what, and where their tiles lie.

@@ -56,7 +56,9 @@ def open_slide(
     """
     name = os.fspath(path)
     if reader != "auto" and reader not in READERS:
-        raise ConfigError(f"no reader {reader!r}: choose 'auto' or one of {', '.join(READERS)}")
+        raise ConfigError(
+            f"there is no reader {reader!r}: choose 'auto' or one of {', '.join(READERS)}"
+        )
     _check_file(name)
     candidates = [*READERS] if reader == "auto" else [reader]
     refusals: list[NotTaken] = []
@@ -73,7 +75,7 @@ def open_slide(
         return in_srgb(slide) if rule.icc == "srgb" else slide
     reasons = "; ".join(map(str, refusals))
     raise SlideError(
-        f"no reader takes the file: {reasons}; convert it to a tiled TIFF or to DICOM", slide=name
+        f"no reader accepts the file: {reasons}; convert it to a tiled TIFF or to DICOM", slide=name
     ) from refusals[0]
 
 
@@ -114,7 +116,7 @@ def _check_file(name: str) -> None:
             head = file.read(HEAD_BYTES)
         foreign = what_it_is(os.path.getsize(path), head)
     except FileNotFoundError as error:
-        link = " (it is a link to a file that is gone)" if os.path.islink(path) else ""
+        link = " (it is a link to a missing file)" if os.path.islink(path) else ""
         raise SlideError(f"no such file{link}", slide=name) from error
     except OSError as error:
         raise SlideError(f"cannot read the file: {error.strerror}", slide=name) from error

@@ -113,7 +113,7 @@ class _Look:
         offset = self._first
         while offset:
             if offset in chain:
-                raise Damaged("its directories go in a circle")
+                raise Damaged("its directories form a cycle")
             chain.add(offset)
             self._count_directories(chain, below)
             offset, further = self._directory(offset, f"directory {len(chain) - 1}")
