@@ -43,16 +43,17 @@ def open_slide(
     """Open a slide.
 
     Args:
-        path: the slide file; for DICOM one file of the series, or the folder of its files. With
-            "#image=K" where a file has several slides.
-        reader: "dicom" and "tiff" (fast, these formats), "openslide" (everything OpenSlide knows),
-            or "auto": the first of these that takes the file.
-        rule: how pixels that are not 8-bit RGB become it, and the colour profile.
+        path: the slide file; for DICOM one file of the series, or the folder of its files. Append
+            "#image=K" if the file has several slides.
+        reader: "dicom" or "tiff" (fast readers of these formats), "openslide" (every format that
+            OpenSlide knows), or "auto": the first of these that accepts the file.
+        rule: how pixels that are not 8-bit RGB are converted, and whether the colour profile is
+            used.
 
     Raises:
         ConfigError: there is no reader of that name.
-        SlideError: the file cannot be opened, or would be read wrong; with "auto", the reasons of
-            all readers.
+        SlideError: the file cannot be opened, or would be read incorrectly; with "auto", the
+            message has the reasons of all readers.
     """
     name = os.fspath(path)
     if reader != "auto" and reader not in READERS:

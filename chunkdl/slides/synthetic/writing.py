@@ -160,17 +160,17 @@ def write_tissue_slide(
 ) -> TissueMap:
     """Write an H&E-like slide as a pyramidal TIFF of JPEG tiles.
 
-    The same arguments give the same pixels. Level 0 is written tile by tile; the first reduced
-    level is held in memory while it is made (1/16 of the slide's pixels with levels (1, 4, ...)).
+    The same arguments give the same pixels. Level 0 is written tile by tile. The first reduced
+    level is held in memory (1/16 of the slide's pixels with levels (1, 4, ...)).
 
     Args:
         path: the TIFF to write.
         width, height: pixels of level 0, at least 256.
-        seed: of the outlines and of the texture.
+        seed: of the tissue outlines and the texture.
         mpp: microns per pixel of level 0.
-        tile: pixels along a tile, a multiple of 16 and of the second level's downsample.
-        levels: downsample of every level, the first is 1, each a multiple of the one before.
-        tumour_fraction: part of the tissue that is TUMOUR.
+        tile: side of a tile in pixels, a multiple of 16 and of the second level's downsample.
+        levels: downsample of each level; the first is 1, each other a multiple of the one before.
+        tumour_fraction: share of the tissue that is TUMOUR.
         quality: of the JPEG tiles.
 
     Returns:
