@@ -202,7 +202,7 @@ def _inspect(given: argparse.Namespace) -> int:
             problem: SlideError | None = inspect_slide(patient, look, picture)
             print(printable(str(picture)))
         except SlideError as error:
-            # The other slides may be fine, and whoever looks at a folder wants to see them.
+            # The other slides may be fine, and the user wants to see them.
             problem = error
         if problem is not None:
             _complain(problem)

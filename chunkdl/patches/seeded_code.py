@@ -226,7 +226,7 @@ class SeededCode:
         return cls(seed, roots, warn)
 
     def of_object(self, hook: Any) -> SeededCode:
-        """What one object of the class has beside that; what the engine gave it is left alone."""
+        """The additional code of one object of the class; what the engine gave it is not seeded."""
         roots = [(type(hook).__qualname__, hook)]
         return SeededCode(self._seed, roots, self._warn, self, hook._tools)
 

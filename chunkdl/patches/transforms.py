@@ -176,7 +176,7 @@ class Transform:
         return made
 
     def _left_alone(self, patient: str) -> None:
-        """torchvision's v2 passes on without a word what is not an image to it, as arrays are."""
+        """torchvision's v2 silently returns inputs that it does not know, such as arrays."""
         message = f"it did not change the SmallChunk; {ADVICE['torchvision']}"
         if self._package == "torchvision":
             raise self._wrong(message, patient)

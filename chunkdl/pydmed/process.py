@@ -53,7 +53,7 @@ class AsProcess:
         nothing would change while it waits.
 
         Raises:
-            ConfigError: without a timeout it would wait for ever.
+            ConfigError: without a timeout it would wait forever.
         """
         if timeout is None and not self._paused:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """The versions of the rules by which equal settings and an equal seed give equal rows.
 
-Whoever changes what a seed gives raises a number here: a state that was saved by other rules is
-then refused with the reason, instead of going on in another stream.
+If you change what a seed gives, increase a number here. Then a state that was saved with other
+rules is refused with the reason, instead of continuing with a different stream.
 """
 
 from __future__ import annotations

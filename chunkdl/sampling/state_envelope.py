@@ -13,7 +13,7 @@ from typing import Any, Literal
 from chunkdl.errors import StateError
 
 STATE_VERSION = 2
-"""Of all kinds together: whoever changes what a state holds raises it."""
+"""One version for all kinds: increase it when the content of a state changes."""
 
 Kind = Literal["embedded", "service", "services", "machines"]
 

@@ -85,7 +85,7 @@ class StreamWriter:
         self._check_open()
 
     def write(self, patient: Patient | None, str_towrite: str) -> None:
-        """Appends text as it is; it ends with a newline when it is to be a row.
+        """Appends text as it is; end it with a newline to make it a row.
 
         Args:
             patient: whose file; ignored where one file serves all.

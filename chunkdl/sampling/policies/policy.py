@@ -148,7 +148,7 @@ def one_of(candidates: Indices, rng: np.random.Generator) -> int:
 def one_by_weight(
     candidates: Indices, weights: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> int:
-    """One of the candidates, with probabilities in proportion to weights of which one is not 0."""
+    """One of the candidates, in proportion to their weights; at least one weight is not 0."""
     # Divided first, so that no sum of finite weights overflows.
     ends = np.cumsum(weights / weights.max())
     return int(candidates[np.searchsorted(ends, rng.random() * ends[-1], side="right")])

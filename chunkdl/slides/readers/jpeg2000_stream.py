@@ -9,7 +9,7 @@ MOST_PRECINCTS = 2**15
 """Of a tile of the codestream. A decoder takes 2 kB for each; writers use one for some thousand
 pixels or for all of them."""
 MOST_BLOCKS = 2**19
-"""Code blocks of a tile of the codestream, of which a decoder takes 200 bytes for each."""
+"""Code blocks of a tile of the codestream; a decoder needs 200 bytes for each."""
 MOST_PRECINCTS_OF_ALL = 2**17
 MOST_PACKETS = 2**24
 """Of a tile: layers, resolutions, components and precincts multiplied, two bytes for each."""
@@ -23,7 +23,7 @@ def check_coding(data: bytes) -> None:
     layers.
 
     Args:
-        data: of which the size marker was checked before; colour is not subsampled.
+        data: the stream; its size marker was checked before, and its colour is not subsampled.
 
     Raises:
         ValueError: there are more parts than a slide has, or the markers cannot be followed.

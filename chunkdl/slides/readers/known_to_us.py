@@ -17,9 +17,9 @@ from chunkdl.slides.slide import Level, PixelRule, Scanned
 from chunkdl.slides.structure import chosen_image
 
 MISREAD_FORMATS = ("Aperio SVS", "OME-TIFF", "TIFF")
-"""Of which OpenSlide takes every tiled, or every reduced, page for a level."""
+"""Formats in which OpenSlide takes every tiled, or every reduced, page for a level."""
 SAME_FRAME = (*MISREAD_FORMATS, "Philips TIFF")
-"""Of which level 0 is that of OpenSlide, tile by tile."""
+"""Formats whose level 0 is the same in OpenSlide, tile by tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Known:
 def known_of(address: SlideAddress, rule: PixelRule) -> Known:
     """What our own readers know of a file.
 
-    OpenSlide narrows 16 bits to 8, makes red of one channel of three, calls a label a level, and
-    shows one slide of several, all without a word.
+    OpenSlide silently reduces 16 bits to 8, shows one channel of three as red, takes a label for a
+    level, and shows one slide of several.
 
     Raises:
         NotTaken: it would show another slide than the one that is meant.

@@ -177,7 +177,7 @@ class MaskCache:
                 if not left(PIECE_S):
                     return False
             time.sleep(_POLL_S)
-            # Also when it is free then: whoever computed may have died over it, as others before.
+            # Even if the lock is free now: the process that computed may have died over it.
             self._on_progress()
         try:
             return os.path.samestat(os.fstat(descriptor), os.stat(file))

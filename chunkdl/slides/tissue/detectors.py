@@ -17,7 +17,7 @@ Cells = npt.NDArray[np.bool_]
 """One bool per thumbnail pixel, shape (height, width); True is tissue."""
 
 MOST_GAP_PX = 4096
-"""Of thumbnail pixels; more would take for ever."""
+"""Widest gap, in thumbnail pixels; closing wider ones would take too long."""
 _BLOCK_PX = 2**20
 
 

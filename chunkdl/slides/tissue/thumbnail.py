@@ -91,7 +91,7 @@ Box = tuple[int, int, int, int]
 
 
 def read_thumbnail(slide: Slide, plan: ThumbnailPlan) -> tuple[Pixels, list[Box]]:
-    """The thumbnail, and the places of the level of which nothing can be read.
+    """The thumbnail, and the boxes of the level that cannot be read.
 
     Raises:
         SlideError: nothing of the slide can be read.
@@ -117,8 +117,9 @@ class _Reading:
         slide: the slide.
         index: of the level.
         level: its size.
-        tiles, unreadable: tiles that were read one by one, and those of which nothing could be had.
-        unknown: places of these.
+        tiles: number of tiles that were read one by one.
+        unreadable: number of tiles that could not be read.
+        unknown: their boxes.
     """
 
     def __init__(self, slide: Slide, index: int) -> None:
@@ -206,7 +207,7 @@ def cells_under(box: Box, level: Level, shape: tuple[int, ...]) -> tuple[slice, 
 
 
 def _read_sampled(reading: _Reading, plan: ThumbnailPlan) -> Pixels:
-    """A level of which the tile in the middle of each stride x stride is read for all of them."""
+    """The level, with only the middle tile of each stride x stride tiles read, for all of them."""
     level, stride = reading.level, plan.stride
     columns = math.ceil(level.width / plan.side)
     rows = math.ceil(level.height / plan.side)
