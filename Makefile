@@ -22,7 +22,7 @@ test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
-	$(BIN)/python -m pytest --hypothesis-profile=searching tests/coordination tests/plan tests/protocol tests/memory
+	$(BIN)/python -m pytest --hypothesis-profile=searching tests/engine/decisions tests/sampling tests/service/decisions tests/transport
 	$(BIN)/python -m benchmarks.fuzz_slides --seed $$(date +%s)
 
 soak: $(VENV)/installed  ## ten minutes of a service whose consumers and engines come, go, freeze and die

@@ -106,7 +106,7 @@ def given(library: str) -> tuple[Any, str]:
     if library == "torchvision v1":
         from torchvision import transforms
 
-        return transforms.RandomHorizontalFlip(1), "or ToPILImage"
+        return transforms.RandomHorizontalFlip(1), "or with ToPILImage"
     if library == "kornia":
         from kornia import augmentation
 
