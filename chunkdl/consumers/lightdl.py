@@ -342,10 +342,9 @@ class LightDL(Loader):
         return len(cursor.ahead) > 2 * run.batch_slots
 
     def _batch_of(self, ready: Assembled) -> Batch:
-        columns, number = ready.columns, ready.received.message.batch
-        if columns is None:
-            return Batch({}, ready.patients, number, ready.late)
-        return Batch(columns, ready.patients, number, ready.late, columns.row_columns)
+        names = () if ready.columns is None else ready.columns.row_columns
+        number = ready.received.message.batch
+        return Batch(ready.columns or {}, ready.patients, number, ready.late, names)
 
     def _behind(self, ready: Assembled) -> Cursor:
         """The cursor behind a batch."""
