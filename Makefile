@@ -16,13 +16,16 @@ help:  ## list the targets
 demo: $(VENV)/installed  ## stream batches from synthetic slides and show what happens
 	$(BIN)/chunkdl demo
 
-# The tests start thousands of processes; each would compile all that it imports.
+# The tests start thousands of processes; each would compile all that it imports, and wait for its
+# next product of matrices with as many busy threads as there are cores.
 test: export PYTHONDONTWRITEBYTECODE :=
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
-	$(BIN)/python -m pytest --hypothesis-profile=searching tests/coordination tests/plan tests/protocol tests/memory
+	$(BIN)/python -m pytest --hypothesis-profile=searching tests/dataset tests/engine tests/sampling \
+		tests/service/client tests/service/decisions tests/slides/tissue tests/transport
 	$(BIN)/python -m benchmarks.fuzz_slides --seed $$(date +%s)
 
 soak: $(VENV)/installed  ## ten minutes of a service whose consumers and engines come, go, freeze and die

@@ -12,18 +12,18 @@
     │   └── ResolutionError             the slide cannot give the resolution that was asked for
     ├── StateError (ValueError)         a saved state belongs to another stream
     ├── WorkerError                     a worker process failed
-    │   ├── WorkerDied                  it ended without a word (signal, exit code)
-    │   ├── WorkerFailed                code in it raised; the remote traceback is the cause
+    │   ├── WorkerDied                  it ended without an error (signal, exit code)
+    │   ├── WorkerFailed                its code raised; the cause has its traceback
     │   └── HookError                   the user's code raised; names hook and patient
-    │       └── HookTimeout             the user's code did not come back in time
-    ├── ServiceDied                     the coordinator process, or the service, is gone
-    ├── ServiceRefused                  the service does not take this consumer; it says why
+    │       └── HookTimeout             the user's code did not return in time
+    ├── ServiceDied                     the coordinator process, or the service, has died
+    ├── ServiceRefused                  the service does not accept this consumer; it says why
     ├── ProtocolError                   a message broke the protocol
-    │   └── OtherVersion                it is of another version of chunkdl
-    ├── PackingError                    an object cannot be pickled, or not fit into shared memory
-    ├── GetTimeout (TimeoutError)       no batch within the time that get() was given
+    │   └── OtherVersion                it comes from another version of chunkdl
+    ├── PackingError                    an object cannot be pickled, or is too large
+    ├── GetTimeout (TimeoutError)       get() got no batch within its timeout
     ├── EndOfStream (StopIteration)     the finite stream has delivered everything
-    └── Closed                          the loader was closed, or an iterator is not its last one
+    └── Closed                          the loader was closed, or a later iteration has begun
 
 Rules of this file: the message is the only positional argument of every class, so that every
 error survives pickling; what else an error knows is a keyword and an attribute.
@@ -120,7 +120,7 @@ class WorkerError(ChunkdlError):
 
 
 class WorkerDied(WorkerError):
-    """A worker ended without a word; the message has the signal or the exit code."""
+    """A worker ended without an error; the message has the signal or the exit code."""
 
 
 class WorkerFailed(WorkerError):
@@ -149,15 +149,15 @@ class HookError(WorkerError):
 
 
 class HookTimeout(HookError):
-    """Code of the user did not come back in time; the message has the place where it was."""
+    """The user's code did not return in time; the message has its stack."""
 
 
 class ServiceDied(ChunkdlError):
-    """The coordinator process is gone, or the service does not answer any more."""
+    """The coordinator process has died, or the service no longer answers."""
 
 
 class ServiceRefused(ChunkdlError):
-    """The service does not take this consumer, or has sent it away; the message says why."""
+    """The service does not accept this consumer, or ended its session; the message says why."""
 
 
 class ProtocolError(ChunkdlError):
@@ -165,15 +165,15 @@ class ProtocolError(ChunkdlError):
 
 
 class OtherVersion(ProtocolError):
-    """A message is of another version of the protocol; the message of the error names both."""
+    """A message has another version of the protocol; the text of this error names both."""
 
 
 class PackingError(ChunkdlError):
     """An object cannot be put into shared memory: it cannot be pickled, or is too large.
 
     Attributes:
-        wanted_bytes: that it takes, None where its size is not the reason.
-        available_bytes: that there are for it, None as well.
+        wanted_bytes: its size; None if the size is not the reason.
+        available_bytes: the size that is available; None if the size is not the reason.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class PackingError(ChunkdlError):
 
 
 class GetTimeout(ChunkdlError, TimeoutError):
-    """No batch came within the time that get() was given."""
+    """get() got no batch within its timeout."""
 
 
 class EndOfStream(ChunkdlError, StopIteration):

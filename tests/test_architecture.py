@@ -105,14 +105,13 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/transport/protocol/engine_messages.py": 470,  # every message, and nothing else
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 450,
-    "chunkdl/service/decisions/desk.py": 500,  # what each message of a consumer does
     "workers/chunkdl_workers/server.py": 490,  # each event in, each action out
     # one session: what is heard, taken and given back, and who is dead
-    "chunkdl/engine/embedded.py": 420,
+    "chunkdl/engine/embedded.py": 425,
     # every socket to a service: opened, watched, read and closed
     "chunkdl/service/client/sockets.py": 420,
     # every argument, said once, and the way of a batch to the user
-    "chunkdl/consumers/lightdl.py": 525,
+    "chunkdl/consumers/lightdl.py": 535,
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 

@@ -86,12 +86,12 @@ def give_tour(tour: Tour, say: Say) -> bool:
         batches = [loader.next_batch(PATIENCE_S) for _ in range(COMPARED)]
     first = digest(batches)
     say("")
-    say(f"resume     saved after batch {state['next_batch']}; the {COMPARED} batches behind it")
-    say(f"           are {first[:32]} (SHA-256)")
+    say(f"resume     saved after batch {state['next_batch']}; the next {COMPARED} batches")
+    say(f"           have the SHA-256 {first[:32]}")
     with LightDL(dataset, **STREAM, num_loaders=1) as again:
         again.load_state_dict(state)
         second = digest(again.next_batch(PATIENCE_S) for _ in range(COMPARED))
-    say(f"           are {second[:32]} from a new loader with one reading process")
+    say(f"           and {second[:32]} from a new loader with one reading process")
     say(f"           {'the same, bit for bit' if first == second else 'THEY DIFFER'}")
     tour.sheet.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(batches[-1]).save(tour.sheet)
@@ -131,7 +131,9 @@ def _stream(loader: LightDL, tour: Tour, say: Say) -> None:
             say(_line(number, rows / (now - since), loader, batch))
             since, rows = now, 0
         if last:
-            say("(a loop that computes nothing waits all the time; in training this share matters)")
+            say(
+                "(this loop computes nothing, so it always waits; in a training this share matters)"
+            )
             return
 
 

@@ -109,7 +109,7 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
             facts, samples = _sampled(planned, config, look)
         except NoTissueError as error:
             problem = error
-            facts = f"no place with at least {config.tissue_threshold:.0%} tissue"
+            facts = f"no position with at least {config.tissue_threshold:.0%} tissue"
         image = _drawn(planned, config, samples)
         caption = _caption(patient.name, planned, config, facts)
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -80,16 +80,19 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
         help="slide files or folders of them (default: synthetic slides in demo-slides/, made on "
         "first use)",
     )
-    demo.add_argument("--batches", type=_count, help="stop after so many batches")
+    demo.add_argument("--batches", type=_count, help="stop after this number of batches")
     demo.add_argument(
-        "--seconds", type=_seconds, default=3.0, help="stop after so long (default: %(default)g)"
+        "--seconds",
+        type=_seconds,
+        default=3.0,
+        help="stop after this many seconds (default: %(default)g)",
     )
     demo.add_argument(
         "--out",
         type=_picture,
         default=Path("demo-slides", "contact-sheet.png"),
         metavar="FILE",
-        help="the picture (default: %(default)s)",
+        help="file of the picture (default: %(default)s)",
     )
     demo.set_defaults(run=_demo)
 
@@ -98,7 +101,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     look = Look()
     inspect = commands.add_parser(
         "inspect",
-        help="draw what would be sampled from slides",
+        help="draw where slides would be sampled",
         description="Draws one picture per slide: its tissue mask, and the first windows and "
         "positions of a stream over this slide alone.",
     )
@@ -122,13 +125,15 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     inspect.add_argument(
         "--structure",
         action="store_true",
-        help="print what is in the files instead: every picture, its role and why",
+        help="instead, print the structure of the files: every image, its role and why",
     )
     inspect.add_argument(
         "--windows", type=_count, default=look.windows, help="how many (default: %(default)s)"
     )
     inspect.add_argument(
-        "--positions", type=_count, help="per window (default: as many as give a reuse of 1)"
+        "--positions",
+        type=_count,
+        help="positions per window (default: as many as give a reuse of 1)",
     )
     add_flag(inspect, "seed", default=look.seed)
     inspect.set_defaults(run=_inspect)
@@ -143,7 +148,7 @@ def _channels(text: str) -> tuple[int, ...]:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer above 0")
     return int(text)
 
 
@@ -198,7 +203,7 @@ def _inspect(given: argparse.Namespace) -> int:
             problem: SlideError | None = inspect_slide(patient, look, picture)
             print(printable(str(picture)))
         except SlideError as error:
-            # The other slides may be fine, and whoever looks at a folder wants to see them.
+            # The other slides may be fine, and the user wants to see them.
             problem = error
         if problem is not None:
             _complain(problem)

@@ -24,14 +24,11 @@ from chunkdl.service.spec import ServiceSpec
 from chunkdl.transport.channel import descriptor_of
 from chunkdl.transport.programs import command_of
 
-EXITS = """\
-exit status:
-  0    the service was drained, or its last consumer has left
-  1    the stream failed
-  2    the configuration was refused, or the memory that it asks for is not there
-  3    an address is in use
-  130  interrupted
-"""
+EXITS = (
+    "exit status:\n  0    the service was drained, or its last consumer has left\n  1    the "
+    "stream failed\n  2    the configuration was refused, or there is too little memory for "
+    "it\n  3    an address is in use\n  130  interrupted\n"
+)
 VERBS = ("status", "pause", "resume", "drain")
 SERVER = "chunkdl_workers.server"
 
@@ -51,8 +48,10 @@ def add_service_commands(
     serve = commands.add_parser(
         "serve",
         help="serve a stream to many training processes",
-        description="Starts the service that a configuration file describes and stays in front "
-        "of it. What it found is told on stderr.",
+        description=(
+            "Starts the service that a configuration file describes in the foreground, and logs "
+            "to stderr."
+        ),
         epilog=EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,7 +61,7 @@ def add_service_commands(
         action="extend",
         nargs="+",
         metavar="ADDR",
-        help="listen there instead: ipc:///path or tcp://host:port",
+        help="address to listen at, instead of that in the file: ipc:///path or tcp://host:port",
     )
     add_flag(serve, "exit_when_idle")
     add_flag(serve, "insecure")
@@ -76,7 +75,7 @@ def add_service_commands(
     check.add_argument("config", type=Path, metavar="CONFIG", help="TOML file")
     check.set_defaults(run=_check)
 
-    config = commands.add_parser("config", help="show what a configuration may say")
+    config = commands.add_parser("config", help="show the keys of a configuration")
     config.add_argument(
         "--explain",
         action="store_true",
@@ -88,14 +87,20 @@ def add_service_commands(
     keygen = commands.add_parser(
         "keygen",
         help="make a key pair for a server or a client",
-        description="Writes NAME.key, which may be given to anybody, and NAME.key_secret, which "
-        "stays with its owner. Files that are there already stay as they are. The public key of a "
-        "client goes into the folder allowed_clients of the service, that of an operator into the "
-        "folder operators in it.",
+        description=(
+            "Writes NAME.key, which you may give to anybody, and NAME.key_secret, which its "
+            "owner keeps secret. Existing files are not overwritten. Put the public key of a "
+            "client into the folder allowed_clients of the service, and the public key of an "
+            "operator into the subfolder operators."
+        ),
     )
     keygen.add_argument("name", metavar="NAME")
     keygen.add_argument(
-        "--dir", type=Path, default=Path(), metavar="DIR", help="folder (default: this one)"
+        "--dir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder of the keys (default: the current folder)",
     )
     keygen.set_defaults(run=_keygen)
     _add_ctl(commands, seconds)
@@ -104,12 +109,12 @@ def add_service_commands(
 def _add_ctl(commands: Commands[argparse.ArgumentParser], seconds: Callable[[str], float]) -> None:
     ctl = commands.add_parser(
         "ctl",
-        help="ask or steer a running service",
+        help="query or control a running service",
         description="Sends one request to a running service and prints its answer.",
     )
     ctl.add_argument("address", metavar="ADDRESS", help="ipc:///path or tcp://host:port")
     ctl.add_argument("verb", choices=VERBS)
-    ctl.add_argument("--group", metavar="NAME", help="this group (default: all)")
+    ctl.add_argument("--group", metavar="NAME", help="only this group (default: all)")
     ctl.add_argument("--json", action="store_true", help="print the answer as JSON")
     ctl.add_argument(
         "--server-key", type=Path, metavar="FILE", help="public key of the service (NAME.key)"

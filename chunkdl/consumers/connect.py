@@ -84,29 +84,29 @@ def connect(
     """Join a group of a service.
 
     Args:
-        address: "ipc:///path" of a service on this machine, or "tcp://host:port". Of several, each
-            of which owns slides of its own: one loader whose batches have rows of all of them.
-        group: that is joined.
-        rank, world_size: which of how many ranks share the rows; those of torch.distributed,
-            torchrun, MPI or Slurm without, see `chunkdl.consumers.ranks`.
-        batch_size: rows of a batch of this consumer; the stream's own without.
-        credit_batches, credit_bytes: that may be under way or in use at a time.
-        keys: CURVE keys, for a service that wants them; see `chunkdl.service.keys`.
-        connect_timeout: how long the service may take to be there, seconds.
-        reconnect_timeout: how long it may be away later, seconds.
-        pin_memory: copy batches into page-locked memory; by default where CUDA is there.
+        address: "ipc:///path" of a service on this machine, or "tcp://host:port". A list of several
+            services, each with its own slides, gives one loader whose batches have rows of all.
+        group: name of the group to join.
+        rank, world_size: which of how many ranks share the rows; by default those of
+            torch.distributed, torchrun, MPI or Slurm, see `chunkdl.consumers.ranks`.
+        batch_size: rows of a batch of this consumer; by default that of the stream.
+        credit_batches, credit_bytes: maximum that may be on the way or in use at a time.
+        keys: CURVE keys, for a service that needs them; see `chunkdl.service.keys`.
+        connect_timeout: seconds to wait for the service at the start.
+        reconnect_timeout: seconds to wait for the service if it is lost later.
+        pin_memory: copy batches into page-locked memory; by default if CUDA is available.
         arrays: "torch" or "numpy".
-        tensors_only: batches have no columns but arrays; see `LightDL`.
-        batches: batches of an epoch of an endless stream: each iteration gives the next so many.
-        when_closed: called once the loader is closed.
-        on_node_lost: of several services: "raise", or "continue" without one that is gone.
-        take_over: take the rank from a consumer that has it and is well, which is told so; only
-            operators may, who are those on the machine of the service and those with such a key.
+        tensors_only: batches have only columns that are arrays; see `LightDL`.
+        batches: number of batches of an epoch of an endless stream; each iteration gives as many.
+        when_closed: called when the loader has been closed.
+        on_node_lost: for several services: "raise", or "continue" without a lost service.
+        take_over: take the rank from a healthy consumer that has it; that consumer is told. Only
+            operators may do this: processes on the machine of the service, or with such a key.
 
     Raises:
         ConfigError: an argument is wrong.
-        ServiceRefused: the service does not take this consumer; the message says why.
-        ServiceDied: nobody answers at the address.
+        ServiceRefused: the service does not accept this consumer; the message says why.
+        ServiceDied: there is no answer at the address.
     """
     several = isinstance(address, list | tuple) and all(isinstance(one, str) for one in address)
     if not isinstance(address, str) and not several:

@@ -50,77 +50,81 @@ log = steady_logger("chunkdl")
 
 
 class LightDL(Loader):
-    """Streams batches of SmallChunks out of whole-slide images.
+    """Streams batches of SmallChunks from whole-slide images.
 
-    The first parameters are PyDmed's, in its order; everything after the dataset is optional. Two
-    loaders with equal dataset, plan arguments and seed give the same batches bit for bit, whatever
-    the number of processes.
+    The first parameters are PyDmed's, in its order; all parameters after the dataset are optional.
+    Two loaders with equal dataset, settings and seed give the same batches, bit for bit, for any
+    number of processes.
 
     Args:
         dataset: the patients and their slides.
-        type_bigchunkloader, type_smallchunkcollector: the user's classes, see
-            `chunkdl.patches.hooks`; the built-in ones, which sample tissue, without.
-        const_global_info: settings that the user's classes find as `self.const_global_info`.
+        type_bigchunkloader, type_smallchunkcollector: your own classes, see
+            `chunkdl.patches.hooks`; by default the built-in ones, which sample tissue.
+        const_global_info: settings that your classes can read as `self.const_global_info`.
         batch_size: rows of a batch.
-        tfms: callable applied to the data of each SmallChunk (a uint8 array, height × width × 3, of
-            the built-in classes) in the collectors; its results are stacked. They must be arrays,
-            tensors, images or numbers of one shape and type.
+        tfms: callable that the collectors apply to the data of each SmallChunk (with the built-in
+            classes a uint8 array, height × width × 3). Its results are stacked: they must be
+            arrays, tensors, images or numbers of one shape and type, or dicts of these.
         collate_func: called in the training process with the list of SmallChunks (with their data)
-            and `tfms`; what it returns is what `get`, `next_batch` and iterations give. The data of
-            the user's classes may then be any objects.
-        flag_enable_setgetcheckpoint: a load of the user's classes waits until those before it of
-            the same patient are over, so that their checkpoints arrive. False: it does not wait.
-        smallchunk_size, bigchunk_size: sides of SmallChunk and BigChunk, pixels of the wished
-            resolution.
-        level, mpp, downsample: the wished resolution; at most one of them, level 0 without. `mpp`
-            and `downsample` may be weights of several, ``{0.25: 1, 0.5: 2}``, or `Continuous`; then
-            each BigChunk has one that is drawn.
-        resolution_policy: what to do where no level matches: "error", "nearest", "floor", "ceil" or
+            and `tfms`; `get`, `next_batch` and iterations return its result. The data of your
+            classes may then be any objects.
+        flag_enable_setgetcheckpoint: a load with your classes waits until earlier loads of the same
+            patient have ended, so that it gets their checkpoints. False: it does not wait.
+        smallchunk_size, bigchunk_size: side lengths of SmallChunk and BigChunk, in pixels of the
+            wished resolution.
+        level, mpp, downsample: the wished resolution; at most one of them, by default level 0.
+            `mpp` and `downsample` may be several with weights, ``{0.25: 1, 0.5: 2}``, or a
+            `Continuous` range: then one is drawn for each BigChunk.
+        resolution_policy: what to do if no level matches: "error", "nearest", "floor", "ceil" or
             "resample" (the default for mpp and downsample); see `chunkdl.slides.resolution`.
-        num_bigchunks: BigChunks that are open at a time; more mix better and take more memory. Of
-            the user's classes at most one a patient.
-        reuse: SmallChunk pixels delivered per pixel decoded, about; higher is faster and repeats
-            more tissue.
-        smallchunks_per_bigchunk: instead of `reuse`, the exact number; 100 of the user's classes.
-        schedule: which patient is loaded next, a `chunkdl.Policy`; all in turn without.
-        tfms_in: "collectors", or "consumer": `tfms` runs in the training process.
-        arrays: "torch", or "numpy": columns are numpy arrays, and torch need not be installed.
-        tensors_only: batches have no columns but arrays, for frameworks that carry nothing else;
-            what is left out is in `tables`, by the columns ``slide_index`` and ``patient_index``.
-        tissue: "otsu", "hsv", a detector, or "none" for the whole slide.
-        tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
+        num_bigchunks: BigChunks that are open at a time; more of them mix batches better and need
+            more memory. With your classes at most one per patient.
+        reuse: approximate number of SmallChunk pixels delivered per pixel decoded; a higher value
+            is faster and repeats more tissue.
+        smallchunks_per_bigchunk: exact number, instead of `reuse`; with your classes 100 by
+            default.
+        schedule: a `chunkdl.Policy` that chooses the next patient; by default all in turn.
+        tfms_in: where `tfms` runs: "collectors", or "consumer" for the training process.
+        arrays: "torch"; or "numpy": columns are numpy arrays, and torch need not be installed.
+        tensors_only: batches have only columns that are arrays, for frameworks that need this;
+            ``slide_index`` and ``patient_index`` are indices into `tables`, which has the rest.
+        tissue: "otsu", "hsv", a detector, or "none" to sample the whole slide.
+        tissue_threshold: minimum share of tissue in a SmallChunk, 0 to 1.
         reader: "auto", "tiff", "dicom" or "openslide".
         channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
-            for a grey image of one; needed where the file does not say it.
-        window: (low, high): the values of samples of 16 bits that become 0 and 255.
-        icc: "srgb" converts colours by the profile in the file; None leaves them as stored.
-        grid: a finite pass over the non-overlapping grid: each position with tissue exactly once.
-        drop_last: of a grid pass, leave out the short batch at the end.
-        shuffle: of a grid pass, slides come in another order each pass; False: all passes are the
-            same.
-        batches: batches of an epoch: each iteration over the endless stream gives the next so many.
+            for a grey image of one sample; needed if the file does not say it.
+        window: (low, high): the values of 16-bit samples that become 0 and 255.
+        icc: "srgb" converts colours with the profile in the file; None leaves them as stored.
+        grid: one finite pass over a grid without overlap: each position with tissue exactly once.
+        drop_last: leave out the short batch at the end of a grid pass.
+        shuffle: slides come in a different order in each grid pass; False: all passes are equal.
+        batches: number of batches of an epoch; each iteration over the endless stream gives as
+            many.
         seed: of the plan.
-        order: "strict", or "relaxed": batches as they are ready, the same set within a bounded
+        order: "strict"; or "relaxed": batches come as soon as they are ready, within a bounded
             window.
-        on_error: "substitute" another region for one that cannot be read or over which the user's
-            code raised, within a budget, and leave out slides that cannot give the resolution; or
-            "raise". None: substitute for slides that cannot be read, raise the rest.
-        memory_limit: for BigChunks and batches in shared memory, bytes or a text like "4GiB".
-        batch_slots: batches in shared memory.
-        num_loaders, num_collectors: processes; from the number of cores by default.
-        mask_cache: folder of the tissue mask cache and of what headers said; the user's cache
-            folder by default.
+        on_error: "substitute": another region replaces one that cannot be read, or over which your
+            code raised, up to a limit, and slides that cannot give the resolution are left out.
+            "raise": these are errors. None: only slides that cannot be read are substituted.
+        memory_limit: shared memory for BigChunks and batches, in bytes or as text like "4GiB".
+        batch_slots: number of batches in shared memory.
+        num_loaders, num_collectors: numbers of processes; by default from the number of cores.
+        mask_cache: folder for tissue masks and facts from slide headers; by default the user's
+            cache folder.
         cpu_affinity: cores that the processes may use.
-        stall_timeout: seconds after which a worker that is silent over its work is replaced, and
-            a coordinator that is silent is asked; without an answer for as long again it is dead.
-        hook_timeout: seconds that one call of the user's code may take; none without.
-        max_restarts: worker deaths within a minute, and between two batches, that are made good.
-        pin_memory: copy batches into page-locked memory; by default where CUDA is there.
-        log_func: takes what the user's classes log; Python's logger "chunkdl.user" without.
+        stall_timeout: seconds after which a worker that reports nothing is replaced, and a
+            coordinator that reports nothing is asked; if it does not answer for the same time
+            again, it counts as dead.
+        hook_timeout: maximum time of one call of your code, in seconds; by default unlimited.
+        max_restarts: worker deaths that are tolerated within a minute, and between two batches.
+        pin_memory: copy batches into page-locked memory; by default if CUDA is available.
+        log_func: called with each line that your classes log; by default they go to Python's logger
+            "chunkdl.user".
 
     Raises:
         ConfigError, DatasetError: an argument is wrong; nothing was started.
-        ResolutionError: slides cannot give the resolution, all of them are named; or none is left.
+        ResolutionError: some slides cannot give the resolution (all are named), or no slide is
+            left.
         SlideError: no slide can be opened, or a given tissue mask does not fit its slide.
     """
 
@@ -345,10 +349,9 @@ class LightDL(Loader):
         return len(cursor.ahead) > 2 * run.batch_slots
 
     def _batch_of(self, ready: Assembled) -> Batch:
-        columns, number = ready.columns, ready.received.message.batch
-        if columns is None:
-            return Batch({}, ready.patients, number, ready.late)
-        return Batch(columns, ready.patients, number, ready.late, columns.row_columns)
+        names = () if ready.columns is None else ready.columns.row_columns
+        number = ready.received.message.batch
+        return Batch(ready.columns or {}, ready.patients, number, ready.late, names)
 
     def _behind(self, ready: Assembled) -> Cursor:
         """The cursor behind a batch."""

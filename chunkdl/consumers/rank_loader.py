@@ -39,13 +39,13 @@ class Machines:
     Args:
         meeting: where they tell each other.
         place: of this rank.
-        plan_hashes: of the stream of each machine.
+        rows_hashes: identity of the rows of each machine.
     """
 
-    def __init__(self, meeting: Meeting, place: Place, plan_hashes: tuple[str, ...]) -> None:
+    def __init__(self, meeting: Meeting, place: Place, rows_hashes: tuple[str, ...]) -> None:
         self._meeting = meeting
         self.place = place
-        self.plan_hashes = plan_hashes
+        self.rows_hashes = rows_hashes
         self._history: list[Learned] = []
         self._tells = place.local_rank == 0
 
@@ -80,7 +80,7 @@ class Machines:
         learned = [self._of(node, position) for node in range(self.place.nodes)]
         # Since when each is known is another thing for each rank, and says nothing about the rows.
         known = [msgspec.structs.replace(one, epoch=0, rows=0) for one in learned]
-        return MachinesState(self.plan_hashes, left, tuple(known))
+        return MachinesState(self.rows_hashes, left, tuple(known))
 
     def _of(self, node: int, position: Position) -> Learned:
         if node == self.place.node:
@@ -197,7 +197,7 @@ class RankDL(SharedDL):
     def _position_of(self, state: Mapping[str, Any]) -> tuple[Position, int]:
         if self._machines is None:
             return super()._position_of(state)
-        found = read_state(state, self._machines.plan_hashes)
+        found = read_state(state, self._machines.rows_hashes)
         return found.position(self._machines.place.node), found.epoch_batches or 0
 
     def _load_state(self, state: Mapping[str, Any]) -> None:

@@ -292,7 +292,7 @@ class SharedDL(Loader):
         """Where a state stands, and after how many batches of its epoch."""
         found = state_of(state)
         self._rules.check(found.rules)
-        if found.plan_hash != self._rows_hash:
+        if found.rows_hash != self._rows_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
                 "settings, reuse or num_bigchunks of the service differ"

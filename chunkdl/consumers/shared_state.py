@@ -15,7 +15,8 @@ from chunkdl.transport.protocol.service_messages import Position
 class SharedState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a consumer of a shared stream stands: the same for all ranks after the same step."""
 
-    plan_hash: str
+    rows_hash: str
+    """Identity of the rows, however they are cut into batches."""
     position: Position
     epoch_batches: int | None = None
     """Batches of the present epoch that were returned, where epochs have a length of their own."""

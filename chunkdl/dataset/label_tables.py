@@ -119,8 +119,8 @@ def check_labels(
         hidden = [name for name in names if name in RESERVED]
         if hidden:
             log.warning(
-                "batches have columns of their own that are called %s: what patients have under "
-                "these names is in the patients only",
+                "batches have their own columns named %s, so the labels of patients with these "
+                "names are only in the patients, not in the batches",
                 ", ".join(map(repr, hidden)),
             )
         return
@@ -129,7 +129,7 @@ def check_labels(
         if table.column.problem:
             problems.append(f"label {name!r}: {table.column.problem}")
         elif table.column.remark:
-            log.warning("label %r %s: it comes as a list", name, table.column.remark)
+            log.warning("label %r %s: batches have it as a list", name, table.column.remark)
     if problems:
         raise DatasetError("; ".join(problems))
 

@@ -43,11 +43,11 @@ _NO_VALUE = ("NAType", "NaTType")
 def refusal(name: object) -> str:
     """Why a label cannot have this name, and which name would do; empty where it can."""
     if not isinstance(name, str):
-        return f"the label {name!r} has no text as its name; give it one, e.g. {f'label_{name}'!r}"
+        return f"the name of the label {name!r} is not text; rename it, e.g. to {f'label_{name}'!r}"
     if name in RESERVED:
         return (
-            f"a label cannot be called {name!r}: batches have a column of that name; rename it, "
-            f"e.g. to {f'{name}_label'!r}"
+            f"a label cannot be named {name!r}, because batches have a column of that name; "
+            f"rename it, e.g. to {f'{name}_label'!r}"
         )
     return ""
 
@@ -138,7 +138,7 @@ def stacked(given: Sequence[Any]) -> Stacked:
         return Stacked(values) if large else _numbers(values, known, shape or ())
     texts = sum(isinstance(value, str) for value in known)
     if 0 < texts < len(known):
-        return Stacked(values, remark="is text for some and something else for others")
+        return Stacked(values, remark="is text for some rows and something else for others")
     if None not in shapes or any(isinstance(value, list) and _is_ragged(value) for value in known):
         return Stacked(values, remark="has values of different shapes")
     return Stacked(values)
@@ -153,14 +153,16 @@ def _numbers(values: list[Any], known: list[Any], shape: tuple[int, ...]) -> Sta
     if not missing and numbers and not any(type(number) is float for number in numbers):
         wrong = next((n for n in whole if not -(2**63) <= n < 2**63), None)
         if wrong is not None:
-            return Stacked(values, problem=f"{wrong} takes more than 64 bits; give it as text")
+            return Stacked(values, problem=f"{wrong} needs more than 64 bits; give it as text")
         return Stacked(np.array(values, dtype=np.int64))
     wrong = next((n for n in whole if abs(n) > _EXACT), None)
     if wrong is not None:
         return Stacked(
             values,
-            problem=f"{wrong} loses digits beside missing values or fractions, which make all "
-            "numbers float64; give it as text",
+            problem=(
+                f"{wrong} would lose digits, because missing values or fractions in the column "
+                "make all its numbers float64; give it as text"
+            ),
         )
     # numpy makes NaN of None, but not of a None where a list should be.
     none = np.full(shape, np.nan) if shape else None

@@ -110,7 +110,7 @@ def _columns_of(table: Table) -> dict[str, int]:
             if name == "" and position and not _is_empty(table, position):
                 problems.append("a column has no name; give it one, or remove it")
             else:
-                log.info("%s: column %r has no name and is left out", table.source, name)
+                log.info("%s: column %r has no name and is ignored", table.source, name)
             continue
         known = spelled(name) in (*NEEDED, *_OPTIONAL)
         names.append((spelled(name) if known else name, position))
@@ -118,7 +118,7 @@ def _columns_of(table: Table) -> dict[str, int]:
     problems = [_missing(name, found) for name in NEEDED if name not in found] + problems
     problems += [f"column {name!r} comes twice" for name in found if found.count(name) > 1]
     problems += [
-        f"column {name!r} takes a name that is kept for slides"
+        f"column {name!r} begins with 'slide:', which is reserved; rename it"
         for name in found
         if name.startswith("slide:")
     ]
@@ -134,11 +134,11 @@ def _columns_of(table: Table) -> dict[str, int]:
 def _missing(name: str, found: Sequence[str]) -> str:
     near = [other for other in found if name in spelled(other)]
     if near:
-        return f"column {name!r} is missing; rename {near[0]!r} to it"
+        return f"column {name!r} is missing; did you mean {near[0]!r}? Rename it"
     if name == "patient":
         return (
-            "column 'patient' is missing; it says which slides are of one patient: where each is "
-            "of another, copy the column 'slide' into it"
+            "column 'patient' is missing; it says which slides belong to one patient. If each "
+            "slide is of a different patient, copy the column 'slide' into it"
         )
     return f"column {name!r} is missing"
 
@@ -168,8 +168,8 @@ def _rows_of(table: Table, columns: Mapping[str, int], root: str) -> list[_Row]:
         except DatasetError as error:
             problems.append(f"row {number}: {error}")
     problems += [
-        f"row {row_of_slide[other]}: {other} is of the same DICOM series as the file in row "
-        f"{row_of_slide[first]}: they are one slide, name it once"
+        f"row {row_of_slide[other]}: {other} belongs to the same DICOM series as the file in row "
+        f"{row_of_slide[first]}: they are one slide; name it only once"
         for first, other in same_slides(row_of_slide)
     ]
     refuse(table.source, problems)
@@ -225,7 +225,7 @@ def _slide_of(slide: str, given: Mapping[str, Any], root: str) -> tuple[str, dic
     except DatasetError:
         raise
     except (OSError, ValueError) as error:
-        raise DatasetError(f"a file cannot be used: {error}") from error
+        raise DatasetError(f"a file of this row cannot be used: {error}") from error
     mpp = _optional(given, "mpp")
     if mpp is not None:
         infos["mpp"] = _parse_mpp(mpp)
@@ -243,10 +243,14 @@ def _address(slide: str, image: Any, root: str) -> SlideAddress:
     if isinstance(image, bool) or not _IMAGE.fullmatch(str(image)):
         raise DatasetError(
             f"column 'image' is {str(image)!r}; give the number of the slide in its file, counted "
-            "from 0, or leave it empty; a label needs another name, e.g. 'image_label'"
+            "from 0, or leave it empty. If the column is a label, rename it, e.g. to "
+            "'image_label'"
         )
     if named.image not in (None, int(image)):
-        raise DatasetError(f"column 'image' is {str(image)!r}, but the slide is {slide!r}")
+        raise DatasetError(
+            f"column 'image' is {str(image)!r}, but column 'slide' names another image: "
+            f"{slide!r}; make them agree, or leave 'image' empty"
+        )
     return SlideAddress(path, int(image))
 
 
@@ -259,7 +263,7 @@ def _dicom_slide(folder: str) -> str:
         names = ", ".join(os.path.basename(slide) for slide in slides[:_MOST_NAMED])
         raise DatasetError(
             f"column 'slide': the folder {folder} has {len(slides)} DICOM series; name a file of "
-            f"the wanted one, such as {names}"
+            f"the one that you want, such as {names}"
         )
     return slides[0]
 
@@ -293,9 +297,9 @@ def _values(table: Table, name: str, position: int) -> list[Any]:
     refuse(
         table.source,
         [
-            f"row {number}: column {name!r} is a {type(value).__name__}; a label is a number, a "
-            "text, a truth value or a list of them; make it text, in a DataFrame with "
-            f"df[{name!r}].astype('string')"
+            f"row {number}: column {name!r} is a {type(value).__name__}; a label must be a "
+            "number, a text, a boolean or a list of these; convert it to text, in a DataFrame "
+            f"with df[{name!r}].astype('string')"
             for (number, _), value in zip(table.rows, values, strict=True)
             if not is_plain(value)
         ],
@@ -320,8 +324,8 @@ def _labels_of_slides(
             if name not in found and values[index] != values[earlier]:
                 found.add(name)
                 log.info(
-                    "%s: column %r is %r in row %d and %r in row %d of patient %s: it is a label "
-                    "of slides, not of patients",
+                    "%s: column %r is %r in row %d and %r in row %d of patient %s: so it is a "
+                    "label of slides, not of patients",
                     *(table.source, name, values[earlier], rows[earlier].number),
                     *(values[index], row.number, row.patient),
                 )

@@ -30,16 +30,16 @@ class Record:
 
     Attributes:
         rootdir: folder of the dataset; PyDmed's users end it with "/".
-        relativedir: the file, relative to `rootdir`; one of several slides in a file is named
-            by its number behind the file's name, as in "slide.tif#image=1".
-        dict_infos: free facts. chunkdl reads "slide" (bool: this record is a slide or is none,
+        relativedir: the file, relative to `rootdir`. To choose one of several slides in a file,
+            append its number, as in "slide.tif#image=1".
+        dict_infos: any facts. chunkdl reads "slide" (bool: whether this record is a slide,
             whatever its name), "mpp" (microns per pixel of level 0, a float or (x, y), instead of
             what the file says) and "tissue_mask" (a 2-D bool or uint8 array over the whole slide,
             or the path of an image file of one).
-        labels: of the slide; each is a column of a batch, with the value of each row's slide. A
-            name that the patient has a label of as well means this one, in rows of this slide. In
-            rows of slides that have no such label, or a missing value of it (None, NaN, NaT, NA),
-            it is the patient's, else missing.
+        labels: of the slide. Each is a column of a batch, in which a row has the value of its
+            slide. If the patient has a label of the same name, the label of the slide has priority.
+            If the slide has no such label or a missing value (None, NaN, NaT, NA), the row has the
+            value of the patient, or else a missing value.
     """
 
     rootdir: StrPath
@@ -59,7 +59,7 @@ class Record:
 
     @property
     def is_slide(self) -> bool:
-        """Whether the record is a slide: what `dict_infos["slide"]` says, else the file's name."""
+        """Whether the record is a slide, by `dict_infos["slide"]`, or else by the file name."""
         said = self.dict_infos.get("slide")
         if isinstance(said, bool):
             return said
@@ -74,8 +74,9 @@ class Patient:
 
     Attributes:
         int_uniqueid: unique within a dataset.
-        dict_records: by a key of the user's choice: `Record` values are files, all others labels.
-        name: for people, as in logs and tables; the id as text when not given.
+        dict_records: keys are chosen by the user; values of type `Record` are files, all other
+            values are labels.
+        name: shown in logs and tables; by default the id as text.
     """
 
     def __init__(
@@ -102,10 +103,10 @@ class Patient:
 
     @property
     def labels(self) -> Mapping[str, object]:
-        """What is not a record in `dict_records`, such as the label columns of a manifest.
+        """Everything in `dict_records` that is not a record, such as the labels of a manifest.
 
-        Each is a column of a batch; `docs/concepts.md` says what becomes of which values. Labels of
-        one slide of several are in `Record.labels`.
+        Each is a column of a batch; `docs/concepts.md` says how values become columns. The labels
+        of a single slide are in `Record.labels`.
         """
         return {
             key: value for key, value in self.dict_records.items() if not isinstance(value, Record)
@@ -129,14 +130,14 @@ class Patient:
 
 
 class Dataset(Sequence[Patient]):
-    """Patients under one name, in a fixed order.
+    """A list of patients with a name, in a fixed order.
 
     Args:
         str_dsname: the name.
-        list_patients: patients with ids that are unique among them; may be empty.
+        list_patients: patients with unique ids; may be empty.
 
     Raises:
-        DatasetError: an element is no `Patient`, or an id comes twice.
+        DatasetError: an element is not a `Patient`, or an id comes twice.
     """
 
     def __init__(self, str_dsname: str, list_patients: Iterable[Patient]) -> None:
@@ -158,13 +159,14 @@ class Dataset(Sequence[Patient]):
         """One patient per slide, in the order of the paths.
 
         Args:
-            slides: a slide file, a folder, or several of them; a file that holds several slides
-                with the number of one behind it ("slide.tif#image=1"). A folder is searched with
-                all its subfolders, also through links (hidden names left out), for
-                `SLIDE_SUFFIXES`, sorted by path. Links that lead nowhere are left out with a
-                warning. The DICOM files of a folder are one slide for each SeriesInstanceUID,
-                stood for by the first file of the series that is an image of the slide.
-            name: of the dataset; the folder's name when only that is given, else "slides".
+            slides: a slide file, a folder, or a list of these. To choose one of several slides in
+                a file, append its number ("slide.tif#image=1"). A folder is searched with all its
+                subfolders, also through links but without hidden names, for files that end with
+                one of `SLIDE_SUFFIXES`, sorted by path. Links to missing files are left out with a
+                warning. In a folder of DICOM files, each SeriesInstanceUID is one slide; its path
+                is the first file of the series that is an image of the slide.
+            name: of the dataset; by default the name of the folder if one folder is given, else
+                "slides".
 
         Raises:
             DatasetError: a path is not there, comes twice, or no slide was found.
@@ -180,17 +182,18 @@ class Dataset(Sequence[Patient]):
                         problems.append(f"{os.path.join(root, relative)} comes twice")
                     found[os.path.join(root, relative)] = root, relative
             except OSError as error:
-                dead = " (it is a dead link)" if os.path.islink(path) else ""
+                dead = " (it is a link to a missing file)" if os.path.islink(path) else ""
                 problems.append(f"{error.filename} cannot be used: {error.strerror}{dead}")
         problems += [
-            f"{other} is of the same DICOM series as {first}: they are one slide, name it once"
+            f"{other} belongs to the same DICOM series as {first}: they are one slide; name it "
+            "only once"
             for first, other in same_slides(found)
         ]
         refuse("the given slides", problems)
         if not found:
             raise DatasetError(
-                f"no slides in {', '.join(paths[:3]) or 'an empty list'}; looked for files that "
-                f"end with {', '.join(SLIDE_SUFFIXES)}"
+                f"no slides found in {', '.join(paths[:3]) or 'an empty list'}; slides are files "
+                f"that end with {', '.join(SLIDE_SUFFIXES)}"
             )
         if name is None:
             one_folder = len(paths) == 1 and os.path.isdir(paths[0])
@@ -207,15 +210,15 @@ class Dataset(Sequence[Patient]):
         """The dataset of a manifest: a UTF-8 text with one row per slide.
 
         Cells are separated by commas, semicolons or tabs. The columns are those of `from_table`.
-        What label columns hold is found out, for a column as a whole: truth values ("True",
-        "false"), else whole numbers, else numbers, else lists of one of these ("[0, 1, 1]", or
-        "[0 1 1]" as numpy prints it), else text. Numbers with leading zeros or of more than 18
-        digits are text, which keeps codes as they are. A cell that is empty, "NA", "N/A", "nan",
-        "<NA>" or "null" is missing, and so is "None" among numbers.
+        The type of a label column is found from all its cells: booleans ("True", "false"), else
+        integers, else floats, else lists of one of these ("[0, 1, 1]", or "[0 1 1]" as numpy prints
+        it), else text. Numbers with leading zeros or with more than 18 digits are text, so that
+        codes stay unchanged. A cell is missing if it is empty, "NA", "N/A", "nan", "<NA>" or
+        "null", and in a column of numbers also if it is "None".
 
         Args:
             path: the manifest; its name without suffix becomes the dataset's name.
-            root: folder that the paths in it are relative to; the manifest's own when not given.
+            root: folder that its paths are relative to; by default the folder of the manifest.
 
         Raises:
             DatasetError: the manifest cannot be used; names the file and up to ten bad rows
@@ -229,31 +232,31 @@ class Dataset(Sequence[Patient]):
     ) -> Self:
         """The dataset of a table with one row per slide.
 
-        Columns: `patient` (any text or number; equal ones are one patient, ids count from 0 in the
-        order of appearance), `slide` (a file, or a folder with the DICOM files of one slide),
-        optional `image` (which of several slides in the file, counted from 0), `mpp` (0.25, or
-        "0.25 0.26" for x and y) and `tissue_mask` (the path of an image file), all empty where a
-        slide has none. Their names may have capitals. Every other column is a label: of the
-        patient where all rows of each patient agree, else of the slide, which the log says. An
-        index of pandas that has a name is a column, once if there is an equal column of that name;
-        one without is left out.
+        Required columns: `patient` (any text or number; rows with equal values belong to one
+        patient, and ids count from 0 in the order of appearance) and `slide` (a file, or a folder
+        with the DICOM files of one slide). Optional columns, which may have empty cells: `image`
+        (which of several slides in the file, counted from 0), `mpp` (0.25, or "0.25 0.26" for x
+        and y) and `tissue_mask` (the path of an image file). The names may have capitals. Every
+        other column is a label. It is a label of the patient if all rows of each patient agree,
+        else of the slide; the log says so. A named pandas index is a column too, but counts once
+        if there is an equal column of that name; an index without a name is ignored.
 
-        Cells keep their types, except in files of text, which `from_csv` tells of. NaN, NaT and NA
-        are missing; dates are text as in ISO 8601. Categories of text, numbers or truth values are
-        these; of other objects, such as the intervals of `pandas.cut`, they are their text. A
-        column of whole numbers in which pandas had missing values holds floats, and stays so.
+        Cells keep their types, except in text files (see `from_csv`). NaN, NaT and NA are missing.
+        Dates become text in ISO 8601. Categories of text, numbers or booleans become these values;
+        categories of other objects, such as the intervals of `pandas.cut`, become text. A column of
+        integers in which pandas had missing values holds floats, and stays so.
 
         Args:
             source: the path of a Parquet file (".parquet", ".pq"; needs ``chunkdl[tables]``) or of
-                a file for `from_csv`; a DataFrame of pandas or polars; a table of pyarrow; a list
+                a text file as for `from_csv`; a pandas or polars DataFrame; a pyarrow table; a list
                 of dicts, or a dict of columns.
-            root: folder that the paths are relative to; the file's own, or the working folder for
-                what is not a file, when not given.
-            name: of the dataset; the file's name without suffix, or "table".
+            root: folder that the paths are relative to; by default the folder of the file, or the
+                working folder if the source is not a file.
+            name: of the dataset; by default the file name without suffix, or "table".
 
         Raises:
-            DatasetError: the table cannot be used; names it and up to ten bad rows, which count
-                from 0 in all but files of text.
+            DatasetError: the table cannot be used; names it and up to ten bad rows (counted from
+                0, except in text files).
         """
         return cls._of(read_table(source, NEEDED), source, root, name)
 
@@ -280,8 +283,8 @@ class Dataset(Sequence[Patient]):
     def classes(self, label: str) -> dict[str, int]:
         """A number from 0 for each text that a label has, in alphabetical order.
 
-        To be made once, of the whole dataset, before it is split; then
-        ``torch.tensor([classes[text] for text in batch[label]])`` are targets.
+        Make it once, for the whole dataset, before you split it. Then
+        ``torch.tensor([classes[text] for text in batch[label]])`` are the targets.
 
         Args:
             label: of patients or slides; missing values are no class.
@@ -298,8 +301,10 @@ class Dataset(Sequence[Patient]):
         known = [value for value in values if value is not None]
         other = next((value for value in known if not isinstance(value, str)), None)
         if not known or other is not None:
-            found = "no patient and no slide has it" if not known else f"{other!r} is not text"
-            raise DatasetError(f"dataset {self.str_dsname!r}: no classes of {label!r}: {found}")
+            found = (
+                "no patient and no slide has this label" if not known else f"{other!r} is not text"
+            )
+            raise DatasetError(f"dataset {self.str_dsname!r}: {label!r} has no classes: {found}")
         return {text: number for number, text in enumerate(sorted(set(known)))}
 
     def __len__(self) -> int:

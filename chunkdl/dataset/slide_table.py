@@ -50,8 +50,8 @@ def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEn
     """
     if not isinstance(dataset, Dataset):
         raise DatasetError(
-            f"the first argument is a chunkdl.Dataset, not a {type(dataset).__name__}; "
-            "see Dataset.from_slides and Dataset.from_csv"
+            f"the first argument must be a chunkdl.Dataset, not a {type(dataset).__name__}; see "
+            "Dataset.from_slides and Dataset.from_csv"
         )
     if not len(dataset):
         raise DatasetError(f"dataset {dataset.str_dsname!r} has no patients")
@@ -65,8 +65,8 @@ def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEn
         )
         if needs_slides and len(entries) == first:
             raise DatasetError(
-                f"patient {patient.name} has no slide among its records; name it like a slide "
-                'file, or say Record(..., {"slide": True})'
+                f"patient {patient.name} has no record that is a slide; use a file name that ends "
+                f'like a slide, or Record(..., {{"slide": True}})'
             )
     return tuple(entries)
 
@@ -94,8 +94,8 @@ def _entry(record: Record, patient: Patient, index: int, number: int) -> SlideEn
             pair = (float(x), float(y))
         case _:
             raise DatasetError(
-                f"patient {patient.name}: mpp={mpp!r} of {record.path} is not a number above 0 and "
-                "no pair of them"
+                f"patient {patient.name}: mpp={mpp!r} of {record.path} is neither a number above "
+                "0 nor a pair of such numbers"
             )
     if pair is not None and not all(0 < value < 1000 for value in pair):
         raise DatasetError(

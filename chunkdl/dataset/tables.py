@@ -120,7 +120,9 @@ def spelled(name: str) -> str:
 
 def _with_rows(table: Table) -> Table:
     if not table.rows:
-        raise DatasetError(f"{table.source}: no rows; it needs a header and one row per slide")
+        raise DatasetError(
+            f"{table.source}: it has no rows; a manifest needs a header and one row per slide"
+        )
     return table
 
 
@@ -128,13 +130,14 @@ def _text_of(path: str) -> str:
     data = _bytes_of(path)
     if b"\0" in data:
         row = data.count(b"\n", 0, data.index(b"\0")) + 1
-        raise DatasetError(f"{path}: row {row}: not a text in UTF-8; save it as CSV UTF-8")
+        raise DatasetError(f"{path}: row {row}: this is not UTF-8 text; save the file as CSV UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
         raise DatasetError(
-            f"{path}: row {row}: not a text in UTF-8 ({error.reason}); save it as CSV UTF-8"
+            f"{path}: row {row}: this is not UTF-8 text ({error.reason}); save the file as CSV "
+            "UTF-8"
         ) from error
 
 
@@ -144,13 +147,13 @@ def _bytes_of(path: str) -> bytes:
         size = os.stat(path).st_size
         if size > _MOST_BYTES:
             raise DatasetError(
-                f"{path}: {size} bytes are too many for a manifest (at most "
-                f"{_MOST_BYTES}); is it a table?"
+                f"{path}: the file has {size} bytes, and a manifest has at most {_MOST_BYTES}; is "
+                "it the right file?"
             )
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _parquet(path: str) -> Table:
@@ -160,14 +163,14 @@ def _parquet(path: str) -> Table:
         import pyarrow.parquet
     except ImportError as error:
         raise DatasetError(
-            f"{path}: Parquet files need pyarrow: pip install 'chunkdl[tables]'"
+            f"{path}: reading Parquet files needs pyarrow: pip install 'chunkdl[tables]'"
         ) from error
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
         # By position: two columns may have one name.
         columns = [column.to_pylist() for column in table.columns]
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"{path}: not a Parquet file: {error}") from error
+        raise DatasetError(f"{path} is not a Parquet file: {error}") from error
     return _of_columns(path, table.column_names, columns)
 
 
@@ -203,8 +206,8 @@ def _of_pandas(kind: str, frame: Any) -> Table:
                 levels.append((name, cells))
             elif cells not in same:
                 raise DatasetError(
-                    f"{kind}: its index and a column are both called {name!r}, and differ; rename "
-                    "one of them, or leave the index out with df.reset_index(drop=True)"
+                    f"{kind}: its index and a column are both named {name!r} and differ; rename "
+                    "one of them, or drop the index with df.reset_index(drop=True)"
                 )
     both = levels + columns
     return _of_columns(kind, [name for name, _ in both], [cells for _, cells in both])
@@ -221,14 +224,14 @@ def _pandas_cells(series: Any) -> list[Any]:
 
 def _no_table(kind: str) -> DatasetError:
     return DatasetError(
-        f"{kind} is not a table; give the path of a CSV or Parquet file, a DataFrame of pandas or "
-        "polars, a table of pyarrow, a list of dicts, or a dict of columns"
+        f"{kind} is not a table; give the path of a CSV or Parquet file, a pandas or polars "
+        "DataFrame, a pyarrow table, a list of dicts, or a dict of columns"
     )
 
 
 def _column(kind: str, name: object, values: Any) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise DatasetError(f"{kind}: column {name!r} is {values!r}; give a list with all its cells")
+        raise DatasetError(f"{kind}: column {name!r} is {values!r}; give a list of all its cells")
     return list(values)
 
 

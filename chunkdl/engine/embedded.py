@@ -88,10 +88,8 @@ class EmbeddedEngine:
     It waits for nothing: `hear` takes in what has come, `take` gives the next batch, `descriptors`
     are what to wait on, and `nothing_came` is called whenever there was nothing to take.
 
-    One thread at a time has all of it but `_released`, to which any thread and any finalizer
-    appends. An interrupt may come between any two steps: what it breaks off is done again by the
-    next call. The memory of a slot is the coordinator's (its collectors write there) until
-    `BatchReady` names it, and ours until it is released.
+    One thread at a time has all of it but `_released`, to which any thread or finalizer appends. A
+    slot is the coordinator's until `BatchReady` names it, and ours until it is released.
 
     Args:
         config: of the service that is started.
@@ -118,13 +116,9 @@ class EmbeddedEngine:
         self._looked_s = self._clock.now()
         self._silent_s = 0.0
         self._asked = False
-        """A silent coordinator was asked whether it is there."""
         self._arrived: deque[bytes] = deque()
-        """Off the socket, and not taken in."""
         self._partly = 0
-        """Of these, parts of a message whose rest is still to come."""
         self._inbox: deque[BatchReady | End] = deque()
-        """Taken in, and not taken."""
         self.answer: Statistics | None = None
         """The last counters that have come."""
         self.questions = self.answers = 0

@@ -24,7 +24,9 @@ def array_of(data: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
         try:
             array = data.detach().cpu().numpy()
         except (TypeError, RuntimeError) as error:
-            raise PackingError(f"the SmallChunk is not an array: {error}; make it one") from error
+            raise PackingError(
+                f"the data of the SmallChunk cannot become an array: {error}; return an array"
+            ) from error
     elif hasattr(data, "__array_interface__") or isinstance(data, int | float | np.generic):
         array = np.asarray(data)
     else:
@@ -60,16 +62,18 @@ def check_names(row: Iterable[str]) -> None:
     for name in names:
         if name in _TAKEN:
             raise PackingError(
-                f"the SmallChunk has a column {name!r}, and a batch has a column of its own of "
-                "that name; give it another"
+                f"the SmallChunk has a column {name!r}, but batches have their own column of that "
+                "name; rename it"
             )
         if not 0 < len(name) <= MOST_LETTERS or not name.isprintable():
             raise PackingError(
-                f"the SmallChunk has a column {name[:MOST_LETTERS]!r}; a name has 1 to "
-                f"{MOST_LETTERS} printable letters"
+                f"the SmallChunk has a column {name[:MOST_LETTERS]!r}; a name must have 1 to "
+                f"{MOST_LETTERS} printable characters"
             )
     if len(names) > MOST_COLUMNS:
-        raise PackingError(f"the SmallChunk has {len(names)} columns, a row has {MOST_COLUMNS}")
+        raise PackingError(
+            f"the SmallChunk has {len(names)} columns, but a row has at most {MOST_COLUMNS}"
+        )
 
 
 _TAKEN = RESERVED - {"image"}

@@ -8,12 +8,12 @@ from chunkdl.dataset.patients import Patient
 
 
 class BigChunk:
-    """A large region of one patient, as the hooks of a user see it.
+    """A large region of one patient, as a user's hooks see it.
 
     Args:
         data: the region, usually an array (height, width, 3) uint8.
-        dict_info_of_bigchunk: what the loader wants to say about it.
-        patient: whose it is.
+        dict_info_of_bigchunk: facts that the loader adds.
+        patient: the patient that it belongs to.
     """
 
     def __init__(self, data: Any, dict_info_of_bigchunk: dict[str, Any], patient: Patient) -> None:
@@ -26,12 +26,13 @@ class SmallChunk:
     """One crop of a BigChunk: the training example.
 
     Args:
-        data: the crop, or whatever the user's class made; None in what `LightDL.get()` returns of
-            the built-in classes, whose pixels are in the batch, unless `tfms` ran there.
+        data: the crop, or what the user's class made. In the SmallChunks that `LightDL.get()`
+            returns it is None for the built-in classes, because the pixels are in the batch,
+            unless `tfms` ran in the training process.
         dict_info_of_smallchunk: x, y (level-0 pixels of the top-left corner), level, mpp,
             tissue_fraction, call.
         dict_info_of_bigchunk: slide (path) and bigchunk (ordinal).
-        patient: whose it is.
+        patient: the patient that it belongs to.
     """
 
     def __init__(

@@ -97,7 +97,7 @@ class Search:
             if len(self._seen) > MOST_OBJECTS:
                 self._full = True
                 self.problems.append(
-                    f"more than {MOST_OBJECTS} objects lie in {name}; generators behind them are "
+                    f"more than {MOST_OBJECTS} objects are in {name}; generators beyond these are "
                     "not seeded"
                 )
             elif not is_global(value):
@@ -148,7 +148,7 @@ class Search:
         """Note a generator that can be seeded, after a trial; say why another one cannot."""
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if kind == "random.SystemRandom":
-            self.problems.append(f"{where} is a {kind}, which takes no seed; use random.Random")
+            self.problems.append(f"{where} is a {kind}, which accepts no seed; use random.Random")
             return True
         if any(generator.source is other.source for other in self._all()):
             return True
@@ -268,7 +268,7 @@ def _in_container(value: Any, where: str, problems: list[str]) -> Iterator[Part]
         keys = {id(part): _content(part) for part in parts}
         if len(set(keys.values())) < len(parts):
             problems.append(
-                f"{where} is a set, whose order is another one in each process; use a list"
+                f"{where} is a set, and its order differs between processes; use a list"
             )
         yield from ((where, part) for part in sorted(parts, key=lambda part: keys[id(part)]))
 

@@ -13,10 +13,10 @@
             ...
             return SmallChunk(crop, {"left": left}, bigchunk.dict_info_of_bigchunk, self.patient)
 
-Names, arguments and meaning are PyDmed's. The classes have no ABC metaclass: PyDmed's users mark
-their overrides with ``@abstractmethod``. A fresh object is made for every BigChunk, in a worker
-process; the hooks are called with positional arguments. Every generator that they draw from, global
-or their own, is set from the plan before every call (`chunkdl.patches.seeded_code`).
+Names, arguments and meaning are PyDmed's. The classes have no ABC metaclass, because PyDmed's users
+mark their overrides with ``@abstractmethod``. A new object is made for every BigChunk, in a worker
+process, and its hooks are called with positional arguments. Every generator that they draw from,
+global or their own, is seeded from the plan before every call (`chunkdl.patches.seeded_code`).
 """
 
 from __future__ import annotations
@@ -140,13 +140,14 @@ class CollectorTools(Protocol):
 
 
 class BigChunkLoader:
-    """Override `extract_bigchunk`; runs in a loader process.
+    """Base class of your own loader, in a loader process: override `extract_bigchunk`.
 
     Args:
-        patient: whose BigChunk is wanted; a copy of this load.
-        queue_bigchunk, queue_logs: hold PyDmed's places.
+        patient: the patient whose BigChunk is loaded; a copy made for this load.
+        queue_bigchunk, queue_logs: not used; they keep PyDmed's positional order.
         const_global_info: the user's settings, as given to `LightDL`.
-        old_checkpoint: what the last load of this patient has set; None for the first.
+        old_checkpoint: the checkpoint that the last load of this patient has set; None for the
+            first load.
         last_message_from_root: the last message that was sent to this patient.
     """
 
@@ -172,9 +173,9 @@ class BigChunkLoader:
     def extract_bigchunk(self, last_message_fromroot: Any) -> Any:
         """One BigChunk of `self.patient`, or `EXHAUSTED`.
 
-        Usually a `BigChunk`, an array, or a list or dict of them; anything that can be pickled will
-        do. Its arrays lie in shared memory and reach the collector without a copy; those that
-        `read_region` and `empty` gave were there from the start.
+        Usually a `BigChunk`, an array, or a list or dict of these; it may be any object that can be
+        pickled. Its arrays lie in shared memory and reach the collector without a copy. Arrays from
+        `read_region` and `empty` are in shared memory from the start.
 
         Args:
             last_message_fromroot: the last message sent to this patient before the load, or None.
@@ -182,11 +183,11 @@ class BigChunkLoader:
         raise NotImplementedError(f"{type(self).__name__} must override extract_bigchunk")
 
     def get_checkpoint(self) -> Any:
-        """What the collector of this patient's last load has set; None before that."""
+        """The checkpoint that the last load of this patient has set; None before that."""
         return self._checkpoint
 
     def log(self, str_input: str) -> None:
-        """Put a line into the log of the training process."""
+        """Write a line to the log of the training process."""
         self._need().log(str_input)
 
     @property
@@ -231,8 +232,8 @@ class BigChunkLoader:
         Args:
             x, y: top-left corner, level-0 pixels.
             width, height: pixels of the wished resolution.
-            level, mpp, downsample: the resolution, at most one; the stream's own without.
-            record: which slide of the patient; the one that the plan has chosen without.
+            level, mpp, downsample: the resolution, at most one; by default that of the stream.
+            record: which slide of the patient; by default the one that the plan has chosen.
 
         Returns:
             uint8 (height, width, 3).
@@ -244,16 +245,16 @@ class BigChunkLoader:
         return self._need().read_region(x, y, width, height, (level, mpp, downsample), record)
 
     def read_window(self) -> Strips:
-        """The window of the plan in shared memory: what `positions` touch, and nothing else."""
+        """The window of the plan in shared memory; only tiles that `positions` touch are read."""
         return self._need().read_window()
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = "uint8") -> npt.NDArray[Any]:
-        """An array in shared memory to be filled; what is in it is undefined."""
+        """An array in shared memory for you to fill; its content is undefined."""
         return self._need().empty(shape, dtype)
 
     @property
     def described(self) -> Mapping[str, Any]:
-        """The info dict of a BigChunk as the built-in loader gives it: slide and bigchunk."""
+        """The info dict that the built-in loader gives to a BigChunk: slide and bigchunk."""
         return self._need().described
 
     def _need(self) -> LoaderTools:
@@ -263,13 +264,15 @@ class BigChunkLoader:
 
 
 class SmallChunkCollector:
-    """Override `extract_smallchunk`; runs in a collector process.
+    """Base class of your own collector, in a collector process: override `extract_smallchunk`.
 
     Args:
-        patient: whose BigChunk this collector serves; a copy of this load.
-        queue_smallchunks, type_bigchunkloader, queue_logs, queue_checkpoint: hold PyDmed's places.
+        patient: the patient whose BigChunk this collector crops; a copy made for this load.
+        queue_smallchunks, type_bigchunkloader, queue_logs, queue_checkpoint: not used; they keep
+            PyDmed's positional order.
         const_global_info: the user's settings, as given to `LightDL`.
-        old_checkpoint: what the last load of this patient has set; None for the first.
+        old_checkpoint: the checkpoint that the last load of this patient has set; None for the
+            first load.
         last_message_from_root: the last message that was sent to this patient.
     """
 
@@ -278,7 +281,7 @@ class SmallChunkCollector:
     """Whether large arrays of the patient are copied for each load, or are read-only; see
     `chunkdl.patches.patient_copies`."""
     nones_mean_no_more: ClassVar[bool] = False
-    """Whether None too many times in a row is as `EXHAUSTED` of a patient that gave something."""
+    """Whether too many None in a row mean `EXHAUSTED`, if the patient gave something before."""
 
     def __init__(
         self,
@@ -301,23 +304,23 @@ class SmallChunkCollector:
         """One SmallChunk, None for "not this time", or `EXHAUSTED`.
 
         Args:
-            call_count: calls before this one since the BigChunk was opened, those that returned
-                None included.
+            call_count: number of earlier calls for this BigChunk, including those that returned
+                None.
             bigchunk: what `extract_bigchunk` returned.
             last_message_fromroot: the last message sent to this patient before the load, or None.
         """
         raise NotImplementedError(f"{type(self).__name__} must override extract_smallchunk")
 
     def _asked_by_engine(self, call_count: int, bigchunk: Any, last_message_fromroot: Any) -> Any:
-        """What the engine calls: `extract_smallchunk`, and what is done to its answer."""
+        """What the engine calls: `extract_smallchunk`; subclasses may change its result."""
         return self.extract_smallchunk(call_count, bigchunk, last_message_fromroot)
 
     def get_checkpoint(self) -> Any:
-        """The checkpoint of this patient: what was set last."""
+        """The checkpoint of this patient that was set last."""
         return self._checkpoint
 
     def set_checkpoint(self, checkpoint: Any) -> None:
-        """Leave something for this patient's next load; it is never wiped.
+        """Leave an object for the next load of this patient; it is never deleted.
 
         Raises:
             PackingError: it cannot be pickled, or is too large.
@@ -326,7 +329,7 @@ class SmallChunkCollector:
         self._checkpoint = checkpoint
 
     def set_status(self, status: Any) -> None:
-        """Tell the schedule something.
+        """Set the status of this patient, which a policy can read.
 
         Raises:
             PackingError: it cannot be pickled, or is too large.
@@ -335,15 +338,15 @@ class SmallChunkCollector:
         self._status = status
 
     def get_status(self) -> Any:
-        """What was set last."""
+        """The status that was set last."""
         return self._status
 
     def get_flag_bigchunkloader_terminated(self) -> bool:
-        """Whether the loading is over; always, since this object exists only then."""
+        """Whether the loading is over; always True, because this object exists only then."""
         return True
 
     def log(self, str_input: str) -> None:
-        """Put a line into the log of the training process."""
+        """Write a line to the log of the training process."""
         self._need().log(str_input)
 
     @property

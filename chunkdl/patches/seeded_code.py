@@ -209,7 +209,7 @@ class SeededCode:
         for problem in search.problems:
             if problem not in self._told:
                 self._told.add(problem)
-                self._warn(f"{problem}; what it draws is not the same in the next run")
+                self._warn(f"{problem}; so its random numbers differ from run to run")
 
     def _look(self, search: Search) -> None:
         # It tries methods of the user that seed, and these may draw from the global generators.
@@ -226,7 +226,7 @@ class SeededCode:
         return cls(seed, roots, warn)
 
     def of_object(self, hook: Any) -> SeededCode:
-        """What one object of the class has beside that; what the engine gave it is left alone."""
+        """The additional code of one object of the class; what the engine gave it is not seeded."""
         roots = [(type(hook).__qualname__, hook)]
         return SeededCode(self._seed, roots, self._warn, self, hook._tools)
 

@@ -1,7 +1,7 @@
-"""The built-in loader and collector, as two classes like any user's.
+"""The built-in loader and collector, written like two classes of a user.
 
-`LightDL` recognises them and runs the same work in one piece (`loading`, `cropping`); a subclass,
-or a copy of this file, goes through the hooks and gives the same stream.
+`LightDL` recognises them and does the same work directly (`load_bigchunk.py`, `crop_rows.py` in
+`engine/work`). A subclass, or a copy of this file, runs as hooks and gives the same stream.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class TissueBigChunkLoader(BigChunkLoader):
     """Reads the window of the plan: every position with tissue is equally likely."""
 
     def extract_bigchunk(self, last_message_fromroot: Any) -> BigChunk:
-        """What the SmallChunks of the plan need of the window."""
+        """The part of the window that the SmallChunks of the plan need."""
         return BigChunk(self.read_window(), dict(self.described), self.patient)
 
 
 class TissueSmallChunkCollector(SmallChunkCollector):
-    """Cuts the SmallChunks of the plan."""
+    """Crops the SmallChunks of the plan."""
 
     def extract_smallchunk(
         self, call_count: int, bigchunk: Any, last_message_fromroot: Any

@@ -37,15 +37,15 @@ ADVICE = {
         "tfms=lambda image: transform(image=image)['image']"
     ),
     "torchvision": (
-        "torchvision's transforms take an image of PIL or a tensor, a SmallChunk is a numpy array: "
-        "begin with ToImage() of its v2, or ToPILImage()"
+        "torchvision's transforms take a PIL image or a tensor, but a SmallChunk is a numpy "
+        "array: begin with ToImage() of torchvision v2, or with ToPILImage()"
     ),
     "kornia": (
-        "kornia's transforms take a float tensor (B, C, H, W), a SmallChunk is a numpy array "
-        "(H, W, C) of bytes: tfms=lambda image: transform(kornia.image_to_tensor(image) / 255)[0]"
+        "kornia's transforms take a float tensor (B, C, H, W), but a SmallChunk is a uint8 numpy "
+        "array (H, W, C): tfms=lambda image: transform(kornia.image_to_tensor(image) / 255)[0]"
     ),
     "monai": (
-        "MONAI's transforms take an array (C, H, W), a SmallChunk is (H, W, C): begin with "
+        "MONAI's transforms take an array (C, H, W), but a SmallChunk is (H, W, C): begin with "
         "EnsureChannelFirst(channel_dim=-1)"
     ),
 }
@@ -148,8 +148,8 @@ class Transform:
             self._has_told_late = True
             self._warn(
                 f"{self.name} made generators in a call ({', '.join(made.added):.200}); they are "
-                "seeded from the next row on, but what they drew before is not the same in the "
-                "next run, or for another number of collectors; make them in __init__"
+                "seeded from the next row on, but their earlier random numbers differ from run "
+                "to run, and with the number of collectors; make them in __init__"
             )
 
     def _rehearsed(self, data: Any, name: Name, patient: str, enter: Callable[[], None]) -> Any:
@@ -166,8 +166,9 @@ class Transform:
             self._unseeded = unseeded_generators()
         if made is None:
             raise self._wrong(
-                "it returned None, and each SmallChunk has to become a row; leave places out with "
-                "tissue_threshold, or with a collector class whose extract_smallchunk returns None",
+                "it returned None, but each SmallChunk must become a row; to leave out "
+                "positions, use tissue_threshold, or a collector class whose extract_smallchunk "
+                "returns None",
                 patient,
             )
         if made is data and self._has_v2 and isinstance(data, np.ndarray):
@@ -175,8 +176,8 @@ class Transform:
         return made
 
     def _left_alone(self, patient: str) -> None:
-        """torchvision's v2 passes on without a word what is not an image to it, as arrays are."""
-        message = f"it left a SmallChunk as it was; {ADVICE['torchvision']}"
+        """torchvision's v2 silently returns inputs that it does not know, such as arrays."""
+        message = f"it did not change the SmallChunk; {ADVICE['torchvision']}"
         if self._package == "torchvision":
             raise self._wrong(message, patient)
         # Something around it may have left it out for this row.
@@ -191,11 +192,11 @@ class Transform:
         if not same(first, second):
             self._left_to_check = 0
             self._warn(
-                f"{self.name} made two different rows of one SmallChunk, though every generator "
-                "that was found stood the same: it draws from what cannot be seeded (secrets, "
-                "uuid4, os.urandom, the clock, a random.Random() made in the call), or goes on "
-                "from what it did for other rows; its rows are others in the next run, and for "
-                "another number of collectors"
+                f"{self.name} made two different rows from one SmallChunk, although every "
+                "generator that was found had the same seed: it draws from a source that cannot "
+                "be seeded (secrets, uuid4, os.urandom, the clock, a random.Random() made in the "
+                "call), or it depends on earlier rows; so its rows differ from run to run, and "
+                "with the number of collectors"
             )
 
     def globals_kept(self) -> Any:

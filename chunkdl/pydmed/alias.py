@@ -25,8 +25,8 @@ def install_alias() -> None:
     ours = import_module("chunkdl.pydmed")
     if sys.modules.get("pydmed", ours) is not ours:
         raise ConfigError(
-            "PyDmed itself is imported in this program; call install_alias() before, or leave its "
-            "imports and its folder in sys.path out"
+            "this program has already imported PyDmed itself; call install_alias() before, and "
+            "remove PyDmed's folder from sys.path"
         )
     sys.modules["pydmed"] = ours
     for name in _MODULES:

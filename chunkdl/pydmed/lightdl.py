@@ -318,8 +318,8 @@ class LightDL(AsProcess, AsksSchedule):
             return None
         if self._view is not None:
             raise ConfigError(
-                "checkpoints are not known where schedule() runs; let the collector call "
-                "set_status(), and ask active_subprocesses for it"
+                "checkpoints are not available in the process in which schedule() runs; call "
+                "set_status() in the collector, and read it from active_subprocesses"
             )
         if self._engine is None:
             return dict.fromkeys(self.dataset)

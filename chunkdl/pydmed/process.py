@@ -53,9 +53,10 @@ class AsProcess:
         nothing would change while it waits.
 
         Raises:
-            ConfigError: without a timeout it would wait for ever.
+            ConfigError: without a timeout it would wait forever.
         """
         if timeout is None and not self._paused:
             raise ConfigError(
-                "join() would wait for ever: a loader ends with pause_loading(), call that first"
+                "join() would wait forever, because a loader ends with pause_loading(); call "
+                "that first"
             )

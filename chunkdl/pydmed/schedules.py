@@ -119,7 +119,7 @@ class AsksSchedule:
     def _looking(self) -> View:
         if self._view is None:
             raise ConfigError(
-                "the scheduling helpers have answers only inside schedule() and initial_schedule()"
+                "the scheduling helpers can be used only inside schedule() and initial_schedule()"
             )
         return self._view
 

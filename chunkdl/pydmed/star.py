@@ -80,8 +80,8 @@ class Missing:
             # Python and pickle look for what a class may have; only the program's use is an error.
             raise AttributeError(attribute)
         raise ConfigError(
-            f"{self._name}.{attribute} is used, and {self._name} cannot be imported ({self._why}); "
-            "install it in this environment"
+            f"{self._name}.{attribute} was used, but {self._name} cannot be imported "
+            f"({self._why}); install it in this environment"
         )
 
 

@@ -70,9 +70,9 @@ class ProcessedPiece:
     def __init__(self, source_smallchunk: SmallChunk, data: Any = None, stat: Any = None) -> None:
         if not hasattr(source_smallchunk, "patient"):
             raise ConfigError(
-                f"the first argument is the SmallChunk that a piece is of, not a "
-                f"{type(source_smallchunk).__name__}; say {type(self).__name__}"
-                "(source_smallchunk=..., data=...)"
+                "the first argument must be the SmallChunk that the piece comes from, not a "
+                f"{type(source_smallchunk).__name__}; write "
+                f"{type(self).__name__}(source_smallchunk=..., data=...)"
             )
         if data is not None and stat is not None:
             raise ConfigError("data and stat of a ProcessedPiece are the same; give one of them")
@@ -212,7 +212,7 @@ class StreamCollector:
         """
         if not self._finished:
             raise ChunkdlError(
-                "there are no final values before start_collecting() has come to its end"
+                "the final statistics do not exist before start_collecting() has returned"
             )
         return self._finalstats
 
@@ -240,7 +240,7 @@ class StreamCollector:
             patient = piece.source_smallchunk.patient
             if patient not in self.dict_patient_to_liststats:
                 raise DatasetError(
-                    f"a piece belongs to {patient!r}, who is not in {self.lightdl.dataset!r}"
+                    f"a piece belongs to {patient!r}, which is not in {self.lightdl.dataset!r}"
                 )
             self._pieces_of[patient] += 1
             if self.streamwriter is not None:

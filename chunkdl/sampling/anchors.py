@@ -53,7 +53,7 @@ class Anchors:
         return self._tried(rng) or self.at(int(rng.integers(self.count)))
 
     def exist(self) -> bool:
-        """Whether the slide has any position; exact, whoever asks."""
+        """Whether the slide has any position; exact, and the same in every process."""
         return self._tried(generator(0, Purpose.WINDOW)) is not None or self.count > 0
 
     @property

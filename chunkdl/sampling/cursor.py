@@ -86,20 +86,20 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             fields = {**content, **{name: dict(content[name]) for name in _MAPS}}
             cursor = msgspec.convert(fields, cls)
         except KeyError as error:
-            raise not_a_state(f"it lacks {error}") from error
+            raise not_a_state(f"it has no {error}") from error
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise not_a_state(error) from error
         if not cursor._is_sound():
             raise not_a_state(
-                "a number in it is out of range, or "
-                f"ahead={list(cursor.ahead)} is not ascending from beyond {cursor.next_batch}"
+                f"a number in it is out of range, or ahead={list(cursor.ahead)} is not ascending, "
+                f"or does not begin after {cursor.next_batch}"
             )
         Rules().check(cursor.rules)
         if cursor.plan_hash != plan_hash:
             raise StateError(
                 "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
-                "settings, reuse, num_bigchunks or batch_size differ from those it was saved with, "
-                "or which slides were left out"
+                "settings, reuse, num_bigchunks or batch_size differ from those of the saved "
+                "stream, or other slides were left out"
             )
         return cursor
 

@@ -1,7 +1,7 @@
 """The versions of the rules by which equal settings and an equal seed give equal rows.
 
-Whoever changes what a seed gives raises a number here: a state that was saved by other rules is
-then refused with the reason, instead of going on in another stream.
+If you change what a seed gives, increase a number here. Then a state that was saved with other
+rules is refused with the reason, instead of continuing with a different stream.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rules(msgspec.Struct, frozen=True):
             StateError: it was not; names which differ.
         """
         differ = [
-            f"{name} (version {then} there, {now} here)"
+            f"{name} (version {then} in the state, {now} here)"
             for name, then, now in (
                 ("sampling", saved.sampling, self.sampling),
                 ("reading slides", saved.reading, self.reading),
@@ -43,7 +43,8 @@ class Rules(msgspec.Struct, frozen=True):
         ]
         if differ:
             raise StateError(
-                f"the state was saved by a chunkdl with other rules of {' and of '.join(differ)}, "
-                "so that the same settings give another stream; go on with the chunkdl that saved "
-                "it, or begin anew"
+                "the state was saved by a version of chunkdl with different rules of "
+                f"{' and of '.join(differ)}, so the same settings give a different stream; "
+                "continue with the version that saved the state, or start the stream from the "
+                "beginning"
             )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from chunkdl.errors import StateError
 
 STATE_VERSION = 2
-"""Of all kinds together: whoever changes what a state holds raises it."""
+"""One version for all kinds: increase it when the content of a state changes."""
 
 Kind = Literal["embedded", "service", "services", "machines"]
 
@@ -33,13 +33,20 @@ def wrapped(
 
     Args:
         kind: of the loader.
-        content: what else it holds; plain data.
+        content: what else it holds: numbers, texts, lists, tuples, and dicts by text.
         epoch: number of the pass, from 0; 0 of an endless stream.
         epoch_batches: batches of an epoch of ``batches=n`` that were returned; None: epochs have no
             length of their own.
     """
     head = {"version": STATE_VERSION, "kind": kind, "epoch": epoch, "epoch_batches": epoch_batches}
-    return {**head, **content}
+    return {**head, **{name: _plain(value) for name, value in content.items()}}
+
+
+def _plain(value: Any) -> Any:
+    """With lists for tuples, as every format gives it back."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def unwrapped(state: object, kind: Kind) -> dict[str, Any]:
@@ -49,24 +56,25 @@ def unwrapped(state: object, kind: Kind) -> dict[str, Any]:
         StateError: it is not a state, of another version, or of another kind.
     """
     if not isinstance(state, Mapping):
-        raise not_a_state(f"it is of class {type(state).__name__}, and not a dict")
+        raise not_a_state(f"it is a {type(state).__name__}, not a dict")
     if "version" not in state:
-        raise not_a_state("it has no version")
+        raise not_a_state("it has no 'version'")
     # Before anything else: the fields of another version may be others.
     if (version := state["version"]) != STATE_VERSION:
         raise StateError(
-            f"the state has version {version}, and this chunkdl reads version {STATE_VERSION}; go "
-            "on with the chunkdl that saved it, or begin the stream anew"
+            f"the state has version {version}, but this chunkdl reads version {STATE_VERSION}; "
+            "continue with the version of chunkdl that saved it, or start the stream from the "
+            "beginning"
         )
     content = dict(state)
     del content["version"]
     if (other := content.pop("kind", None)) != kind:
         if not isinstance(other, str) or other not in LOADERS:
-            raise not_a_state(f"its kind is {other!r}")
+            raise not_a_state(f"its 'kind' is {other!r}")
         raise StateError(
-            f"the state is of kind {other!r}, as {LOADERS[other]} saves it, and this loader is of "
-            f"kind {kind!r} ({LOADERS[kind]}); load it into a loader of its kind, or begin the "
-            "stream anew"
+            f"the state is of kind {other!r}, saved by {LOADERS[other]}, but this loader is of "
+            f"kind {kind!r} ({LOADERS[kind]}); load the state into a loader of its kind, or start "
+            "the stream from the beginning"
         )
     epoch, epoch_batches = content.get("epoch"), content.get("epoch_batches", -1)
     if not _is_count(epoch) or not (epoch_batches is None or _is_count(epoch_batches)):

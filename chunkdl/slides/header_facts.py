@@ -63,7 +63,7 @@ def header_facts(
         folder: of the tissue mask cache; None: the user's.
         rule: how pixels become RGB; without the right one a slide cannot be opened.
     """
-    log.info("looking at the headers of %d slides", len(names))
+    log.info("reading the headers of %d slides", len(names))
     kept = _KeptFacts(default_folder() if folder is None else folder, reader, rule)
     return _in_threads(kept.facts, names)
 
@@ -121,7 +121,7 @@ def _tell_waiting(names: Sequence[str]) -> None:
     shown = ", ".join(map(printable, names[:_MOST_NAMED]))
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     log.warning(
-        "no header has come for %g s, the file server may be away; waiting for %s%s",
+        "no header could be read for %g s; the file server may not respond. Waiting for %s%s",
         SILENCE_S,
         shown,
         more,
@@ -157,11 +157,15 @@ class _KeptFacts:
         try:
             return dataclasses.replace(_decoded(read_at_most(file, _MOST_BYTES), key), path=name)
         except FileNotFoundError:
-            log.debug("the header of %s is not known yet", name)
+            log.debug("the header of %s could not be read yet", name)
         except OSError as error:
             self._complain(error)
         except ValueError as error:
-            log.warning("header facts %s are not usable and are made anew: %s", file, error)
+            log.warning(
+                "the kept header facts %s cannot be used, and the header is read again: %s",
+                file,
+                error,
+            )
         try:
             slide = open_slide(name, self._reader, self._rule)
         except SlideError as error:

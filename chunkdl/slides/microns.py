@@ -120,8 +120,9 @@ def believed(claims: Sequence[Claim], magnification: float | None) -> Microns:
     ]
     if not possible:
         notes += [
-            f"{claim.source} says {claim.x:g} x {claim.y:g} microns per pixel, which no slide has: "
-            "it counts as unknown; give mpp for this slide in the dataset"
+            f"{claim.source} says {claim.x:g} x {claim.y:g} microns per pixel, which is "
+            "impossible for a slide, so it counts as unknown; give mpp for this slide in the "
+            "dataset"
             for claim in claims
         ]
         return Microns(None, "", tuple(notes))
@@ -140,14 +141,14 @@ def believed(claims: Sequence[Claim], magnification: float | None) -> Microns:
         POWER_TOLERANCE
     ):
         notes.append(
-            f"{first.source} says {mean:g} microns per pixel, and the file states an objective of "
+            f"{first.source} says {mean:g} microns per pixel, but the file states an objective of "
             f"{magnification:g}x, which has about {MPP_TIMES_POWER / magnification:g}; one of "
-            "them is wrong: give mpp for this slide in the dataset"
+            "them is wrong; give mpp for this slide in the dataset"
         )
     if _apart(first.x, first.y) > SQUARE_TOLERANCE:
         notes.append(
-            f"its pixels are not square: {first.x:g} x {first.y:g} microns; patches come as they "
-            "are stored, and mpp is the mean of both"
+            f"its pixels are not square: {first.x:g} x {first.y:g} microns; patches are read as "
+            "they are stored, and mpp is the mean of both"
         )
     return Microns((first.x, first.y), first.source, tuple(notes))
 

@@ -142,7 +142,7 @@ def resolve(
     chosen = info.levels[level]
     width, height = math.floor(chosen.width / factor), math.floor(chosen.height / factor)
     if min(width, height) < 1:
-        raise _unserved(info, resolution, values, "not one target pixel fits into the slide")
+        raise _unserved(info, resolution, values, "the slide is smaller than one target pixel")
     downsample = factor * chosen.downsample
     return TargetGrid(
         level=level,
@@ -163,14 +163,14 @@ def check_resolution(resolution: Resolution) -> None:
     unit, value, policy = resolution.unit, resolution.value, resolution.policy
     if unit != "level":
         if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"{unit}={value!r} is not a resolution: give a number above 0")
+            raise ConfigError(f"{unit}={value!r} is not a resolution; give a number above 0")
         return
     if not (math.isfinite(value) and value >= 0 and value == int(value)):
-        raise ConfigError(f"level={value!r} is not a level: give an integer from 0 on")
+        raise ConfigError(f"level={value!r} is not a level; give an integer of at least 0")
     if policy == "resample":
         raise ConfigError(
-            "a level cannot be resampled to itself: give mpp= or downsample= for the policy "
-            "'resample', or another policy for level="
+            "level= needs no resampling; with the policy 'resample' give mpp= or downsample=, or "
+            "choose another policy for level="
         )
 
 
@@ -191,7 +191,7 @@ def _values(info: SlideInfo, resolution: Resolution, base_mpp: float | None) -> 
         return tuple(level.downsample for level in info.levels)
     if base_mpp is None:
         raise ResolutionError(
-            f"mpp={resolution.value:g} was asked for, but the file does not say its microns per "
+            f"mpp={resolution.value:g} was asked for, but the file does not state microns per "
             f"pixel: {GIVE_MPP}, or ask for level= or downsample=",
             slide=info.path,
         )
@@ -206,7 +206,7 @@ def _choose(info: SlideInfo, resolution: Resolution, values: tuple[float, ...]) 
     if away <= resolution.match_limit * wish:
         return nearest
     if resolution.unit == "level" or policy == "error":
-        raise _unserved(info, resolution, values, "no level is at it")
+        raise _unserved(info, resolution, values, "no level matches")
     if policy == "nearest":
         if away > NEAREST_LIMIT * wish:
             raise _unserved(info, resolution, values, "no level is within 5 % of it")
@@ -231,8 +231,8 @@ def _reduction(info: SlideInfo, resolution: Resolution, value: float) -> float:
     if value > wish:
         raise ResolutionError(
             f"{resolution.unit}={wish:g} is finer than level 0, which is at {value:g}; chunkdl "
-            "does not invent pixels: ask for a coarser resolution, or leave this slide out "
-            "(on_error='substitute' does)",
+            "does not enlarge pixels. Ask for a coarser resolution, or leave this slide out "
+            "(with on_error='substitute')",
             slide=info.path,
         )
     return wish / value
@@ -246,7 +246,7 @@ def _unserved(
         for index, (value, level) in enumerate(zip(values, info.levels, strict=True))
     )
     return ResolutionError(
-        f"{resolution.unit}={resolution.value:g} with the policy {resolution.policy!r}: {why}; "
-        f"the slide has, in that unit, {have}",
+        f"{resolution.unit}={resolution.value:g} with the policy {resolution.policy!r}: {why}; in "
+        f"this unit the slide has {have}",
         slide=info.path,
     )

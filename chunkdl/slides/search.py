@@ -79,7 +79,7 @@ class _Names:
     def _sort_in(self, entry: os.DirEntry[str]) -> None:
         is_link = entry.is_symlink()
         if is_link and _leads_nowhere(entry.path):
-            log.warning("%s is a dead link and is left out", entry.path)
+            log.warning("%s is a link to a missing file and is left out", entry.path)
         elif entry.is_dir():
             (self.links if is_link else self.folders).append(entry.path)
         elif entry.name.lower().endswith(DICOM_SUFFIX):

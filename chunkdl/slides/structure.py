@@ -98,8 +98,9 @@ def chosen_image(structure: Structure, number: int | None) -> SlideImage:
     if not images:
         parts = ", ".join(f"{page.name}: {page.role}" for page in structure.pages[:8])
         raise SlideError(
-            f"the {structure.format} file has no picture that is a slide ({parts})"
-            f"{''.join(f'; {note}' for note in structure.notes)}; see chunkdl inspect --structure",
+            f"the {structure.format} file has no image that is a slide "
+            f"({parts}){''.join(f'; {note}' for note in structure.notes)}; see chunkdl inspect "
+            "--structure",
             slide=structure.path,
         )
     if number is None and len(images) == 1:
@@ -107,13 +108,13 @@ def chosen_image(structure: Structure, number: int | None) -> SlideImage:
     if number is None or not 0 <= number < len(images):
         have = ", ".join(_described(image) for image in images[:12])
         why = (
-            f"the file has {len(images)} slides and none was chosen"
+            f"the file has {len(images)} slides, and none was chosen"
             if number is None
-            else f"the file has no slide {number}"
+            else f"the file has no image {number}"
         )
         raise SlideError(
-            f"{why}: name it as {structure.path}#image=K (or in the column 'image' of the "
-            f"manifest); it has {have}",
+            f"{why}; choose one with {structure.path}#image=K (or in the column 'image' of a "
+            f"manifest). The file has {have}",
             slide=structure.path,
         )
     return images[number]

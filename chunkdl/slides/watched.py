@@ -1,7 +1,7 @@
-"""A slide that says that it gets on: long reads in pieces, a sign of life after each.
+"""A slide that reports progress: long reads are done in pieces, with a report after each.
 
-Whoever watches a loader counts its silence. A read of a whole level may take minutes, and nothing
-in the readers needs to know that somebody waits.
+A loader that reports nothing for too long is replaced. A read of a whole level may take minutes,
+and the readers need not know about this limit.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ even where decoding is slow."""
 
 
 class Recalled(BaseException):
-    """Nobody wants any more what is being worked at; it is not an error of the slide or work.
+    """The result of the current work is no longer wanted; this is not an error of the slide.
 
-    It passes through everything that mends or reports what `Exception` says.
+    It passes through all code that handles or reports an `Exception`.
     """
 
 
 class WatchedSlide(WrappedSlide):
-    """A slide whose reads say that they get on.
+    """A slide whose reads report progress.
 
     Args:
         slide: the slide; closed with this one.

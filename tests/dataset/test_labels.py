@@ -141,7 +141,7 @@ def test_numbers_of_one_shape_become_an_array(
         (["tumor", "normal"], ["tumor", "normal"], ""),
         (["tumor", NAN], ["tumor", None], ""),
         ([["a"], ["b", "c"]], [["a"], ["b", "c"]], ""),
-        ([1, "x"], [1, "x"], "is text for some and something else for others"),
+        ([1, "x"], [1, "x"], "is text for some rows and something else for others"),
         ([[1, 2], [1]], [[1, 2], [1]], "has values of different shapes"),
         ([[1, [2]], [1, [2]]], [[1, [2]], [1, [2]]], "has values of different shapes"),
         ([1, [1]], [1, [1]], "has values of different shapes"),
@@ -159,9 +159,12 @@ def test_what_is_no_such_column_stays_a_list(
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ([2**63, 1], "9223372036854775808 takes more than 64 bits; give it as text"),
-        ([[1], [-(2**63) - 1]], "-9223372036854775809 takes more than 64 bits"),
-        ([2**53 + 1, None], "9007199254740993 loses digits beside missing values or fractions"),
+        ([2**63, 1], "9223372036854775808 needs more than 64 bits; give it as text"),
+        ([[1], [-(2**63) - 1]], "-9223372036854775809 needs more than 64 bits"),
+        (
+            [2**53 + 1, None],
+            "9007199254740993 would lose digits, because missing values or fractions",
+        ),
         ([2**53 + 1, 0.5], "9007199254740993 loses digits"),
     ],
 )
@@ -211,8 +214,8 @@ def test_names_of_columns_are_reserved_with_a_proposal() -> None:
     """The numbers of every record among them; anything else that is text may be a label."""
     assert {name for name, _ in COLUMNS} <= RESERVED
     for name in RESERVED:
-        assert f"cannot be called {name!r}" in refusal(name)
+        assert f"cannot be named {name!r}" in refusal(name)
         assert f"rename it, e.g. to '{name}_label'" in refusal(name)
         assert refusal(f"{name}_label") == ""
     assert [refusal(name) for name in ("label", "grade", "Level", "x2", "")] == [""] * 5
-    assert refusal(3) == "the label 3 has no text as its name; give it one, e.g. 'label_3'"
+    assert refusal(3) == "the name of the label 3 is not text; rename it, e.g. to 'label_3'"

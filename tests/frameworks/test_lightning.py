@@ -133,24 +133,25 @@ RUNS = {
 
 
 def go_on(dataset: Dataset, folder: Path, way: str, run: Run, expected: list[Rows]) -> None:
-    """Train, then train on from each checkpoint."""
+    """Train, then train on from each checkpoint; each time with a new loader for the training."""
     saves = ModelCheckpoint(dirpath=folder, save_top_k=-1, filename="{step}", **run.saves)
     model = Model()
     with loaders(dataset, **run.stream) as (train, validation):
         model.loader = train
         trainer(folder, saves, **run.trainer).fit(model, given_as(way, train), validation)
-    assert model.trained == expected[: len(model.trained)]
-    kept = {step: folder / f"step={step}.ckpt" for step in run.steps}
-    found = [path for path in kept.values() if path.exists()]
-    assert found, os.listdir(folder)
-    for path in found:
-        model = Model()
-        with loaders(dataset, **run.stream) as (train, validation):
-            model.loader = train
-            trainer(folder, **{**run.trainer, **run.more}).fit(
-                model, given_as(way, train), validation, ckpt_path=path, weights_only=True
-            )
-        assert model.trained == expected[: run.batches], path.name
+        assert model.trained == expected[: len(model.trained)]
+        kept = {step: folder / f"step={step}.ckpt" for step in run.steps}
+        found = [path for path in kept.values() if path.exists()]
+        assert found, os.listdir(folder)
+        train.close()
+        for path in found:
+            model = Model()
+            with LightDL(dataset, **{**STREAM, **run.stream}) as train:
+                model.loader = train
+                trainer(folder, **{**run.trainer, **run.more}).fit(
+                    model, given_as(way, train), validation, ckpt_path=path, weights_only=True
+                )
+            assert model.trained == expected[: run.batches], path.name
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -9,22 +9,14 @@ import sys
 
 import numpy as np
 
-from tests.frameworks.common import STREAM, rows_of
-
-
-class NotInstalled:
-    """Finds no torch."""
-
-    def find_spec(self, name: str, *_: object) -> None:
-        """Refuse what is not installed."""
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+from tests.no_torch import have_no_torch
 
 
 def main() -> None:
     """Two batches, and the second once more from the state of the first."""
-    sys.meta_path.insert(0, NotInstalled())
+    have_no_torch()
     from chunkdl import Dataset, LightDL
+    from tests.frameworks.common import STREAM, rows_of
 
     with LightDL(Dataset.from_slides(sys.argv[1]), **STREAM, arrays="numpy") as loader:
         first = next(iter(loader))

@@ -322,7 +322,7 @@ def test_what_cannot_be_seeded_is_named() -> None:
     search = found(root)
     assert search.generators == []
     first, second = search.problems
-    assert first == "transform.a is a random.SystemRandom, which takes no seed; use random.Random"
+    assert first == "transform.a is a random.SystemRandom, which accepts no seed; use random.Random"
     assert second.startswith("transform.b[0], of class numpy.random")
     assert "cannot be seeded: TypeError" in second
 
@@ -332,7 +332,7 @@ def test_more_objects_than_are_looked_into_are_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(generator_search, "MOST_OBJECTS", 100)
     assert found([*range(1000), "text"]).problems == []
     (problem,) = found([[] for _ in range(200)]).problems
-    assert "more than 100 objects lie in transform" in problem
+    assert "more than 100 objects are in transform" in problem
 
 
 def test_the_search_leaves_generators_as_they_stand() -> None:

@@ -111,7 +111,7 @@ def test_rows_that_come_out_differently_are_told_once() -> None:
     for number in range(6):
         collector.row(number)
     (told,) = collector.told
-    assert "made two different rows of one SmallChunk" in told
+    assert "made two different rows from one SmallChunk" in told
     assert "<lambda>" in told
 
 

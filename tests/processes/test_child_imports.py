@@ -27,6 +27,7 @@ HIDING = (
 """Names of modules that a working folder may have by chance."""
 TRAIN = """
 import json, os, sys
+sys.modules["torch"] = None
 from chunkdl import Dataset, LightDL
 out = sys.stdout
 {more}
@@ -34,8 +35,9 @@ paths, arguments = json.loads(os.environ["PATHS"]), json.loads(os.environ["STREA
 with LightDL(Dataset.from_slides(paths), tissue="none", {given}**arguments) as loader:
     for _ in range(2):
         batch = loader.next_batch(60)
-    print("batch", batch.number, batch["image"].float().mean() < 0, file=out, flush=True)
+    print("batch", batch.number, batch["image"].max() < 0, file=out, flush=True)
 """
+"""As if torch were not installed: its import takes as long as all of the rest."""
 OWN = """
 def negative(pixels):
     import {also}
@@ -47,7 +49,7 @@ def negative(pixels):
 def environment(coordinate_dataset: Dataset, small_stream: dict[str, Any]) -> dict[str, str]:
     """For a training: its slides, its stream, and where the packages are."""
     paths = [record.path for patient in coordinate_dataset for record in patient.slides]
-    own = {"num_loaders": 1, "num_collectors": 1}
+    own = {"num_loaders": 1, "num_collectors": 1, "arrays": "numpy"}
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, ROOTS)),
@@ -92,7 +94,7 @@ def test_nothing_is_imported_from_the_working_folder(
     more = f"sys.path.append({str(project)!r}); from own_rows import negative"
     (project / "train.py").write_text(TRAIN.format(more=more, given="tfms=negative, "))
     done = train([f"{project}/train.py"], hostile, {**environment, "PYTHONSAFEPATH": safe})
-    assert done.stdout == "batch 1 tensor(True)\n", done.stderr
+    assert done.stdout == "batch 1 True\n", done.stderr
 
 
 def test_a_notebook_in_a_folder_with_such_names_works(
@@ -104,7 +106,7 @@ def test_a_notebook_in_a_folder_with_such_names_works(
     environment["PYTHONSAFEPATH"] = "1"
     (hostile / "sitecustomize.py").unlink()
     done = train(["-c", program], hostile, environment)
-    assert done.stdout == "batch 1 tensor(False)\n", done.stderr
+    assert done.stdout == "batch 1 False\n", done.stderr
 
 
 def test_a_collector_starts_without_the_readers_of_slides() -> None:
@@ -138,7 +140,7 @@ def test_modules_of_the_user_are_found_where_the_training_found_them(
     (tmp_path / "train.py").write_text(program)
     words = {"script": ["train.py"], "-m": ["-m", "mine.train"], "-c": ["-c", program]}[how]
     done = train(words, tmp_path, environment)
-    assert done.stdout == "batch 1 tensor(True)\n", done.stderr
+    assert done.stdout == "batch 1 True\n", done.stderr
 
 
 def test_a_working_folder_that_was_deleted_does_no_harm(
@@ -148,8 +150,9 @@ def test_a_working_folder_that_was_deleted_does_no_harm(
     folder = tmp_path / "gone"
     folder.mkdir()
     more = f"os.rmdir({str(folder)!r}); sys.path.insert(0, '')"
-    done = train(["-c", TRAIN.format(more=more, given="")], folder, environment)
-    assert done.stdout == "batch 1 tensor(False)\n", done.stderr
+    program = TRAIN.replace('sys.modules["torch"] = None', "import torch")
+    done = train(["-c", program.format(more=more, given="")], folder, environment)
+    assert done.stdout == "batch 1 False\n", done.stderr
 
 
 def test_the_packages_may_be_in_an_archive(environment: dict[str, str], tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ def test_the_packages_may_be_in_an_archive(environment: dict[str, str], tmp_path
     check = "import chunkdl; assert '.zip' in chunkdl.__file__"
     del environment["PYTHONPATH"]
     done = train(["-c", start + TRAIN.format(more=check, given="")], tmp_path, environment)
-    assert done.stdout == "batch 1 tensor(False)\n", done.stderr
+    assert done.stdout == "batch 1 False\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_a_training_whose_standard_files_are_closed_works(
     said = tmp_path / "said"
     more = f"[os.close(number) for number in {closed!r}]\nout = open({str(said)!r}, 'w')"
     done = train(["-c", TRAIN.format(more=more, given="")], tmp_path, environment)
-    assert said.read_text() == "batch 1 tensor(False)\n", done.stderr
+    assert said.read_text() == "batch 1 False\n", done.stderr
 
 
 @pytest.mark.parametrize("flags", [["-I"], ["-s", "-O"], ["-E", "-X", "utf8"]])
@@ -195,7 +198,7 @@ def test_options_of_the_interpreter_hold_for_its_children(
         "assert not missing, missing"
     )
     done = train([*flags, "-c", start + TRAIN.format(more=more, given="")], tmp_path, environment)
-    assert done.stdout == "batch 1 tensor(False)\n", done.stderr
+    assert done.stdout == "batch 1 False\n", done.stderr
 
 
 def test_a_program_that_is_no_python_is_told_what_to_do(

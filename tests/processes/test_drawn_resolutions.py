@@ -226,7 +226,10 @@ def test_with_exact_a_slide_that_cannot_give_all_is_an_error(
         ({"mpp": Continuous(1, 2), "resolution_policy": "nearest"}, "a range are resampled"),
         ({"mpp": {0.5: -1}}, "mpp: the weight -1 of 0.5"),
         ({"downsample": {"low": 1}}, "downsample="),
-        ({"mpp": {0.01: 1, 0.02: 1}}, r"mpp=\{0.01: 1, 0.02: 1\} cannot be had from 2 of 2 slides"),
+        (
+            {"mpp": {0.01: 1, 0.02: 1}},
+            r"mpp=\{0.01: 1, 0.02: 1\} is not possible for 2 of 2 slides",
+        ),
     ],
 )
 def test_what_goes_with_no_other_setting_is_refused(

@@ -169,7 +169,7 @@ def test_what_a_patient_does_not_have_is_told(tmp_path: Path) -> None:
         slide, region, record, window, place = loader.next_batch(60)["info_smallchunk"][0]["told"]
 
     for message in (slide, region, window):
-        assert "has no slide among its records" in message
+        assert "has no record that is a slide" in message
     assert "notes.txt is not a slide of patient" in record
     assert "read_window nor positions" in place
 

@@ -71,5 +71,5 @@ def test_labels_that_would_hide_columns_stop_a_loader_before_anything_starts(
     """With the name that would do."""
     path = next(iter(coordinate_slides))
     dataset = Dataset("d", [Patient(0, {"s": Record("", path), "level": 77, "label": 1})])
-    with pytest.raises(DatasetError, match=r"cannot be called 'level'.*e\.g\. to 'level_label'"):
+    with pytest.raises(DatasetError, match=r"cannot be named 'level'.*e\.g\. to 'level_label'"):
         LightDL(dataset, **small_stream)

@@ -93,8 +93,8 @@ def test_a_transform_that_imports_torch_itself_makes_the_same_rows_from_the_firs
 @pytest.mark.parametrize(
     ("transform", "says"),
     [
-        (Unseedable(), "Unseedable made two different rows of one SmallChunk"),
-        (Counting(), "Counting made two different rows of one SmallChunk"),
+        (Unseedable(), "Unseedable made two different rows from one SmallChunk"),
+        (Counting(), "Counting made two different rows from one SmallChunk"),
         (System(), "System.__class__.rng is a random.SystemRandom"),
     ],
     ids=["uuid4", "a counter", "SystemRandom"],

@@ -139,11 +139,13 @@ def test_handlers_of_imported_code_do_not_end_a_worker(
 
 NOHUP = """
 import json, signal, sys
+sys.modules["torch"] = None  # it takes longer than all of the rest
 from chunkdl import Dataset, LightDL
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 paths = json.loads(sys.argv[1])
-with LightDL(Dataset.from_slides(paths), tissue="none", **json.loads(sys.argv[2])) as loader:
+given = {"tissue": "none", "arrays": "numpy", **json.loads(sys.argv[2])}
+with LightDL(Dataset.from_slides(paths), **given) as loader:
     loader.get(timeout=60)
     import psutil
     for process in psutil.Process().children(recursive=True):

@@ -139,11 +139,13 @@ def test_a_fork_of_the_training_ends_none_of_its_programs() -> None:
 TRAINING = """
 import json, sys
 from pathlib import Path
+sys.modules["torch"] = None  # it takes longer than all of the rest
 from chunkdl import Dataset, LightDL
 from tests.processes.noisy_classes import Flood
 paths, arguments, now = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 flood = Flood(2**20, now)
-with LightDL(Dataset.from_slides(paths), tissue="none", tfms=flood, **arguments) as loader:
+given = {"tissue": "none", "arrays": "numpy", "tfms": flood}
+with LightDL(Dataset.from_slides(paths), **given, **arguments) as loader:
     print("running", flush=True)
     loader.get(timeout=100)
 """

@@ -97,7 +97,7 @@ def test_nothing_has_the_name_of_pydmed_without_being_asked(tmp_path: Path) -> N
         "import sys, types; sys.modules['pydmed'] = types.ModuleType('pydmed')\n"
         "import chunkdl.pydmed; chunkdl.pydmed.install_alias()"
     )
-    assert "ConfigError: PyDmed itself is imported in this program" in done.stderr
+    assert "ConfigError: this program has already imported PyDmed itself" in done.stderr
 
 
 def test_patients_of_chunkdl_survive_a_pickle() -> None:

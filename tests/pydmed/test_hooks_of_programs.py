@@ -331,7 +331,7 @@ def test_hooks_have_the_attributes_of_pydmed() -> None:
 
 
 def test_a_loader_has_the_attributes_of_a_process() -> None:
-    """Before, while and after; what would wait for ever or be a wrong answer is refused."""
+    """Before, while and after; what would wait forever or be a wrong answer is refused."""
     dataset = people(2)
     with running(
         dataset, type_bigchunkloader=Loader, type_smallchunkcollector=AskingCollector
@@ -352,7 +352,7 @@ def test_a_loader_has_the_attributes_of_a_process() -> None:
         assert dl.dict_patient_to_checkpoint == {
             patient: ["of", patient.int_uniqueid] for patient in dataset
         }
-        with pytest.raises(ConfigError, match=r"join\(\) would wait for ever"):
+        with pytest.raises(ConfigError, match=r"join\(\) would wait forever"):
             dl.join()
         with pytest.raises(ConfigError, match=r"only inside schedule\(\)"):
             _ = dl.dict_patient_to_schedcount

@@ -59,7 +59,7 @@ def test_each_patient_has_a_file_with_its_own_texts(tmp_path: Path) -> None:
         ({"fname_tosave": "a.txt"}, "must end with .csv"),
         ({"fname_tosave": "nowhere/a.csv"}, "cannot write to .*nowhere/a.csv: No such file"),
         ({"rootpath": "nowhere", "list_patients": PATIENTS}, "cannot write to .*nowhere"),
-        ({"rootpath": "full", "list_patients": PATIENTS}, r"not empty \(it has old.csv\)"),
+        ({"rootpath": "full", "list_patients": PATIENTS}, r"not empty \(it contains old.csv\)"),
         ({"rootpath": "empty"}, "needs list_patients"),
         ({"fname_tosave": "a.csv", "waiting_time_before_flush": -1}, "0 or more seconds"),
     ],
@@ -143,7 +143,7 @@ def test_a_full_disk_is_an_error_of_the_call_that_meets_it(tmp_path: Path) -> No
     link.symlink_to("/dev/full")
     writer = StreamWriter(fname_tosave=link, waiting_time_before_flush=LONG_S)
     writer.write(None, "first\n")
-    with pytest.raises(ChunkdlError, match=r"all.csv: cannot be written: No space left") as caught:
+    with pytest.raises(ChunkdlError, match=r"all.csv cannot be written: No space left") as caught:
         writer.flush_and_close()
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC

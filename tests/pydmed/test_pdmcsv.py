@@ -138,7 +138,10 @@ def test_points_may_be_laid_by_a_function_of_the_user(tmp_path: Path) -> None:
         ("", "has no rows"),
         ("1,2,3\n", "line 1 is not a row of numbers"),
         ("0,0,9,9,0,9,1,1,1,1,x\n", "line 1 is not a row of numbers"),
-        ("0,0,9,9,0,9,1,1,2,2,1,2,3\n", r"line 1 has 3 values, its shape is \(1, 2, 2\)"),
+        (
+            "0,0,9,9,0,9,1,1,2,2,1,2,3\n",
+            r"line 1 has 3 values, which does not fit its shape \(1, 2, 2\)",
+        ),
     ],
     ids=["empty", "short", "text", "values"],
 )

@@ -293,7 +293,7 @@ def test_equal_numbers_of_other_types_are_one_label() -> None:
 def test_a_label_of_slides_cannot_balance_patients() -> None:
     """The error says so: to be told that there is none would send people looking for a typo."""
     slide = Record("", "a.svs", {}, {"label": 1})
-    with pytest.raises(ConfigError, match="'label' is a label of its slides, and a schedule choos"):
+    with pytest.raises(ConfigError, match="'label' is a label of slides, but a schedule choos"):
         LabelBalanced().for_patients([Patient(0, {"s": slide})])
 
 
@@ -398,7 +398,7 @@ def test_a_quota_refuses_a_choice_beyond_it() -> None:
 @pytest.mark.parametrize("policy", [LabelBalanced(), Weighted([1]), Quota(Uniform(), 1), Policy()])
 def test_a_policy_that_cannot_choose_says_what_to_do(policy: Policy) -> None:
     """One that was not told the patients, and one without a choose() of its own."""
-    with pytest.raises(ConfigError, match=r"needs choose\(\).*for_patients\(\) returns"):
+    with pytest.raises(ConfigError, match=r"must define choose\(\).*for_patients\(\) returns"):
         policy.choose(situation([0]))
 
 
@@ -406,7 +406,7 @@ def test_a_policy_that_cannot_choose_says_what_to_do(policy: Policy) -> None:
     ("policy", "message"),
     [
         (LabelBalanced("grade"), r"Patient\(100, .* no label 'grade'; it has 'label', 'weight'"),
-        (LabelBalanced(lambda patient: LIST), r"Patient\(100, .*\[1\] cannot be a label"),
+        (LabelBalanced(lambda patient: LIST), r"Patient\(100, .*\[1\] cannot be used as a label"),
         (Weighted([1, -1, 1]), r"Patient\(101.*at least 0, not -1"),
         (Weighted([1, 1, float("nan")]), r"Patient\(102.*finite.*nan"),
         (Weighted([float("inf"), 1, 1]), r"Patient\(100.*finite.*inf"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ KINDS: tuple[Kind, ...] = ("embedded", "service", "services", "machines")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_state_comes_back_with_its_epoch(kind: Kind) -> None:
     """The same four names for each kind, beside what only that one knows."""
-    state = wrapped(kind, {"rows": [3]}, epoch=2, epoch_batches=None)
+    state = wrapped(kind, {"rows": ({"first": (3,)},)}, epoch=2, epoch_batches=None)
     assert list(state)[:4] == ["version", "kind", "epoch", "epoch_batches"]
-    assert unwrapped(state, kind) == {"epoch": 2, "epoch_batches": None, "rows": [3]}
+    assert unwrapped(state, kind) == {"epoch": 2, "epoch_batches": None, "rows": [{"first": [3]}]}
+    assert json.loads(json.dumps(state)) == state
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -25,10 +27,10 @@ def test_a_state_of_another_kind_of_loader_is_refused_by_both_names(kind: Kind) 
     """And it is said what to do."""
     state = wrapped(kind, {}, epoch=0, epoch_batches=None)
     for here in set(KINDS) - {kind}:
-        with pytest.raises(StateError, match="load it into a loader of its kind") as error:
+        with pytest.raises(StateError, match="load the state into a loader of its kind") as error:
             unwrapped(state, here)
         words = str(error.value)
-        assert f"of kind {kind!r}, as {LOADERS[kind]} saves it" in words
+        assert f"of kind {kind!r}, saved by {LOADERS[kind]}" in words
         assert f"this loader is of kind {here!r} ({LOADERS[here]})" in words
 
 
@@ -39,7 +41,7 @@ def test_a_state_of_another_version_is_refused_by_its_number(kind: Kind) -> None
     for other in (STATE_VERSION - 1, STATE_VERSION + 1, "two"):
         for changed in ({"version": other}, {"version": other, "kind": "new", "epoch": "0"}):
             with pytest.raises(
-                StateError, match=f"has version {other}, .* reads version {STATE_VERSION}; go on"
+                StateError, match=f"has version {other}, .* reads version {STATE_VERSION}; continue"
             ):
                 unwrapped({**state, **changed}, kind)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from chunkdl.consumers.batches.batch import Batch
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.settings.arguments import Arguments
@@ -19,6 +16,7 @@ from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.service.spec import ServiceSpec
+from tests.service.digests import row_digests as row_digests
 
 GROUPS = (GroupSpec(name="train"), GroupSpec(name="trials", mode="broadcast"))
 
@@ -26,16 +24,6 @@ GROUPS = (GroupSpec(name="train"), GroupSpec(name="trials", mode="broadcast"))
 def arguments(**given: Any) -> Arguments:
     """Arguments of a stream: the defaults, which are those of `LightDL`, with the given ones."""
     return Arguments(**given)
-
-
-def row_digests(batch: Batch) -> list[str]:
-    """A digest of each row of a batch: where it is from, and its pixels."""
-    pixels = batch["image"].permute(0, 2, 3, 1).contiguous().numpy()
-    facts = np.stack([batch[name].numpy() for name in ("x", "y", "bigchunk", "call", "level")], 1)
-    return [
-        hashlib.sha256(pixels[row].tobytes() + facts[row].tobytes()).hexdigest()[:16]
-        for row in range(len(pixels))
-    ]
 
 
 Start = Callable[..., tuple[ServiceProcess, str]]

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.no_torch import have_no_torch
+
 LOOK_S = 0.01
 
 
@@ -65,10 +67,10 @@ def _moments(batches: int, pause: Path | None) -> Iterator[None]:
 def main() -> None:
     """Take batches until there were enough, or the pass is over."""
     given = _arguments()
-    # What is imported here takes seconds; the reader of a file wants none of it.
+    have_no_torch()
     from chunkdl.consumers.connect import connect
     from chunkdl.errors import EndOfStream
-    from tests.service.conftest import row_digests
+    from tests.service.digests import row_digests
 
     copy = {"none": None, "true": True, "false": False}[given.copy]
     with (
@@ -78,6 +80,7 @@ def main() -> None:
             given.rank,
             given.world_size,
             given.batch_size,
+            arrays="numpy",
             reconnect_timeout=given.reconnect_timeout,
         ) as loader,
         given.file.open("a") as file,

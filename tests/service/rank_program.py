@@ -22,7 +22,7 @@ import torch.distributed as dist
 
 from chunkdl import Dataset, LightDL
 from chunkdl.errors import ChunkdlError
-from tests.service.conftest import row_digests
+from tests.service.digests import row_digests
 
 PATIENCE_S = 400
 

@@ -125,7 +125,7 @@ import os, sys
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from chunkdl import connect
-from tests.service.conftest import row_digests
+from tests.service.digests import row_digests
 
 def train(rank, address, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -161,7 +161,7 @@ RESTARTED = """
 import os, pickle, sys
 from pathlib import Path
 from chunkdl import LightDL
-from tests.service.conftest import row_digests
+from tests.service.digests import row_digests
 
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
 dataset, stream = pickle.loads((folder / "given").read_bytes())

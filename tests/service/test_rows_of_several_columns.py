@@ -118,10 +118,16 @@ def test_a_batch_keeps_its_columns_wherever_it_goes(
 
 Transform = Callable[[Pixels], Any]
 WRONG: dict[str, tuple[Transform, str]] = {
-    "a column of ours": (lambda crop: {"image": crop, "x": 1.0}, "a column 'x', and a batch has"),
-    "no name": (lambda crop: {"": crop}, "a column ''; a name has 1 to 100"),
-    "a long name": (lambda crop: {"n" * 101: crop}, "a name has 1 to 100 printable letters"),
-    "very many": (lambda crop: {f"c{n}": n for n in range(300)}, "300 columns, a row has 256"),
+    "a column of ours": (lambda crop: {"image": crop, "x": 1.0}, "a column 'x', but batches have"),
+    "no name": (lambda crop: {"": crop}, "a column ''; a name must have 1 to 100"),
+    "a long name": (
+        lambda crop: {"n" * 101: crop},
+        "a name must have 1 to 100 printable characters",
+    ),
+    "very many": (
+        lambda crop: {f"c{n}": n for n in range(300)},
+        "300 columns, but a row has at most 256",
+    ),
 }
 
 

@@ -212,6 +212,6 @@ def test_a_wrong_consumer_is_told_why(start: Start) -> None:
         with pytest.raises(ServiceRefused, match="shared by 2 ranks"):
             connect(address, rank=1, world_size=3)
         with pytest.raises(StateError, match="another stream"):
-            loader.load_state_dict({**state, "plan_hash": "0" * 64})
+            loader.load_state_dict({**state, "rows_hash": "0" * 64})
     with pytest.raises(ServiceDied, match="nobody answers"):
         connect(address + "-elsewhere", connect_timeout=0.5)

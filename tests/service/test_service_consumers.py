@@ -138,10 +138,13 @@ def test_a_frozen_rank_stops_nobody_and_goes_on(
 
 KEEPER = """
 import sys
-from chunkdl import connect
-from tests.service.conftest import row_digests
+from tests.no_torch import have_no_torch
 
-loader = connect(sys.argv[1], rank=0, world_size=1)
+have_no_torch()
+from chunkdl import connect
+from tests.service.digests import row_digests
+
+loader = connect(sys.argv[1], rank=0, world_size=1, arrays="numpy")
 kept = [loader.next_batch(60, copy=False) for _ in range(3)]
 print("has", flush=True)
 sys.stdin.readline()

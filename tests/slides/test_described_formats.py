@@ -379,7 +379,7 @@ def test_fluorescence_of_an_scn_is_no_slide_and_says_why(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("dimension", "reason"),
     [
-        ((7, 0, 0, 0, 400, 300), "directory 7, which the file has not"),
+        ((7, 0, 0, 0, 400, 300), "directory 7, which the file does not have"),
         ((1, 0, 0, 0, 4000, 300), "says 4000x300 pixels of directory 1"),
     ],
 )

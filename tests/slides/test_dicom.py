@@ -291,7 +291,7 @@ def test_fragments_that_no_table_assigns_are_refused(tmp_path: Path, picture: Pi
     """Nobody can say which items make a frame."""
     made = Made(coding="jpeg 2000", fragments=2)
     path = write_dicom(tmp_path / "a.dcm", picture, made)
-    with pytest.raises(SlideError, match=r"not taken by the reader 'dicom': .*more items"):
+    with pytest.raises(SlideError, match=r"the reader 'dicom' does not accept it: .*more items"):
         open_dicom(path)
 
 
@@ -411,7 +411,7 @@ def test_each_series_of_a_folder_is_a_slide(tmp_path: Path, picture: Pixels) -> 
         SERIES + ".2": (str(tmp_path / "a1.dcm"),),
         SERIES: (str(tmp_path / "a2.dcm"), str(tmp_path / "b1.dcm")),
     }
-    with pytest.raises(SlideError, match=r"2 slides and none was chosen.*#image=0"):
+    with pytest.raises(SlideError, match=r"2 slides, and none was chosen.*#image=0"):
         open_dicom(tmp_path)
     np.testing.assert_array_equal(pixels_of(tmp_path, 0), other)
     np.testing.assert_array_equal(pixels_of(tmp_path, 1), picture)
@@ -451,7 +451,7 @@ def test_two_original_pictures_are_two_slides(
         folder.mkdir(exist_ok=True)
         for file in (tmp_path / prefix).iterdir():
             shutil.copy(file, folder / f"{prefix}-{file.name}")
-    with pytest.raises(SlideError, match="2 slides and none was chosen"):
+    with pytest.raises(SlideError, match="2 slides, and none was chosen"):
         open_dicom(folder)
     np.testing.assert_array_equal(pixels_of(folder, 0), picture)
     np.testing.assert_array_equal(pixels_of(folder, 1), picture[::-1])
@@ -522,14 +522,14 @@ def test_a_copy_of_a_file_is_no_second_level(tmp_path: Path, picture: Pixels) ->
         (
             (slice(None, None, 2), slice(None, None, 2)),
             {"stated": {"ImageOrientationSlide": [1, 0, 0, 0, 1, 0]}},
-            "another direction",
+            "another orientation",
         ),
     ],
 )
 def test_a_picture_that_does_not_show_what_level_0_shows_is_no_level(
     picked: tuple[slice, slice], changes: dict[str, Any], why: str, tmp_path: Path, picture: Pixels
 ) -> None:
-    """Another aspect, another area, another direction: left out, with the reason."""
+    """Another aspect, another area, another orientation: left out, with the reason."""
     upright = {"ImageOrientationSlide": [0, -1, 0, -1, 0, 0]}
     folder = write_slide(tmp_path / "slide", picture, Made(stated=upright))
     made = replace(Made(image_type=RESAMPLED, mm=0.001), **changes)
@@ -642,7 +642,7 @@ def test_the_objective_and_the_colour_profile_are_those_of_the_optical_path(
         ({"OpticalPathSequence": Items([Dataset(), Dataset()])}, "2 optical paths"),
         ({"PhotometricInterpretation": "YBR_FULL_422"}, "YBR_FULL_422"),
         ({"DimensionOrganizationType": "3D"}, "3D"),
-        ({"DimensionOrganizationType": None}, "where each of its frames lies"),
+        ({"DimensionOrganizationType": None}, "where each of its frames is"),
         ({"TotalPixelMatrixRows": 400}, "focal planes, optical paths"),
     ],
 )
@@ -651,7 +651,7 @@ def test_what_is_not_read_is_refused_with_the_reason(
 ) -> None:
     """Another reader may take it."""
     path = write_dicom(tmp_path / "a.dcm", picture, Made(stated=stated))
-    with pytest.raises(SlideError, match=f"not taken by the reader 'dicom': .*{why}"):
+    with pytest.raises(SlideError, match=f"the reader 'dicom' does not accept it: .*{why}"):
         open_dicom(path)
 
 
@@ -667,7 +667,7 @@ def test_a_transfer_syntax_that_is_not_read_is_named(
     kept = data[at + 8 + len(old) + len(old) % 2 :]
     new += bytes(len(new) % 2)
     path.write_bytes(data[: at + 6] + len(new).to_bytes(2, "little") + new + kept)
-    with pytest.raises(SlideError, match=f"not taken by the reader 'dicom': .*{number}"):
+    with pytest.raises(SlideError, match=f"the reader 'dicom' does not accept it: .*{number}"):
         open_dicom(path)
 
 
@@ -676,7 +676,7 @@ def test_what_is_no_dicom_file_is_left_to_others(content: bytes, tmp_path: Path)
     """So is a folder without one."""
     (tmp_path / "a.dcm").write_bytes(content)
     for path in (tmp_path, tmp_path / "a.dcm"):
-        with pytest.raises(SlideError, match="not taken by the reader 'dicom'"):
+        with pytest.raises(SlideError, match="the reader 'dicom' does not accept it"):
             open_dicom(path)
     with pytest.raises(SlideError, match="no such file"):
         open_dicom(tmp_path / "b.dcm")
@@ -799,7 +799,9 @@ def test_a_frame_of_another_kind_than_the_header_says_is_refused_at_once(
     """YBR_ICT without the transform in the stream would be shown in false colours."""
     made = Made(coding="jpeg 2000 rgb", stated={"PhotometricInterpretation": "YBR_ICT"})
     path = write_dicom(tmp_path / "a.dcm", picture, made)
-    with pytest.raises(SlideError, match=r"not taken by the reader 'dicom': .*colour transform"):
+    with pytest.raises(
+        SlideError, match=r"the reader 'dicom' does not accept it: .*colour transform"
+    ):
         open_dicom(path)
 
 

@@ -203,7 +203,9 @@ def test_a_bad_tile_of_the_coarse_level_does_not_cost_the_slide(
     mask, seen, gaps = mask_of(pyramid, mpp=1.0)
     assert mask.cells.all()
     assert np.abs(seen.thumbnail.astype(int) - whole.thumbnail).max() <= 2
-    assert gaps == {"tiles of level 3 cannot be read: their tissue was found on a finer level": 1}
+    assert gaps == {
+        "tiles of level 3 cannot be read: there, tissue was detected on a finer level": 1
+    }
 
 
 @pytest.mark.parametrize("bad", [(3,), (2, 3), (1, 2, 3)])

@@ -218,7 +218,7 @@ def test_the_wait_for_a_file_server_is_told_and_ends_with_ctrl_c(slide: str, fol
             assert process.stdout is not None
             assert process.stderr is not None
             assert process.stdout.readline() == "hangs\n"
-            assert f"waiting for {slide}" in process.stderr.readline()
+            assert f"Waiting for {slide}" in process.stderr.readline()
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60) == 0
             assert process.stdout.readline() == "interrupted\n"

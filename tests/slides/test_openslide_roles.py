@@ -106,7 +106,7 @@ def test_nothing_is_narrowed_or_made_grey_by_openslide(
     grey = picture[..., 0].astype(np.uint16) * 257 if depth == 16 else picture[..., 0]
     path = write_tiff(tmp_path / "a.tif", page(grey))
     for rule in (PixelRule(), PixelRule(window=(0, 65535)), PixelRule(channels=(0,))):
-        with pytest.raises(SlideError, match="without a word: use the reader 'auto' or 'tiff'"):
+        with pytest.raises(SlideError, match="bits: use the reader 'auto' or 'tiff'"):
             open_slide(path, "openslide", rule)
 
 

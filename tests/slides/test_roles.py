@@ -322,7 +322,7 @@ def test_each_slide_of_a_plain_tiff_can_be_named_and_none_is_guessed(
         open_slide(path)
     np.testing.assert_array_equal(level0(f"{path}#image=0", read_region), picture)
     np.testing.assert_array_equal(level0(f"{path}#image=1", read_region), second)
-    with pytest.raises(SlideError, match="no slide 2"):
+    with pytest.raises(SlideError, match="no image 2"):
         open_slide(f"{path}#image=2")
     with pytest.raises(SlideError, match="use the reader 'auto'"):
         open_slide(f"{path}#image=1", "openslide")

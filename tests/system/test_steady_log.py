@@ -94,7 +94,7 @@ def test_no_module_has_a_logger_that_can_be_disabled() -> None:
     """The kind, not the one: every logger of the library is a steady one."""
     files = {module.file for module in MODULES.values()} - {
         "chunkdl/system/steady_log.py",
-        "workers/chunkdl_workers/service_log.py",  # configures the daemon's own log
+        "chunkdl/service/daemon_log.py",  # configures the daemon's own log
     }
     wrong = [file for file in files if "getLogger" in (REPOSITORY / file).read_text()]
     assert wrong == []

@@ -45,34 +45,35 @@ class Flat:
 
 
 class Batch(MutableMapping[str, Any]):
-    """The columns of one batch, row i of each belonging together.
+    """The columns of one batch; row i of all columns belongs to the same SmallChunk.
 
-    ``image`` is a tensor (B, 3, H, W), channels_last. ``x`` and ``y`` are level-0 pixels of the
-    top-left corner, ``level`` the pyramid level that was read, ``mpp`` microns per pixel of the
-    row (NaN where unknown), ``tissue_fraction`` the share of tissue in it, ``bigchunk`` the ordinal
-    of its BigChunk and ``call`` its number in that BigChunk: tensors of shape (B,). ``slide`` and
-    ``patient`` are lists of paths and names; ``slide_index`` and ``patient_index`` (int64, -1 for
-    no slide) say where they stand in ``loader.tables``. Every label is there under its own name,
-    the only one as ``label`` too: a tensor where all its values are numbers or lists of numbers of
-    one shape (bool, int64 or float64), else a list. A missing value is NaN, which makes the column
-    float64, and None among text. A row has the label of its slide, else of its patient.
+    ``image`` is a tensor (B, 3, H, W), channels_last. These are tensors of shape (B,): ``x`` and
+    ``y``, the top-left corner in level-0 pixels; ``level``, the pyramid level that was read;
+    ``mpp``, microns per pixel (NaN where unknown); ``tissue_fraction``, the share of tissue;
+    ``bigchunk``, the ordinal of its BigChunk; and ``call``, its number in that BigChunk. ``slide``
+    and ``patient`` are lists of paths and names; ``slide_index`` and ``patient_index`` (int64, -1
+    for no slide) are their indices in ``loader.tables``.
 
-    Of the user's transforms and classes ``image`` are the rows that they make, as a tensor. A row
-    that is a dict of arrays and numbers becomes columns of the names in it; of rows that are
-    something else, ``data`` is a list. Of the user's classes the numbers are what their info dicts
-    say under these names, -1 or NaN where they say nothing; ``info_smallchunk`` and
-    ``info_bigchunk`` are lists of the dicts.
+    Every label is a column under its own name. A single label is also the column ``label``. It is a
+    tensor if all its values are numbers or lists of numbers of one shape (bool, int64 or float64),
+    else a list. A missing value is NaN, which makes the column float64, or None among text. A row
+    has the label of its slide, or else of its patient.
+
+    With transforms and classes of the user, ``image`` has the rows that they make. If a row is a
+    dict of arrays and numbers, each entry is a column of its name. If a row is anything else,
+    ``data`` is a list of these objects. With the user's classes, the numeric columns come from
+    their info dicts (-1 or NaN if an entry is missing), and ``info_smallchunk`` and
+    ``info_bigchunk`` are lists of these dicts.
 
     With ``arrays="numpy"`` tensors are numpy arrays, and ``image`` is (B, H, W, 3).
 
-    Columns may be set and deleted like those of a dict, and a framework may build a batch anew from
-    a dict of its columns: number, patients and state stay with it as long as one of its integer
-    columns does.
+    Columns can be set and deleted as in a dict. If a framework builds a new batch from a dict of
+    columns, it keeps number, patients and state as long as it has one of the integer columns.
 
     Args:
         columns: by name.
-        patients, number, stands, row_columns: see `Origin`; without patients what the columns
-            remember.
+        patients, number, stands, row_columns: see `Origin`; without patients, they are taken from
+            the columns.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Arguments:
     batch_size: Annotated[
         int,
         Setting(
-            meaning="SmallChunks of a batch",
+            meaning="SmallChunks per batch",
             table="stream",
             identity="batches",
             unit="rows",
@@ -59,7 +59,7 @@ class Arguments:
     smallchunk_size: Annotated[
         int,
         Setting(
-            meaning="side of a SmallChunk",
+            meaning="side length of a SmallChunk",
             table="stream",
             identity="rows",
             unit="target pixels",
@@ -70,7 +70,7 @@ class Arguments:
     bigchunk_size: Annotated[
         int,
         Setting(
-            meaning="side of a BigChunk",
+            meaning="side length of a BigChunk",
             table="stream",
             identity="rows",
             unit="target pixels",
@@ -81,8 +81,10 @@ class Arguments:
     mpp: Annotated[
         float | Mapping[Any, Any] | Values | None,
         Setting(
-            meaning="wished resolution, weights of several, or a range; at most one of mpp, level, "
-            "downsample",
+            meaning=(
+                "wished resolution, several with weights, or a range; give at most one of mpp, "
+                "level and downsample"
+            ),
             table="stream",
             identity="rows",
             unit="microns/pixel",
@@ -94,7 +96,7 @@ class Arguments:
     level: Annotated[
         int | None,
         Setting(
-            meaning="wished level of the pyramid; 0 where no resolution is given",
+            meaning="wished level of the pyramid; 0 if no resolution is given",
             table="stream",
             identity="rows",
             check=checked_level,
@@ -104,7 +106,7 @@ class Arguments:
     downsample: Annotated[
         float | Mapping[Any, Any] | Values | None,
         Setting(
-            meaning="wished reduction of level 0, weights of several, or a range",
+            meaning="wished resolution, relative to level 0; several with weights, or a range",
             table="stream",
             identity="rows",
             unit="level-0 pixels/pixel",
@@ -116,7 +118,7 @@ class Arguments:
     resolution_policy: Annotated[
         LevelPolicy | None,
         Setting(
-            meaning="where no level matches: error, nearest, floor, ceil, resample",
+            meaning="what to do if no level matches: error, nearest, floor, ceil or resample",
             table="stream",
             identity="rows",
             example="resample",
@@ -125,7 +127,10 @@ class Arguments:
     num_bigchunks: Annotated[
         int,
         Setting(
-            meaning="BigChunks that are open at a time; more mix better and take more memory",
+            meaning=(
+                "BigChunks that are open at a time; more of them mix batches better and need "
+                "more memory"
+            ),
             table="stream",
             identity="rows",
             unit="BigChunks",
@@ -136,7 +141,7 @@ class Arguments:
     reuse: Annotated[
         float,
         Setting(
-            meaning="SmallChunk pixels delivered per pixel decoded, about",
+            meaning="approximate number of SmallChunk pixels delivered per pixel decoded",
             table="stream",
             identity="rows",
             above=0,
@@ -146,7 +151,7 @@ class Arguments:
     smallchunks_per_bigchunk: Annotated[
         int | None,
         Setting(
-            meaning="instead of reuse, the exact number",
+            meaning="exact number of SmallChunks per BigChunk, instead of reuse",
             table="stream",
             identity="rows",
             unit="SmallChunks",
@@ -158,7 +163,10 @@ class Arguments:
     tissue: Annotated[
         str | Mapping[str, Any] | TissueDetector | None,
         Setting(
-            meaning="detector: otsu, hsv, either with parameters, or none for the whole slide",
+            meaning=(
+                "tissue detector: otsu or hsv, optionally with parameters, or none to sample the "
+                "whole slide"
+            ),
             table="stream",
             identity="rows",
             check=checked_detector,
@@ -168,7 +176,7 @@ class Arguments:
     tissue_threshold: Annotated[
         float,
         Setting(
-            meaning="least share of tissue in a SmallChunk",
+            meaning="minimum share of tissue in a SmallChunk",
             table="stream",
             identity="rows",
             unit="share, 0 to 1",
@@ -179,7 +187,7 @@ class Arguments:
     reader: Annotated[
         Reader,
         Setting(
-            meaning="of the slides: auto, tiff, dicom, or openslide",
+            meaning="reader of the slides: auto, tiff, dicom or openslide",
             table="stream",
             identity="rows",
             file_type=str,
@@ -188,7 +196,7 @@ class Arguments:
     channels: Annotated[
         Sequence[int] | None,
         Setting(
-            meaning="samples that become red, green and blue, or one for grey",
+            meaning="samples of a pixel that become red, green and blue; or one sample, for grey",
             table="stream",
             identity="rows",
             check=checked_channels,
@@ -199,7 +207,7 @@ class Arguments:
     window: Annotated[
         Sequence[float] | None,
         Setting(
-            meaning="of 16-bit samples, the values that become 0 and 255",
+            meaning="for 16-bit samples: the values that become 0 and 255",
             table="stream",
             identity="rows",
             check=checked_window,
@@ -210,7 +218,7 @@ class Arguments:
     icc: Annotated[
         Profile | None,
         Setting(
-            meaning="srgb converts colours by the profile in the file",
+            meaning="srgb converts colours with the profile in the file",
             table="stream",
             identity="rows",
             example="srgb",
@@ -220,7 +228,7 @@ class Arguments:
     grid: Annotated[
         bool,
         Setting(
-            meaning="one finite pass over the grid, not an endless stream",
+            meaning="one finite pass over a grid without overlap, instead of an endless stream",
             table="stream",
             identity="rows",
         ),
@@ -228,19 +236,19 @@ class Arguments:
     drop_last: Annotated[
         bool,
         Setting(
-            meaning="of a grid pass, leave out the short last batch",
+            meaning="leave out the short last batch of a grid pass",
             table="stream",
             identity="batches",
         ),
     ] = False
     shuffle: Annotated[
         bool,
-        Setting(meaning="each grid pass has an order of its own", table="stream", identity="rows"),
+        Setting(meaning="each grid pass has a different order", table="stream", identity="rows"),
     ] = False
     seed: Annotated[
         int,
         Setting(
-            meaning="of all that is random",
+            meaning="seed of all random choices",
             table="stream",
             identity="rows",
             unit="0 to 2**64 - 1",
@@ -250,12 +258,17 @@ class Arguments:
     ] = 0
     order: Annotated[
         Order,
-        Setting(meaning="strict, or relaxed: batches as they are ready, within a bounded window"),
+        Setting(
+            meaning=(
+                "strict; or relaxed: batches come as soon as they are ready, within a bounded "
+                "window"
+            )
+        ),
     ] = "strict"
     num_loaders: Annotated[
         int | None,
         Setting(
-            meaning="by default as many as there are cores",
+            meaning="reading processes; by default one per core",
             table="run",
             unit="processes",
             least=1,
@@ -266,7 +279,7 @@ class Arguments:
     num_collectors: Annotated[
         int | None,
         Setting(
-            meaning="by default in proportion to the cores",
+            meaning="cropping processes; by default in proportion to the cores",
             table="run",
             unit="processes",
             least=1,
@@ -277,7 +290,7 @@ class Arguments:
     memory_limit: Annotated[
         int | str,
         Setting(
-            meaning="shared memory of one stream, or of one group of a service, at most",
+            meaning="maximum shared memory of one stream, or of one group of a service",
             table="run",
             unit='bytes, or a text like "4GiB"',
             check=checked_size,
@@ -286,7 +299,7 @@ class Arguments:
     batch_slots: Annotated[
         int,
         Setting(
-            meaning="batches in shared memory; of a service, 0: as many as the consumers need",
+            meaning="batches in shared memory; in a service, 0 means as many as the consumers need",
             table="run",
             unit="batches",
             least=2,
@@ -297,7 +310,9 @@ class Arguments:
     mask_cache: Annotated[
         str | os.PathLike[str] | None,
         Setting(
-            meaning="tissue masks and what headers said; by default your cache folder",
+            meaning=(
+                "folder for tissue masks and facts from slide headers; by default your cache folder"
+            ),
             table="run",
             unit="folder",
             check=checked_path,
@@ -308,7 +323,7 @@ class Arguments:
     cpu_affinity: Annotated[
         Sequence[int] | None,
         Setting(
-            meaning="cores that may be used; empty: all",
+            meaning="cores that the processes may use; empty: all",
             table="run",
             unit="core numbers",
             check=checked_cores,
@@ -319,7 +334,7 @@ class Arguments:
     stall_timeout: Annotated[
         float,
         Setting(
-            meaning="a worker that is silent for so long is replaced",
+            meaning="a worker that reports nothing for this time is replaced",
             table="run",
             unit="seconds",
             above=0,
@@ -329,7 +344,7 @@ class Arguments:
     hook_timeout: Annotated[
         float | None,
         Setting(
-            meaning="one call of the user's code may take so long; without, it may take any time",
+            meaning="maximum time of one call of the user's code; by default unlimited",
             table="run",
             unit="seconds",
             above=0,
@@ -340,25 +355,35 @@ class Arguments:
     max_restarts: Annotated[
         int,
         Setting(
-            meaning="deaths of workers that are made good", table="run", unit="a minute", least=0
+            meaning="worker deaths that are tolerated; after more, the stream fails",
+            table="run",
+            unit="per minute",
+            least=0,
         ),
     ] = 20
     on_error: Annotated[
         OnError | None,
         Setting(
-            meaning="substitute or raise; by default what cannot be read is substituted, and a "
-            "slide that cannot give the resolution or an error of the user's code is raised",
+            meaning="substitute or raise; by default regions and slides that cannot be read are "
+            "substituted, but slides that cannot give the resolution, and errors in the user's "
+            "code, are raised",
             table="run",
             example="substitute",
         ),
     ] = None
     tfms_in: Annotated[
         Where,
-        Setting(meaning="the transform runs in the collectors, or in the training process"),
+        Setting(
+            meaning=(
+                "where the transform runs: in the collectors, or (consumer) in the training process"
+            )
+        ),
     ] = "collectors"
     checkpoints: Annotated[
         bool,
-        Setting(meaning="a load of the user's classes waits for those before it of its patient"),
+        Setting(
+            meaning="a load with the user's classes waits for earlier loads of the same patient"
+        ),
     ] = True
     bigchunkloader: type[Any] | None = None
     smallchunkcollector: type[Any] | None = None

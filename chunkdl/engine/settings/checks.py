@@ -140,7 +140,7 @@ def checked_window(name: str, value: Any) -> tuple[float, float]:
             f"{name}={value!r} must be two numbers (low, high), the values that become 0 and 255"
         ) from error
     if not low < high:
-        raise ConfigError(f"{name}={value!r}: the first number must be the lower")
+        raise ConfigError(f"{name}={value!r}: the first number must be smaller than the second")
     return low, high
 
 

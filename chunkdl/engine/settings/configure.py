@@ -111,7 +111,7 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             "must hold at least one SmallChunk"
         )
     if arguments.shuffle and not arguments.grid:
-        raise ConfigError("shuffle=True is for a grid pass; an endless stream is random anyway")
+        raise ConfigError("shuffle=True is only for grid=True; an endless stream is always random")
     calls = arguments.smallchunks_per_bigchunk or 0
     if not rows.by_hooks and calls > MOST_CALLS:
         raise ConfigError(f"smallchunks_per_bigchunk={calls} must be at most {MOST_CALLS}")

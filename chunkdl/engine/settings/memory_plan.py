@@ -40,12 +40,12 @@ def with_memory(run: RunConfig, stream: StreamConfig, memory_limit: int) -> RunC
     )
     arenas, beside = sum(run.memory_bytes), beside_arenas(run, stream)
     available = available_memory()
-    log.info("memory: at most %.0f MiB in processes beside that", beside / 2**20)
+    log.info("memory: at most %.0f MiB more in the processes themselves", beside / 2**20)
     if arenas + beside > available:
         log.warning(
-            "%d loaders and %d collectors may take up to %.0f MiB beside the %.0f MiB of regions "
-            "and batches, and %.0f MiB are available here; lower num_loaders or memory_limit if "
-            "memory becomes short",
+            "%d loaders and %d collectors may take up to %.0f MiB in addition to the %.0f MiB of "
+            "regions and batches, but only %.0f MiB are available here; if memory runs out, "
+            "lower num_loaders or memory_limit",
             run.num_loaders,
             run.num_collectors,
             beside / 2**20,
@@ -96,9 +96,9 @@ def _arenas(
     if fitting < least:
         raise MemoryLimitError(
             f"memory_limit of {memory_limit / 2**20:.0f} MiB is too small: {least} BigChunks of "
-            f"{bigchunk / 2**20:.1f} MiB (num_bigchunks={stream.num_bigchunks} and one to come) "
-            f"and {batch_slots} batches of {batches / batch_slots / 2**20:.1f} MiB take "
-            f"{(least * bigchunk + batches) / 2**20:.0f} MiB; raise memory_limit, or lower "
+            f"{bigchunk / 2**20:.1f} MiB (num_bigchunks={stream.num_bigchunks} and one that is "
+            f"read ahead) and {batch_slots} batches of {batches / batch_slots / 2**20:.1f} MiB "
+            f"take {(least * bigchunk + batches) / 2**20:.0f} MiB; raise memory_limit, or lower "
             "num_bigchunks, bigchunk_size or batch_size"
         )
     slots = min(wished, fitting)
@@ -106,7 +106,7 @@ def _arenas(
     available = available_memory()
     if needed > available:
         raise MemoryLimitError(
-            f"the stream needs {needed / 2**20:.0f} MiB and {available / 2**20:.0f} MiB are "
+            f"the stream needs {needed / 2**20:.0f} MiB, but only {available / 2**20:.0f} MiB are "
             "available here; lower num_bigchunks, bigchunk_size, batch_size or memory_limit"
         )
     log.info(

@@ -92,12 +92,12 @@ def usable_slides(
         raise _nothing_left(found, too_small)
     for text in (unserved, too_small):
         if text:
-            log.warning("left out of the stream: %s", text)
+            log.warning("these slides are left out of the stream: %s", text)
     away = [error for error in found.unopened if error.may_pass]
     wrong = [error for error in found.unopened if not error.may_pass]
     for errors, what in (
-        (away, "cannot be opened now and are tried again at their turn"),
-        (wrong, "cannot be read, and others will take their turns"),
+        (away, "cannot be opened now; chunkdl tries again when it is their turn"),
+        (wrong, "cannot be read; other slides are used instead"),
     ):
         if errors:
             names = _listed(map(str, errors))
@@ -166,12 +166,12 @@ def _unserved_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
     parts = []
     if found.without_mpp:
         parts.append(
-            f"{wish} was asked for, and the file does not say its microns per pixel "
-            f"for {len(found.without_mpp)} of {slides} slides: {_listed(found.without_mpp)}"
+            f"{wish} was asked for, but the files do not state microns per pixel for "
+            f"{len(found.without_mpp)} of {slides} slides: {_listed(found.without_mpp)}"
         )
     if found.unserved:
         parts.append(
-            f"{wish} cannot be had from {len(found.unserved)} of {slides} "
+            f"{wish} is not possible for {len(found.unserved)} of {slides} "
             f"slides: {_listed(found.unserved)}"
         )
     return "; ".join(parts)
@@ -190,7 +190,7 @@ def _tell_partly(found: _Findings, stream: StreamConfig, slides: int) -> None:
         f"{_listed(found.partly)}"
     )
     if not stream.resolution.is_exact:
-        log.warning("%s; of what they can give they give their part", text)
+        log.warning("%s; they give the others in their proportions", text)
         return
     raise ResolutionError(f"{text}; leave exact=True out, or these slides, or ask for others")
 
@@ -232,7 +232,7 @@ def _tell_notes(facts: Sequence[HeaderFacts]) -> None:
     for note in notes[:MOST_NAMED]:
         log.warning("slide %s", note)
     if len(notes) > MOST_NAMED:
-        log.warning("and %d more notes on slides", len(notes) - MOST_NAMED)
+        log.warning("and %d more notes about slides", len(notes) - MOST_NAMED)
 
 
 def _check_masks(kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts]) -> None:

@@ -35,7 +35,7 @@ def row_source(arguments: Arguments) -> RowSource:
     built_in = (None, TissueBigChunkLoader), (None, TissueSmallChunkCollector)
     if any(kind not in own for kind, own in zip(kinds, built_in, strict=True)):
         if arguments.grid:
-            raise ConfigError("grid=True is a pass of the built-in classes; leave yours out")
+            raise ConfigError("grid=True works only with the built-in classes; remove your own")
         return RowSource.HOOKS
     return RowSource.TRANSFORM if transforms(arguments) else RowSource.CROP
 
@@ -54,9 +54,13 @@ def policies_of(
     if schedule is None:
         return (Uniform() if rows.by_hooks else None), None
     if arguments.grid:
-        raise ConfigError("a grid pass takes every slide once; it has no schedule")
+        raise ConfigError(
+            "a grid pass takes every slide once, so it has no schedule; remove schedule="
+        )
     if not callable(getattr(schedule, "choose", None)):
-        raise ConfigError(f"schedule={schedule!r} is not a chunkdl.Policy: it has no choose()")
+        raise ConfigError(
+            f"schedule={schedule!r} is not a chunkdl.Policy, because it has no choose()"
+        )
     bound = schedule.for_patients(list(dataset))
     if is_built_in(bound):
         return bound, None
@@ -98,10 +102,10 @@ def user_code(
         return {program: cloudpickle.dumps(part) for program, part in code.items()}
     except Exception as error:
         raise ConfigError(
-            "the classes, transform, schedule, settings or patients of this loader cannot be sent "
-            f"to its workers: {type(error).__name__}: {error}; leave out what belongs to one "
-            "process, such as locks, sockets and open files (tfms_in='consumer' keeps a transform "
-            "here)"
+            "the classes, transform, schedule, settings or patients of this loader cannot be "
+            f"sent to its workers: {type(error).__name__}: {error}; remove what belongs to one "
+            "process, such as locks, sockets and open files (with tfms_in='consumer' a transform "
+            "stays in this process)"
         ) from error
 
 

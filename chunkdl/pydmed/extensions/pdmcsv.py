@@ -124,7 +124,9 @@ def _points(line: str, where: str, to_raster: Callable[..., RasterPoints]) -> Ra
     except ValueError as error:
         raise DatasetError(f"{where} is not a row of numbers of a pdmcsv file: {error}") from error
     if math.prod(shape) != len(values):
-        raise DatasetError(f"{where} has {len(values)} values, its shape is {shape}")
+        raise DatasetError(
+            f"{where} has {len(values)} values, which does not fit its shape {shape}"
+        )
     facts = int(width), int(height), level, kernel_size, downsample
     return to_raster(x, y, *facts, *shape, values)
 

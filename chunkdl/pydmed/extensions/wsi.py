@@ -111,7 +111,7 @@ class SlidingWindowBigChunkLoader(BigChunkLoader):
         next_row = (self.get_checkpoint() or {"idx_bigrow": 0})["idx_bigrow"]
         if size.width < kernel_size or not rows:
             self.log(
-                f"{self.patient!r} has no tile: kernel_size={kernel_size}, and the image has "
+                f"{self.patient!r} gives no tile: kernel_size={kernel_size}, but the image has "
                 f"{size.width}x{size.height} pixels at level {level}"
             )
             return EXHAUSTED
@@ -159,8 +159,8 @@ def level_of(patient: Patient, slide: Slide, settings: dict[str, Any]) -> int:
     level = wished(patient) if callable(wished) else wished
     if not 0 <= level < len(slide.info.levels):
         raise ConfigError(
-            f"intorfunc_opslevel says {level} for {patient!r}; {slide.info.path} has the levels "
-            f"0 to {len(slide.info.levels) - 1}"
+            f"intorfunc_opslevel says {level} for {patient!r}; but {slide.info.path} has the "
+            f"levels 0 to {len(slide.info.levels) - 1}"
         )
     return level
 

@@ -199,7 +199,7 @@ def _check_percentages(percentages: Sequence[float]) -> None:
     """Raises ConfigError unless these are the sizes of parts."""
     if any(share < 0 for share in percentages) or not math.isclose(sum(percentages), 100):
         raise ConfigError(
-            f"percentage_partitions={list(percentages)} must sum to 100, none of them negative"
+            f"percentage_partitions={list(percentages)} must sum to 100, and none may be negative"
         )
 
 

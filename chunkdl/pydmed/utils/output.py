@@ -85,7 +85,7 @@ class StreamWriter:
         self._check_open()
 
     def write(self, patient: Patient | None, str_towrite: str) -> None:
-        """Appends text as it is; it ends with a newline when it is to be a row.
+        """Appends text as it is; end it with a newline to make it a row.
 
         Args:
             patient: whose file; ignored where one file serves all.
@@ -150,8 +150,8 @@ class StreamWriter:
             _append(self._pending)
         except OSError as error:
             raise ChunkdlError(
-                f"{next(iter(self._pending))}: cannot be written: {error.strerror}; the text is "
-                f"kept, and the next write() or flush_and_close() tries again"
+                f"{next(iter(self._pending))} cannot be written: {error.strerror}; the text is "
+                "kept, and the next write() or flush_and_close() tries again"
             ) from error
         self._pending_bytes = 0
         self._flushed_s = time.monotonic()
@@ -179,8 +179,8 @@ def _names_in(rootpath: StrPath, list_patients: Sequence[Patient] | None) -> dic
         raise ConfigError("one file per patient needs list_patients")
     if there := os.listdir(rootpath):
         raise ConfigError(
-            f"rootpath={os.fspath(rootpath)!r} is not empty (it has {there[0]}); empty it, or give "
-            f"another folder"
+            f"rootpath={os.fspath(rootpath)!r} is not empty (it contains {there[0]}); empty it, "
+            "or give another folder"
         )
     return {
         patient: os.path.join(rootpath, f"patient_{patient.int_uniqueid}.csv")

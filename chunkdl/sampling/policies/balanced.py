@@ -28,16 +28,17 @@ from chunkdl.sampling.policies.policy import (
 class LabelBalanced(Policy):
     """Keeps the labels of the open patients balanced.
 
-    Takes a patient of the label that is rarest among the open ones. Ties go to the label with the
-    fewest loads in total, then to the one whose last choice lies furthest back, then to chance: so
-    labels come in turn, and each has its share of the BigChunks however few patients it has. Of
-    that label it takes one of the least loaded waiting patients, at random; where all of them are
-    open, the one whose last choice is the oldest. That one is loaded twice at a time only where a
-    label has fewer patients than its share of the BigChunks that are open at a time.
+    It takes a patient of the label that is rarest among the open patients. Ties go to the label
+    with the fewest loads in total, then to the label whose last choice is the oldest, then to
+    chance. So labels come in turn, and each label has the same share of the BigChunks, however few
+    patients it has. Among the patients of this label it takes one of the least loaded waiting ones,
+    at random. If all of them are open, it takes the one whose last choice is the oldest. A patient
+    is loaded twice at a time only if its label has fewer patients than its share of the open
+    BigChunks.
 
     Attributes:
         label: a label column of the patients, or a function from patient to anything hashable.
-            A missing one (None, NaN, an empty cell of a manifest) is a label as any other.
+            A missing value (None, NaN, an empty cell of a manifest) counts as a label too.
     """
 
     label: str | Callable[[Patient], Hashable] = "label"
@@ -54,8 +55,9 @@ class LabelBalanced(Policy):
             label = plain(said_by(patient, self.label))
             if not _is_label(label):
                 raise ConfigError(
-                    f"{patient!r}: {label!r} cannot be a label, which must be hashable and equal "
-                    f"to itself; give the patient one or leave it out"
+                    f"{patient!r}: {label!r} cannot be used as a label: a label must be hashable "
+                    "and equal to itself (NaN is not); give the patient another value, or remove "
+                    "the patient"
                 )
             labels.append(numbers.setdefault(label, len(numbers)))
         return _ByLabel(tuple(labels))

@@ -18,14 +18,14 @@ from chunkdl.sampling.policies.policy import (
 )
 
 NEVER_LOADED_WEIGHT = 1e7
-"""PyDmed's weight of a patient that was never loaded; one that was has at most 1/2."""
+"""PyDmed's weight of a patient that was never loaded; other patients have at most 1/2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform(Policy):
     """At random among the waiting patients with the fewest loads.
 
-    Every patient comes once before any comes twice, as long as there are more than can be open.
+    Every patient comes once before any comes twice, if there are more patients than can be open.
     """
 
     def choose(self, now: Situation) -> int | Halt:
@@ -50,7 +50,7 @@ class RoundRobin(Policy):
 class NeverLoadedFirst(Policy):
     """PyDmed's default: at random, and patients that were loaded less are more likely.
 
-    The weight is 1 / (1 + loads), for those never loaded `NEVER_LOADED_WEIGHT`.
+    The weight is 1 / (1 + loads), and `NEVER_LOADED_WEIGHT` for patients never loaded.
     """
 
     def choose(self, now: Situation) -> int | Halt:

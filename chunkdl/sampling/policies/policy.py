@@ -27,7 +27,7 @@ class Halt(Enum):
 
 
 HALT = Halt.HALT
-"""What a policy returns to end the stream: what is loaded is delivered, nothing more is loaded."""
+"""A policy returns this to end the stream: what is loaded is delivered, nothing more is loaded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,14 +38,14 @@ class Situation:
 
     Attributes:
         ordinal: of the BigChunk.
-        rng: of this choice alone; the same at every replay.
-        loads: (patients,) int64, BigChunks chosen so far, per patient.
-        open: patients of the BigChunks that are loaded or on their way, oldest choice first; one
-            may come twice.
-        waiting: patients that are neither open nor finished, ascending; empty only where every
+        rng: random numbers for this choice alone; the same at every replay.
+        loads: (patients,) int64, number of BigChunks chosen so far, per patient.
+        open: patients of the BigChunks that are loaded or being loaded, oldest choice first; a
+            patient may be in it twice.
+        waiting: patients that are neither open nor finished, ascending; empty only if every
             unfinished patient is open.
-        finished: patients whose loader said that there is nothing more, and those all of whose
-            slides were left out of the stream.
+        finished: patients whose loader said that there is nothing more, and patients whose slides
+            were all left out of the stream.
         status: the last status that each patient's collector has set; empty for the built-in
             policies.
     """
@@ -60,19 +60,19 @@ class Situation:
 
 
 class Policy:
-    """Chooses patients; the base of the built-in policies and of your own.
+    """Chooses patients; base class of the built-in policies and of your own.
 
-    To write one, derive from this class, give it `choose`, and `for_patients` where it must know
-    the patients::
+    To write a policy, derive from this class and define `choose`. Define `for_patients` too if the
+    policy must know the patients::
 
         class LastFirst(Policy):
             def choose(self, now: Situation) -> int:
                 return max(now.waiting or set(now.open) - now.finished)
 
-    A policy keeps no memory between choices and takes its chance from `Situation.rng` only: else
-    a replay would choose others. It should choose from `Situation.waiting`. It may choose an open
-    patient that is not finished, whose new load then waits for the one before, or is there twice at
-    a time where the plan has both open. It is pickled on its way to the process that asks it.
+    A policy keeps no memory between choices, and draws random numbers only from `Situation.rng`.
+    Otherwise a replay would make other choices. It should choose from `Situation.waiting`. It may
+    also choose an open patient that is not finished. Then the new load waits for the earlier one,
+    or both are open at a time. A policy is pickled and sent to the process that asks it.
     """
 
     __slots__ = ()
@@ -93,12 +93,12 @@ class Policy:
 
         Returns:
             Index of a patient that is not finished; `HALT` to end the stream; or None for "not
-            now": asked again when something has changed. None makes sense only for a policy that
-            looks at `Situation.status`.
+            now", after which it is asked again when something has changed. None makes sense only
+            for a policy that uses `Situation.status`.
         """
         raise ConfigError(
-            f"{type(self).__name__} cannot choose: a policy of your own needs choose(); of "
-            f"chunkdl's, ask the one that for_patients() returns"
+            f"{type(self).__name__} cannot choose: your own policy must define choose(); for a "
+            "policy of chunkdl, call choose() of the object that for_patients() returns"
         )
 
 
@@ -114,8 +114,8 @@ def said_by(patient: Patient, source: str | Callable[[Patient], Any]) -> Any:
     if source not in labels:
         if any(source in record.labels for record in patient.slides):
             raise ConfigError(
-                f"{patient!r}: {source!r} is a label of its slides, and a schedule chooses "
-                "patients; give the patients a label, or a function from patient to label"
+                f"{patient!r}: {source!r} is a label of slides, but a schedule chooses patients; "
+                "give the patients a label, or use a function from patient to label"
             )
         raise ConfigError(
             f"{patient!r} has no label {source!r}; it has {', '.join(map(repr, labels)) or 'none'}"
@@ -148,7 +148,7 @@ def one_of(candidates: Indices, rng: np.random.Generator) -> int:
 def one_by_weight(
     candidates: Indices, weights: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> int:
-    """One of the candidates, with probabilities in proportion to weights of which one is not 0."""
+    """One of the candidates, in proportion to their weights; at least one weight is not 0."""
     # Divided first, so that no sum of finite weights overflows.
     ends = np.cumsum(weights / weights.max())
     return int(candidates[np.searchsorted(ends, rng.random() * ends[-1], side="right")])

@@ -13,9 +13,9 @@ from chunkdl.sampling.policies.policy import HALT, Halt, Policy, Situation
 
 @dataclass(frozen=True, slots=True)
 class Quota(Policy):
-    """Another policy, but with at most so many BigChunks of each patient; then the stream ends.
+    """Wraps another policy and limits the number of BigChunks per patient; then the stream ends.
 
-    To the other policy a patient at its quota is as one that is finished: it does not wait.
+    For the other policy, a patient that has reached its quota counts as finished.
 
     Attributes:
         policy: chooses among the patients below their quota.

@@ -23,15 +23,15 @@ from chunkdl.sampling.policies.policy import (
 
 @dataclass(frozen=True, slots=True)
 class Weighted(Policy):
-    """At random by weight, whatever was loaded before.
+    """At random by weight, independent of earlier loads.
 
-    The weights hold among the waiting patients. No patient is open twice while another waits, so
-    with few patients, or one that outweighs all others, the shares come out more even than the
-    weights. When all patients with a weight above 0 are finished, the stream ends.
+    The weights apply to the waiting patients. No patient is open twice while another one waits.
+    So with few patients, or with one very large weight, the shares are more even than the weights.
+    When all patients with a weight above 0 are finished, the stream ends.
 
     Attributes:
         weights: a label column of the patients, a function from patient to float, or one float
-            per patient in the order of the dataset; 0 is never loaded.
+            per patient in the order of the dataset; a patient with 0 is never loaded.
     """
 
     weights: str | Callable[[Patient], float] | Sequence[float]
@@ -40,8 +40,8 @@ class Weighted(Policy):
         """The policy with the weights of these patients.
 
         Raises:
-            ConfigError: a weight is missing, negative, not finite or no number; there are more or
-                fewer than patients; or all are 0.
+            ConfigError: a weight is missing, negative, infinite or not a number; there are more
+                or fewer weights than patients; or all weights are 0.
         """
         given = self.weights
         if isinstance(given, str) or callable(given):

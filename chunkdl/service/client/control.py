@@ -29,18 +29,18 @@ def operate(
     timeout_s: float = 10.0,
     keys: ClientKeys | None = None,
 ) -> dict[str, Any]:
-    """Ask a service for its status, after it was paused, resumed or drained.
+    """Pause, resume or drain a service, or only ask for its status; returns the status.
 
     Args:
         address: of the service.
         verb: "status", "pause", "resume" or "drain".
-        group: that is meant; None: all of them.
-        timeout_s: longest wait for the answer, seconds.
-        keys: for a protected service; those of an operator for all but "status".
+        group: the group to act on; None: all groups.
+        timeout_s: maximum time to wait for the answer, seconds.
+        keys: for a service with keys; every verb except "status" needs the keys of an operator.
 
     Raises:
-        ServiceDied: nobody answers there.
-        ServiceRefused: it does not do that, and why.
+        ServiceDied: there is no answer at the address.
+        ServiceRefused: the service refuses the request; the message says why.
     """
     wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     wire: Wire | None = None

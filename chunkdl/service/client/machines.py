@@ -57,14 +57,14 @@ class MachinesState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a stream of several machines stands; the same for all ranks after the same step.
 
     Attributes:
-        plan_hashes: of the stream of each machine.
+        rows_hashes: identity of the rows of each machine.
         left: what is left of each.
         learned: by each service, before that.
         epoch_batches: batches of the present epoch that a rank has returned, where epochs have a
             length of their own.
     """
 
-    plan_hashes: tuple[str, ...]
+    rows_hashes: tuple[str, ...]
     left: Remainder
     learned: tuple[Learned, ...]
     epoch_batches: int | None = None
@@ -115,7 +115,7 @@ def last_before(history: Sequence[Learned], left: Remainder) -> Learned:
     return before[-1] if before else Learned()
 
 
-def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> MachinesState:
+def read_state(state: Mapping[str, Any], rows_hashes: tuple[str, ...]) -> MachinesState:
     """The state, checked to be one of these machines.
 
     Raises:
@@ -130,13 +130,13 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise not_a_state(error) from error
     Rules().check(found.rules)
-    if len(found.plan_hashes) != len(plan_hashes):
+    if len(found.rows_hashes) != len(rows_hashes):
         raise StateError(
-            f"the state is of {len(found.plan_hashes)} machines, and here are {len(plan_hashes)}; "
+            f"the state is of {len(found.rows_hashes)} machines, and here are {len(rows_hashes)}; "
             "each has its own share of the patients, so go on with as many. The number of ranks "
             "on each may be another"
         )
-    if found.plan_hashes != plan_hashes:
+    if found.rows_hashes != rows_hashes:
         raise StateError(
             "the state belongs to another stream: dataset, seed, sizes, resolution, tissue "
             "settings, reuse or num_bigchunks of the service differ"
@@ -145,7 +145,7 @@ def read_state(state: Mapping[str, Any], plan_hashes: tuple[str, ...]) -> Machin
     numbers += [learned.smallchunks_per_bigchunk for learned in found.learned]
     if (
         not found.left.is_sound()
-        or len(found.learned) != len(plan_hashes)
+        or len(found.learned) != len(rows_hashes)
         or min(numbers, default=0) < 0
     ):
         raise not_a_state("a number in it is out of range")

@@ -54,7 +54,7 @@ def open_dicom(path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> Til
     try:
         return dicom_slide(name, rule)
     except (NotTaken, Refused) as reason:
-        raise SlideError(f"not taken by the reader 'dicom': {reason}", slide=name) from reason
+        raise SlideError(f"the reader 'dicom' does not accept it: {reason}", slide=name) from reason
 
 
 def dicom_slide(name: str, rule: PixelRule) -> TiledSlide:
@@ -269,7 +269,7 @@ def _places(part: Instance, frames: Frames, first: int) -> npt.NDArray[np.int64]
     if part.organization not in ("", "TILED_SPARSE"):
         raise NotTaken(f"its frames are organized as {part.organization}")
     if len(frames.columns) != part.frames or len(frames.rows) != part.frames:
-        raise NotTaken("it does not say where each of its frames lies")
+        raise NotTaken("it does not say where each of its frames is")
     size = np.array([part.frame_width, part.frame_height])
     corners = np.stack([frames.columns, frames.rows], axis=-1)
     outside = (corners < 0) | (corners >= (part.width, part.height)) | (corners % size != 0)

@@ -51,7 +51,9 @@ def kept_frames(path: str, frames: int) -> Arrays | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        _LOG.warning("the table of frames %s is not usable and is made anew: %s", file, error)
+        _LOG.warning(
+            "the kept table of frames %s cannot be used, and is made again: %s", file, error
+        )
         return None
 
 
@@ -74,8 +76,8 @@ def keep_frames(path: str, arrays: Arrays) -> None:
         write_whole(file, data)
     except OSError as error:
         _LOG.warning(
-            "where the frames of %s lie cannot be kept (%s); every process seeks them again unless "
-            "XDG_CACHE_HOME names a folder that can be written",
+            "the places of the frames of %s cannot be kept (%s), so every process searches for "
+            "them again; set XDG_CACHE_HOME to a writable folder",
             path,
             error,
         )

@@ -209,7 +209,7 @@ class _Elements:
     def value(self, size: int) -> bytes:
         """The value at this place, which is then passed."""
         if size > self._end - self.at:
-            raise ValueError("an element ends behind the end of the file: it is cut short")
+            raise ValueError("an element ends beyond the end of the file: it is cut short")
         data = self._peek(size) if size <= 12 else os.pread(self._descriptor, size, self.at)
         self.at += size
         return data[:size]
@@ -257,7 +257,7 @@ def _uncompressed(instance: Instance, tail: _Tail) -> tuple[Numbers, Numbers]:
     count *= instance.bits_allocated // 8
     needed = count * instance.frames
     if tail.data_bytes is None or not needed <= tail.data_bytes <= needed + 1:
-        raise ValueError(f"{tail.data_bytes} bytes of pixels where {needed} are due")
+        raise ValueError(f"{tail.data_bytes} bytes of pixels instead of {needed}")
     starts = tail.data_at + np.arange(instance.frames, dtype=np.int64) * count
     return starts, np.full(instance.frames, count, np.int64)
 
@@ -318,8 +318,8 @@ def _walked(descriptor: int, at: int, instance: Instance) -> tuple[Numbers, Numb
         starts = starts[:1]
     if len(starts) > instance.frames:
         raise NotTaken(
-            f"its {instance.frames} frames are in more items than frames, and no table says which "
-            "items belong together"
+            f"its {instance.frames} frames are stored in more items than frames, and no table "
+            "says which items belong together"
         )
     if len(starts) < instance.frames:
         raise ValueError(f"{len(starts)} items for {instance.frames} frames: the file is damaged")
@@ -330,11 +330,11 @@ def _walked(descriptor: int, at: int, instance: Instance) -> tuple[Numbers, Numb
 def _check(instance: Instance, frames: Frames) -> None:
     """Check that all frames lie in the file, and that none is larger than a frame can be."""
     if int((frames.offsets + frames.byte_counts).max()) > instance.file_bytes:
-        raise ValueError("frames end behind the end of the file: it is cut short, copy it again")
+        raise ValueError("frames end beyond the end of the file: it is cut short, copy it again")
     # No coding makes a frame much larger than its pixels; beyond that the header is damaged.
     pixels = instance.frame_width * instance.frame_height
     if int(frames.byte_counts.max()) > 4 * 3 * pixels + 2**20:
-        raise ValueError("frames of more bytes than can be: the file is damaged")
+        raise ValueError("its frames claim more bytes than the file has: the file is damaged")
 
 
 def _item_header(descriptor: int, at: int) -> tuple[int, int]:

@@ -156,7 +156,7 @@ class _Header(io.BufferedReader):
         if wanted > self._left:
             raise ValueError(f"its header has more than {MOST_HEADER_BYTES} bytes")
         if wanted > self.file_bytes - self.tell() and wanted > 8:
-            raise ValueError(f"an element of {wanted} bytes ends behind the end of the file")
+            raise ValueError(f"an element of {wanted} bytes ends beyond the end of the file")
         data = super().read(wanted)
         self._left -= len(data)
         return data
@@ -199,7 +199,7 @@ def member_of(path: str) -> Member | None:
         if storage != SOP_CLASS_WSM:
             return None
         if syntax == DEFLATED:
-            raise NotTaken("it is deflated as a whole")
+            raise NotTaken("its data set is deflated")
         with _errors_of_pydicom():
             data = _parsed(file, lambda tag: tag > SERIES, (IMAGE_TYPE, SERIES))
             series = _text(data, "SeriesInstanceUID")
@@ -352,7 +352,9 @@ def _check(found: Instance) -> None:
     if found.frame_width * found.frame_height > MOST_FRAME_PX:
         raise ValueError(f"frames of {size[2]}x{size[3]}: at most {MOST_FRAME_PX} pixels are read")
     if found.tiles > MOST_TILES:
-        raise ValueError(f"it claims {found.tiles} places for frames: at most {MOST_TILES} are")
+        raise ValueError(
+            f"it claims {found.tiles} places for frames: at most {MOST_TILES} are read"
+        )
     # Even an empty frame takes the header of an item.
     if found.frames > min(MOST_TILES, found.file_bytes // 8):
         raise ValueError(

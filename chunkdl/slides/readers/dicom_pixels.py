@@ -129,7 +129,9 @@ def check_first(instance: Instance, stream: bytes) -> None:
         data = item_data(stream)
         check_codestream(data, instance.frame_height, instance.frame_width)
         if instance.photometric in ("YBR_ICT", "YBR_RCT") and not has_colour_transform(data):
-            raise ValueError("its header says a colour transform that its JPEG 2000 stream has not")
+            raise ValueError(
+                "its header names a colour transform that its JPEG 2000 stream does not have"
+            )
 
 
 # ---- Others

@@ -141,7 +141,7 @@ def _broken(parts: tuple[Instance, ...]) -> str:
         if place.frame_offset != expected:
             return (
                 f"{part.file} says that {place.frame_offset} frames are before it in the "
-                f"concatenation, there are {expected}"
+                f"concatenation, but there are {expected}"
             )
         expected += part.frames
     if len({_stored_as(part) for part in parts}) > 1:
@@ -232,7 +232,10 @@ def _pyramid(group: list[Picture]) -> tuple[Pyramid, list[tuple[Picture, str]]]:
         if size == sizes[0]:
             why = f"as large as {base.name}: a copy, another focal plane or channel"
         elif not why and sizes.count(size) > 1:
-            why = f"another picture has its size too, and nothing says which belongs to {base.name}"
+            why = (
+                "another image has the same size, and nothing says which of them belongs to "
+                f"{base.name}"
+            )
         if why:
             left.append((level, why))
         else:
@@ -284,9 +287,9 @@ def _misfit(level: Picture, base: Picture) -> str:
     if reason and not reason_against(other):
         return reason
     if not same_aspect((level.width, level.height), (base.width, base.height)):
-        return f"its {level.width}x{level.height} pixels have another aspect than {base.name}"
+        return f"its {level.width}x{level.height} pixels have another aspect ratio than {base.name}"
     if one.orientation and other.orientation and _apart(one.orientation, other.orientation) > 0.01:
-        return f"it lies in another direction than {base.name}"
+        return f"it has another orientation than {base.name}"
     if one.spacing is None or other.spacing is None:
         return ""
     sides = (level.width, base.width), (level.height, base.height)
@@ -303,7 +306,7 @@ def _misfit(level: Picture, base: Picture) -> str:
             other.spacing[0] * base.width, other.spacing[1] * base.height
         )
         if _apart(one.origin, other.origin) > slack:
-            return f"it begins at another place of the glass than {base.name}"
+            return f"it begins at another place on the glass than {base.name}"
     return ""
 
 

@@ -155,7 +155,7 @@ def _read_folder(
                 continue
             member = member_of(path)
         except (NotTaken, ValueError, OSError) as error:
-            unreadable.append(f"The file {file} cannot be read and is left aside: {error}.")
+            unreadable.append(f"The file {file} cannot be read and is ignored: {error}.")
             continue
         if member is not None:
             found.setdefault(member.series, []).append(path)

@@ -152,7 +152,7 @@ def _looks_reduced(directory: Directory, largest: Directory) -> bool:
 
 
 def _base_of(directory: Directory, bases: Sequence[Directory]) -> Directory | None:
-    """The only slide of which a reduced page may be a level."""
+    """The only slide that a reduced page may belong to."""
     if directory.sub is not None:
         fitting = [one for one in bases if one.number == directory.number]
     elif len(bases) == 1:
@@ -172,7 +172,7 @@ def _with_streams(
     if len(streams) == 1:
         levels = pyramid(base, candidates)
         return levels, tuple((directory,) for directory in levels.directories)
-    # Reduced pages of one channel do not say of which they are; only the SubIFDs of each do.
+    # A reduced page of one channel does not say which channel it is; only the SubIFDs do.
     below = {(one.number, one.sub): one for one in directories}
     complete = [
         one

@@ -9,7 +9,7 @@ MOST_PRECINCTS = 2**15
 """Of a tile of the codestream. A decoder takes 2 kB for each; writers use one for some thousand
 pixels or for all of them."""
 MOST_BLOCKS = 2**19
-"""Code blocks of a tile of the codestream, of which a decoder takes 200 bytes for each."""
+"""Code blocks of a tile of the codestream; a decoder needs 200 bytes for each."""
 MOST_PRECINCTS_OF_ALL = 2**17
 MOST_PACKETS = 2**24
 """Of a tile: layers, resolutions, components and precincts multiplied, two bytes for each."""
@@ -23,7 +23,7 @@ def check_coding(data: bytes) -> None:
     layers.
 
     Args:
-        data: of which the size marker was checked before; colour is not subsampled.
+        data: the stream; its size marker was checked before, and its colour is not subsampled.
 
     Raises:
         ValueError: there are more parts than a slide has, or the markers cannot be followed.
@@ -78,7 +78,7 @@ def _coding_styles(data: bytes, components: int) -> Iterator[tuple[int, bytes]]:
         if marker == _DATA:
             (length,) = struct.unpack_from(">I", data, part_at + 6)
             if part_at < 0 or 0 < length < at - part_at:
-                raise ValueError("a tile part of a JPEG 2000 stream that cannot be: it is damaged")
+                raise ValueError("an impossible tile part in a JPEG 2000 stream: it is damaged")
             if length == 0:
                 return
             at = part_at + length
@@ -90,11 +90,11 @@ def _coding_styles(data: bytes, components: int) -> Iterator[tuple[int, bytes]]:
         of_component = 2 if components < 257 else 3
         skipped = {_CODING: 5, _CODING_OF_COMPONENT: of_component}.get(marker)
         if length < 2 or (skipped is not None and len(body) < skipped + 5):
-            raise ValueError("a marker of a JPEG 2000 stream that is too short: it is damaged")
+            raise ValueError("a marker of a JPEG 2000 stream is too short: it is damaged")
         if skipped is not None:
             layers = struct.unpack_from(">H", body, 2)[0] if marker == _CODING else 1
             style = body[skipped:]
             if style[0] > 32 or max(style[1:3]) > 8:
-                raise ValueError("a coding style of JPEG 2000 that cannot be: it is damaged")
+                raise ValueError("an impossible coding style in a JPEG 2000 stream: it is damaged")
             yield layers, style
         at += 2 + length

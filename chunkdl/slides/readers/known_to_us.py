@@ -17,9 +17,9 @@ from chunkdl.slides.slide import Level, PixelRule, Scanned
 from chunkdl.slides.structure import chosen_image
 
 MISREAD_FORMATS = ("Aperio SVS", "OME-TIFF", "TIFF")
-"""Of which OpenSlide takes every tiled, or every reduced, page for a level."""
+"""Formats in which OpenSlide takes every tiled, or every reduced, page for a level."""
 SAME_FRAME = (*MISREAD_FORMATS, "Philips TIFF")
-"""Of which level 0 is that of OpenSlide, tile by tile."""
+"""Formats whose level 0 is the same in OpenSlide, tile by tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class Known:
 def known_of(address: SlideAddress, rule: PixelRule) -> Known:
     """What our own readers know of a file.
 
-    OpenSlide narrows 16 bits to 8, makes red of one channel of three, calls a label a level, and
-    shows one slide of several, all without a word.
+    OpenSlide silently reduces 16 bits to 8, shows one channel of three as red, takes a label for a
+    level, and shows one slide of several.
 
     Raises:
         NotTaken: it would show another slide than the one that is meant.
@@ -65,8 +65,8 @@ def known_of(address: SlideAddress, rule: PixelRule) -> Known:
     image = chosen_image(structure, address.image)
     if len(structure.images) > 1:
         raise NotTaken(
-            f"the file has {len(structure.images)} slides, of which OpenSlide does not show one "
-            "alone: use the reader 'auto'"
+            f"the file has {len(structure.images)} slides, and OpenSlide cannot show a single one "
+            "of them: use the reader 'auto'"
         )
     if described is None:
         return Known()
@@ -79,8 +79,8 @@ def known_of(address: SlideAddress, rule: PixelRule) -> Known:
     pixels = stored_pixels(source.levels[0], source.channel_names)
     if not (pixels.is_plain or (pixels.bits == 8 and pixels.alpha is not None)):
         raise Refused(
-            f"OpenSlide would narrow its {pixels.total} samples of {pixels.bits} bits without a "
-            "word: use the reader 'auto' or 'tiff', with channels= and window= as it says"
+            f"OpenSlide would silently reduce its {pixels.total} samples of {pixels.bits} bits: "
+            "use the reader 'auto' or 'tiff', and give channels= and window= as that reader asks"
         )
     present = tiles_present(source.levels[0][0]) if structure.format in SAME_FRAME else None
     # Of the formats of other vendors OpenSlide knows what is what, and where their tiles lie.

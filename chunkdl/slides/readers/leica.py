@@ -76,7 +76,7 @@ def structure_of(
     root = parse_xml(directories[0].description)
     collections = named(root, "collection")
     if len(collections) != 1:
-        raise ValueError(f"the Leica XML has {len(collections)} collections and not one")
+        raise ValueError(f"the Leica XML has {len(collections)} collections instead of one")
     glass = (0.0, 0.0, _whole(collections[0], "sizeX"), _whole(collections[0], "sizeY"))
     by_number = {each.number: each for each in directories if each.sub is None}
     pages: dict[int, Page] = {}
@@ -116,7 +116,7 @@ def structure_of(
 def _area(element: Element) -> _Area:
     views = named(element, "view")
     if len(views) != 1:
-        raise ValueError(f"an image of the Leica XML has {len(views)} views and not one")
+        raise ValueError(f"an image of the Leica XML has {len(views)} views instead of one")
     view = views[0]
     dimensions = [
         _dimension(each)
@@ -155,7 +155,9 @@ def _check_sizes(area: _Area, by_number: Mapping[int, Directory]) -> None:
     for each in area.dimensions:
         directory = by_number.get(each.ifd)
         if directory is None:
-            raise ValueError(f"the Leica XML names directory {each.ifd}, which the file has not")
+            raise ValueError(
+                f"the Leica XML names directory {each.ifd}, which the file does not have"
+            )
         if not (0 < each.size[0] <= directory.width and 0 < each.size[1] <= directory.height):
             raise ValueError(
                 f"the Leica XML says {each.size[0]}x{each.size[1]} pixels of {directory.name}, "
@@ -252,7 +254,7 @@ def _whole(element: Element, name: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value < float("inf"):
-        raise ValueError(f"the Leica XML has {name}={text!r} where a length is due")
+        raise ValueError(f"the Leica XML has {name}={text!r} instead of a length")
     return value
 
 
@@ -260,5 +262,5 @@ def _index(element: Element, name: str) -> int:
     """An attribute that counts from 0; the old form of the XML leaves out those that are 0."""
     text = element.get(name, "" if name == "ifd" else "0")
     if not text.isdecimal():
-        raise ValueError(f"the Leica XML has {name}={text!r} where a number is due")
+        raise ValueError(f"the Leica XML has {name}={text!r} instead of a number")
     return int(text)

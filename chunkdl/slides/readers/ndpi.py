@@ -131,7 +131,7 @@ def _image(levels: Sequence[Directory], planes: int) -> SlideImage:
     if filters:
         notes.append(
             f"It is fluorescence (filter set {filters!r}), not a stain seen in white light: it is "
-            "read only where the rule for pixels names channels."
+            "read only with channels=."
         )
     sizes = [directory.size for directory in levels]
     return SlideImage(
@@ -197,13 +197,13 @@ def _channels(base: Directory, rule: PixelRule) -> tuple[int, ...] | None:
         return None
     if rule.channels is None:
         raise Refused(
-            f"it is fluorescence (filter set {filters!r}), whose colours are not those of a stain: "
-            "give channels=(0, 1, 2) in the rule for pixels to read its colours as they are stored"
+            f"it is fluorescence (filter set {filters!r}), whose colours are not those of a "
+            "stain: give channels=(0, 1, 2) to read its colours as they are stored"
         )
     if not all(0 <= channel < 3 for channel in rule.channels) or len(rule.channels) not in (1, 3):
         raise Refused(
-            f"the rule for pixels names the channels {rule.channels}; the file has 0, 1 and 2, "
-            "and one or three of them make a picture"
+            f"channels={rule.channels} was given, but the file has the channels 0, 1 and 2; give "
+            "one or three of them"
         )
     return None if rule.channels == (0, 1, 2) else rule.channels
 
@@ -273,11 +273,11 @@ def _check_table(descriptor: int, directory: Directory) -> None:
     down = -(-directory.height // directory.tile_height)
     in_a_row = -(-directory.width // frame.mcu_width)
     if in_a_row % across or in_a_row // across * frame.mcu_width != directory.tile_width:
-        raise NotTaken(f"restart intervals of {directory.name} go on in the next row of blocks")
+        raise NotTaken(f"restart intervals of {directory.name} continue in the next row of blocks")
     if len(directory.offsets) != across * down or len(directory.byte_counts) != across * down:
         raise NotTaken(
-            f"the table of {directory.name} has {len(directory.offsets)} restart intervals, "
-            f"its image {across * down}"
+            f"the table of {directory.name} has {len(directory.offsets)} restart intervals, but "
+            f"its image needs {across * down}"
         )
     size = os.fstat(descriptor).st_size
     ends = directory.offsets + directory.byte_counts
@@ -287,8 +287,8 @@ def _check_table(descriptor: int, directory: Directory) -> None:
         mark = os.pread(descriptor, 2, int(ends[index]) - 2)
         if mark != RESTARTS[index % 8]:
             raise NotTaken(
-                f"the table of {directory.name} is not true: no restart marker behind interval "
-                f"{index}"
+                f"the table of {directory.name} is wrong: there is no restart marker after "
+                f"interval {index}"
             )
 
 
@@ -327,7 +327,7 @@ class _Intervals:
         parts = [_with_size(self.header, tile.shape[0], tile.shape[1])]
         for number, stream in enumerate(streams[:count]):
             if stream[-2:] not in (*RESTARTS, JPEG_END):
-                raise ValueError("a restart interval has no marker behind it: it is overwritten")
+                raise ValueError("a restart interval has no marker after it: it is overwritten")
             # The markers count from 0 in every JPEG; these have the numbers of the large one.
             parts += (stream[:-2], RESTARTS[number % 8])
         parts[-1] = JPEG_END

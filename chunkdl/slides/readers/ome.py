@@ -286,11 +286,15 @@ def _image(
         per_plane = max(1, channels // len(elements))
     groups = max(1, channels // per_plane)
     if groups * depth * times > MOST_PLANES:
-        raise Refused(f"its OME-XML has {groups * depth * times} planes; at most {MOST_PLANES}")
+        raise Refused(
+            f"its OME-XML has {groups * depth * times} planes; at most {MOST_PLANES} are read"
+        )
     order = pixels.get("DimensionOrder") or "XYCZT"
     planes = _planes(pixels, order, (groups, depth, times), uuid, following)
     if any(not 0 <= directory < directories for directory in planes.values()):
-        raise Refused(f"its OME-XML names directories that it has not: it has {directories}")
+        raise Refused(
+            f"its OME-XML names directories that do not exist: the file has {directories}"
+        )
     if planes and any((group, 0, 0) not in planes for group in range(groups)):
         raise Refused(
             f"its OME-XML has {groups} channels for image {element.get('Name')!r} and not all "
@@ -369,7 +373,7 @@ def _whole(text: str | None, default: int) -> int:
     try:
         value = int(text) if text is not None else default
     except ValueError:
-        raise Refused(f"its OME-XML has {text!r} where a whole number belongs") from None
+        raise Refused(f"its OME-XML has {text!r} instead of a whole number") from None
     if abs(value) > 2**33:
         raise Refused(f"its OME-XML has the number {value}")
     return value

@@ -36,7 +36,7 @@ MOST_PROFILE_BYTES = 16 * 2**20
 MOST_REGIONS = 1024
 MOST_CELLS_A_SIDE = 4096
 MOST_SCANNED_PX = 2**24
-"""Pixels of a level of which it is looked at which are transparent."""
+"""The largest level, in pixels, that is read to find transparent parts."""
 
 _OPENSLIDE_ERRORS = (library.OpenSlideError, OSError, ValueError, ctypes.ArgumentError)
 

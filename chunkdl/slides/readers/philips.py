@@ -57,8 +57,8 @@ def structure_of(
     slides = [scan for scan in scans if _text(scan, "PIM_DP_IMAGE_TYPE") == "WSI"]
     if len(slides) != 1:
         raise Refused(
-            f"the Philips XML describes {len(slides)} slides and not one: which of them the "
-            "levels belong to is unknown; convert the file to another format"
+            f"the Philips XML describes {len(slides)} slides instead of one, so it is unknown "
+            "which of them the levels belong to; convert the file to another format"
         )
     pages: list[Page] = []
     levels: list[Directory] = []
@@ -126,7 +126,8 @@ def _image(slide: Element, levels: Sequence[Directory], numbers: Sequence[int]) 
         if first is None or own is None:
             raise Refused(
                 f"the Philips XML has no pixel spacing of level {number}, whose size is padded to "
-                "whole tiles: where its pixels lie is unknown; convert the file to another format"
+                "whole tiles, so it is unknown where its pixels are; convert the file to another "
+                "format"
             )
         found.append(_level(directory, base, (own[0] / first[0], own[1] / first[1])))
     return SlideImage(

@@ -43,20 +43,23 @@ def open_slide(
     """Open a slide.
 
     Args:
-        path: the slide file; for DICOM one file of the series, or the folder of its files. With
-            "#image=K" where a file has several slides.
-        reader: "dicom" and "tiff" (fast, these formats), "openslide" (everything OpenSlide knows),
-            or "auto": the first of these that takes the file.
-        rule: how pixels that are not 8-bit RGB become it, and the colour profile.
+        path: the slide file; for DICOM one file of the series, or the folder of its files. Append
+            "#image=K" if the file has several slides.
+        reader: "dicom" or "tiff" (fast readers of these formats), "openslide" (every format that
+            OpenSlide knows), or "auto": the first of these that accepts the file.
+        rule: how pixels that are not 8-bit RGB are converted, and whether the colour profile is
+            used.
 
     Raises:
         ConfigError: there is no reader of that name.
-        SlideError: the file cannot be opened, or would be read wrong; with "auto", the reasons of
-            all readers.
+        SlideError: the file cannot be opened, or would be read incorrectly; with "auto", the
+            message has the reasons of all readers.
     """
     name = os.fspath(path)
     if reader != "auto" and reader not in READERS:
-        raise ConfigError(f"no reader {reader!r}: choose 'auto' or one of {', '.join(READERS)}")
+        raise ConfigError(
+            f"there is no reader {reader!r}: choose 'auto' or one of {', '.join(READERS)}"
+        )
     _check_file(name)
     candidates = [*READERS] if reader == "auto" else [reader]
     refusals: list[NotTaken] = []
@@ -73,7 +76,7 @@ def open_slide(
         return in_srgb(slide) if rule.icc == "srgb" else slide
     reasons = "; ".join(map(str, refusals))
     raise SlideError(
-        f"no reader takes the file: {reasons}; convert it to a tiled TIFF or to DICOM", slide=name
+        f"no reader accepts the file: {reasons}; convert it to a tiled TIFF or to DICOM", slide=name
     ) from refusals[0]
 
 
@@ -114,7 +117,7 @@ def _check_file(name: str) -> None:
             head = file.read(HEAD_BYTES)
         foreign = what_it_is(os.path.getsize(path), head)
     except FileNotFoundError as error:
-        link = " (it is a link to a file that is gone)" if os.path.islink(path) else ""
+        link = " (it is a link to a missing file)" if os.path.islink(path) else ""
         raise SlideError(f"no such file{link}", slide=name) from error
     except OSError as error:
         raise SlideError(f"cannot read the file: {error.strerror}", slide=name) from error

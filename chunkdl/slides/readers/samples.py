@@ -50,7 +50,7 @@ class StoredPixels:
         bits: of a sample.
         per_stream: samples of each stream of a tile, in order; together they are numbered from 0.
         alpha: kind of the last sample where it is an alpha channel.
-        unexplained: samples at the end of which the file does not say what they are.
+        unexplained: number of samples at the end whose meaning the file does not state.
         colour_map: shape (3, 2**bits), uint16, of palette images.
         names: of the channels where the file names them, else empty.
     """

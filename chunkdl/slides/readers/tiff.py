@@ -56,7 +56,7 @@ def open_tiff(path: str | os.PathLike[str], rule: PixelRule = AS_STORED) -> Tile
     try:
         return tiff_slide(name, rule)
     except NotTaken as reason:
-        raise SlideError(f"not taken by the reader 'tiff': {reason}", slide=name) from reason
+        raise SlideError(f"the reader 'tiff' does not accept it: {reason}", slide=name) from reason
     except Refused as reason:
         raise SlideError(str(reason), slide=name) from reason
 

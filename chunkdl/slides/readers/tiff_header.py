@@ -19,7 +19,7 @@ MOST_NUMBERS = 2**22
 """Of all values together, texts left aside; a parser takes 36 bytes for each. That is the tables of
 two million tiles."""
 TEXTS = (1, 2, 6, 7)
-"""Types of which a parser makes bytes."""
+"""Types that a parser returns as bytes."""
 MOST_BYTES_AT_ONCE = 64 * 2**20
 SUB_IFDS, NDPI_FORMAT = 330, 65420
 VALUE_BYTES = {
@@ -113,7 +113,7 @@ class _Look:
         offset = self._first
         while offset:
             if offset in chain:
-                raise Damaged("its directories go in a circle")
+                raise Damaged("its directories form a cycle")
             chain.add(offset)
             self._count_directories(chain, below)
             offset, further = self._directory(offset, f"directory {len(chain) - 1}")

@@ -325,8 +325,8 @@ class TiledSlide:
             return
         if out.shape[0] * out.shape[1] * factor**2 > MOST_FILL_PX:
             raise ValueError(
-                f"tile {index} is absent, and level {level - 1}, of which it would be made, is "
-                f"{factor:g} times finer: write the levels in between"
+                f"tile {index} is absent, and level {level - 1}, from which it would be made, is "
+                f"{factor:g} times finer: add the levels in between to the file"
             )
         step = max(1, int(FILL_SIDE_PX / factor))
         for y in range(0, out.shape[0], step):

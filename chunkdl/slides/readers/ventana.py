@@ -53,7 +53,10 @@ def structure_of(
     for directory in directories:
         number = _level_number(directory)
         if number is not None and found.setdefault(number, directory) is not directory:
-            raise ValueError(f"{directory.name} says that it is level {number}, as another does")
+            raise ValueError(
+                f"{directory.name} says that it is level {number}, but another directory says so "
+                "too"
+            )
     if sorted(found) != list(range(len(found))):
         raise ValueError(f"the file has the levels {sorted(found)}: it is damaged, copy it again")
     pages = tuple(_page(directory) for directory in directories)
@@ -165,7 +168,7 @@ def _check_encoding(root: Element, base: Directory) -> None:
         if info.get("AOIScanned") != "0"
     ]
     if len(infos) != 1:
-        raise NotTaken(f"the Ventana file has {len(infos)} areas of tiles and not one")
+        raise NotTaken(f"the Ventana file has {len(infos)} areas of tiles instead of one")
     info = infos[0]
     across, down = -(-base.width // base.block[0]), -(-base.height // base.block[1])
     grid = info.get("NumCols"), info.get("NumRows")

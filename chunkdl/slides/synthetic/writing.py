@@ -56,7 +56,7 @@ class CoordinateSlide:
             raise ConfigError(
                 f"a coordinate slide of {self.width}x{self.height} pixels with levels "
                 f"{self.levels} and slide_id={self.slide_id} needs more than the {COLOURS} "
-                "colours there are: make it smaller, or take a lower slide_id"
+                "colours that exist; make it smaller, or use a lower slide_id"
             )
 
     def level_size(self, level: int) -> tuple[int, int]:
@@ -160,17 +160,17 @@ def write_tissue_slide(
 ) -> TissueMap:
     """Write an H&E-like slide as a pyramidal TIFF of JPEG tiles.
 
-    The same arguments give the same pixels. Level 0 is written tile by tile; the first reduced
-    level is held in memory while it is made (1/16 of the slide's pixels with levels (1, 4, ...)).
+    The same arguments give the same pixels. Level 0 is written tile by tile. The first reduced
+    level is held in memory (1/16 of the slide's pixels with levels (1, 4, ...)).
 
     Args:
         path: the TIFF to write.
         width, height: pixels of level 0, at least 256.
-        seed: of the outlines and of the texture.
+        seed: of the tissue outlines and the texture.
         mpp: microns per pixel of level 0.
-        tile: pixels along a tile, a multiple of 16 and of the second level's downsample.
-        levels: downsample of every level, the first is 1, each a multiple of the one before.
-        tumour_fraction: part of the tissue that is TUMOUR.
+        tile: side of a tile in pixels, a multiple of 16 and of the second level's downsample.
+        levels: downsample of each level; the first is 1, each other a multiple of the one before.
+        tumour_fraction: share of the tissue that is TUMOUR.
         quality: of the JPEG tiles.
 
     Returns:
@@ -181,11 +181,13 @@ def write_tissue_slide(
     """
     chain = list(pairwise(levels))
     if levels[0] != 1 or any(fine >= coarse or coarse % fine for fine, coarse in chain):
-        raise ConfigError(f"levels={levels}: begin with 1, each a multiple of the one before")
+        raise ConfigError(
+            f"levels={levels}: the first must be 1, and each other a multiple of the one before"
+        )
     if min(width, height) < 256 or tile % 16 or (chain and tile % levels[1]):
         raise ConfigError(
-            f"width={width}, height={height}, tile={tile}: at least 256 pixels, and a tile that "
-            "is a multiple of 16 and of the second level's downsample"
+            f"width={width}, height={height}, tile={tile}: width and height must be at least 256 "
+            "pixels, and tile a multiple of 16 and of the downsample of the second level"
         )
     tissue = TissueMap(width, height, seed=seed, tumour_fraction=tumour_fraction)
     reduced = np.zeros((0, 0, 3), np.uint8)

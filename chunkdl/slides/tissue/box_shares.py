@@ -162,7 +162,7 @@ def _steps(corners: Sequence[Counts]) -> tuple[Counts, Counts, Counts]:
 
 
 def _weighed(steps: Sequence[Counts], first: Floats, last: Floats) -> Floats:
-    """The tissue of intervals, of which `first` is not theirs and `last` is."""
+    """The tissue of intervals that exclude the share `first` and include the share `last`."""
     return np.asarray(steps[1] + last * steps[2] - first * steps[0])
 
 

@@ -100,7 +100,9 @@ class MaskCache:
             if isinstance(kept, TissueMask):
                 return kept
             if kept:
-                _LOG.warning("tissue mask %s is not usable and is made anew: %s", file, kept)
+                _LOG.warning(
+                    "the kept tissue mask %s cannot be used, and is computed again: %s", file, kept
+                )
             mask = compute()
             self._keep(file, _encoded(mask, key))
         return mask
@@ -145,7 +147,11 @@ class MaskCache:
                 if self._got(descriptor, file, left):
                     return descriptor
             except OSError as error:
-                _LOG.debug("no lock in the folder of tissue masks (%s): computed without", error)
+                _LOG.debug(
+                    "the folder of tissue masks cannot be locked (%s); the mask is computed "
+                    "without a lock",
+                    error,
+                )
                 os.close(descriptor)
                 return None
             except BaseException:
@@ -154,8 +160,8 @@ class MaskCache:
             os.close(descriptor)
             if not left(PIECE_S):
                 _LOG.warning(
-                    "another process computes the tissue mask %s for more than %.0f s; it is "
-                    "computed here too",
+                    "another process has been computing the tissue mask %s for more than %.0f s; "
+                    "this process now computes it too",
                     file.with_suffix(".mask"),
                     MOST_WAIT_S,
                 )
@@ -171,7 +177,7 @@ class MaskCache:
                 if not left(PIECE_S):
                     return False
             time.sleep(_POLL_S)
-            # Also when it is free then: whoever computed may have died over it, as others before.
+            # Even if the lock is free now: the process that computed may have died over it.
             self._on_progress()
         try:
             return os.path.samestat(os.fstat(descriptor), os.stat(file))
@@ -239,7 +245,7 @@ def _decoded(data: bytes, key: bytes) -> TissueMask:
         raise ValueError("it is damaged")
     cells = rows * columns
     if not (0 < cells <= _MOST_CELLS and width0 > 0 and height0 > 0):
-        raise ValueError(f"it says {rows}x{columns} cells for {width0}x{height0} pixels")
+        raise ValueError(f"it has {rows}x{columns} cells for {width0}x{height0} pixels")
     length = (cells + 7) // 8
     inflater = zlib.decompressobj()
     try:

@@ -17,7 +17,7 @@ Cells = npt.NDArray[np.bool_]
 """One bool per thumbnail pixel, shape (height, width); True is tissue."""
 
 MOST_GAP_PX = 4096
-"""Of thumbnail pixels; more would take for ever."""
+"""Widest gap, in thumbnail pixels; closing wider ones would take too long."""
 _BLOCK_PX = 2**20
 
 
@@ -41,17 +41,18 @@ class Otsu:
     """Otsu's threshold on HSV saturation: glass is grey, stained tissue is coloured.
 
     Otsu's threshold (Otsu, "A threshold selection method from gray-level histograms", IEEE
-    Trans. SMC 9(1), 1979) always splits, also a slide of glass alone and one of tissue alone, so
-    it is only believed within bounds. Pixels of pure white or pure black are fill of the file
-    format: they have no saturation and do not count for the threshold.
+    Trans. SMC 9(1), 1979) always splits the pixels into two classes, even on a slide of only glass
+    or only tissue. So it is limited to a range. Pixels of pure white or pure black are filling of
+    the file format; they have no saturation and do not count for the threshold.
 
     Attributes:
         lowest: saturation, 0 to 1, below which nothing is tissue.
-        highest: saturation above which everything is tissue; the threshold lies between the two,
-            and is `highest` where the two classes differ too little to be two.
-        separation: least difference between the mean saturations of the two classes.
+        highest: saturation above which everything is tissue. The threshold lies between `lowest`
+            and `highest`, and is `highest` if the two classes differ by less than `separation`.
+        separation: minimum difference between the mean saturations of the two classes.
         closing: gaps up to this many thumbnail pixels wide are closed; 0 closes none.
-        smallest: thumbnail pixels that a piece of tissue, or a hole in it, must have to stay.
+        smallest: minimum size of a piece of tissue, and of a hole in it, in thumbnail pixels;
+            smaller ones are removed.
     """
 
     lowest: float = 0.03
@@ -125,7 +126,7 @@ class HsvRange:
     an approximation of the tile filter of the Midnight pathology foundation models.
 
     Attributes:
-        hue: degrees, 0 to 360; a first number above the second one goes through 0 (red).
+        hue: degrees, 0 to 360; if the first number is larger, the range goes through 0 (red).
         saturation: 0 to 1.
         value: 0 to 1.
     """
@@ -193,8 +194,8 @@ def detector_of(given: str | Mapping[str, Any]) -> TissueDetector:
     name = parameters.pop("name", None)
     if not isinstance(name, str) or name not in known:
         raise ConfigError(
-            f"no tissue detector {name!r}; give one of {', '.join(map(repr, known))} or a "
-            f"TissueDetector of your own"
+            f"there is no tissue detector {name!r}; choose one of {', '.join(map(repr, known))} "
+            "or give your own TissueDetector"
         )
     names = [field.name for field in fields(known[name])]
     if unknown := [key for key in parameters if key not in names]:

@@ -79,8 +79,7 @@ def in_files(masks: Sequence[Any], folder: Path | None) -> list[Any]:
                 found[index] = str(_written(mask, _own_folder(into)))
     except OSError as error:
         _LOG.warning(
-            "the tissue masks that were given cannot be kept in %s, and each process has its own "
-            "copy of them: %s",
+            "the given tissue masks cannot be written to %s, so each process has its own copy: %s",
             into,
             error,
         )

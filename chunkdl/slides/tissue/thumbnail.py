@@ -91,7 +91,7 @@ Box = tuple[int, int, int, int]
 
 
 def read_thumbnail(slide: Slide, plan: ThumbnailPlan) -> tuple[Pixels, list[Box]]:
-    """The thumbnail, and the places of the level of which nothing can be read.
+    """The thumbnail, and the boxes of the level that cannot be read.
 
     Raises:
         SlideError: nothing of the slide can be read.
@@ -100,8 +100,8 @@ def read_thumbnail(slide: Slide, plan: ThumbnailPlan) -> tuple[Pixels, list[Box]
     if plan.stride > 1:
         thumbnail = _read_sampled(reading, plan)
         slide.gaps.met(
-            f"tissue was found on one tile in {plan.stride**2}, because the slide has no small "
-            "level (give tissue_mask for an exact one)"
+            f"tissue was detected on only one of {plan.stride**2} tiles, because the slide has no "
+            "small level (for an exact mask, give tissue_mask)"
         )
     else:
         thumbnail = _read_reduced(reading, plan.side)
@@ -117,8 +117,9 @@ class _Reading:
         slide: the slide.
         index: of the level.
         level: its size.
-        tiles, unreadable: tiles that were read one by one, and those of which nothing could be had.
-        unknown: places of these.
+        tiles: number of tiles that were read one by one.
+        unreadable: number of tiles that could not be read.
+        unknown: their boxes.
     """
 
     def __init__(self, slide: Slide, index: int) -> None:
@@ -162,15 +163,15 @@ class _Reading:
                     raise
                 continue
             self.slide.gaps.met(
-                f"tiles of level {self.index} cannot be read: their tissue was found on a finer "
-                "level"
+                f"tiles of level {self.index} cannot be read: there, tissue was detected on a "
+                "finer level"
             )
             return
         part[...] = self.slide.info.background
         self.unknown.append(box)
         self.unreadable += 1
         self.slide.gaps.met(
-            f"tiles of level {self.index} cannot be read: their place counts as no tissue"
+            f"tiles of level {self.index} cannot be read: these places count as no tissue"
         )
 
     def _reduce(self, part: Pixels, box: Box, finer: int) -> None:
@@ -206,7 +207,7 @@ def cells_under(box: Box, level: Level, shape: tuple[int, ...]) -> tuple[slice, 
 
 
 def _read_sampled(reading: _Reading, plan: ThumbnailPlan) -> Pixels:
-    """A level of which the tile in the middle of each stride x stride is read for all of them."""
+    """The level, with only the middle tile of each stride x stride tiles read, for all of them."""
     level, stride = reading.level, plan.stride
     columns = math.ceil(level.width / plan.side)
     rows = math.ceil(level.height / plan.side)

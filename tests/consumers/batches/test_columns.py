@@ -197,12 +197,12 @@ def patient_with(labels: dict[str, Any], of_slide: dict[str, Any] | None = None)
 @pytest.mark.parametrize(
     ("patient", "message"),
     [
-        (patient_with({"level": 1}), "cannot be called 'level': .*e.g. to 'level_label'"),
-        (patient_with({}, {"epoch": 1}), "cannot be called 'epoch'"),
+        (patient_with({"level": 1}), "cannot be named 'level': .*e.g. to 'level_label'"),
+        (patient_with({}, {"epoch": 1}), "cannot be named 'epoch'"),
         (patient_with({"x": 1, "y": 2}), "'x'.*; .*'y'"),
-        (patient_with({"id": 2**63}), "label 'id': 9223372036854775808 takes more than 64 bits"),
+        (patient_with({"id": 2**63}), "label 'id': 9223372036854775808 needs more than 64 bits"),
         (patient_with({}, {"id": [2**64]}), "label 'id': 18446744073709551616 takes"),
-        (patient_with({3: 1}), "the label 3 has no text as its name"),  # type: ignore[dict-item]
+        (patient_with({3: 1}), "the name of the label 3 is not text"),  # type: ignore[dict-item]
     ],
 )
 def test_labels_that_cannot_be_columns_are_refused(patient: Patient, message: str) -> None:
@@ -217,7 +217,7 @@ def test_facts_for_the_users_own_classes_are_told_and_not_refused(
     """Programs of PyDmed keep whatever they like beside the records."""
     check_labels([patient_with({"x": 1, "id": 2**64})], SLIDES[:1], own_classes=True)
     (told,) = caplog.messages
-    assert "columns of their own that are called 'x'" in told
+    assert "their own columns named 'x'" in told
 
 
 def test_columns_that_look_like_tensors_and_are_none_are_told(
@@ -229,6 +229,7 @@ def test_columns_that_look_like_tensors_and_are_none_are_told(
     with caplog.at_level(logging.INFO, "chunkdl"):
         check_labels(patients, [*SLIDES[:1], SLIDES[2]], own_classes=False)
     assert caplog.messages == [
-        "label 'age' is text for some and something else for others: it comes as a list",
-        "label 'hot' has values of different shapes: it comes as a list",
+        "label 'age' is text for some rows and something else for others: batches have it as a "
+        "list",
+        "label 'hot' has values of different shapes: batches have it as a list",
     ]

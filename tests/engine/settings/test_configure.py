@@ -297,7 +297,7 @@ OF_GRID: dict[str, Any] = {"drop_last": True, "shuffle": True}
 
 def test_a_shuffle_of_an_endless_stream_is_refused(dataset: Dataset) -> None:
     """It would do nothing, wherever it was asked for."""
-    with pytest.raises(ConfigError, match="for a grid pass"):
+    with pytest.raises(ConfigError, match="only for grid=True"):
         configured(dataset, shuffle=True)
 
 
@@ -467,7 +467,7 @@ def test_a_class_that_is_no_hook_is_refused(dataset: Dataset, name: str, value: 
 
 def test_a_grid_pass_has_neither_hooks_nor_a_schedule(dataset: Dataset) -> None:
     """Both are refused with the reason."""
-    with pytest.raises(ConfigError, match="grid=True is a pass of the built-in classes"):
+    with pytest.raises(ConfigError, match="grid=True works only with the built-in classes"):
         configured(dataset, grid=True, bigchunkloader=OwnLoader)
     with pytest.raises(ConfigError, match="it has no schedule"):
         configured(dataset, grid=True, schedule=Uniform())
@@ -489,7 +489,7 @@ def test_what_cannot_be_sent_to_a_worker_is_refused(dataset: Dataset, name: str)
         "tfms": lambda data: (lock, data),
         "schedule": WithLock(),
     }
-    with pytest.raises(ConfigError, match="leave out what belongs to one process, such as locks"):
+    with pytest.raises(ConfigError, match="remove what belongs to one process, such as locks"):
         configured(dataset, bigchunkloader=OwnLoader, **{name: values[name]})
 
 
@@ -510,7 +510,7 @@ def test_patients_may_be_without_slides_where_the_user_reads_them(dataset: Datas
     config = configured(mixed, bigchunkloader=OwnLoader)
     assert config.slides_of_patient == ((), (0,))
     assert [entry.path for entry in config.slides] == [path]
-    with pytest.raises(DatasetError, match="has no slide among its records"):
+    with pytest.raises(DatasetError, match="has no record that is a slide"):
         configured(mixed)
 
 

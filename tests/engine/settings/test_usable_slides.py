@@ -165,4 +165,4 @@ def test_notes_on_slides_are_told_once_each_up_to_twenty(
     caplog.clear()
     configured(dataset_of(files, ["good"] * 23))
     assert len(caplog.messages) == 21
-    assert caplog.messages[-1] == "and 3 more notes on slides"
+    assert caplog.messages[-1] == "and 3 more notes about slides"

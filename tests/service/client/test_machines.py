@@ -74,9 +74,9 @@ def state(**changed: Any) -> dict[str, Any]:
     ("saved", "message"),
     [
         (None, "not a state of a chunkdl stream"),
-        (state(plan_hashes=3), "not a state of a chunkdl stream"),
-        (state(plan_hashes=["one"]), "of 1 machines, and here are 2.*go on with as many"),
-        (state(plan_hashes=["two", "one"]), "another stream"),
+        (state(rows_hashes=3), "not a state of a chunkdl stream"),
+        (state(rows_hashes=["one"]), "of 1 machines, and here are 2.*go on with as many"),
+        (state(rows_hashes=["two", "one"]), "another stream"),
         (state(left=3), "not a state of a chunkdl stream"),
         (state(other=3), "not a state of a chunkdl stream"),
         (state(learned=[]), "out of range"),

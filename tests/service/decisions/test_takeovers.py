@@ -202,7 +202,7 @@ def test_who_lost_its_rank_hears_it_whenever_it_comes_back(known: str) -> None:
     counter, name = silent(consumer="c" * 32)
     after = joined(counter, SECOND, AGAIN)
     counter.desk.begin_drain()
-    counter.desk.draining = False
+    counter.desk._present.draining = False
     assert after not in counter.desk.sessions
     came_back = a_join(**{known: name if known == "session" else "c" * 32})
     (told,) = counter.say(OTHER, came_back, ALICE)
@@ -397,7 +397,7 @@ def test_little_is_remembered_of_who_has_gone() -> None:
             held=tuple(range(1000)),
         )
         expire(counter)
-        kept = counter.desk._displaced._gone
+        kept = counter.desk._present.displaced._gone
         assert len(kept) == (not broadcast)
         assert sum(len(msgspec.msgpack.encode(join)) for join in kept.values()) < 512
 

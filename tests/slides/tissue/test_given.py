@@ -72,7 +72,7 @@ def test_masks_stay_arrays_where_no_file_can_be_written(
     with caplog.at_level(logging.WARNING):
         found = in_files(masks, tmp_path / "file" / "masks")
     assert all(a is b for a, b in zip(found, masks, strict=True))
-    assert caplog.text.count("cannot be kept in") == 1
+    assert caplog.text.count("cannot be written to") == 1
 
 
 def test_the_configuration_of_many_masks_is_small(tmp_path: Path) -> None:
