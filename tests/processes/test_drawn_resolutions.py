@@ -18,6 +18,7 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.open_slides import OpenSlides
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import ConfigError, ResolutionError
+from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.settings import GroupSpec, ServiceSettings
@@ -86,13 +87,17 @@ def test_rows_of_a_range_have_the_resolution_that_was_drawn(
     wish = Continuous(0.26, 0.9)
     with LightDL(coordinate_dataset, mpp=wish, **stream) as loader:
         batches = [loader.next_batch(60) for _ in range(60)]
-    drawn = {round(float(mpp), 6) for batch in batches for mpp in batch["mpp"]}
-    assert len(drawn) > 150
-    assert 0.26 <= min(drawn) < 0.3
-    assert 0.85 < max(drawn) <= 0.9
-    near = [mpp for mpp in drawn if abs(mpp / 0.5 - 1) < 0.01]
-    assert near
-    assert all(mpp != 0.5 for mpp in near)
+    drawn = {
+        int(ordinal): float(mpp)
+        for batch in batches
+        for ordinal, mpp in zip(batch["bigchunk"], batch["mpp"], strict=True)
+    }
+    assert len(set(drawn.values())) > 150
+    for ordinal, mpp in drawn.items():
+        rng = generator(stream["seed"], Purpose.RESOLUTION, ordinal)
+        assert mpp == pytest.approx(next(wish.in_order(rng)), rel=1e-6)
+    # Levels are at 0.25 and 0.5.
+    assert any(0 < abs(mpp / 0.5 - 1) < 0.01 for mpp in drawn.values())
 
 
 @pytest.fixture
