@@ -387,7 +387,7 @@ def test_resolutions_that_are_drawn_have_a_form_in_the_file(
     """Weights by value, or a range."""
     text = SMALL.replace("[stream]", f"[stream]\nmpp = {written_as}")
     assert text != SMALL
-    stream = spec_of(written(text)).config.stream
+    stream = spec_of(written(f'[dataset]\nslides = ["slides"]\n{text}')).config.stream
     assert stream.resolution == DrawnResolution("mpp", values, "resample")
 
 
