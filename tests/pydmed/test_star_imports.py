@@ -114,6 +114,6 @@ def test_what_is_not_installed_is_an_error_only_where_it_is_used() -> None:
     assert not set(before) & {"torch", "torchvision", "matplotlib", "psutil", "openslide"}
     assert len(set(told)) == 1
     assert len(told) == 3
-    assert told[0].startswith("ConfigError: plt.ioff is used, and plt cannot be imported (Module")
+    assert told[0].startswith("ConfigError: plt.ioff was used, but plt cannot be imported (Module")
     assert told[0].endswith("install it in this environment")
     assert not wrapped

@@ -314,7 +314,7 @@ def test_a_piece_of_a_stranger_is_an_error_that_names_him(kind: str) -> None:
         def process_pieceofstream(self, retval: Returned) -> list[ProcessedPiece]:
             return [ProcessedPiece(SmallChunk(None, {}, {}, Patient(77, {})), 1)]
 
-    with pytest.raises(DatasetError, match=r"Patient\(77, .*who is not in Dataset\('set'"):
+    with pytest.raises(DatasetError, match=r"Patient\(77, .*which is not in Dataset\('set'"):
         Elsewhere(ShortStream(1), kind).start_collecting()
 
 

@@ -197,11 +197,11 @@ def patient_with(labels: dict[str, Any], of_slide: dict[str, Any] | None = None)
 @pytest.mark.parametrize(
     ("patient", "message"),
     [
-        (patient_with({"level": 1}), "cannot be named 'level': .*e.g. to 'level_label'"),
+        (patient_with({"level": 1}), "cannot be named 'level', .*e.g. to 'level_label'"),
         (patient_with({}, {"epoch": 1}), "cannot be named 'epoch'"),
         (patient_with({"x": 1, "y": 2}), "'x'.*; .*'y'"),
         (patient_with({"id": 2**63}), "label 'id': 9223372036854775808 needs more than 64 bits"),
-        (patient_with({}, {"id": [2**64]}), "label 'id': 18446744073709551616 takes"),
+        (patient_with({}, {"id": [2**64]}), "label 'id': 18446744073709551616 needs"),
         (patient_with({3: 1}), "the name of the label 3 is not text"),  # type: ignore[dict-item]
     ],
 )

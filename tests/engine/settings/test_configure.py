@@ -218,7 +218,7 @@ def test_a_dataset_without_slides_is_refused(tmp_path: Path) -> None:
     """No patients, a patient without a slide, a file that is not there, no dataset at all."""
     with pytest.raises(DatasetError, match="'d' has no patients"):
         configured(patients())
-    with pytest.raises(DatasetError, match="patient 0 has no slide"):
+    with pytest.raises(DatasetError, match="patient 0 has no record that is a slide"):
         configured(patients(Record("/", "notes.txt")))
     with pytest.raises(DatasetError, match=r"patient 0: there is no file .*gone\.svs"):
         configured(patients(Record(str(tmp_path), "gone.svs")))
