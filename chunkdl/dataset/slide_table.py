@@ -50,7 +50,8 @@ def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEn
     """
     if not isinstance(dataset, Dataset):
         raise DatasetError(
-            f"the first argument must be a chunkdl.Dataset, not a {type(dataset).__name__}; see "
+            "the first argument must be a chunkdl.Dataset, and not of class "
+            f"{type(dataset).__name__}; see "
             "Dataset.from_slides and Dataset.from_csv"
         )
     if not len(dataset):

@@ -70,8 +70,8 @@ class ProcessedPiece:
     def __init__(self, source_smallchunk: SmallChunk, data: Any = None, stat: Any = None) -> None:
         if not hasattr(source_smallchunk, "patient"):
             raise ConfigError(
-                "the first argument must be the SmallChunk that the piece comes from, not a "
-                f"{type(source_smallchunk).__name__}; write "
+                "the first argument must be the SmallChunk that the piece comes from, and not "
+                f"of class {type(source_smallchunk).__name__}; write "
                 f"{type(self).__name__}(source_smallchunk=..., data=...)"
             )
         if data is not None and stat is not None:

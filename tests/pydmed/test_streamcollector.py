@@ -427,7 +427,9 @@ def test_a_result_in_the_place_of_its_smallchunk_is_told() -> None:
     for kind in (stat.Statistic, ProcessedPiece):
         assert kind(chunk, data=2).stat == kind(stat=2, source_smallchunk=chunk).stat == 2
         assert kind(chunk, 2).source_smallchunk.data is None
-        with pytest.raises(ConfigError, match=r"not a int; say .*source_smallchunk=..., data"):
+        with pytest.raises(
+            ConfigError, match=r"and not of class int; write .*source_smallchunk=..., data"
+        ):
             kind(2, chunk)  # type: ignore[arg-type]
     assert chunk.data is not None
 

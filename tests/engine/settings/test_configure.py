@@ -222,7 +222,7 @@ def test_a_dataset_without_slides_is_refused(tmp_path: Path) -> None:
         configured(patients(Record("/", "notes.txt")))
     with pytest.raises(DatasetError, match=r"patient 0: there is no file .*gone\.svs"):
         configured(patients(Record(str(tmp_path), "gone.svs")))
-    with pytest.raises(DatasetError, match="not a list"):
+    with pytest.raises(DatasetError, match="not of class list"):
         configured([])  # type: ignore[arg-type]
 
 
