@@ -15,7 +15,7 @@ from chunkdl.system.sections import Section
 from tests.interrupting import Interrupt
 
 
-@pytest.mark.parametrize(("starts", "rounds"), [(True, 16), (False, 60)], ids=["start", "batch"])
+@pytest.mark.parametrize(("starts", "rounds"), [(True, 19), (False, 100)], ids=["start", "batch"])
 def test_an_interrupt_anywhere_loses_no_batch(
     coordinate_dataset: Dataset, small_stream: dict[str, Any], *, starts: bool, rounds: int
 ) -> None:
