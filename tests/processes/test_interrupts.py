@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -42,6 +43,15 @@ def test_an_interrupt_anywhere_loses_no_batch(
             following = numbers[-1] + 1
 
 
+@pytest.fixture
+def interrupted_as_ever() -> Iterator[None]:
+    """SIGINT is KeyboardInterrupt also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupted_as_ever")
 def test_what_is_done_whole_is_done_to_its_end() -> None:
     """Who waits for it is interrupted at once, and who wants the lock gets it after that."""
     section, begun, go_on, done = Section(), threading.Event(), threading.Event(), []
