@@ -34,7 +34,7 @@ soak: $(VENV)/installed  ## ten minutes of a service whose consumers and engines
 lint: $(VENV)/installed  ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 bench: $(VENV)/installed-bench  ## measure throughput beside other loaders
 	$(BIN)/python -m benchmarks.throughput

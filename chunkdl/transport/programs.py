@@ -85,6 +85,11 @@ def remember(given: Given) -> None:
         os.set_inheritable(given.stderr, False)
 
 
+def is_child() -> bool:
+    """Whether this process is one of these programs itself."""
+    return _given is not None
+
+
 class ChildProgram:
     """A running program.
 

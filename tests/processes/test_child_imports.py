@@ -143,6 +143,23 @@ def test_modules_of_the_user_are_found_where_the_training_found_them(
     assert done.stdout == "batch 1 True\n", done.stderr
 
 
+def test_a_module_that_imports_chunkdl_brings_no_torch_to_the_processes(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """They make no tensors, and it would be two seconds for each of them."""
+    (tmp_path / "rows.py").write_text(
+        "import sys\nfrom chunkdl import LightDL\n"
+        "def negative(pixels):\n"
+        "    return (-1.0 if 'torch' not in sys.modules else 1.0) + 0 * pixels.astype('float32')\n"
+    )
+    program = TRAIN.replace('sys.modules["torch"] = None', "import torch")
+    (tmp_path / "train.py").write_text(
+        program.format(more="from rows import negative", given="tfms=negative, ")
+    )
+    done = train(["train.py"], tmp_path, environment)
+    assert done.stdout == "batch 1 True\n", done.stderr
+
+
 def test_a_working_folder_that_was_deleted_does_no_harm(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
