@@ -99,8 +99,8 @@ class LoaderTools:
         """The slide that the plan has chosen, with its part of the plan."""
         if self._ticket.slide < 0:
             raise ConfigError(
-                f"patient {self._patient.name} has no slide among its records; name it like a "
-                'slide file, or say Record(..., {"slide": True})'
+                f"patient {self._patient.name} has no record that is a slide; use a file name that "
+                'ends like a slide, or Record(..., {"slide": True})'
             )
         return self._slide(self._ticket.slide)
 
