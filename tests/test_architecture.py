@@ -107,7 +107,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/engine/decisions/bigchunks.py": 450,
     "workers/chunkdl_workers/server.py": 490,  # each event in, each action out
     # one session: what is heard, taken and given back, and who is dead
-    "chunkdl/engine/embedded.py": 425,
+    "chunkdl/engine/embedded.py": 435,
     # every socket to a service: opened, watched, read and closed
     "chunkdl/service/client/sockets.py": 420,
     # every argument, said once, and the way of a batch to the user

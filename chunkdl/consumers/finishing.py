@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chunkdl.consumers.batches.arrays import ArrayKind
 from chunkdl.consumers.batches.batch import Batch, SmallChunks
 from chunkdl.errors import ConfigError
-from chunkdl.patches.as_array import check_names
+from chunkdl.patches.as_array import check_names, is_array
 from chunkdl.patches.transforms import TransformHere
 from chunkdl.system.steady_log import steady_logger
 
@@ -83,15 +83,18 @@ class Finish:
         if not all(isinstance(row, Mapping) for row in made):
             image = self._kind.stacked(made)
             return None if image is None else {"image": image}
-        names = list(made[0])
-        if not names or not all(set(row) == set(names) for row in made):
+        if not all(map(_is_of_columns, made)) or not all(set(row) == set(made[0]) for row in made):
             return None
+        # As in the collectors, in the order of the names.
+        names = sorted(made[0])
         columns = {name: self._kind.stacked([row[name] for row in made]) for name in names}
-        if any(column is None for column in columns.values()) or not _are_texts(names):
+        if any(column is None for column in columns.values()):
             return None
         check_names(names)
         return columns
 
 
-def _are_texts(names: Iterable[Any]) -> bool:
-    return all(isinstance(name, str) for name in names)
+def _is_of_columns(row: Mapping[Any, Any]) -> bool:
+    """Whether a dict is one that makes columns."""
+    named = all(isinstance(name, str) for name in row)
+    return bool(row) and named and all(map(is_array, row.values()))

@@ -43,7 +43,8 @@ class Lifetime(ABC):
     def start(self) -> None:
         """Have the service be up now instead of with the first batch, and wait for that."""
         self._check_usable()
-        self._start()
+        with self._catching_up():
+            self._start()
 
     def pause(self) -> None:
         """Take nothing for now: no rows, and as little of the machine as can be.
@@ -51,12 +52,14 @@ class Lifetime(ABC):
         It is over with `resume`, or when the next batch is asked for; nothing is lost by it.
         """
         self._check_usable()
-        self._pause()
+        with self._catching_up():
+            self._pause()
 
     def resume(self) -> None:
         """Go on after `pause`, before the next batch is asked for; waits for nothing."""
         self._check_usable()
-        self._resume()
+        with self._catching_up():
+            self._resume()
 
     def close(self) -> None:
         """End everything that belongs to it, and wait for that; closing twice is not an error.
@@ -66,7 +69,8 @@ class Lifetime(ABC):
         if os.getpid() != self._pid:
             return  # a forked child; nothing here is its own
         self._closed = True
-        self._close()
+        with self._catching_up():
+            self._close()
 
     @abstractmethod
     def _start(self) -> None:
@@ -109,7 +113,9 @@ class Lifetime(ABC):
             Closed: the loader was closed.
         """
         self._check_usable()
-        told, now_s = self._counters(timeout), time.monotonic()
+        with self._catching_up():
+            told = self._counters(timeout)
+        now_s = time.monotonic()
         elapsed_s = 0.0 if self._since_s is None else now_s - self._since_s
         return LoaderStatistics.of(told, now_s, elapsed_s, self._waited_s)
 
@@ -132,7 +138,22 @@ class Lifetime(ABC):
         try:
             yield
         finally:
-            self._waited_s += time.monotonic() - asked_s
+            self._has_waited(asked_s)
+
+    def _has_waited(self, asked_s: float) -> None:
+        """The wait for a batch that was asked for then is over."""
+        if self._since_s is None:
+            # Meanwhile another engine has begun, whose counters count from 0.
+            self._since_s, self._waited_s = asked_s, 0.0
+        self._waited_s += time.monotonic() - asked_s
+
+    @contextmanager
+    def _catching_up(self) -> Iterator[None]:
+        """What signal handlers have left for later in the middle of this is done after it."""
+        try:
+            yield
+        finally:
+            self._section.catch_up()
 
     def _is_for_later(self, act: Callable[[], object]) -> bool:
         """Whether a signal handler is in the middle of a step, and `act` is done after that."""
@@ -166,7 +187,12 @@ class Lifetime(ABC):
             )
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            # Nobody else would: there is no `__exit__` without this.
+            self.close()
+            raise
         return self
 
     def __exit__(

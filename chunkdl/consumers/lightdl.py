@@ -42,11 +42,13 @@ from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.memory.notes import note_of, value_of
 from chunkdl.transport.protocol.engine_messages import End
+from chunkdl.transport.row_format import RowFormat
 
 if TYPE_CHECKING:
     from chunkdl.consumers.shared import SharedDL
 
 log = steady_logger("chunkdl")
+user_log = steady_logger("chunkdl.user")
 
 
 class LightDL(Loader):
@@ -407,7 +409,7 @@ class LightDL(Loader):
             self._engine.end()
         self._cursor = cursor
         if self._engine.running is None:
-            self._journal = self._new_journal()
+            self._journal = self._new_journal(self._journal.row_format)
         self._stands_at(self._journal.state(cursor), 0)
 
     # --------------------------------------------------------------------- state
@@ -422,7 +424,7 @@ class LightDL(Loader):
     def _go_to(self, cursor: Cursor) -> None:
         self._engine.end()
         self._cursor = cursor
-        self._journal = self._new_journal()
+        self._journal = self._new_journal(self._journal.row_format)
         self._halted = False
         delivered = cursor.next_batch + len(cursor.ahead)
         taken = cursor.epoch_batches
@@ -448,8 +450,9 @@ class LightDL(Loader):
         self._check_usable()
         index = self._index_of(patient)
         note = note_of(message, "a message")
-        if not self._is_for_later(lambda: self._send_note(index, note)):
-            self._send_note(index, note)
+        with self._catching_up():
+            if not self._is_for_later(lambda: self._send_note(index, note)):
+                self._send_note(index, note)
 
     def _send_note(self, index: int, note: bytes) -> None:
         with self._section.lock:
@@ -503,7 +506,7 @@ class LightDL(Loader):
         cursor = self._journal.state(self._cursor)
         self._engine.end()
         self._cursor = cursor
-        self._journal = self._new_journal()
+        self._journal = self._new_journal(self._journal.row_format)
 
     def _close(self) -> None:
         """End all processes and free their memory."""
@@ -514,7 +517,8 @@ class LightDL(Loader):
 
     def _new_engine(self) -> EmbeddedEngine:
         cursor = self._journal.state(self._cursor)
-        config = dataclasses.replace(self._config, cursor=cursor.to_dict())
+        known = self._journal.row_format
+        config = dataclasses.replace(self._config, cursor=cursor.to_dict(), row_format=known)
         engine = EmbeddedEngine(config, self._journal)
         for patient, note in self._journal.messages.items():
             engine.send_message(patient, note)
@@ -525,8 +529,7 @@ class LightDL(Loader):
         self._astray = False
         self._since_s, self._waited_s = None, 0.0
 
-    def _new_journal(self) -> ResumeState:
+    def _new_journal(self, known: RowFormat | None = None) -> ResumeState:
         recent = self._config.stream.num_bigchunks + LOOK_AHEAD
-        if self._log_func is None:
-            return ResumeState(self._cursor, recent)
-        return ResumeState(self._cursor, recent, self._log_func)
+        log = user_log.info if self._log_func is None else self._log_func
+        return ResumeState(self._cursor, recent, log, known)

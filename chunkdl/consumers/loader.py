@@ -157,6 +157,12 @@ class Loader(Lifetime):
             self._resumed, self._taker = self._resumed and of is None, of
             return batch
 
+    @property
+    def _is_my_turn(self) -> bool:
+        """Whether this thread is taking a batch: a signal handler has interrupted that."""
+        # As `threading.Condition` asks it.
+        return bool(self._turn._is_owned())  # type: ignore[attr-defined]
+
     @contextmanager
     def _my_turn(self, timeout: float | None) -> Iterator[None]:
         left = deadline_of(timeout)
@@ -367,7 +373,8 @@ class Loader(Lifetime):
             Closed: the loader was closed.
         """
         self._check_usable()
-        self._load_state(state)
+        with self._catching_up():
+            self._load_state(state)
 
     @abstractmethod
     def _load_state(self, state: Mapping[str, Any]) -> None:

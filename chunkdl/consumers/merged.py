@@ -13,7 +13,7 @@ from typing import Any, Literal
 from chunkdl.consumers.batches.arrays import ArrayKind
 from chunkdl.consumers.batches.batch import Batch, Stand
 from chunkdl.consumers.callers import Caller
-from chunkdl.consumers.loader import Loader
+from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.shared import SharedDL
 from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import (
@@ -143,7 +143,9 @@ class MergedDL(Loader):
         batches: int | None = None,
         when_closed: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(finite=all(one.is_finite for one in loaders.values()), batches=batches)
+        finite = all(one.is_finite for one in loaders.values())
+        check_batches(batches, finite=finite)
+        super().__init__(finite=finite, batches=batches)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
         self._kind = kind
         kind.know(MergedDL)
@@ -254,12 +256,15 @@ class MergedDL(Loader):
     # --------------------------------------------------------------------- state
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        """A node that was gone then and is here now takes part again."""
+        """A node that was gone then and is here now takes part again.
+
+        While a thread takes a batch, the state is loaded after that.
+        """
         content = unwrapped(state, "services")
         try:
             number, states = content["next_batch"], [node["state"] for node in content["nodes"]]
         except (KeyError, TypeError) as error:
-            raise not_a_state(f"it lacks {error}") from error
+            raise not_a_state("it has no next_batch, or nodes without a state") from error
         if type(number) is not int or number < 0:
             raise not_a_state(f"next_batch={number!r}")
         if len(states) != len(self._nodes):
@@ -267,20 +272,38 @@ class MergedDL(Loader):
                 f"the state is of {len(states)} services, and this loader reads "
                 f"{len(self._nodes)}; connect to as many as it was saved with, in the same order"
             )
-        moves = [move for move in zip(self._nodes, states, strict=True) if not move[0].lost]
-        for node, saved in moves:
-            # Before any is moved: either all of them go there or none.
-            node.loader._check_state(saved)
-        for node, saved in moves:
-            node.loader.load_state_dict(saved)
-            node.ended, node.part, node.stand = False, None, node.loader._last_stand
-        self._next_batch, self._given = number, None
+        for node, saved in zip(self._nodes, states, strict=True):
+            if not node.lost:
+                # Before any is moved: a wrong state moves none of them.
+                node.loader._check_state(saved)
         taken = number if self._batches is None else content["epoch_batches"] or 0
+        if self._is_my_turn:
+            # A signal handler has interrupted `get`, which has rows of some of the nodes.
+            self._section.for_later(lambda: self._move_to(number, states, taken))
+            return
+        with self._my_turn(None):
+            self._move_to(number, states, taken)
+
+    def _move_to(self, number: int, states: Sequence[Any], taken: int) -> None:
+        for node, saved in zip(self._nodes, states, strict=True):
+            if not node.lost:
+                node.loader.load_state_dict(saved)
+                node.ended, node.part, node.stand = False, None, node.loader._last_stand
+        self._next_batch, self._given = number, None
         self._goes_on_at(self._stand(taken), taken)
 
     def _counters(self, timeout: float) -> Told:
         left = deadline_of(timeout)
-        return Told.together([one._counters(left(timeout)) for one in self._loaders()])
+        return Told.together([self._told_by(one, left(timeout)) for one in self._loaders()])
+
+    def _told_by(self, loader: SharedDL, timeout: float) -> Told:
+        try:
+            return loader._counters(timeout)
+        except (ServiceDied, ServiceRefused):
+            # `get` finds out too, and goes on without it.
+            if self._on_node_lost == "raise":
+                raise
+            return Told()
 
     def _ask_counters(self) -> None:
         """Each node is asked when its rows are taken."""
@@ -308,11 +331,11 @@ class MergedDL(Loader):
             return
         for node in self._nodes:
             node.loader.close()
-        self._section.whole(self._tell_closed)
+        self._section.whole(self._taken_when_closed)()
 
-    def _tell_closed(self) -> None:
+    def _taken_when_closed(self) -> Callable[[], None]:
         after, self._when_closed = self._when_closed, lambda: None
-        after()
+        return after
 
 
 def _next_of(loader: SharedDL, left: Left | None, *, copy: bool | None) -> Batch:

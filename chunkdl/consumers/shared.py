@@ -20,13 +20,13 @@ from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.shared_state import SharedState, state_of
 from chunkdl.engine.loader_statistics import Told
-from chunkdl.errors import Closed, ConfigError, EndOfStream, ProtocolError, StateError
+from chunkdl.errors import Closed, ConfigError, EndOfStream, GetTimeout, ProtocolError, StateError
 from chunkdl.sampling.shares import Remainder
 from chunkdl.service.client.arrivals import Arrived
 from chunkdl.service.client.connection import Connection
 from chunkdl.service.client.moves import Moves
 from chunkdl.service.client.session_thread import JoinRequest
-from chunkdl.system.awake_clock import deadline_of
+from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.transport.protocol.service_messages import (
     NextPass,
     PassEnded,
@@ -119,7 +119,7 @@ class SharedDL(Loader):
         joined = connection.joined
         self._connection, self._assembly = connection, assembly
         self._paused = False
-        """Whether the service was last told to send nothing. Of whoever uses the loader."""
+        """Whether the service was last told to send nothing. Of the section."""
         self._step, self._after = joined.step, joined.after
         self._given: _Given | None = None
         self._rows_hash, self._rules = joined.rows_hash, joined.rules
@@ -137,15 +137,21 @@ class SharedDL(Loader):
                 connection = None if self._moves.under_way else self._running()
                 if connection is not None:
                     self._check_credit(connection)
+                    if self._paused:
+                        # In this order: an interrupt in between says it once more.
+                        connection.send(Resume())
+                        self._paused = False
             if connection is None:
                 self._moves.wait(left)
                 continue
+            # In pieces: a pause meanwhile is over, since a batch is asked for.
+            piece_s = left(PIECE_S)
             try:
-                if self._paused:
-                    # In this order: an interrupt in between says it once more.
-                    connection.send(Resume())
-                    self._paused = False
-                arrived = connection.first(None if timeout is None else left(timeout))
+                arrived = connection.first(piece_s)
+            except GetTimeout:
+                if not piece_s:
+                    raise
+                continue
             except Closed:
                 # Perhaps only this connection: a state was loaded.
                 continue
@@ -313,19 +319,23 @@ class SharedDL(Loader):
 
     def _start(self) -> None:
         """It was joined when the loader was made."""
-        self._resume()
+        if self._paused:
+            self._resume()
 
     def _pause(self) -> None:
         """Have the service send nothing more for now; what was sent is still there."""
-        # In this order: an interrupt in between has the next batch say `Resume` once too often.
-        self._paused = True
-        self._running().send(Pause())
+        if not self._is_for_later(self._pause):
+            with self._section.lock:
+                # In this order: an interrupt in between has the next batch say `Resume` too often.
+                self._paused = True
+                self._running().send(Pause())
 
     def _resume(self) -> None:
         """Have the service send again."""
-        if self._paused:
-            self._running().send(Resume())
-            self._paused = False
+        if not self._is_for_later(self._resume):
+            with self._section.lock:
+                self._running().send(Resume())
+                self._paused = False
 
     def _running(self) -> Connection:
         self._check_open()
@@ -347,8 +357,8 @@ class SharedDL(Loader):
         if self._is_for_later(self._close):
             return
         self._leave()
-        self._section.whole(self._tell_closed)
+        self._section.whole(self._taken_when_closed)()
 
-    def _tell_closed(self) -> None:
+    def _taken_when_closed(self) -> Callable[[], None]:
         after, self._when_closed = self._when_closed, lambda: None
-        after()
+        return after

@@ -51,6 +51,8 @@ def state_of(state: Mapping[str, Any]) -> SharedState:
         raise not_a_state(f"it lacks {error}") from error
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise not_a_state(error) from error
-    if not found.position.left.is_sound():
+    learned = found.position
+    numbers = [n for pair in learned.substitutions.items() for n in pair]
+    if not learned.left.is_sound() or min(*numbers, learned.smallchunks_per_bigchunk, 0) < 0:
         raise not_a_state("a number in it is out of range")
     return found

@@ -210,3 +210,6 @@ class EngineConfig:
     """Identifies its batches."""
     cursor: dict[str, Any]
     token: bytes
+    row_format: RowFormat | None = None
+    """The columns of the rows that the user's code makes, where an engine before has settled them:
+    whoever reads has one layout for all engines."""

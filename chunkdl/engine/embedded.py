@@ -7,6 +7,7 @@ thread at a time; `LightDL` holds a lock around it.
 
 from __future__ import annotations
 
+import copy
 import os
 import weakref
 from collections import deque
@@ -203,7 +204,7 @@ class EmbeddedEngine:
             ChunkdlError: the stream failed; raised again by every later call.
         """
         if self._failure is not None:
-            raise self._failure
+            raise _fresh(self._failure)
         self._return_slots()
         while past_batches or not self._inbox:
             whole = first_whole(self._arrived)
@@ -271,7 +272,7 @@ class EmbeddedEngine:
         self.hear()
         if not self._inbox and (failure := self._process.last_words()) is not None:
             self._failure = failure
-            raise failure
+            raise _fresh(failure)
 
     def nothing_came(self) -> None:
         """There was nothing to `hear`; a coordinator that is silent is asked whether it is there.
@@ -304,7 +305,7 @@ class EmbeddedEngine:
     def _give_up(self, why: str) -> None:
         self._process.kill()
         self._failure = ServiceDied(why)
-        raise self._failure
+        raise _fresh(self._failure)
 
     def release(self, message: BatchReady) -> None:
         """Give a slot back; may be called from any thread."""
@@ -377,14 +378,15 @@ class EmbeddedEngine:
                     self._inbox.append(message)
             case Statistics():
                 self.answer = message
-                self.answers += 1
+                # An interrupt may have this taken in twice.
+                self.answers = min(self.answers + 1, self.questions)
             case Welcome():
                 self.is_open = True
             case Refuse():
                 raise ProtocolError(f"the service refused the session: {message.reason}")
             case StreamFailed():
                 self._failure = message.failure.to_error()
-                raise self._failure
+                raise _fresh(self._failure)
             case _:
                 raise ProtocolError(f"the service sent {type(message).__name__}")
 
@@ -420,3 +422,12 @@ def _stop(
     process.stop()
     messages.close(0)
     end_context(context)
+
+
+def _fresh(failure: ChunkdlError) -> ChunkdlError:
+    """The error to raise: what is raised keeps the frames that it passes, and so who took batches
+    there; what is kept must not.
+    """
+    raised = copy.copy(failure)
+    raised.__cause__ = failure.__cause__
+    return raised

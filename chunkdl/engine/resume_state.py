@@ -36,13 +36,18 @@ class ResumeState:
         cursor: where the stream begins.
         recent: patients that a policy is kept from choosing again; more are forgotten.
         log: takes what the user's classes log.
+        row_format: as an engine before has settled it.
     """
 
     def __init__(
-        self, cursor: Cursor, recent: int, log: Callable[[str], None] = _user_log.info
+        self,
+        cursor: Cursor,
+        recent: int,
+        log: Callable[[str], None] = _user_log.info,
+        row_format: RowFormat | None = None,
     ) -> None:
         self.log = log
-        self.row_format: RowFormat | None = None
+        self.row_format = row_format
         """The columns of a row that the user's code makes, once they are settled."""
         self.checkpoints: dict[int, bytes] = dict(cursor.checkpoints)
         """What each patient's collectors have set last, delivered or not."""

@@ -7,9 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from chunkdl.dataset.labels import RESERVED
 from chunkdl.errors import PackingError
-from chunkdl.transport.row_format import MOST_COLUMNS, MOST_LETTERS
+from chunkdl.transport.row_format import MOST_COLUMNS, wrong_name
+
+
+def is_array(data: object) -> bool:
+    """Whether something is an array, a tensor, an image or a number."""
+    if isinstance(data, np.ndarray | int | float | np.generic):
+        return True
+    tensor = hasattr(data, "detach") and hasattr(data, "numpy")
+    return tensor or hasattr(data, "__array_interface__")
 
 
 def array_of(data: Any) -> np.ndarray[Any, np.dtype[Any]] | None:
@@ -60,20 +67,9 @@ def check_names(row: Iterable[str]) -> None:
     """Refuse the names of a row's columns that a batch has other columns for; see `row_of`."""
     names = list(row)
     for name in names:
-        if name in _TAKEN:
-            raise PackingError(
-                f"the SmallChunk has a column {name!r}, but batches have their own column of that "
-                "name; rename it"
-            )
-        if not 0 < len(name) <= MOST_LETTERS or not name.isprintable():
-            raise PackingError(
-                f"the SmallChunk has a column {name[:MOST_LETTERS]!r}; a name must have 1 to "
-                f"{MOST_LETTERS} printable characters"
-            )
+        if why := wrong_name(name):
+            raise PackingError(f"the SmallChunk has a column that it cannot have: {why}; rename it")
     if len(names) > MOST_COLUMNS:
         raise PackingError(
             f"the SmallChunk has {len(names)} columns, but a row has at most {MOST_COLUMNS}"
         )
-
-
-_TAKEN = RESERVED - {"image"}

@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -26,9 +27,11 @@ from chunkdl.slides.resolution import LevelPolicy, Resolution, Unit
 
 Density = Literal["uniform", "log", "maxavg", "minmax"]
 
-MOST_CANDIDATES = 256
-"""Draws from a range for one BigChunk; where a slide gives a tenth of the range, all fail once in
-5e11 BigChunks, and then another slide takes the turn."""
+MOST_CANDIDATES = 4096
+"""Draws from a range for one BigChunk. Where a slide gives a hundredth of them, all fail once in
+1e18 BigChunks; then another slide takes the turn."""
+MOST_RATIO = 10_000
+"""Of the ends of a range."""
 MOST_VALUES = 100
 """Of a mixture."""
 LOOKS = 33
@@ -80,11 +83,15 @@ class Mixture(Values):
     exact: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.weights, Mapping):
+            raise ConfigError(f"Mixture({self.weights!r:.100}): give weights by value, as a dict")
         found = {_above_0("a resolution", value): weight for value, weight in self.weights.items()}
         for value, weight in found.items():
             if not (_is_number(weight) and 0 <= weight < math.inf):
                 raise ConfigError(f"the weight {weight!r} of {value:g} is not a number from 0 on")
-        kept = {value: float(found[value]) for value in sorted(found) if found[value]}
+        most = max((float(weight) for weight in found.values()), default=0.0) or 1.0
+        kept = {value: float(found[value]) / most for value in sorted(found) if found[value]}
+        object.__setattr__(self, "exact", flag_of("exact", self.exact))
         if not 0 < len(kept) <= MOST_VALUES or len(found) < len(self.weights):
             raise ConfigError(
                 f"a mixture of {self.weights!r} is not one of 1 to {MOST_VALUES} different "
@@ -119,7 +126,7 @@ class Mixture(Values):
         """The shares, so that weights 1 and 1 are weights 2 and 2."""
         whole = math.fsum(self.weights.values())
         shares = [[value, weight / whole] for value, weight in self.weights.items()]
-        return ["mixture", shares, self.exact]
+        return ["mixture", shares]
 
 
 @dataclass(frozen=True)
@@ -150,14 +157,20 @@ class Continuous(Values):
 
     def __post_init__(self) -> None:
         low, high = _above_0("low", self.low), _above_0("high", self.high)
-        if not low < high:
-            raise ConfigError(f"Continuous({low:g}, {high:g}): low must be below high")
+        if not low < high <= MOST_RATIO * low:
+            raise ConfigError(
+                f"Continuous({low:g}, {high:g}): low must be below high, which is at most "
+                f"{MOST_RATIO:,} times as much"
+            )
         if self.density not in get_args(Density):
             raise ConfigError(
                 f"density={self.density!r} is unknown; choose one of "
                 f"{', '.join(map(repr, get_args(Density)))}"
             )
-        _above_0("strength", self.strength)
+        numbers = {"low": low, "high": high, "strength": _above_0("strength", self.strength)}
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)
+        object.__setattr__(self, "exact", flag_of("exact", self.exact))
 
     def in_order(self, rng: np.random.Generator) -> Iterator[float]:
         """Independent draws."""
@@ -201,7 +214,7 @@ class Continuous(Values):
     def key(self) -> list[Any]:
         """The arguments; a strength that has no meaning is left out."""
         strength = self.strength if self.density == "maxavg" else None
-        return ["continuous", self.low, self.high, self.density, strength, self.exact]
+        return ["continuous", self.low, self.high, self.density, strength]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +295,7 @@ def values_of(name: str, given: Mapping[Any, Any]) -> Values:
         if "low" in given or "high" in given:
             return Continuous(**given)
         weights = {float(value): weight for value, weight in given.items()}
-        if len(weights) == len(given):
+        if len(weights) == len(given) and not any(isinstance(value, bool) for value in given):
             return Mixture(weights)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
@@ -294,8 +307,16 @@ def values_of(name: str, given: Mapping[Any, Any]) -> Values:
     )
 
 
+def flag_of(name: str, value: object) -> bool:
+    """A boolean, or an error that names it."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} must be True or False")
+    return value
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # Numbers of numpy as well.
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _above_0(name: str, value: Any) -> float:

@@ -60,7 +60,8 @@ def unwrapped(state: object, kind: Kind) -> dict[str, Any]:
     if "version" not in state:
         raise not_a_state("it has no 'version'")
     # Before anything else: the fields of another version may be others.
-    if (version := state["version"]) != STATE_VERSION:
+    version = state["version"]
+    if type(version) is not int or version != STATE_VERSION:
         raise StateError(
             f"the state has version {version}, but this chunkdl reads version {STATE_VERSION}; "
             "continue with the version of chunkdl that saved it, or start the stream from the "

@@ -87,5 +87,17 @@ def write_whole(
                 opened.flush()
                 os.fsync(opened.fileno())
         os.replace(unfinished, file)
-    finally:
+    except BaseException:
         unfinished.unlink(missing_ok=True)
+        raise
+    if to_disk:
+        _sync_folder(file.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder be on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

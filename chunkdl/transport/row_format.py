@@ -13,9 +13,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.dataset.labels import RESERVED
+
 MOST_COLUMNS = 256
 MOST_LETTERS = 100
 """Of the name of a column."""
+_TAKEN = RESERVED - {"image"}
+
+
+def wrong_name(name: str) -> str:
+    """Why a column of rows cannot have this name; empty where it can."""
+    if name in _TAKEN:
+        return f"the name {name[:MOST_LETTERS]!r} is reserved for columns of batches"
+    if not 0 < len(name) <= MOST_LETTERS or not name.isprintable():
+        return (
+            f"the name {name[:MOST_LETTERS]!r} is not one of 1 to {MOST_LETTERS} printable letters"
+        )
+    return ""
 
 
 class ColumnFormat(msgspec.Struct, frozen=True):
@@ -79,6 +93,9 @@ class RowFormat(msgspec.Struct, frozen=True):
     def of_arrays(cls, row: Mapping[str, npt.NDArray[np.generic]], *, images: bool) -> RowFormat:
         """Of rows like this one.
 
+        The columns come in the order of their names: whichever row is the first one, and however
+        its dict was made, rows with the same columns have the same format.
+
         Args:
             row: its arrays, by column.
             images: bytes (height, width, 1, 3 or 4) are images as they were read.
@@ -86,7 +103,7 @@ class RowFormat(msgspec.Struct, frozen=True):
         return cls(
             tuple(
                 ColumnFormat(name, array.dtype.str, array.shape, images and _may_be_image(array))
-                for name, array in row.items()
+                for name, array in sorted(row.items())
             )
         )
 

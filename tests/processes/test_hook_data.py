@@ -268,7 +268,7 @@ def test_a_row_that_is_a_dict_of_arrays_is_a_column_each() -> None:
         batch = loader.next_batch(60)
 
     assert tuple(x.shape) == (4, 3, 5, 6)
-    assert batch.row_columns == ("image", "wide", "share")
+    assert batch.row_columns == ("image", "share", "wide")
     assert (batch["wide"] == 7.5).all()
     assert tuple(batch["wide"].shape) == (4, 2, 9)
     assert batch["share"].tolist() == [0.25] * 4

@@ -593,3 +593,57 @@ def test_an_iteration_behind_next_batch_is_the_rest_of_a_pass_that_was_resumed(m
     assert places(loader.next_batch(60)) == whole[3]
     assert [places(batch) for batch in loader] == whole[4:]
     assert [places(batch) for batch in loader] == whole
+
+
+def test_a_pause_while_a_batch_is_waited_for_is_over_at_once(make: Make) -> None:
+    """Whoever waits asks for a batch, and gets it without a word of `resume`."""
+    loader = make()
+    loader.next_batch(60)
+    over, paused = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def take() -> None:
+        while not over.is_set():
+            seen.append(loader.next_batch(60).number)
+            if len(seen) >= 40 and paused.is_set():
+                over.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    for _ in range(30):
+        loader.pause()
+    paused.set()
+    thread.join(100)
+    assert not thread.is_alive()
+    assert seen == list(range(seen[0], seen[0] + len(seen)))
+
+
+def test_epochs_of_a_length_are_refused_for_passes(make: Make) -> None:
+    """A pass has its own end, however many services there are."""
+    with pytest.raises(ConfigError, match="a grid pass has its own end"):
+        make({"batches": 2}, **GRID)
+
+
+def test_the_share_of_the_wait_is_a_share_whatever_engine_there_was(make: Make) -> None:
+    """Also where an iteration was broken off, or the loader was paused."""
+    loader = make(**GRID)
+    for _ in range(3):
+        for _batch in loader:
+            break
+        loader.next_batch(60)
+        assert 0 <= loader.stats(60).wait_share <= 1
+        loader.pause()
+
+
+def test_a_loader_that_cannot_start_leaves_nothing(make: Make) -> None:
+    """An interrupt in `with` closes it; there is no other who would."""
+    loader = make()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    loader._start = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt), loader:
+        pytest.fail("it was entered")
+    with pytest.raises(Closed):
+        loader.next_batch(1)

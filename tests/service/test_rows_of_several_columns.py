@@ -20,7 +20,7 @@ from tests.service.test_every_loader import Make, make
 __all__ = ["make"]  # the fixture
 
 Pixels = npt.NDArray[np.uint8]
-COLUMNS = ("image", "context", "score")
+COLUMNS = ("context", "image", "score")
 
 
 def three(crop: Pixels) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def three(crop: Pixels) -> dict[str, Any]:
 def assert_made_by_three(batch: Batch) -> None:
     """Row i of each column is of one crop."""
     rows = len(batch.patients)
-    image, context, score = (batch[name].numpy() for name in COLUMNS)
+    context, image, score = (batch[name].numpy() for name in COLUMNS)
     assert image.shape == (rows, 3, 64, 64)
     assert context.shape == (rows, 32, 32, 3)
     assert score.shape == (rows,)
@@ -116,14 +116,52 @@ def test_a_batch_keeps_its_columns_wherever_it_goes(
         }
 
 
+def in_any_order(crop: Pixels) -> dict[str, float]:
+    """Two numbers, whose order in the dict hangs on the crop."""
+    row = {"a": 1.0, "b": 2.0}
+    return row if crop[0, 0, 2] % 2 else {name: row[name] for name in ("b", "a")}
+
+
+def test_columns_stay_apart_whichever_row_comes_first(make: Make) -> None:
+    """In every engine: after a state, and after what was paused."""
+    loader = make(tfms=in_any_order)
+    states = [loader.next_batch(60).state for _ in range(6)]
+    for state in states:
+        loader.load_state_dict(state)
+        batch = loader.next_batch(60)
+        assert set(batch["a"].tolist()) == {1.0}
+        assert set(batch["b"].tolist()) == {2.0}
+        loader.pause()
+        assert set(loader.next_batch(60)["a"].tolist()) == {1.0}
+
+
+def number_or_text(crop: Pixels) -> dict[str, Any]:
+    """A row that is arrays or is not."""
+    return {"a": 1.0 if crop[0, 0, 2] % 2 else "none"}
+
+
+def test_an_engine_knows_the_rows_of_the_one_before_it(
+    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+) -> None:
+    """What comes of it is what came before, or an error that says what is other."""
+    kinds, told = set(), []
+    with LightDL(coordinate_dataset, tfms=number_or_text, **small_stream) as loader:
+        for _ in range(6):
+            try:
+                kinds.add(loader.next_batch(60).row_columns)
+            except HookError as error:
+                told.append(str(error))
+            loader.pause()
+    assert len(kinds) <= 1
+    assert all("those before it were" in message for message in told)
+
+
 Transform = Callable[[Pixels], Any]
 WRONG: dict[str, tuple[Transform, str]] = {
-    "a column of ours": (lambda crop: {"image": crop, "x": 1.0}, "a column 'x', but batches have"),
-    "no name": (lambda crop: {"": crop}, "a column ''; a name must have 1 to 100"),
-    "a long name": (
-        lambda crop: {"n" * 101: crop},
-        "a name must have 1 to 100 printable characters",
-    ),
+    "a column of ours": (lambda crop: {"image": crop, "x": 1.0}, "name 'x' is reserved"),
+    "one to come": (lambda crop: {"image": crop, "weight": 1.0}, "name 'weight' is reserved"),
+    "no name": (lambda crop: {"": crop}, "name '' is not one of 1 to 100 printable letters"),
+    "a long name": (lambda crop: {"n" * 101: crop}, "is not one of 1 to 100 printable letters"),
     "very many": (
         lambda crop: {f"c{n}": n for n in range(300)},
         "300 columns, but a row has at most 256",
@@ -175,13 +213,13 @@ class Changing:
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"image": 1, "b": 2}, "has the columns 'image', 'b', those before it had 'image', 'a'"),
-        ({"image": 1}, "has the columns 'image', those before it had 'image', 'a'"),
+        ({"image": 1, "b": 2}, "has the columns 'image', 'b', those before it had 'a', 'image'"),
+        ({"image": 1}, "has the columns 'image', those before it had 'a', 'image'"),
         ({"image": 1, "a": 2.5}, r"is 'a' float64 \(\), those before it were int64 \(\)"),
-        (1, "has the columns 'image', those before it had 'image', 'a'"),
+        (1, "has the columns 'image', those before it had 'a', 'image'"),
         (
             {"image": 1, "a": "text"},
-            r"is dict, those before it were dicts of 'image': int64 \(\), 'a'",
+            r"is dict, those before it were dicts of 'a': int64 \(\), 'image'",
         ),
     ],
     ids=["another", "one less", "another type", "only one", "no array"],
@@ -212,5 +250,5 @@ def test_get_says_which_columns_there_are(
 
     with LightDL(coordinate_dataset, tfms=unnamed, **small_stream) as loader:
         assert loader.next_batch(60)["tile"].shape == (16, 64, 64, 3)
-        with pytest.raises(ConfigError, match=r"columns tile, mean, and get.* called 'image'"):
+        with pytest.raises(ConfigError, match=r"columns mean, tile, and get.* called 'image'"):
             loader.get(60)

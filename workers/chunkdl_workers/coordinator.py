@@ -93,6 +93,7 @@ def core_config(config: EngineConfig) -> CoreConfig:
         patients=config.patients,
         max_restarts=config.run.max_restarts,
         withheld_slots=config.run.withheld_slots,
+        row_format=config.row_format,
     )
 
 

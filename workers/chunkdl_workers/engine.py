@@ -64,7 +64,8 @@ class GroupEngine:
 
     def _new_journal(self, cursor: dict[str, object]) -> ResumeState:
         of = cursor or self._config.cursor
-        return ResumeState(Cursor.from_dict(of, self._config.plan_hash), 0, log.info)
+        known = self._config.row_format
+        return ResumeState(Cursor.from_dict(of, self._config.plan_hash), 0, log.info, known)
 
     @property
     def troubles(self) -> list[str]:
@@ -123,6 +124,7 @@ class GroupEngine:
             sent: (engine, slot) of those of which something may be on its way.
         """
         self.stop(at_once=True)
+        self._config = dataclasses.replace(self._config, row_format=self._journal.row_format)
         self._remains.trim(read, sent)
         run = self._config.run
         # However much is read, it gets on with two slots.

@@ -77,7 +77,8 @@ class Core:
         self._sources = Sources(config, dict(cursor.substitutions), self._places)
         self._loads = BigChunks(config, self._sources, self._outgoing)
         self._batches = Batches(config, self._loads, self._outgoing)
-        self._row_format: RowFormatSet | None = None
+        known = config.row_format
+        self._row_format = None if known is None else RowFormatSet(known)
         self._ready = [False] * config.workers
         self._restarts = 0
         self._barren_deaths = BarrenDeaths(config.max_restarts)

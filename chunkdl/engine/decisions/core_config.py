@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chunkdl.engine.config import OnError, Order, StreamConfig
+from chunkdl.transport.row_format import RowFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class CoreConfig:
         plan_hash, token: what a consumer must show.
         max_restarts: workers that may end between two batches before the stream fails.
         withheld_slots: of the batches that are out from the beginning, the first ones.
+        row_format: the columns of the rows that the user's code makes, as an engine before this one
+            has settled them; None: nobody has.
     """
 
     stream: StreamConfig
@@ -44,6 +47,7 @@ class CoreConfig:
     patients: tuple[str, ...] = ()
     max_restarts: int = 20
     withheld_slots: int = 0
+    row_format: RowFormat | None = None
 
     @property
     def scheduler(self) -> int:

@@ -159,8 +159,6 @@ def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
     if len(given) > 1:
         raise ConfigError(f"give one of level, mpp and downsample, not {', '.join(given)}")
     ((unit, values),) = given.items()
-    if arguments.grid:
-        raise ConfigError(f"a grid pass has one resolution: give {unit} as a number")
     if isinstance(values, Continuous) and policy not in (None, "resample"):
         raise ConfigError(
             f"resolution_policy={policy!r}: values of a range are resampled; leave it out, or give "
@@ -168,6 +166,8 @@ def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
         )
     if len(values.examples) == 1:
         return FixedResolution(Resolution(unit, values.examples[0], policy or "resample"))
+    if arguments.grid:
+        raise ConfigError(f"a grid pass has one resolution: give {unit} as a number")
     return DrawnResolution(unit, values, policy or "resample")
 
 

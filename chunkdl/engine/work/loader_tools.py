@@ -17,14 +17,15 @@ from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.load_bigchunk import describe, read_draws, strip_width
-from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import ConfigError, PackingError
+from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resampling import read_target_into
-from chunkdl.slides.resolution import resolve, wished_resolution
+from chunkdl.slides.resolution import Resolution, resolve, wished_resolution
 from chunkdl.slides.slide import Slide
 from chunkdl.slides.tissue.mask import TissueMask
 from chunkdl.transport.memory.layouts import RECORD, Array, Strips
@@ -81,12 +82,10 @@ class LoaderTools:
             for index, before in self._decoded_before.items()
         )
 
-    def _slide(self, index: int) -> PlannedSlide:
-        """A slide at the resolution of this BigChunk."""
+    def _opened(self, index: int) -> OpenSlide:
         opened = self._slides.get(index)
         self._decoded_before.setdefault(index, opened.slide.decoded_px)
-        plan = window_plan(self._config)
-        return plan.at(opened, self._ticket.ordinal, self._ticket.attempt)
+        return opened
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -95,24 +94,44 @@ class LoaderTools:
         return generator(self._config.seed, Purpose.BIGCHUNK, ticket.ordinal, ticket.attempt)
 
     @property
-    def planned(self) -> PlannedSlide:
-        """The slide that the plan has chosen, with its part of the plan."""
+    def _chosen(self) -> OpenSlide:
+        """The slide that the plan has chosen."""
         if self._ticket.slide < 0:
             raise ConfigError(
                 f"patient {self._patient.name} has no record that is a slide; use a file name that "
                 'ends like a slide, or Record(..., {"slide": True})'
             )
-        return self._slide(self._ticket.slide)
+        return self._opened(self._ticket.slide)
+
+    @property
+    def planned(self) -> PlannedSlide:
+        """The slide that the plan has chosen, with its part of the plan.
+
+        Raises:
+            NoTissueError: it has no place for a SmallChunk.
+        """
+        return self._chosen.at(self._planned_at)
+
+    @cached_property
+    def _planned_at(self) -> Resolution:
+        plan = window_plan(self._config)
+        return plan.at(self._chosen, self._ticket.ordinal, self._ticket.attempt).resolution
+
+    @property
+    def _resolution(self) -> Resolution:
+        """Of this BigChunk; where it is the same for all, the slide may have no tissue."""
+        wish = self._config.resolution
+        return wish.only if isinstance(wish, FixedResolution) else self._planned_at
 
     @property
     def slide(self) -> Slide:
         """The slide that the plan has chosen."""
-        return self.planned.slide
+        return self._chosen.slide
 
     @property
     def tissue_mask(self) -> TissueMask:
         """Its tissue."""
-        return self.planned.mask
+        return self._chosen.mask
 
     @cached_property
     def _plan(self) -> tuple[Window, Draws]:
@@ -170,14 +189,13 @@ class LoaderTools:
         record: Record | None,
     ) -> npt.NDArray[np.uint8]:
         """A region in the slot; see `BigChunkLoader.read_region`."""
-        planned = self.planned if record is None else self._of(record)
-        grid = planned.grid
-        if resolution != (None, None, None):
-            wish = wished_resolution(*resolution)
-            grid = resolve(planned.slide.info, wish, planned.entry.mpp)
+        opened = self._chosen if record is None else self._of(record)
+        asked = resolution != (None, None, None)
+        wish = wished_resolution(*resolution) if asked else self._resolution
+        grid = resolve(opened.slide.info, wish, opened.entry.mpp)
         out = self.empty((height, width, 3), np.uint8)
         left, top = round(x / grid.downsample), round(y / grid.downsample)
-        read_target_into(planned.slide, grid, out, left, top)
+        read_target_into(opened.slide, grid, out, left, top)
         return out
 
     def open_file(self, path: str) -> Slide:
@@ -189,12 +207,12 @@ class LoaderTools:
         """
         return open_slide(path, self._config.reader, self._config.pixels)
 
-    def _of(self, record: Record) -> PlannedSlide:
+    def _of(self, record: Record) -> OpenSlide:
         found = [index for index, one in enumerate(self._entries) if one.path == record.path]
         # A file of two patients may have another mpp or mask for each of them.
         own = [index for index in found if self._entries[index].patient == self._ticket.patient]
         if found:
-            return self._slide((own or found)[0])
+            return self._opened((own or found)[0])
         raise ConfigError(
             f"{record.path} is not a slide of patient {self._patient.name}; name it like a slide "
             'file, or say Record(..., {"slide": True})'

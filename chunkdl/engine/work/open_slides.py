@@ -16,10 +16,11 @@ from typing import Self, TypeVar
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.errors import NoTissueError, SlideError
+from chunkdl.errors import NoTissueError, ResolutionError, SlideError
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
+from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
@@ -105,6 +106,19 @@ class OpenSlide:
             while len(self._plans) > MOST_RESOLUTIONS:
                 self._plans.popitem(last=False)
         return self._plans[resolution]
+
+    def has_room(self, resolution: Resolution) -> bool:
+        """Whether the slide can give that resolution, and holds a SmallChunk at it.
+
+        True of a resolution that is the only one: its error says why it cannot be had.
+        """
+        if isinstance(self.config.resolution, FixedResolution):
+            return True
+        try:
+            grid = resolve(self.slide.info, resolution, self.entry.mpp)
+        except ResolutionError:
+            return False
+        return min(grid.width, grid.height) >= self.config.smallchunk_px
 
     @property
     def nbytes(self) -> int:

@@ -15,6 +15,9 @@ from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
 
+MOST_LOOKS = 128
+"""Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
+
 
 class WindowPlan(ABC):
     """What a kind of stream takes from a slide.
@@ -38,15 +41,24 @@ class WindowPlan(ABC):
         """
         rng = generator(self._seed, Purpose.RESOLUTION, ordinal, attempt)
         failure: NoTissueError | ResolutionError | None = None
+        looks = 0
         for candidate in self._resolution.candidates(rng):
+            # What a header rules out costs microseconds, and tissue milliseconds.
+            if not opened.has_room(candidate):
+                continue
             try:
                 planned = opened.at(candidate)
                 self._find_places(planned)
             except (NoTissueError, ResolutionError) as error:
-                failure = failure or error
+                failure, looks = error, looks + 1
+                if looks == MOST_LOOKS:
+                    break
             else:
                 return planned
-        raise failure or ResolutionError("no resolution was drawn", slide=opened.entry.path)
+        raise failure or ResolutionError(
+            f"none of the values that were drawn of {self._resolution} fits the slide",
+            slide=opened.entry.path,
+        )
 
     def find_places(self, opened: OpenSlide) -> None:
         """See that there is a place for a SmallChunk in the slide, at some resolution.

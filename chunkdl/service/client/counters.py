@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import ChunkdlError
-from chunkdl.system.awake_clock import PIECE_S, deadline_of
+from chunkdl.system.awake_clock import deadline_of
 from chunkdl.transport.protocol.engine_messages import Statistics
+
+LOOK_S = 0.02
 
 
 class Counters:
@@ -52,11 +54,10 @@ class Counters:
         with contextlib.suppress(queue.Empty):
             self._answered.get_nowait()
         ask()
-        while self._failure is None and self._answers == before and (piece_s := left(PIECE_S)):
+        while self._failure is None and self._answers == before and (piece_s := left(LOOK_S)):
+            # Another that waits may have taken the news of it.
             with contextlib.suppress(queue.Empty):
                 self._answered.get(timeout=piece_s)
-                # For others that wait.
-                self._answered.put(None)
         if self._failure is not None:
             # What is raised keeps the frames that it passes, and with them their batches.
             raise copy.copy(self._failure) from self._failure.__cause__

@@ -8,11 +8,12 @@ import numpy as np
 
 from chunkdl.errors import ProtocolError, ServiceRefused
 from chunkdl.transport.protocol.service_messages import Delivered, Joined
-from chunkdl.transport.row_format import MOST_COLUMNS, MOST_LETTERS, ColumnFormat, RowFormat
+from chunkdl.transport.row_format import MOST_COLUMNS, ColumnFormat, RowFormat, wrong_name
 
 MOST_CONSUMER_ROWS = 2**20
 """Of a batch that a consumer may ask for, or be told of: memory is taken for what it says."""
 MOST_BATCH_BYTES = 2**36
+MOST_SIDE = 2**31
 MOST_AXES = 32
 """Of an array, which is what any numpy has."""
 MOST_SILENT_S = 1e6
@@ -75,14 +76,17 @@ def check_row_format(row_format: RowFormat, joined: Joined) -> None:
 
 
 def _can_be(column: ColumnFormat) -> bool:
-    if not _DTYPE.fullmatch(column.dtype) or len(column.name) > MOST_LETTERS:
+    if not _DTYPE.fullmatch(column.dtype) or wrong_name(column.name):
         return False
     try:
-        np.dtype(column.dtype)
+        kind = np.dtype(column.dtype)
     except TypeError:
         return False
+    if not kind.isnative or kind.itemsize > (16 if kind.kind == "c" else 8):
+        return False
     image = not column.is_image or len(column.shape) == 3
-    return image and len(column.shape) <= MOST_AXES and min(column.shape, default=0) >= 0
+    axes = all(0 <= side < MOST_SIDE for side in column.shape)
+    return image and axes and len(column.shape) <= MOST_AXES
 
 
 def check_delivered(message: Delivered, joined: Joined) -> None:
