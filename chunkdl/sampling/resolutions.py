@@ -89,8 +89,7 @@ class Mixture(Values):
         for value, weight in found.items():
             if not (_is_number(weight) and 0 <= weight < math.inf):
                 raise ConfigError(f"the weight {weight!r} of {value:g} is not a number from 0 on")
-        most = max((float(weight) for weight in found.values()), default=0.0) or 1.0
-        kept = {value: float(found[value]) / most for value in sorted(found) if found[value]}
+        kept = {value: float(found[value]) for value in sorted(found) if found[value]}
         object.__setattr__(self, "exact", flag_of("exact", self.exact))
         if not 0 < len(kept) <= MOST_VALUES or len(found) < len(self.weights):
             raise ConfigError(
@@ -104,7 +103,7 @@ class Mixture(Values):
 
     def in_order(self, rng: np.random.Generator) -> Iterator[float]:
         """One by its weight, then one of the others by theirs, until there is none."""
-        left = dict(self.weights)
+        left = dict(self._of_the_largest)
         while left:
             values = list(left)
             until = np.cumsum([left[value] for value in values])
@@ -123,10 +122,14 @@ class Mixture(Values):
 
     @property
     def key(self) -> list[Any]:
-        """The shares, so that weights 1 and 1 are weights 2 and 2."""
-        whole = math.fsum(self.weights.values())
-        shares = [[value, weight / whole] for value, weight in self.weights.items()]
-        return ["mixture", shares]
+        """Weights 1 and 1 are weights 2 and 2."""
+        return ["mixture", [[value, weight] for value, weight in self._of_the_largest.items()]]
+
+    @cached_property
+    def _of_the_largest(self) -> dict[float, float]:
+        """The weights as shares of the largest: equal wishes have equal numbers."""
+        most = max(self.weights.values())
+        return {value: weight / most for value, weight in self.weights.items()}
 
 
 @dataclass(frozen=True)

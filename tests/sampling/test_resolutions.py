@@ -137,10 +137,14 @@ def test_equal_wishes_have_equal_keys_and_others_have_others() -> None:
     """The key says which stream it is."""
     assert Mixture({0.25: 1, 0.5: 1}).key == Mixture({0.5: 3.0, 0.25: 3.0, 1.0: 0}).key
     assert Continuous(1, 2, "log", strength=9).key == Continuous(1, 2, "log").key
+    # What is an error does not change what is drawn.
+    assert Mixture({0.25: 1, 0.5: 1}, exact=True).key == Mixture({0.25: 1, 0.5: 1}).key
+    numbers = Continuous(np.float64(0.5), np.float32(1)), Mixture({np.float32(0.5): np.int64(3)})
+    assert [values.key for values in numbers] == [Continuous(0.5, 1).key, Mixture({0.5: 1}).key]
+    assert all(type(number) is float for number in numbers[0].key[1:3])
     different = [
         Mixture({0.25: 1, 0.5: 1}),
         Mixture({0.25: 1, 0.5: 2}),
-        Mixture({0.25: 1, 0.5: 1}, exact=True),
         Continuous(0.25, 0.5),
         Continuous(0.25, 0.6),
         Continuous(0.25, 0.5, "minmax"),
@@ -177,6 +181,9 @@ WRONG: dict[str, Any] = {
     "a strength of 0": {"low": 1.0, "high": 2.0, "density": "maxavg", "strength": 0},
     "an unknown key": {"low": 1.0, "high": 2.0, "mean": 1.5},
     "a huge number": {10**400: 1},
+    "a truth value": {True: 1},
+    "a very wide range": {"low": 1e-300, "high": 1e300},
+    "a text for exact": {"low": 1.0, "high": 2.0, "exact": "false"},
 }
 
 
