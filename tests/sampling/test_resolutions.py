@@ -139,19 +139,11 @@ def test_equal_wishes_have_equal_keys_and_others_have_others() -> None:
     assert Continuous(1, 2, "log", strength=9).key == Continuous(1, 2, "log").key
     # What is an error does not change what is drawn.
     assert Mixture({0.25: 1, 0.5: 1}, exact=True).key == Mixture({0.25: 1, 0.5: 1}).key
-    numbers = Continuous(np.float64(0.5), np.float32(1)), Mixture({np.float32(0.5): np.int64(3)})
-    assert [values.key for values in numbers] == [Continuous(0.5, 1).key, Mixture({0.5: 1}).key]
-    assert all(type(number) is float for number in numbers[0].key[1:3])
-    different = [
-        Mixture({0.25: 1, 0.5: 1}),
-        Mixture({0.25: 1, 0.5: 2}),
-        Continuous(0.25, 0.5),
-        Continuous(0.25, 0.6),
-        Continuous(0.25, 0.5, "minmax"),
-        Continuous(0.25, 0.5, "maxavg"),
-        Continuous(0.25, 0.5, "maxavg", strength=2.0),
-    ]
-    assert len({repr(values.key) for values in different}) == len(different)
+    low: Any = np.float64(0.5)
+    weights: Any = {np.float32(0.5): np.int64(3)}
+    assert Continuous(low, 1).key == Continuous(0.5, 1.0).key
+    assert type(Continuous(low, 1).low) is float
+    assert Mixture(weights).key == Mixture({0.5: 1}).key
 
 
 def test_a_dict_of_numbers_is_a_mixture_and_one_with_ends_a_range() -> None:
