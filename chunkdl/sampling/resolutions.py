@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -234,9 +234,13 @@ class DrawnResolution:
     values: Values
     policy: LevelPolicy
 
-    def candidates(self, rng: np.random.Generator) -> Iterator[Resolution]:
-        """The resolution that is drawn, then those for a slide that cannot give it."""
-        return (self._at(value) for value in self.values.in_order(rng))
+    def candidates(self, generator: Callable[[], np.random.Generator]) -> Iterator[Resolution]:
+        """The resolution that is drawn, then those for a slide that cannot give it.
+
+        Args:
+            generator: makes the generator of the BigChunk.
+        """
+        return (self._at(value) for value in self.values.in_order(generator()))
 
     @property
     def is_exact(self) -> bool:
@@ -265,8 +269,8 @@ class FixedResolution:
 
     only: Resolution
 
-    def candidates(self, rng: np.random.Generator) -> Iterator[Resolution]:
-        """The resolution."""
+    def candidates(self, generator: Callable[[], np.random.Generator]) -> Iterator[Resolution]:
+        """The resolution; nothing is drawn."""
         return iter((self.only,))
 
     @property

@@ -7,6 +7,7 @@ the loaders `window_plan` is the only place that tells the two apart.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
@@ -39,7 +40,7 @@ class WindowPlan(ABC):
         Raises:
             ResolutionError, NoTissueError: it has no position at any of them.
         """
-        rng = generator(self._seed, Purpose.RESOLUTION, ordinal, attempt)
+        rng = partial(generator, self._seed, Purpose.RESOLUTION, ordinal, attempt)
         failure: NoTissueError | ResolutionError | None = None
         looks = 0
         for candidate in self._resolution.candidates(rng):
