@@ -189,8 +189,8 @@ def test_what_is_no_state_is_refused(state: Any) -> None:
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        ({"sampling": 0}, r"rules of sampling \(version 0 there, \d+ here\), so that"),
-        ({"reading": 99}, r"rules of reading slides \(version 99 there"),
+        ({"sampling": 0}, r"rules of sampling \(version 0 in the state, \d+ here\), so"),
+        ({"reading": 99}, r"rules of reading slides \(version 99 in the state"),
         ({"sampling": 0, "reading": 1}, "sampling .* and of reading slides"),
     ],
 )
