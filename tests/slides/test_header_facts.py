@@ -131,8 +131,8 @@ def test_facts_that_cannot_be_trusted_are_made_anew(
     file.write_bytes(harmed[harm])
     with caplog.at_level(logging.WARNING, "chunkdl"):
         assert facts_of(slide, folder) == first
-    assert [record.getMessage().split(" are ")[0] for record in caplog.records] == [
-        f"header facts {file}"
+    assert [record.getMessage().split(" cannot be ")[0] for record in caplog.records] == [
+        f"the kept header facts {file}"
     ]
     assert file.read_bytes() == kept
 
