@@ -200,7 +200,7 @@ def test_detectors_come_by_name_and_an_unknown_name_lists_them() -> None:
     """The error names what there is."""
     assert detector_of("otsu") == Otsu()
     assert detector_of("hsv") == HsvRange()
-    with pytest.raises(ConfigError, match=r"'clam'; give one of 'otsu', 'hsv'"):
+    with pytest.raises(ConfigError, match=r"'clam'; choose one of 'otsu', 'hsv'"):
         detector_of("clam")
 
 
