@@ -71,7 +71,7 @@ def test_the_state_of_other_rules_is_refused_with_the_reason(start: Start, which
         loader.next_batch(60)
         state = loader.state_dict()
         other = {**state, "rules": {**state["rules"], which: 99}}
-        with pytest.raises(StateError, match=rf"rules of {which}.* \(version 99 there"):
+        with pytest.raises(StateError, match=rf"rules of {which}.* \(version 99 in the state"):
             loader.load_state_dict(other)
         loader.next_batch(60)
         loader.load_state_dict(state)
