@@ -79,7 +79,7 @@ class Finish:
         batch.untransformed = rows
 
     def _columns(self, made: list[Any]) -> dict[str, Any] | None:
-        """The columns that rows make; None: they are no arrays, or not alike."""
+        """The columns that the rows become; None if a row is not an array, or the rows differ."""
         if not all(isinstance(row, Mapping) for row in made):
             image = self._kind.stacked(made)
             return None if image is None else {"image": image}

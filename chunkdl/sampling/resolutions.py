@@ -243,6 +243,10 @@ class DrawnResolution:
         return (self._at(value) for value in self.values.in_order(generator()))
 
     @property
+    def only(self) -> None:
+        """There is not one resolution for all BigChunks."""
+
+    @property
     def is_exact(self) -> bool:
         """Whether a slide that cannot give all of them is an error."""
         return self.values.exact

@@ -12,7 +12,6 @@ from pathlib import Path
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
 from chunkdl.errors import ResolutionError, SlideError
-from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.resolution import GIVE_MPP, resolve
@@ -117,9 +116,9 @@ def _reserved_calls(
         fact = facts[entry.path]
         if isinstance(fact, SlideError):
             return 0
-        if not isinstance(stream.resolution, FixedResolution):
+        if (only := stream.resolution.only) is None:
             return 0
-        grid = resolve(fact, stream.resolution.only, entry.mpp)
+        grid = resolve(fact, only, entry.mpp)
         lattice = Lattice.of(
             fact.levels[grid.level], grid, stream.bigchunk_px, stream.smallchunk_px
         )

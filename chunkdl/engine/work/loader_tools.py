@@ -20,7 +20,6 @@ from chunkdl.engine.work.load_bigchunk import describe, read_draws, strip_width
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import ConfigError, PackingError
-from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.readers.registry import open_slide
@@ -120,8 +119,7 @@ class LoaderTools:
     @property
     def _resolution(self) -> Resolution:
         """Of this BigChunk; where it is the same for all, the slide may have no tissue."""
-        wish = self._config.resolution
-        return wish.only if isinstance(wish, FixedResolution) else self._planned_at
+        return self._config.resolution.only or self._planned_at
 
     @property
     def slide(self) -> Slide:

@@ -20,7 +20,6 @@ from chunkdl.errors import NoTissueError, ResolutionError, SlideError
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
-from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
@@ -112,7 +111,7 @@ class OpenSlide:
 
         True of a resolution that is the only one: its error says why it cannot be had.
         """
-        if isinstance(self.config.resolution, FixedResolution):
+        if self.config.resolution.only is not None:
             return True
         try:
             grid = resolve(self.slide.info, resolution, self.entry.mpp)
