@@ -76,12 +76,12 @@ class Sample:
     Attributes:
         window: its region, target pixels.
         draws: its positions.
-        decoded_px: level pixels that reading it decodes, whole tiles counted.
+        target_px: target pixels that positions of its window can show.
     """
 
     window: Window
     draws: Draws
-    decoded_px: float
+    target_px: int
 
 
 def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError | None:
@@ -155,7 +155,7 @@ def _sampled(
     per_window = calls_for_reuse(planned, config) if look.positions is None else look.positions
     samples = tuple(sample(planned, config, ordinal, per_window) for ordinal in range(look.windows))
     delivered = per_window * look.windows * config.smallchunk_px**2
-    reuse = delivered / sum(one.decoded_px for one in samples)
+    reuse = delivered / sum(one.target_px for one in samples)
     return (
         f"{planned.anchors.count:,} positions with at least {config.tissue_threshold:.0%} "
         f"tissue  ·  {len(samples)} windows of {per_window} positions: reuse {reuse:.2f}"
@@ -168,17 +168,15 @@ def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
         survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
         for ordinal in range(reuse.SURVEYED_WINDOWS)
     ]
-    return reuse.calls_for_reuse(config, areas)[0]
+    return reuse.calls_for_reuse(config, areas)
 
 
 def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:
     """BigChunk `ordinal` of a stream over this slide, with `count` positions."""
-    lattice = planned.lattice
     ticket = LoadBigChunk(ordinal, 0, 0, window=-1, calls=count, slot=0, generation=0)
-    window, draws = window_plan(config).of(planned, ticket)
-    blocks = int(lattice.touched_blocks(draws, window).sum())
-    block_px = lattice.across.stride_px * lattice.down.stride_px * planned.grid.factor**2
-    return Sample(window, draws, blocks * block_px)
+    plan = window_plan(config)
+    window, draws = plan.of(planned, ticket)
+    return Sample(window, draws, plan.target_px(planned, window, draws))
 
 
 # ---- What is drawn

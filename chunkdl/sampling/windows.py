@@ -62,6 +62,21 @@ class Axis:
         """The smaller of the two values that `count` takes."""
         return (self.window_px - self.smallchunk_px + 1) // self.stride_px
 
+    def clipped(self, origin: int, blocks: int, length_px: int) -> npt.NDArray[np.int64]:
+        """How much of each block of a window is inside the window and the slide, target pixels.
+
+        Args:
+            origin: of the window.
+            blocks: how many, from the origin on.
+            length_px: of the slide.
+
+        Returns:
+            Shape (blocks,).
+        """
+        edges = origin + np.arange(blocks + 1, dtype=np.int64) * self.stride_px
+        edges = np.clip(edges, max(origin, 0), min(origin + self.window_px, length_px))
+        return edges[1:] - edges[:-1]
+
     def weights(self, position: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """1/count, scaled to integers: m+1 where the count is m, m where it is m+1."""
         return 2 * self.fewest + 1 - self.count(position)
@@ -113,15 +128,6 @@ class Lattice:
             ),
         )
 
-    @property
-    def most_useful_px(self) -> int:
-        """Target pixels of all blocks of a window; `useful_blocks` has no more."""
-        across, down = (
-            -(-axis.window_px // axis.stride_px) * axis.stride_px
-            for axis in (self.across, self.down)
-        )
-        return across * down
-
     def draw_window(self, anchors: Anchors, rng: np.random.Generator) -> Window:
         """A window with probability Z(w)/N.
 
@@ -156,6 +162,17 @@ class Lattice:
         content = _Content.of(self, positions, window)
         reach_down, reach_across = content.down.reach(window.y), content.across.reach(window.x)
         return np.asarray(reach_down.T @ content.accepted @ reach_across)
+
+    def useful_px(self, positions: PositionSet, window: Window) -> int:
+        """Target pixels of the useful blocks, as far as they are inside the window and the slide.
+
+        A SmallChunk of the window cannot show any other pixels.
+        """
+        blocks = self.useful_blocks(positions, window)
+        rows, columns = blocks.shape
+        width = self.across.clipped(window.x, columns, positions.across.length_px)
+        height = self.down.clipped(window.y, rows, positions.down.length_px)
+        return int(height @ blocks @ width)
 
     def touched_blocks(self, draws: Draws, window: Window) -> npt.NDArray[np.bool_]:
         """Which blocks the draws need; shape (rows, columns).

@@ -194,10 +194,10 @@ def test_useful_blocks_are_those_under_any_position_of_the_window(
     lattice = data.draw(lattices(slide.smallchunk_px))
     window, draws = drawn(slide, lattice, seed)
     useful = lattice.useful_blocks(slide.positions, window)
-    block_px = lattice.across.stride_px * lattice.down.stride_px
-    assert useful.sum() * block_px <= lattice.most_useful_px
     possible = corners_in(accepted(slide.positions), window, slide.smallchunk_px)
     assert np.array_equal(useful, blocks_under(possible, window, lattice))
+    seen = pixels_of(useful, window, lattice)[: slide.grid.height, : slide.grid.width]
+    assert lattice.useful_px(slide.positions, window) == seen.sum()
 
     touched = lattice.touched_blocks(draws, window)
     corners = list(zip(draws.x.tolist(), draws.y.tolist(), strict=True))

@@ -141,7 +141,7 @@ class Arguments:
     reuse: Annotated[
         float,
         Setting(
-            meaning="approximate number of SmallChunk pixels delivered per pixel decoded",
+            meaning="how often a pixel of the regions read is delivered, on average",
             table="stream",
             identity="rows",
             above=0,

@@ -72,8 +72,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     memory_limit = parse_bytes(arguments.memory_limit, "memory_limit")
     run = _run(arguments, stream)
     if not rows.by_hooks:
-        slides, calls = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
-        stream = dataclasses.replace(stream, reserved_calls=calls)
+        slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
     run = with_memory(run, stream, memory_limit)
     check_labels(dataset, slides, own_classes=rows.by_hooks)
     wish = meant(arguments, stream)

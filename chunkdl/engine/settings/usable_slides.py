@@ -12,7 +12,6 @@ from pathlib import Path
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
 from chunkdl.errors import ResolutionError, SlideError
-from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.resolution import GIVE_MPP, resolve
 from chunkdl.slides.slide import SlideInfo
@@ -53,11 +52,8 @@ def usable_slides(
     stream: StreamConfig,
     on_error: OnError | None,
     mask_cache: Path | None,
-) -> tuple[tuple[SlideEntry, ...], int]:
+) -> tuple[SlideEntry, ...]:
     """The slides that stay in the plan, in their order; what is left out is told in warnings.
-
-    With them the most SmallChunks of a BigChunk that their wished reuse can come to, 0 where a
-    slide does not say yet.
 
     A slide that cannot be opened stays: it may come back until its turn.
 
@@ -103,28 +99,7 @@ def usable_slides(
             log.warning("%d of %d slides %s: %s", len(errors), len(slides), what, names)
     of_path = dict(zip((entry.path for entry in slides), facts, strict=True))
     _check_masks(kept, of_path)
-    return tuple(kept), _reserved_calls(kept, of_path, stream)
-
-
-def _reserved_calls(
-    kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], stream: StreamConfig
-) -> int:
-    if stream.known_calls is not None:
-        return stream.known_calls
-    most_px = 0.0
-    for entry in kept:
-        fact = facts[entry.path]
-        if isinstance(fact, SlideError):
-            return 0
-        if (only := stream.resolution.only) is None:
-            return 0
-        grid = resolve(fact, only, entry.mpp)
-        lattice = Lattice.of(
-            fact.levels[grid.level], grid, stream.bigchunk_px, stream.smallchunk_px
-        )
-        most_px = max(most_px, lattice.most_useful_px * grid.factor**2)
-    # The mean over BigChunks may be rounded up where all are the largest.
-    return min(stream.calls_for(most_px) + 1, stream.most_calls)
+    return tuple(kept)
 
 
 def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _Findings) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import PlannedSlide
@@ -17,15 +17,26 @@ from chunkdl.transport.memory.layouts import Array, BigChunkView, Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
 
-def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamConfig) -> float:
-    """Pixels that the whole useful part of a BigChunk's window would make us decode.
+class BigChunkPx(NamedTuple):
+    """What reading a BigChunk has cost, and for what.
+
+    Attributes:
+        decoded: pixels that were decoded, whole tiles counted, at the level that was read.
+        target: target pixels that its SmallChunks can show.
+    """
+
+    decoded: int
+    target: int
+
+
+def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamConfig) -> int:
+    """Target pixels that the SmallChunks of a BigChunk's window can show.
 
     Raises:
         SlideError: the slide cannot be used.
     """
     window = DrawnWindows(config).window(planned, ticket.ordinal, ticket.attempt)
-    useful = planned.lattice.useful_blocks(planned.positions, window)
-    return _area(useful, planned.lattice) * planned.grid.factor**2
+    return planned.lattice.useful_px(planned.positions, window)
 
 
 def load_bigchunk(
@@ -34,7 +45,7 @@ def load_bigchunk(
     config: StreamConfig,
     slide: int,
     view: BigChunkView,
-) -> int:
+) -> BigChunkPx:
     """Fill a slot with the records and the pixels of a BigChunk.
 
     Only the blocks that some position touches are decoded; the rest of the slot keeps what it had
@@ -47,18 +58,16 @@ def load_bigchunk(
         slide: index of the slide.
         view: of the slot; it belongs to this call.
 
-    Returns:
-        Pixels decoded.
-
     Raises:
         SlideError: the slide or the region cannot be used.
     """
-    window, draws = window_plan(config).of(planned, ticket)
+    plan = window_plan(config)
+    window, draws = plan.of(planned, ticket)
     before = planned.slide.decoded_px
     view.strip_px[0] = strip_width(planned.lattice, window)
     read_draws(planned, window, draws, view.strips())
     describe(planned, ticket, slide, window, draws, view.records[: len(draws.x)])
-    return planned.slide.decoded_px - before
+    return BigChunkPx(planned.slide.decoded_px - before, plan.target_px(planned, window, draws))
 
 
 def read_draws(planned: PlannedSlide, window: Window, draws: Draws, strips: Strips) -> None:
@@ -133,8 +142,3 @@ def _runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
         start, end = end, end + len(list(group))
         if wanted:
             yield start, end
-
-
-def _area(blocks: npt.NDArray[np.bool_], lattice: Lattice) -> int:
-    """Target pixels of the chosen blocks of a window, whole tiles counted at the slide's edge."""
-    return int(blocks.sum()) * lattice.across.stride_px * lattice.down.stride_px

@@ -16,7 +16,12 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.load_bigchunk import describe, read_draws, strip_width
+from chunkdl.engine.work.load_bigchunk import (
+    BigChunkPx,
+    describe,
+    read_draws,
+    strip_width,
+)
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import ConfigError, PackingError
@@ -70,16 +75,18 @@ class LoaderTools:
         self._slides = slides
         self._packer = packer
         self._decoded_before: dict[int, int] = {}
+        self._target_px = 0
         self.log = log
 
     @property
-    def decoded_px(self) -> int:
-        """Pixels that the slides have decoded for this BigChunk."""
-        return sum(
+    def read_px(self) -> BigChunkPx:
+        """What the slides have decoded for this BigChunk, and what was asked of the fast reader."""
+        decoded = sum(
             # A slide that was closed in between and opened again has begun to count anew.
             max(0, self._slides.get(index).slide.decoded_px - before)
             for index, before in self._decoded_before.items()
         )
+        return BigChunkPx(decoded, self._target_px)
 
     def _opened(self, index: int) -> OpenSlide:
         opened = self._slides.get(index)
@@ -175,6 +182,7 @@ class LoaderTools:
         shape = (window.side_px // width, window.side_px, width, 3)
         strips = Strips(self.empty(shape, np.uint8))
         read_draws(planned, window, draws, strips)
+        self._target_px += window_plan(self._config).target_px(planned, window, draws)
         return strips
 
     def read_region(
@@ -194,6 +202,7 @@ class LoaderTools:
         out = self.empty((height, width, 3), np.uint8)
         left, top = round(x / grid.downsample), round(y / grid.downsample)
         read_target_into(opened.slide, grid, out, left, top)
+        self._target_px += height * width
         return out
 
     def open_file(self, path: str) -> Slide:

@@ -86,6 +86,10 @@ class WindowPlan(ABC):
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
         """The window of a BigChunk, and the draws in it."""
 
+    @abstractmethod
+    def target_px(self, planned: PlannedSlide, window: Window, draws: Draws) -> int:
+        """Target pixels that the SmallChunks of a BigChunk can show."""
+
 
 class DrawnWindows(WindowPlan):
     """Of the endless stream."""
@@ -98,6 +102,10 @@ class DrawnWindows(WindowPlan):
         window = self.window(planned, ticket.ordinal, ticket.attempt)
         rng = generator(self._seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
         return window, planned.lattice.draw_positions(planned.positions, window, ticket.calls, rng)
+
+    def target_px(self, planned: PlannedSlide, window: Window, draws: Draws) -> int:
+        """See `WindowPlan.target_px`; parts that only other draws would show count as well."""
+        return planned.lattice.useful_px(planned.positions, window)
 
     def window(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Window:
         """The window of that attempt at a BigChunk."""
@@ -115,6 +123,10 @@ class GridWindowsInOrder(WindowPlan):
         """See `WindowPlan.of`."""
         chosen = planned.grid_windows.window(ticket.window)
         return chosen.window, chosen.draws
+
+    def target_px(self, planned: PlannedSlide, window: Window, draws: Draws) -> int:
+        """See `WindowPlan.target_px`; positions of the grid do not overlap."""
+        return len(draws.x) * planned.lattice.across.smallchunk_px**2
 
 
 def window_plan(config: StreamConfig) -> WindowPlan:

@@ -77,7 +77,7 @@ class WindowSurveyed(Message, frozen=True):
 
     ordinal: int
     attempt: int
-    decoded_px: float
+    useful_px: int
 
 
 class GridSurveyed(Message, frozen=True):
@@ -94,6 +94,7 @@ class BigChunkLoaded(Message, frozen=True):
     slot: int
     generation: int
     decoded_px: int
+    target_px: int
     read_s: float
 
 
@@ -399,6 +400,7 @@ class Statistics(Message, frozen=True):
     rows: int
     bigchunks: int
     decoded_px: int
+    target_px: int
     delivered_px: int
     read_s: float
     substitutions: int
