@@ -20,10 +20,9 @@ from chunkdl.engine.settings.arguments import Arguments, Profile
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import survey_window
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
-from chunkdl.engine.work.window_plans import window_plan
+from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import NoTissueError
 from chunkdl.sampling import reuse
-from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
 from chunkdl.system.printing import printable
@@ -69,21 +68,6 @@ class Look:
     positions: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """One planned BigChunk.
-
-    Attributes:
-        window: its region, target pixels.
-        draws: its positions.
-        target_px: target pixels that positions of its window can show.
-    """
-
-    window: Window
-    draws: Draws
-    target_px: int
-
-
 def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError | None:
     """Draw one picture of the first slide of a patient.
 
@@ -102,7 +86,7 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
     service = configure(Dataset("inspect", [patient]), _arguments(look))
     config = service.stream
     problem = None
-    samples: Sequence[Sample] = ()
+    samples: Sequence[Region] = ()
     with OpenSlides(service.slides, config, service.run.mask_cache) as slides:
         planned = slides.get(0).at(config.resolution.examples[0])
         try:
@@ -146,7 +130,7 @@ def _arguments(look: Look) -> Arguments:
 
 def _sampled(
     planned: PlannedSlide, config: StreamConfig, look: Look
-) -> tuple[str, tuple[Sample, ...]]:
+) -> tuple[str, tuple[Region, ...]]:
     """The facts about the positions, and the first BigChunks.
 
     Raises:
@@ -171,18 +155,16 @@ def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
     return reuse.calls_for_reuse(config, areas)
 
 
-def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:
+def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Region:
     """BigChunk `ordinal` of a stream over this slide, with `count` positions."""
     ticket = LoadBigChunk(ordinal, 0, 0, window=-1, calls=count, slot=0, generation=0)
-    plan = window_plan(config)
-    window, draws = plan.of(planned, ticket)
-    return Sample(window, draws, plan.target_px(planned, window, draws))
+    return window_plan(config).of(planned, ticket)
 
 
 # ---- What is drawn
 
 
-def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Sample]) -> Image.Image:
+def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Region]) -> Image.Image:
     image = Image.fromarray(_outlined(_thumbnail(planned.slide), planned.mask.cells))
     scale = image.width / planned.slide.info.levels[0].width * planned.grid.downsample
     image = _with_footprints(image, scale, samples, config.smallchunk_px)
@@ -213,7 +195,7 @@ def _outlined(pixels: Pixels, tissue: npt.NDArray[np.bool_]) -> Pixels:
 
 
 def _with_footprints(
-    image: Image.Image, scale: float, samples: Sequence[Sample], side_px: int
+    image: Image.Image, scale: float, samples: Sequence[Region], side_px: int
 ) -> Image.Image:
     """Each SmallChunk as a thin layer of its window's colour."""
     image = image.convert("RGBA")
@@ -230,7 +212,7 @@ def _with_footprints(
     return image.convert("RGB")
 
 
-def _draw_windows(image: Image.Image, scale: float, samples: Sequence[Sample]) -> None:
+def _draw_windows(image: Image.Image, scale: float, samples: Sequence[Region]) -> None:
     """The rectangles of the windows with their numbers; overhang ends at the slide's edge."""
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(TEXT_PX)

@@ -129,7 +129,7 @@ def drawn_rows(
         opened = slides.get(0)
         for ordinal in range(bigchunks):
             planned = plan.at(opened, ordinal, 0)
-            _, draws = plan.of(planned, LoadBigChunk(ordinal, 0, 0, -1, 1, 0, 0))
+            draws = plan.of(planned, LoadBigChunk(ordinal, 0, 0, -1, 1, 0, 0)).draws
             found[planned.resolution.value].append((int(draws.x[0]), int(draws.y[0])))
     return found
 

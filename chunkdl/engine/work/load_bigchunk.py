@@ -35,8 +35,7 @@ def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamCon
     Raises:
         SlideError: the slide cannot be used.
     """
-    window = DrawnWindows(config).window(planned, ticket.ordinal, ticket.attempt)
-    return planned.lattice.useful_px(planned.positions, window)
+    return DrawnWindows(config).content(planned, ticket.ordinal, ticket.attempt).useful_px()
 
 
 def load_bigchunk(
@@ -61,13 +60,13 @@ def load_bigchunk(
     Raises:
         SlideError: the slide or the region cannot be used.
     """
-    plan = window_plan(config)
-    window, draws = plan.of(planned, ticket)
+    region = window_plan(config).of(planned, ticket)
+    window, draws = region.window, region.draws
     before = planned.slide.decoded_px
     view.strip_px[0] = strip_width(planned.lattice, window)
     read_draws(planned, window, draws, view.strips())
     describe(planned, ticket, slide, window, draws, view.records[: len(draws.x)])
-    return BigChunkPx(planned.slide.decoded_px - before, plan.target_px(planned, window, draws))
+    return BigChunkPx(planned.slide.decoded_px - before, region.target_px)
 
 
 def read_draws(planned: PlannedSlide, window: Window, draws: Draws, strips: Strips) -> None:

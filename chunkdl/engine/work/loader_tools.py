@@ -23,7 +23,7 @@ from chunkdl.engine.work.load_bigchunk import (
     strip_width,
 )
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
-from chunkdl.engine.work.window_plans import window_plan
+from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import ConfigError, PackingError
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
@@ -139,7 +139,7 @@ class LoaderTools:
         return self._chosen.mask
 
     @cached_property
-    def _plan(self) -> tuple[Window, Draws]:
+    def _plan(self) -> Region:
         calls = min(self._ticket.calls, MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
         return window_plan(self._config).of(self.planned, ticket)
@@ -147,12 +147,12 @@ class LoaderTools:
     @property
     def window(self) -> Window:
         """The region of this BigChunk."""
-        return self._plan[0]
+        return self._plan.window
 
     @property
     def positions(self) -> Draws:
         """The corners of its SmallChunks."""
-        return self._plan[1]
+        return self._plan.draws
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -163,7 +163,7 @@ class LoaderTools:
         """A record for each position, where the plan was looked at."""
         if "_plan" not in self.__dict__:
             return None
-        window, draws = self._plan
+        window, draws = self._plan.window, self._plan.draws
         records = np.zeros(len(draws.x), dtype=RECORD)
         describe(self.planned, self._ticket, self._ticket.slide, window, draws, records)
         return records
@@ -177,12 +177,12 @@ class LoaderTools:
 
     def read_window(self) -> Strips:
         """The part of the window that the positions touch."""
-        planned, (window, draws) = self.planned, self._plan
+        planned, window, draws = self.planned, self.window, self.positions
         width = strip_width(planned.lattice, window)
         shape = (window.side_px // width, window.side_px, width, 3)
         strips = Strips(self.empty(shape, np.uint8))
         read_draws(planned, window, draws, strips)
-        self._target_px += window_plan(self._config).target_px(planned, window, draws)
+        self._target_px += self._plan.target_px
         return strips
 
     def read_region(

@@ -7,17 +7,34 @@ the loaders `window_plan` is the only place that tells the two apart.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
 from chunkdl.errors import NoTissueError, ResolutionError
 from chunkdl.sampling.seeding import Purpose, generator
-from chunkdl.sampling.windows import Draws, Window
+from chunkdl.sampling.windows import Content, Draws, Window
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
 
 MOST_LOOKS = 128
 """Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """What is planned for one BigChunk.
+
+    Attributes:
+        window: the region, target pixels.
+        draws: the positions in it, in the order of their calls.
+        target_px: target pixels that its SmallChunks can show; of a drawn window also those that
+            other draws would show.
+    """
+
+    window: Window
+    draws: Draws
+    target_px: int
 
 
 class WindowPlan(ABC):
@@ -83,12 +100,8 @@ class WindowPlan(ABC):
         """See that there is a place for a SmallChunk at this resolution."""
 
     @abstractmethod
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
-        """The window of a BigChunk, and the draws in it."""
-
-    @abstractmethod
-    def target_px(self, planned: PlannedSlide, window: Window, draws: Draws) -> int:
-        """Target pixels that the SmallChunks of a BigChunk can show."""
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """The region of a BigChunk, and the draws in it."""
 
 
 class DrawnWindows(WindowPlan):
@@ -97,20 +110,17 @@ class DrawnWindows(WindowPlan):
     def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.anchors
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
-        window = self.window(planned, ticket.ordinal, ticket.attempt)
+        content = self.content(planned, ticket.ordinal, ticket.attempt)
         rng = generator(self._seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
-        return window, planned.lattice.draw_positions(planned.positions, window, ticket.calls, rng)
+        return Region(content.window, content.draw(ticket.calls, rng), content.useful_px())
 
-    def target_px(self, planned: PlannedSlide, window: Window, draws: Draws) -> int:
-        """See `WindowPlan.target_px`; parts that only other draws would show count as well."""
-        return planned.lattice.useful_px(planned.positions, window)
-
-    def window(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Window:
-        """The window of that attempt at a BigChunk."""
+    def content(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Content:
+        """The positions of the window of that attempt at a BigChunk."""
         rng = generator(self._seed, Purpose.WINDOW, ordinal, attempt)
-        return planned.lattice.draw_window(planned.anchors, rng)
+        window = planned.lattice.draw_window(planned.anchors, rng)
+        return planned.lattice.content(planned.positions, window)
 
 
 class GridWindowsInOrder(WindowPlan):
@@ -119,14 +129,11 @@ class GridWindowsInOrder(WindowPlan):
     def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.grid_windows
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
-        """See `WindowPlan.of`."""
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """See `WindowPlan.of`; positions of the grid do not overlap."""
         chosen = planned.grid_windows.window(ticket.window)
-        return chosen.window, chosen.draws
-
-    def target_px(self, planned: PlannedSlide, window: Window, draws: Draws) -> int:
-        """See `WindowPlan.target_px`; positions of the grid do not overlap."""
-        return len(draws.x) * planned.lattice.across.smallchunk_px**2
+        target_px = len(chosen.draws.x) * planned.lattice.across.smallchunk_px**2
+        return Region(chosen.window, chosen.draws, target_px)
 
 
 def window_plan(config: StreamConfig) -> WindowPlan:
