@@ -58,6 +58,7 @@ class Look:
     mpp: float | None = None
     level: int | None = None
     downsample: float | None = None
+    magnification: str | None = None
     tissue: str = "otsu"
     tissue_threshold: float = 0.5
     channels: tuple[int, ...] | None = None
@@ -110,6 +111,7 @@ def _arguments(look: Look) -> Arguments:
         level=look.level,
         mpp=look.mpp,
         downsample=look.downsample,
+        magnification=look.magnification,
         num_bigchunks=1,
         tissue=look.tissue,
         tissue_threshold=look.tissue_threshold,

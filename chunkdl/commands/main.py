@@ -119,6 +119,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     add_flag(wish, "level")
     for name in ("mpp", "downsample"):
         add_flag(wish, name, type=float, metavar="X")
+    add_flag(wish, "magnification", metavar="20x")
     add_flag(inspect, "channels", type=_channels, metavar="R,G,B")
     add_flag(inspect, "window", type=float, nargs=2, metavar=("LOW", "HIGH"))
     add_flag(inspect, "icc")
@@ -191,7 +192,7 @@ def _demo(given: argparse.Namespace) -> int:
 
 def _inspect(given: argparse.Namespace) -> int:
     fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "tissue")
-    more = ("tissue_threshold", "windows", "positions", "seed", "channels", "icc")
+    more = ("magnification", "tissue_threshold", "windows", "positions", "seed", "channels", "icc")
     if given.structure:
         return _structures(given.slides)
     window = None if given.window is None else tuple(given.window)

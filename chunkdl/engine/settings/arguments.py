@@ -14,6 +14,7 @@ from chunkdl.engine.settings.checks import (
     checked_detector,
     checked_downsample,
     checked_level,
+    checked_magnification,
     checked_mpp,
     checked_path,
     checked_size,
@@ -23,7 +24,7 @@ from chunkdl.engine.settings.setting import Setting
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
 from chunkdl.sampling.seeding import MAX_SEED
-from chunkdl.slides.resolution import LevelPolicy
+from chunkdl.slides.resolution import MOST_DEVIATION, LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 
 MOST_ROWS = 4096
@@ -115,6 +116,20 @@ class Arguments:
             file_type=float | dict[str, Any],
         ),
     ] = None
+    magnification: Annotated[
+        float | str | Mapping[Any, Any] | None,
+        Setting(
+            meaning=(
+                "wished resolution as the power of an objective, 10 microns/pixel divided by it; "
+                "slides that state only their objective have that too"
+            ),
+            table="stream",
+            identity="rows",
+            check=checked_magnification,
+            example="20x",
+            file_type=float | str | dict[str, Any],
+        ),
+    ] = None
     resolution_policy: Annotated[
         LevelPolicy | None,
         Setting(
@@ -124,6 +139,20 @@ class Arguments:
             example="resample",
         ),
     ] = None
+    max_relative_deviation: Annotated[
+        float,
+        Setting(
+            meaning=(
+                "how far the nearest level, or a level 0 that is too coarse, may be from the "
+                "wished resolution"
+            ),
+            table="stream",
+            identity="rows",
+            unit="share of it",
+            least=0,
+            most=100,
+        ),
+    ] = MOST_DEVIATION
     num_bigchunks: Annotated[
         int,
         Setting(

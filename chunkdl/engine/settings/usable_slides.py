@@ -13,7 +13,8 @@ from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
 from chunkdl.errors import ResolutionError, SlideError
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
-from chunkdl.slides.resolution import GIVE_MPP, resolve
+from chunkdl.slides.microns import MPP_TIMES_POWER
+from chunkdl.slides.resolution import GIVE_MPP, mean_mpp, resolve
 from chunkdl.slides.slide import SlideInfo
 from chunkdl.slides.tissue.mask import mask_from
 from chunkdl.system.printing import printable
@@ -34,6 +35,7 @@ class _Findings:
 
     Attributes:
         without_mpp: slides that do not say their microns per pixel, which the wish needs.
+        by_objective: slides whose microns per pixel are taken from their objective, with its power.
         unserved: slides that cannot give the resolution for other reasons, with the reason.
         too_small: slides that do not hold a SmallChunk at the resolution, with their size.
         partly: slides that can give some of the resolutions that are drawn, and not all.
@@ -41,6 +43,7 @@ class _Findings:
     """
 
     without_mpp: list[str] = field(default_factory=list)
+    by_objective: list[str] = field(default_factory=list)
     unserved: list[str] = field(default_factory=list)
     too_small: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
@@ -81,6 +84,15 @@ def usable_slides(
     if unserved and (on_error != "substitute" or not kept):
         raise ResolutionError(f"{unserved}; {_remedy(found, can_leave_out=bool(kept))}")
     _tell_partly(found, stream, len(slides))
+    if found.by_objective:
+        log.warning(
+            "%d of %d slides state their objective and no microns per pixel; %g divided by its "
+            "power is taken for them: %s",
+            len(found.by_objective),
+            len(slides),
+            MPP_TIMES_POWER,
+            _listed(found.by_objective),
+        )
     too_small = _too_small_text(found, stream, len(slides))
     if len(found.unopened) == len(kept):
         # Nothing is left that is known to work.
@@ -108,9 +120,11 @@ def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _F
         found.unopened.append(fact)
         return True
     wishes = stream.resolution.examples
-    if wishes[0].unit == "mpp" and fact.mpp is None and entry.mpp is None:
+    if wishes[0].unit == "mpp" and mean_mpp(fact, wishes[0], entry.mpp) is None:
         found.without_mpp.append(name)
         return False
+    if wishes[0].by_objective and fact.mpp is None and entry.mpp is None:
+        found.by_objective.append(f"{name} ({fact.magnification:g}x)")
     served, small, refusals = 0, "", []
     for wish in wishes:
         try:
@@ -140,7 +154,8 @@ def _unserved_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
     parts = []
     if found.without_mpp:
         parts.append(
-            f"{wish} was asked for, but the files do not state microns per pixel for "
+            f"{wish} was asked for, but the files do not state microns per pixel"
+            f"{' or an objective' * stream.resolution.examples[0].by_objective} for "
             f"{len(found.without_mpp)} of {slides} slides: {_listed(found.without_mpp)}"
         )
     if found.unserved:

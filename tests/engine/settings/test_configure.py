@@ -29,6 +29,8 @@ from chunkdl.sampling.policies.in_turn import RoundRobin, Uniform
 from chunkdl.sampling.policies.policy import Policy, Situation
 from chunkdl.sampling.policies.quota import Quota
 from chunkdl.sampling.policies.weighted import Weighted
+from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution, Mixture
+from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from chunkdl.slides.tissue.detectors import HsvRange, Otsu
 from chunkdl.transport.memory.layouts import RECORD
@@ -180,6 +182,30 @@ def test_a_slot_has_room_for_the_wished_reuse_and_no_more(
     assert 0 < config.run.bigchunk_slot_bytes - 1024 * 1024 * 3 - records < 64 * 1024
 
 
+@pytest.mark.parametrize("power", ["20x", "20", 20, 20.0, " 20X ", "20×", {"20x": 3}])
+def test_a_magnification_is_ten_microns_divided_by_it(
+    two_slides: tuple[Path, Path], power: object
+) -> None:
+    """However it is written; a mixture has weights by power."""
+    dataset = Dataset.from_slides(two_slides)
+    found = configured(dataset, magnification=power).stream.resolution
+    assert found == FixedResolution(Resolution("mpp", 0.5, "resample", by_objective=True))
+    two = configured(dataset, magnification={"20x": 1, "10": 3}).stream.resolution
+    assert two == DrawnResolution(
+        "mpp", Mixture({0.5: 1.0, 1.0: 3.0}), "resample", by_objective=True
+    )
+
+
+@pytest.mark.parametrize(
+    "power",
+    ["fast", "0x", "x", -20, True, [20], {"20x": 1, 20: 1}, {"20x": -1}, {}, "1e999", 10**9],
+)
+def test_what_is_no_magnification_is_refused(two_slides: tuple[Path, Path], power: object) -> None:
+    """Naming the setting."""
+    with pytest.raises(ConfigError, match="magnification"):
+        configured(Dataset.from_slides(two_slides), magnification=power)
+
+
 def patients(*records: object) -> Dataset:
     """A dataset with one patient for each."""
     return Dataset("d", [Patient(n, {"s": record}) for n, record in enumerate(records)])
@@ -234,7 +260,9 @@ PLAN: dict[str, object] = {
     "level": 1,
     "mpp": 1.0,
     "downsample": 2.0,
+    "magnification": "20x",
     "resolution_policy": "nearest",
+    "max_relative_deviation": 0.2,
     "num_bigchunks": 3,
     "reuse": 2.0,
     "smallchunks_per_bigchunk": 7,
@@ -294,8 +322,9 @@ def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
     hashes = [
         configured(dataset, **{name: value}).plan_hash
         for name, value in PLAN.items()
-        if name not in of_hooks
+        if name not in {*of_hooks, "max_relative_deviation"}
     ]
+    hashes.append(configured(dataset, mpp=1.0, max_relative_deviation=0.2).plan_hash)
     hashes.append(configured(dataset).plan_hash)
     hashes += [
         configured(dataset, grid=True, **{name: value}).plan_hash for name, value in OF_GRID.items()
