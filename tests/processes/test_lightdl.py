@@ -340,11 +340,13 @@ def test_interrupts_lose_no_batch_and_lock_nothing(
             loader.next_batch(60)
             while interrupts < 60:
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.01), 0.1)
-                    while True:
-                        numbers.append(loader.next_batch(60).number)
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.01), 0.1)
+                        while True:
+                            numbers.append(loader.next_batch(60).number)
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
                 except KeyboardInterrupt:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                     interrupts += 1
             state = loader.state_dict()
             numbers.append(loader.next_batch(60).number)

@@ -315,6 +315,10 @@ class ServiceUp(Message, frozen=True):
     endpoint: str
 
 
+class ServiceStays(Message, frozen=True):
+    """Whoever started the service has let go of it; it stays for the consumers that it has."""
+
+
 # Coordinator to consumer.
 
 
@@ -447,6 +451,7 @@ AnyMessage = (
     | Ping
     | MessageToPatient
     | ServiceUp
+    | ServiceStays
     | Welcome
     | Refuse
     | BatchReady
