@@ -16,8 +16,9 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.load_bigchunk import describe, read_draws, strip_width
+from chunkdl.engine.work.load_bigchunk import describe
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
+from chunkdl.engine.work.window_pixels import WindowPixels
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import ConfigError, PackingError
 from chunkdl.sampling.seeding import Purpose, generator
@@ -71,6 +72,10 @@ class LoaderTools:
         self._packer = packer
         self._decoded_before: dict[int, int] = {}
         self.log = log
+        self._filtered: Strips | None = None
+        """Pixels of the window, where a pixel filter had to look at them."""
+        self.took_positions = False
+        """Whether the class knows where the plan takes its SmallChunks."""
 
     @property
     def decoded_px(self) -> int:
@@ -135,7 +140,20 @@ class LoaderTools:
     def _plan(self) -> tuple[Window, Draws]:
         calls = min(self._ticket.calls, MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
-        return window_plan(self._config).of(self.planned, ticket)
+        plan = window_plan(self._config)
+        if self._config.pixel_filter is None:
+            return plan.of(self.planned, ticket)
+        return plan.read(self.planned, ticket, self._room)
+
+    def _room(self, strip_px: int) -> Strips:
+        # All windows of a slide lie in strips of one width, so trials share one place in the slot.
+        if self._filtered is None or self._filtered.array.shape[2] != strip_px:
+            self._filtered = self._strips(strip_px)
+        return self._filtered
+
+    def _strips(self, strip_px: int) -> Strips:
+        side_px = self._config.bigchunk_px
+        return Strips(self.empty((side_px // strip_px, side_px, strip_px, 3), np.uint8))
 
     @property
     def window(self) -> Window:
@@ -145,6 +163,7 @@ class LoaderTools:
     @property
     def positions(self) -> Draws:
         """The corners of its SmallChunks."""
+        self.took_positions = True
         return self._plan[1]
 
     @property
@@ -171,11 +190,10 @@ class LoaderTools:
     def read_window(self) -> Strips:
         """The part of the window that the positions touch."""
         planned, (window, draws) = self.planned, self._plan
-        width = strip_width(planned.lattice, window)
-        shape = (window.side_px // width, window.side_px, width, 3)
-        strips = Strips(self.empty(shape, np.uint8))
-        read_draws(planned, window, draws, strips)
-        return strips
+        if self._filtered is not None:
+            return self._filtered
+        pixels = WindowPixels(planned, self._strips)
+        return pixels.read(window, draws)
 
     def read_region(
         self,

@@ -122,6 +122,14 @@ class SlideNote(Message, frozen=True):
     count: int
 
 
+class SlideLooked(Message, frozen=True):
+    """Anchors of `slide` that the pixel filter looked at, and refused, since the last of these."""
+
+    slide: int
+    looked: int
+    refused: int
+
+
 # Coordinator to collector, and back.
 
 
@@ -408,6 +416,8 @@ class Statistics(Message, frozen=True):
     bigchunks_ready: int
     batches_ready: int
     slots_free: int
+    looked: int = 0
+    refused: int = 0
 
 
 class Pong(Message, frozen=True):
@@ -426,6 +436,7 @@ AnyMessage = (
     | LoadFailed
     | NothingLeft
     | SlideNote
+    | SlideLooked
     | FillRows
     | RowsFilled
     | RowsEnded
