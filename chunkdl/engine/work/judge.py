@@ -1,4 +1,4 @@
-"""The pixel filter of a stream over one slide: what it says, and the name of what it raises."""
+"""The pixel filter of a stream in a loader: what it says and raises, what is known of slides."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import numpy.typing as npt
 from chunkdl.errors import HookError
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.slide import Pixels
 
 if TYPE_CHECKING:
     from chunkdl.engine.work.open_slides import PlannedSlide
     from chunkdl.engine.work.window_pixels import WindowPixels
+
+
+MOST_REMEMBERED = 20_000
+"""Slides and resolutions of which a loader remembers whether anything passes, some MiB."""
 
 
 class Judge:
@@ -89,11 +94,37 @@ class Judge:
         )
 
 
+class Refusals:
+    """Why slides give nothing at a resolution: found out once, however often they are opened.
+
+    Of streams of many slides and resolutions only some are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, Resolution], str] = {}
+
+    def of(self, what: tuple[int, Resolution], find_out: Callable[[], str]) -> str:
+        """Why a slide gives nothing, empty where it does; what `find_out` raises is not kept."""
+        if what not in self._known:
+            found = find_out()
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[what] = found
+        return self._known[what]
+
+
 class FilterLooks:
-    """Counts, by slide, the anchors that the filter looked at and those that it refused."""
+    """What a loader has seen with the filter.
+
+    It counts, by slide, the anchors that the filter looked at and those that it refused.
+
+    Attributes:
+        refusals: what is known of slides.
+    """
 
     def __init__(self) -> None:
         self._counted: dict[int, tuple[int, int]] = {}
+        self.refusals = Refusals()
 
     def count(self, slide: int, looked: int, refused: int) -> None:
         """Add what was done for one BigChunk."""

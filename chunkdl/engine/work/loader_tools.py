@@ -40,6 +40,9 @@ ROOM = (
 MOST_POSITIONS = 100_000
 """Positions that are drawn for one BigChunk; one that serves longer begins again with the first."""
 
+MOST_FILTERED = 4096
+"""The same where each has to be looked at."""
+
 
 class LoaderTools:
     """For one `extract_bigchunk`.
@@ -138,12 +141,13 @@ class LoaderTools:
 
     @cached_property
     def _plan(self) -> tuple[Window, Draws]:
-        calls = min(self._ticket.calls, MOST_POSITIONS)
+        filtered = self._config.pixel_filter is not None
+        calls = min(self._ticket.calls, MOST_FILTERED if filtered else MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
         plan = window_plan(self._config)
-        if self._config.pixel_filter is None:
-            return plan.of(self.planned, ticket)
-        return plan.read(self.planned, ticket, self._room)
+        if filtered:
+            return plan.read(self.planned, ticket, self._room)
+        return plan.of(self.planned, ticket)
 
     def _room(self, strip_px: int) -> Strips:
         # All windows of a slide lie in strips of one width, so trials share one place in the slot.

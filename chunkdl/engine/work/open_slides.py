@@ -19,6 +19,7 @@ from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import FilterLooks
 from chunkdl.engine.work.probes import refusal_of
 from chunkdl.errors import NoTissueError, ResolutionError, SlideError
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
@@ -213,16 +214,17 @@ class PlannedSlide:
             raise self._no_tissue()
         return anchors
 
-    @cached_property
-    def refusal(self) -> str:
+    def refusal(self, pixel_filter: PixelFilter) -> str:
         """Why nothing of the slide passes the pixel filter of the stream; empty: something does.
 
         Raises:
             NoTissueError: there is no position.
             SlideError, HookError: see `refusal_of`.
         """
-        pixel_filter = self._open.config.pixel_filter
-        return "" if pixel_filter is None else refusal_of(self, self._open, pixel_filter)
+        opened, known = self._open, self._open.looks.refusals
+        return known.of(
+            (opened.index, self.resolution), lambda: refusal_of(self, opened, pixel_filter)
+        )
 
     @property
     def opened(self) -> OpenSlide:

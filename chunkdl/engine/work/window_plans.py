@@ -143,8 +143,8 @@ class FilteredWindows(DrawnWindows):
 
     def _find_places(self, planned: PlannedSlide) -> None:
         super()._find_places(planned)
-        if planned.refusal:
-            raise NothingPassesError(planned.refusal, slide=planned.entry.path)
+        if refusal := planned.refusal(self._filter):
+            raise NothingPassesError(refusal, slide=planned.entry.path)
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
         """See `WindowPlan.of`; the pixels have to be read for it."""

@@ -88,25 +88,37 @@ class HsvShare(PixelFilter):
     def _in_hue(self, planes: Planes) -> Flags:
         low, high = (int(degrees) for degrees in self.hue)
         # Hues from 0 on and below 180, and greys.
-        lower = (planes.green > planes.blue) | (
-            (planes.green == planes.blue) & (planes.red >= planes.green)
-        )
-        if low >= 180:
-            from_low = ~lower & (low < 360)
-            if 180 < low < 360:
-                from_low &= _turn(planes, low) >= 0
-        else:
-            from_low = ~lower | (low == 0)
-            if low > 0:
-                # Greys lie on every side.
-                from_low |= (_turn(planes, low) >= 0) & (planes.brightest > planes.darkest)
-        if high >= 180:
-            to_high = lower | (high == 360)
-            if high < 360:
-                to_high |= _turn(planes, high) <= 0
-        else:
-            to_high = lower & (_turn(planes, high) <= 0)
-        return np.asarray(from_low & to_high if low <= high else from_low | to_high)
+        lower = planes.green > planes.blue
+        lower |= (planes.green == planes.blue) & (planes.red >= planes.green)
+        from_low, to_high = _from(planes, lower, low), _to(planes, lower, high)
+        if from_low is None:
+            return np.ones(lower.shape, np.bool_) if to_high is None else to_high
+        if to_high is None:
+            return from_low
+        return from_low & to_high if low <= high else from_low | to_high
+
+
+def _from(planes: Planes, lower: Flags, low: int) -> Flags | None:
+    """Which pixels have a hue of at least `low`; None: all."""
+    if low == 0:
+        return None
+    if low == 360:
+        return np.zeros(lower.shape, np.bool_)
+    if low == 180:
+        return ~lower
+    if low > 180:
+        return np.asarray(~lower & (_turn(planes, low) >= 0))
+    # Greys lie on every side.
+    beyond = (_turn(planes, low) >= 0) & (planes.brightest > planes.darkest)
+    return np.asarray(~lower | beyond)
+
+
+def _to(planes: Planes, lower: Flags, high: int) -> Flags | None:
+    """Which pixels have a hue of at most `high`; None: all."""
+    if high == 360:
+        return None
+    before = _turn(planes, high) <= 0
+    return np.asarray(lower & before if high < 180 else lower | before)
 
 
 _FULL_HUES = (
