@@ -103,7 +103,7 @@ LONG_FILES: Mapping[str, int] = {
     # what is written, and beside it what reads it again
     "chunkdl/transport/memory/packing.py": 440,
     "chunkdl/engine/settings/arguments.py": 500,  # every setting of a stream, and nothing else
-    "chunkdl/transport/protocol/engine_messages.py": 470,  # every message, and nothing else
+    "chunkdl/transport/protocol/engine_messages.py": 480,  # every message, and nothing else
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 450,
     "workers/chunkdl_workers/server.py": 490,  # each event in, each action out
@@ -112,7 +112,7 @@ LONG_FILES: Mapping[str, int] = {
     # every socket to a service: opened, watched, read and closed
     "chunkdl/service/client/sockets.py": 420,
     # every argument, said once, and the way of a batch to the user
-    "chunkdl/consumers/lightdl.py": 565,
+    "chunkdl/consumers/lightdl.py": 570,
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 

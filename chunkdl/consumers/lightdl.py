@@ -33,6 +33,7 @@ from chunkdl.engine.resume_state import ResumeState
 from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
@@ -96,6 +97,8 @@ class LightDL(Loader):
             ``slide_index`` and ``patient_index`` are indices into `tables`, which has the rest.
         tissue: "otsu", "hsv", a detector, or "none" to sample the whole slide.
         tissue_threshold: minimum share of tissue in a SmallChunk, 0 to 1.
+        pixel_filter: which SmallChunks pass by their pixels: "midnight", a name with parameters, or
+            an object such as `HsvShare` or `OwnFilter`; see `chunkdl.patches.filters`.
         reader: "auto", "tiff", "dicom" or "openslide".
         channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
             for a grey image of one sample; needed if the file does not say it.
@@ -162,6 +165,7 @@ class LightDL(Loader):
         tensors_only: bool = False,
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
+        pixel_filter: str | Mapping[str, Any] | PixelFilter | None = None,
         reader: Reader = "auto",
         channels: Sequence[int] | None = None,
         window: Sequence[float] | None = None,
@@ -202,6 +206,7 @@ class LightDL(Loader):
             smallchunks_per_bigchunk=smallchunks_per_bigchunk,
             tissue=tissue,
             tissue_threshold=tissue_threshold,
+            pixel_filter=pixel_filter,
             reader=reader,
             channels=channels,
             window=window,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.slides.slide import AS_STORED, PixelRule
@@ -61,6 +62,7 @@ class StreamConfig:
         smallchunks_per_bigchunk: 0 where `reuse` sets it.
         tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
         tissue: detector of tissue, or None for the whole slide.
+        pixel_filter: looks at the pixels of each SmallChunk of the plan, or None for no filter.
         reader: name of the slide reader, or "auto".
         pixels: how samples that are not 8-bit RGB become it, and the colour profile.
         grid: a finite pass over the non-overlapping grid instead of the endless random stream.
@@ -92,6 +94,7 @@ class StreamConfig:
     policy: Policy | None = None
     one_load_per_patient: bool = False
     pixels: PixelRule = AS_STORED
+    pixel_filter: PixelFilter | None = None
 
     @property
     def most_calls(self) -> int:

@@ -63,6 +63,8 @@ def counted_together(before: Statistics, now: Statistics) -> Statistics:
         now.bigchunks_ready,
         now.batches_ready,
         now.slots_free,
+        before.looked + now.looked,
+        before.refused + now.refused,
     )
 
 
@@ -86,6 +88,8 @@ class LoaderStatistics:
         bigchunks_ready, batches_ready: in memory, waiting for their use.
         substitutions: regions replaced or left out because they could not be read.
         unusable_slides: slides left out.
+        refused_share: share of the positions drawn for windows that the pixel filter refused, 0 to
+            1; 0 without a filter. The log has it by slide.
         restarts: workers that died and were replaced.
         age_s: how long ago the service told all this but `wait_share`, seconds, or a little less;
             infinite where it has told nothing yet.
@@ -105,6 +109,7 @@ class LoaderStatistics:
     batches_ready: int
     substitutions: int
     unusable_slides: int
+    refused_share: float
     restarts: int
     age_s: float
 
@@ -134,6 +139,7 @@ class LoaderStatistics:
             batches_ready=counted.batches_ready,
             substitutions=counted.substitutions,
             unusable_slides=counted.unusable_slides,
+            refused_share=counted.refused / counted.looked if counted.looked else 0.0,
             restarts=counted.restarts,
             age_s=inf if told.at_s is None else now_s - told.at_s,
         )

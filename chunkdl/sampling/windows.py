@@ -19,6 +19,7 @@ m·(m+1) the weights are integers, and the draws are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +105,10 @@ class Draws:
     y: npt.NDArray[np.int32]
     fraction: npt.NDArray[np.float32]
 
+    def taken(self, which: npt.NDArray[Any]) -> Draws:
+        """Some of them, by flag or by index."""
+        return Draws(self.x[which], self.y[which], self.fraction[which])
+
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
@@ -135,7 +140,10 @@ class Lattice:
             anchors: of the slide, which has at least one position.
             rng: of this draw.
         """
-        x, y = anchors.draw(rng)
+        return self.window_around(*anchors.draw(rng), rng)
+
+    def window_around(self, x: int, y: int, rng: np.random.Generator) -> Window:
+        """One of the windows that hold the footprint at a position, each with equal probability."""
         column = int(self.across.first(x)) + int(rng.integers(int(self.across.count(x))))
         row = int(self.down.first(y)) + int(rng.integers(int(self.down.count(y))))
         return Window(

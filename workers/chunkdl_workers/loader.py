@@ -28,6 +28,7 @@ from chunkdl.transport.protocol.engine_messages import (
     LoadFailed,
     Message,
     NothingLeft,
+    SlideLooked,
     SlideNote,
     SurveyGrid,
     SurveyWindow,
@@ -74,6 +75,8 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     progress = Progress(link, config.slides)
     stream, cache = config.stream, config.run.mask_cache
     with OpenSlides(config.slides, stream, cache, progress) as slides, arena:
+        if stream.pixel_filter is not None:
+            one_thread_for_torch()
         answer = partial(_answer, stream=stream, slides=slides, arena=arena, progress=progress)
         if stream.rows.by_hooks:
             user = load_user_code(config.user["loader"])
@@ -96,6 +99,8 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
             progress.slide = -1
             for slide, what, count in slides.news():
                 link.send(SlideNote(slide, what, count))
+            for slide, looked, refused in slides.looks.news():
+                link.send(SlideLooked(slide, looked, refused))
             link.send(answered)
 
 
@@ -157,7 +162,7 @@ def _answer(
         slides.use(ticket.slide, window_plan(stream).find_places)
         usable = True
         return slides.use(ticket.slide, partial(_done, ticket=ticket, stream=stream, arena=arena))
-    except SlideError as error:
+    except (SlideError, HookError) as error:
         return LoadFailed(ordinal, attempt, ticket.slide, not usable, Failure.of(error))
     except Recalled:
         return LoadFailed(ordinal, attempt, ticket.slide, True, Failure.of(progress.left_out()))

@@ -13,6 +13,7 @@ from chunkdl.engine.settings.checks import (
     checked_cores,
     checked_detector,
     checked_downsample,
+    checked_filter,
     checked_level,
     checked_magnification,
     checked_mpp,
@@ -21,6 +22,7 @@ from chunkdl.engine.settings.checks import (
     checked_window,
 )
 from chunkdl.engine.settings.setting import Setting
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
 from chunkdl.sampling.seeding import MAX_SEED
@@ -213,6 +215,20 @@ class Arguments:
             most=1,
         ),
     ] = 0.5
+    pixel_filter: Annotated[
+        str | Mapping[str, Any] | PixelFilter | None,
+        Setting(
+            meaning=(
+                "which SmallChunks pass by their pixels: midnight, hsv, grey, white, contrast, "
+                "blur, pen, all, any or not, with parameters"
+            ),
+            table="stream",
+            identity="rows",
+            check=checked_filter,
+            example="midnight",
+            file_type=str | dict[str, Any],
+        ),
+    ] = None
     reader: Annotated[
         Reader,
         Setting(

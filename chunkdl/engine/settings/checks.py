@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chunkdl.errors import ConfigError
+from chunkdl.patches.filters.named import filter_of
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.resolutions import Mixture, Values, values_of
 from chunkdl.slides.tissue.detectors import TissueDetector, detector_of
 
@@ -176,6 +178,17 @@ def checked_detector(name: str, value: Any) -> TissueDetector | None:
         )
     detector: TissueDetector = value
     return detector
+
+
+def checked_filter(name: str, value: Any) -> PixelFilter:
+    """A pixel filter by its name, by its name and parameters, or as an object."""
+    if isinstance(value, str | Mapping | PixelFilter):
+        return filter_of(value)
+    raise ConfigError(
+        f'{name}={value!r:.80} is not a filter; give a name such as "midnight", a name with '
+        'parameters such as {"name": "grey", "most": 0.5}, a filter such as HsvShare(), or your '
+        'own function as OwnFilter(function, version="1")'
+    )
 
 
 def checked_mpp(name: str, value: Any) -> float | Values:

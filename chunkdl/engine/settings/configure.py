@@ -15,13 +15,19 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.dataset.slide_table import grouped, slide_table
 from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import checked_detector, checked_window, parse_bytes
+from chunkdl.engine.settings.checks import (
+    checked_detector,
+    checked_filter,
+    checked_window,
+    parse_bytes,
+)
 from chunkdl.engine.settings.identity import hash_of, meant, rows_hash
 from chunkdl.engine.settings.machine import cores
 from chunkdl.engine.settings.memory_plan import with_memory
 from chunkdl.engine.settings.setting import checked, identity
 from chunkdl.engine.settings.usable_slides import usable_slides
 from chunkdl.engine.settings.users_code import (
+    check_filter,
     hook_stream,
     identity_of,
     policies_of,
@@ -72,6 +78,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         policy=policy,
         one_load_per_patient=rows.by_hooks and arguments.checkpoints,
     )
+    check_filter(stream.pixel_filter)
     if rows.by_hooks:
         # More open at a time than there are patients would load one of them twice at a time.
         stream = hook_stream(stream, len(dataset))
@@ -117,6 +124,11 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
         )
     if arguments.shuffle and not arguments.grid:
         raise ConfigError("shuffle=True is only for grid=True; an endless stream is always random")
+    if arguments.grid and arguments.pixel_filter is not None:
+        raise ConfigError(
+            "grid=True gives every position of the grid and has no pixel_filter; leave one of them "
+            "out, or filter the batches of the pass yourself"
+        )
     calls = arguments.smallchunks_per_bigchunk or 0
     if not rows.by_hooks and calls > MOST_CALLS:
         raise ConfigError(f"smallchunks_per_bigchunk={calls} must be at most {MOST_CALLS}")
@@ -138,6 +150,9 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             None if window is None else checked_window("window", window),
             icc,
         ),
+        pixel_filter=None
+        if arguments.pixel_filter is None
+        else checked_filter("pixel_filter", arguments.pixel_filter),
         grid=arguments.grid,
         drop_last=arguments.drop_last,
         shuffle=arguments.shuffle,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +9,7 @@ import numpy as np
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import PlannedSlide
 from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
-from chunkdl.sampling.windows import Draws, Lattice, Window
-from chunkdl.slides.resampling import read_target_into
+from chunkdl.sampling.windows import Draws, Window
 from chunkdl.transport.memory.layouts import Array, BigChunkView, Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
@@ -59,29 +56,18 @@ def load_bigchunk(
 
     Raises:
         SlideError: the slide or the region cannot be used.
+        HookError: the user's pixel filter raised.
     """
-    region = window_plan(config).of(planned, ticket)
-    window, draws = region.window, region.draws
     before = planned.slide.decoded_px
-    view.strip_px[0] = strip_width(planned.lattice, window)
-    read_draws(planned, window, draws, view.strips())
-    describe(planned, ticket, slide, window, draws, view.records[: len(draws.x)])
+
+    def room(strip_px: int) -> Strips:
+        view.strip_px[0] = strip_px
+        return view.strips()
+
+    region = window_plan(config).read(planned, ticket, room)
+    draws = region.draws
+    describe(planned, ticket, slide, region.window, draws, view.records[: len(draws.x)])
     return BigChunkPx(planned.slide.decoded_px - before, region.target_px)
-
-
-def read_draws(planned: PlannedSlide, window: Window, draws: Draws, strips: Strips) -> None:
-    """Decode the blocks of a window that its draws touch.
-
-    Args:
-        planned: the slide.
-        window, draws: of the BigChunk.
-        strips: of `strip_width`, for the whole window.
-    """
-    width = strips.array.shape[2]
-    for x, y, right, bottom in _regions(planned, window, draws):
-        strip, within = divmod(x - window.x, width)
-        out = strips.array[strip, y - window.y : bottom - window.y, within : within + right - x]
-        read_target_into(planned.slide, planned.grid, out, x, y)
 
 
 def describe(
@@ -105,39 +91,3 @@ def describe(
     records["tissue_fraction"] = draws.fraction
     records["left"] = draws.x - window.x
     records["top"] = draws.y - window.y
-
-
-def strip_width(lattice: Lattice, window: Window) -> int:
-    """Strips as wide as a block where the blocks fill the window, else the window in one."""
-    stride = lattice.across.stride_px
-    fits = window.side_px % stride == 0 and window.x % stride == 0
-    return stride if fits else window.side_px
-
-
-def _regions(
-    planned: PlannedSlide, window: Window, draws: Draws
-) -> Iterator[tuple[int, int, int, int]]:
-    """The target regions [x, right) × [y, bottom) that the draws touch, column by column.
-
-    They are the touched blocks inside window and slide; blocks below each other are one region:
-    fewer calls, and in a strip they are one piece of memory.
-    """
-    across, down = planned.lattice.across.stride_px, planned.lattice.down.stride_px
-    column, row = window.x // across, window.y // down
-    for beside, blocks in enumerate(planned.lattice.touched_blocks(draws, window).T.tolist()):
-        x = max((column + beside) * across, window.x, 0)
-        right = min((column + beside + 1) * across, window.x + window.side_px, planned.grid.width)
-        for first, last in _runs(blocks):
-            y = max((row + first) * down, window.y, 0)
-            bottom = min((row + last) * down, window.y + window.side_px, planned.grid.height)
-            if x < right and y < bottom:
-                yield x, y, right, bottom
-
-
-def _runs(flags: list[bool]) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of the true elements."""
-    end = 0
-    for wanted, group in itertools.groupby(flags):
-        start, end = end, end + len(list(group))
-        if wanted:
-            yield start, end

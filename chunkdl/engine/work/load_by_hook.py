@@ -96,8 +96,23 @@ class Extractor:
             bigchunk: Any = hook.extract_bigchunk(message)
         if isinstance(bigchunk, Exhausted):
             return bigchunk
+        records, filtered = tools.records(), stream.pixel_filter is not None
+        if filtered and records is None:
+            raise HookError(
+                "it has not looked at the plan, so its SmallChunks would not pass through "
+                "pixel_filter; take window and positions, or read_window(), and the places in the "
+                "collector; or leave pixel_filter out and filter in your class",
+                hook=self._hook,
+                patient=name,
+                kind="ConfigError",
+            )
         extracted = Extracted(
-            ticket.patient, bigchunk, tools.records(), ticket.checkpoint, ticket.message
+            ticket.patient,
+            bigchunk,
+            records,
+            ticket.checkpoint,
+            ticket.message,
+            by_place=filtered and not tools.took_positions,
         )
         try:
             if self._copies.is_unchanged(ticket.patient, patient):

@@ -16,13 +16,9 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.load_bigchunk import (
-    BigChunkPx,
-    describe,
-    read_draws,
-    strip_width,
-)
+from chunkdl.engine.work.load_bigchunk import BigChunkPx, describe
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
+from chunkdl.engine.work.window_pixels import WindowPixels
 from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import ConfigError, PackingError
 from chunkdl.sampling.seeding import Purpose, generator
@@ -43,6 +39,9 @@ ROOM = (
 """What to do where a BigChunk is too large for its slot."""
 MOST_POSITIONS = 100_000
 """Positions that are drawn for one BigChunk; one that serves longer begins again with the first."""
+
+MOST_FILTERED = 4096
+"""The same where each has to be looked at."""
 
 
 class LoaderTools:
@@ -77,6 +76,10 @@ class LoaderTools:
         self._decoded_before: dict[int, int] = {}
         self._target_px = 0
         self.log = log
+        self._filtered: Strips | None = None
+        """Pixels of the window, where a pixel filter had to look at them."""
+        self.took_positions = False
+        """Whether the class knows where the plan takes its SmallChunks."""
 
     @property
     def read_px(self) -> BigChunkPx:
@@ -140,9 +143,23 @@ class LoaderTools:
 
     @cached_property
     def _plan(self) -> Region:
-        calls = min(self._ticket.calls, MOST_POSITIONS)
+        filtered = self._config.pixel_filter is not None
+        calls = min(self._ticket.calls, MOST_FILTERED if filtered else MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
-        return window_plan(self._config).of(self.planned, ticket)
+        plan = window_plan(self._config)
+        if filtered:
+            return plan.read(self.planned, ticket, self._room)
+        return plan.of(self.planned, ticket)
+
+    def _room(self, strip_px: int) -> Strips:
+        # All windows of a slide lie in strips of one width, so trials share one place in the slot.
+        if self._filtered is None or self._filtered.array.shape[2] != strip_px:
+            self._filtered = self._strips(strip_px)
+        return self._filtered
+
+    def _strips(self, strip_px: int) -> Strips:
+        side_px = self._config.bigchunk_px
+        return Strips(self.empty((side_px // strip_px, side_px, strip_px, 3), np.uint8))
 
     @property
     def window(self) -> Window:
@@ -152,6 +169,7 @@ class LoaderTools:
     @property
     def positions(self) -> Draws:
         """The corners of its SmallChunks."""
+        self.took_positions = True
         return self._plan.draws
 
     @property
@@ -177,13 +195,11 @@ class LoaderTools:
 
     def read_window(self) -> Strips:
         """The part of the window that the positions touch."""
-        planned, window, draws = self.planned, self.window, self.positions
-        width = strip_width(planned.lattice, window)
-        shape = (window.side_px // width, window.side_px, width, 3)
-        strips = Strips(self.empty(shape, np.uint8))
-        read_draws(planned, window, draws, strips)
-        self._target_px += self._plan.target_px
-        return strips
+        region = self._plan
+        self._target_px += region.target_px
+        if self._filtered is not None:
+            return self._filtered
+        return WindowPixels(self.planned, self._strips).read(region.window, region.draws)
 
     def read_region(
         self,

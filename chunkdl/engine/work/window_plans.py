@@ -1,7 +1,8 @@
 """At which resolution a BigChunk is read, which window it is, and where in it the SmallChunks are.
 
-The endless stream draws all three; a pass over the grid takes windows and positions in order. For
-the loaders `window_plan` is the only place that tells the two apart.
+The endless stream draws all three, with a pixel filter until it says yes; a pass over the grid
+takes windows and positions in order. For the loaders `window_plan` is the only place that tells
+them apart.
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.work.judge import Judge
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
-from chunkdl.errors import NoTissueError, ResolutionError
+from chunkdl.engine.work.window_pixels import Room, WindowPixels
+from chunkdl.errors import NothingPassesError, NoTissueError, ResolutionError, SlideError
+from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.sampling.filtered_draws import filtered_draws
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Content, Draws, Window
+from chunkdl.transport.memory.layouts import Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
 
 MOST_LOOKS = 128
@@ -103,6 +111,19 @@ class WindowPlan(ABC):
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """The region of a BigChunk, and the draws in it."""
 
+    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> Region:
+        """The same, with the pixels of the draws in the memory that `room` gives.
+
+        Only the blocks that some draw touches, or that had to be looked at, are decoded.
+
+        Raises:
+            SlideError: the region cannot be read, or the pixel filter refuses too much.
+            HookError: the user's pixel filter raised.
+        """
+        region = self.of(planned, ticket)
+        WindowPixels(planned, room).read(region.window, region.draws)
+        return region
+
 
 class DrawnWindows(WindowPlan):
     """Of the endless stream."""
@@ -123,6 +144,63 @@ class DrawnWindows(WindowPlan):
         return planned.lattice.content(planned.positions, window)
 
 
+class FilteredWindows(DrawnWindows):
+    """Of the endless stream with a pixel filter.
+
+    The anchor of a trial is read into the place that it has in the window of that trial, so nothing
+    of what is delivered is read twice, and the filter sees the very pixels that are delivered.
+
+    Args:
+        config: of the stream.
+        pixel_filter: its filter.
+    """
+
+    def __init__(self, config: StreamConfig, pixel_filter: PixelFilter) -> None:
+        super().__init__(config)
+        self._filter = pixel_filter
+
+    def _find_places(self, planned: PlannedSlide) -> None:
+        super()._find_places(planned)
+        if refusal := planned.refusal(self._filter):
+            raise NothingPassesError(refusal, slide=planned.entry.path)
+
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """See `WindowPlan.of`; the pixels have to be read for it."""
+        side_px = planned.lattice.across.window_px
+
+        def room(strip_px: int) -> Strips:
+            return Strips(np.empty((side_px // strip_px, side_px, strip_px, 3), np.uint8))
+
+        return self.read(planned, ticket, room)
+
+    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> Region:
+        """See `WindowPlan.read`."""
+        opened = planned.opened
+        judge = Judge(planned, self._filter, opened.on_progress)
+
+        def named(purpose: Purpose, trial: int) -> np.random.Generator:
+            return generator(self._seed, purpose, ticket.ordinal, ticket.attempt, trial)
+
+        found = filtered_draws(
+            planned.lattice,
+            planned.anchors,
+            planned.positions,
+            ticket.calls,
+            named,
+            judge.all_of(WindowPixels(planned, room)),
+        )
+        opened.looks.count(opened.index, found.trials, found.refused)
+        if found.draws is None:
+            raise SlideError(
+                f"the pixel filter {self._filter} has refused all of {found.trials:,} places that "
+                f"were drawn for BigChunk {ticket.ordinal}",
+                slide=planned.entry.path,
+                level=planned.grid.level,
+            )
+        useful_px = planned.lattice.content(planned.positions, found.window).useful_px()
+        return Region(found.window, found.draws, useful_px)
+
+
 class GridWindowsInOrder(WindowPlan):
     """Of a pass over the grid."""
 
@@ -138,4 +216,8 @@ class GridWindowsInOrder(WindowPlan):
 
 def window_plan(config: StreamConfig) -> WindowPlan:
     """What a stream takes from its slides."""
-    return GridWindowsInOrder(config) if config.grid else DrawnWindows(config)
+    if config.grid:
+        return GridWindowsInOrder(config)
+    if config.pixel_filter is not None:
+        return FilteredWindows(config, config.pixel_filter)
+    return DrawnWindows(config)

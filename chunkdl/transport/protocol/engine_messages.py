@@ -123,6 +123,14 @@ class SlideNote(Message, frozen=True):
     count: int
 
 
+class SlideLooked(Message, frozen=True):
+    """Anchors of `slide` that the pixel filter looked at, and refused, since the last of these."""
+
+    slide: int
+    looked: int
+    refused: int
+
+
 # Coordinator to collector, and back.
 
 
@@ -414,6 +422,8 @@ class Statistics(Message, frozen=True):
     bigchunks_ready: int
     batches_ready: int
     slots_free: int
+    looked: int = 0
+    refused: int = 0
 
 
 class Pong(Message, frozen=True):
@@ -432,6 +442,7 @@ AnyMessage = (
     | LoadFailed
     | NothingLeft
     | SlideNote
+    | SlideLooked
     | FillRows
     | RowsFilled
     | RowsEnded

@@ -268,6 +268,7 @@ PLAN: dict[str, object] = {
     "smallchunks_per_bigchunk": 7,
     "tissue": "otsu",
     "tissue_threshold": 0.25,
+    "pixel_filter": "midnight",
     "reader": "tiff",
     "channels": (2, 1, 0),
     "window": (0, 4095),

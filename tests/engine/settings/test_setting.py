@@ -138,6 +138,7 @@ OTHERS: dict[str, Any] = {
     "smallchunks_per_bigchunk": 7,
     "tissue": "hsv",
     "tissue_threshold": 0.25,
+    "pixel_filter": "midnight",
     "reader": "tiff",
     "channels": (0,),
     "window": (0, 100),

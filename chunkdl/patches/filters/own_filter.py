@@ -1,0 +1,73 @@
+"""A filter of the user: any function of pixels, with a name and a version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from chunkdl.errors import ConfigError
+from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.slides.slide import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFilter(PixelFilter):
+    """Passes what a function of the user passes.
+
+    The function runs in the loaders. It gets a copy of the pixels, uint8 (h, w, 3), and returns
+    True or False. Equal pixels must have the same answer in every process, or the stream cannot be
+    made again: no random numbers, no counting. It is part of the identity of the stream by name and
+    version only, so a function that is changed needs another version.
+
+    Attributes:
+        function: can be pickled; a function of the program, a class with ``__call__``, a model.
+        version: any text; a saved state is refused where it differs.
+        title: name in messages and in the identity; by default that of the function.
+
+    Raises:
+        ConfigError: one of them is not what it has to be.
+    """
+
+    function: Callable[[Pixels], Any]
+    version: str
+    title: str = ""
+
+    name: ClassVar[str] = "own"
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ConfigError(f"OwnFilter: {self.function!r:.80} cannot be called")
+        if not isinstance(self.version, str) or not self.version:
+            raise ConfigError(
+                f'OwnFilter: version={self.version!r} must be a text such as "1"; a saved state '
+                "remembers it in place of the function"
+            )
+        if not isinstance(self.title, str):
+            raise ConfigError(f"OwnFilter: title={self.title!r} must be a text")
+        named = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+        object.__setattr__(self, "title", self.title or named)
+
+    @property
+    def key(self) -> str:
+        """Name and version; what the function does may be anything."""
+        return f"{self.name}/1 {self.title!r} {self.version!r}"
+
+    def __repr__(self) -> str:
+        return f"OwnFilter({self.title}, version={self.version!r})"
+
+    def __call__(self, rgb: Pixels) -> bool:
+        """See `PixelFilter.__call__`.
+
+        Raises:
+            TypeError: the function returned no answer.
+            Exception: whatever the function raises.
+        """
+        answer = self.function(rgb.copy())
+        if not isinstance(answer, bool | np.bool_):
+            raise TypeError(
+                f"it returned a {type(answer).__name__}; a filter returns True or False"
+            )
+        return bool(answer)
