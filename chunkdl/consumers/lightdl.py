@@ -25,7 +25,7 @@ from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.own_engine import OwnEngine
 from chunkdl.consumers.ranks import warn_of_equal_rows
 from chunkdl.dataset.patients import Dataset, Patient
-from chunkdl.engine.config import OnError, Order, RowSource
+from chunkdl.engine.config import Edge, GridOrder, OnError, Order, RowSource
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.engine.embedded import EmbeddedEngine, Received
 from chunkdl.engine.loader_statistics import Told
@@ -97,7 +97,16 @@ class LightDL(Loader):
             for a grey image of one sample; needed if the file does not say it.
         window: (low, high): the values of 16-bit samples that become 0 and 255.
         icc: "srgb" converts colours with the profile in the file; None leaves them as stored.
-        grid: one finite pass over a grid without overlap: each position with tissue exactly once.
+        grid: one finite pass over a grid: each position with tissue exactly once.
+        stride: distance of neighbouring grid positions, in target pixels; by default
+            `smallchunk_size`. Less: they overlap; more: there are gaps.
+        edge: "inside"; or "pad": where the last grid position does not reach the right or lower
+            edge of a slide, there is one more, which overhangs. Its tissue share is that of the
+            part in the slide, and what lies outside has the colour `edge_fill`.
+        edge_fill: red, green and blue, 0 to 255; by default white.
+        grid_order: "mixed": slides come in an order that the seed draws; "dataset": in the order of
+            the dataset. Each slide comes window by window in reading order; `x` and `y` say where
+            each row belongs.
         drop_last: leave out the short batch at the end of a grid pass.
         shuffle: slides come in a different order in each grid pass; False: all passes are equal.
         batches: number of batches of an epoch; each iteration over the endless stream gives as
@@ -161,6 +170,10 @@ class LightDL(Loader):
         window: Sequence[float] | None = None,
         icc: Profile | None = None,
         grid: bool = False,
+        stride: int | None = None,
+        edge: Edge = "inside",
+        edge_fill: Sequence[int] = (255, 255, 255),
+        grid_order: GridOrder = "mixed",
         drop_last: bool = False,
         shuffle: bool = False,
         batches: int | None = None,
@@ -199,6 +212,10 @@ class LightDL(Loader):
             window=window,
             icc=icc,
             grid=grid,
+            stride=stride,
+            edge=edge,
+            edge_fill=edge_fill,
+            grid_order=grid_order,
             drop_last=drop_last,
             shuffle=shuffle,
             seed=seed,

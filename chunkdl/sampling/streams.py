@@ -43,6 +43,10 @@ class StreamRules(Protocol):
     def shuffle(self) -> bool:
         """Whether each pass visits the slides in another order."""
 
+    @property
+    def in_order(self) -> bool:
+        """Whether a pass visits the slides in the order of the dataset."""
+
 
 RowPlan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """BigChunk ordinal and call of each row of a batch."""
@@ -254,8 +258,10 @@ class GridStream(Stream):
         self._batch_rows = config.batch_size
         self._drop_last = config.drop_last
         self._cursor = cursor
-        order = slide_order(config.seed, epoch if config.shuffle else 0, slides)
-        self._pass = GridPass(order.tolist())
+        order: Sequence[int] = range(slides)
+        if not config.in_order:
+            order = slide_order(config.seed, epoch if config.shuffle else 0, slides).tolist()
+        self._pass = GridPass(order)
         self.calls = 0
         self.epoch = epoch
         self.may_replace, self.has_passes = False, True

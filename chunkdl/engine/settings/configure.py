@@ -15,7 +15,12 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.dataset.slide_table import grouped, slide_table
 from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
-from chunkdl.engine.settings.checks import checked_detector, checked_window, parse_bytes
+from chunkdl.engine.settings.checks import (
+    checked_colour,
+    checked_detector,
+    checked_window,
+    parse_bytes,
+)
 from chunkdl.engine.settings.identity import hash_of, meant, rows_hash
 from chunkdl.engine.settings.machine import cores
 from chunkdl.engine.settings.memory_plan import with_memory
@@ -110,8 +115,7 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             f"bigchunk_size={bigchunk} is smaller than smallchunk_size={smallchunk}; a BigChunk "
             "must hold at least one SmallChunk"
         )
-    if arguments.shuffle and not arguments.grid:
-        raise ConfigError("shuffle=True is only for grid=True; an endless stream is always random")
+    _check_grid(arguments, own_classes=rows.by_hooks)
     calls = arguments.smallchunks_per_bigchunk or 0
     if not rows.by_hooks and calls > MOST_CALLS:
         raise ConfigError(f"smallchunks_per_bigchunk={calls} must be at most {MOST_CALLS}")
@@ -136,6 +140,10 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
         grid=arguments.grid,
         drop_last=arguments.drop_last,
         shuffle=arguments.shuffle,
+        stride_px=arguments.stride or smallchunk,
+        edge=arguments.edge,
+        edge_fill=checked_colour("edge_fill", arguments.edge_fill),
+        grid_order=arguments.grid_order,
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
         objects=rows.by_hooks
@@ -144,6 +152,34 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             or (arguments.tfms is not None and arguments.tfms_in == "consumer")
         ),
     )
+
+
+def _check_grid(arguments: Arguments, *, own_classes: bool) -> None:
+    """What belongs to a grid, and what of it contradicts itself."""
+    plain = Arguments()
+    if not arguments.grid:
+        for name in ("shuffle", "stride", "edge", "edge_fill", "grid_order"):
+            value = getattr(arguments, name)
+            if value != getattr(plain, name):
+                raise ConfigError(
+                    f"{name}={value!r} is only for grid=True; an endless stream is always random"
+                )
+        return
+    if arguments.shuffle and arguments.grid_order != "mixed":
+        raise ConfigError(
+            f"shuffle=True and grid_order={arguments.grid_order!r} contradict each other; leave "
+            "one out"
+        )
+    if arguments.edge != "pad" and arguments.edge_fill != plain.edge_fill:
+        raise ConfigError('edge_fill is only for edge="pad"; give both or none')
+    stride = arguments.stride or arguments.smallchunk_size
+    along = (arguments.bigchunk_size - arguments.smallchunk_size) // stride + 1
+    if not own_classes and along**2 > MOST_CALLS:
+        raise ConfigError(
+            f"stride={stride} makes {along**2:,} SmallChunks of a BigChunk of "
+            f"{arguments.bigchunk_size} px, and at most {MOST_CALLS:,} are possible; raise stride "
+            "or lower bigchunk_size"
+        )
 
 
 def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:

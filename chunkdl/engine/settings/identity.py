@@ -33,9 +33,10 @@ def meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
         case DrawnResolution(unit, drawn, policy):
             values[unit] = drawn
     values["num_bigchunks"] = stream.num_bigchunks
+    values["stride"] = stream.stride_px
     values["smallchunks_per_bigchunk"] = stream.smallchunks_per_bigchunk or None
     idle = {"reuse"} if stream.smallchunks_per_bigchunk else set()
-    idle |= OF_ENDLESS_STREAMS if stream.grid else {"drop_last"}
+    idle |= OF_ENDLESS_STREAMS if stream.grid else {"drop_last", "stride"}
     plain = Arguments()
     values.update({name: getattr(plain, name) for name in idle})
     return dataclasses.replace(arguments, resolution_policy=policy, **values)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.config import Colour, StreamConfig
 from chunkdl.engine.work.open_slides import PlannedSlide
 from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
 from chunkdl.sampling.windows import Draws, Lattice, Window
 from chunkdl.slides.resampling import read_target_into
+from chunkdl.slides.resolution import TargetGrid
 from chunkdl.transport.memory.layouts import Array, BigChunkView, Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
@@ -57,6 +58,8 @@ def load_bigchunk(
     before = planned.slide.decoded_px
     view.strip_px[0] = strip_width(planned.lattice, window)
     read_draws(planned, window, draws, view.strips())
+    if config.grid and config.edge == "pad":
+        fill_outside(planned.grid, window, view.strips(), config.edge_fill)
     describe(planned, ticket, slide, window, draws, view.records[: len(draws.x)])
     return planned.slide.decoded_px - before
 
@@ -74,6 +77,15 @@ def read_draws(planned: PlannedSlide, window: Window, draws: Draws, strips: Stri
         strip, within = divmod(x - window.x, width)
         out = strips.array[strip, y - window.y : bottom - window.y, within : within + right - x]
         read_target_into(planned.slide, planned.grid, out, x, y)
+
+
+def fill_outside(grid: TargetGrid, window: Window, strips: Strips, colour: Colour) -> None:
+    """Give what a window has to the right of its slide and below it that colour."""
+    count, _, width, _ = strips.array.shape
+    right, bottom = grid.width - window.x, grid.height - window.y
+    for strip in range(count):
+        strips.array[strip, :, max(0, right - strip * width) :] = colour
+    strips.array[:, bottom:] = colour
 
 
 def describe(

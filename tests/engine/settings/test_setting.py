@@ -141,6 +141,10 @@ OTHERS: dict[str, Any] = {
     "window": (0, 100),
     "icc": "srgb",
     "grid": True,
+    "stride": 16,
+    "edge": "pad",
+    "edge_fill": (0, 0, 0),
+    "grid_order": "dataset",
     "seed": 1,
     "order": "relaxed",
     "num_loaders": 2,
@@ -156,7 +160,10 @@ OTHERS: dict[str, Any] = {
     "tfms_in": "consumer",
     "checkpoints": False,
 }
-WITH: dict[str, dict[str, Any]] = {"drop_last": {"grid": True}, "shuffle": {"grid": True}}
+WITH: dict[str, dict[str, Any]] = {
+    **{name: {"grid": True} for name in ("drop_last", "shuffle", "stride", "edge", "grid_order")},
+    "edge_fill": {"grid": True, "edge": "pad"},
+}
 """Settings that are for something else as well."""
 
 
@@ -203,6 +210,7 @@ def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> No
         ({"smallchunks_per_bigchunk": 5}, {"reuse": 3.0}),
         ({"grid": True}, {"reuse": 3.0}),
         ({"grid": True}, {"num_bigchunks": 7}),
+        ({"grid": True}, {"stride": 32, "edge_fill": [255, 255, 255]}),
         ({"bigchunkloader": OwnLoader}, {"num_bigchunks": 9}),
         ({"bigchunkloader": OwnLoader}, {"smallchunks_per_bigchunk": 100}),
     ],
