@@ -74,6 +74,9 @@ class StreamConfig:
         edge: whether footprints of a grid may overhang the slide at its right and lower edge.
         edge_fill: red, green and blue of what lies outside the slide.
         grid_order: in which a grid pass visits the slides.
+        replacement: False: the positions of a grid in mixed order, each once in a cycle of its
+            slide.
+        cycles: without replacement: how often each position comes in a pass; None: without end.
         rows: who makes a row.
         objects: rows travel as Python objects, for a `collate_func`.
         policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
@@ -102,6 +105,8 @@ class StreamConfig:
     edge: Edge = "inside"
     edge_fill: Colour = (255, 255, 255)
     grid_order: GridOrder = "mixed"
+    replacement: bool = True
+    cycles: int | None = 1
     rows: RowSource = RowSource.CROP
     objects: bool = False
     policy: Policy | None = None
@@ -113,6 +118,16 @@ class StreamConfig:
     def in_order(self) -> bool:
         """Whether a grid pass visits the slides in the order of the dataset."""
         return self.grid_order == "dataset"
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether positions are those of a grid."""
+        return self.grid or not self.replacement
+
+    @property
+    def finite(self) -> bool:
+        """Whether the stream has passes, which end."""
+        return self.grid or (not self.replacement and self.cycles is not None)
 
     @property
     def grid_shape(self) -> GridShape:
@@ -127,14 +142,14 @@ class StreamConfig:
     @property
     def least_side_px(self) -> int:
         """A slide whose shorter side has fewer target pixels holds no SmallChunk."""
-        return 1 if self.grid and self.grid_shape.pads else self.smallchunk_px
+        return 1 if self.on_grid and self.grid_shape.pads else self.smallchunk_px
 
     @property
     def known_calls(self) -> int | None:
         """The most SmallChunks of a BigChunk where they do not depend on the slides; None: `reuse`
         and what a slide makes us decode set them.
         """
-        if self.grid:
+        if self.on_grid:
             return self.grid_shape.along**2
         return self.smallchunks_per_bigchunk or None
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.grid import GridPass, GridShape, GridWindow, GridWindows, slide_order
-from chunkdl.sampling.streams import GridStream
+from chunkdl.sampling.grid_stream import GridStream
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.tissue.mask import TissueMask

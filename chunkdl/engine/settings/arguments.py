@@ -12,6 +12,7 @@ from chunkdl.engine.settings.checks import (
     checked_channels,
     checked_colour,
     checked_cores,
+    checked_cycles,
     checked_detector,
     checked_downsample,
     checked_level,
@@ -234,6 +235,31 @@ class Arguments:
             identity="rows",
         ),
     ] = False
+    replacement: Annotated[
+        bool,
+        Setting(
+            meaning=(
+                "false: the positions of a grid in mixed order, each once in every cycle of its "
+                "slide"
+            ),
+            table="stream",
+            identity="rows",
+        ),
+    ] = True
+    cycles: Annotated[
+        int | str | None,
+        Setting(
+            meaning=(
+                "without replacement: how often each position comes in a pass, or endless (in "
+                "Python also None)"
+            ),
+            table="stream",
+            identity="rows",
+            unit="cycles",
+            check=checked_cycles,
+            file_type=int | str,
+        ),
+    ] = 1
     stride: Annotated[
         int | None,
         Setting(

@@ -144,6 +144,15 @@ def checked_window(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
+def checked_cycles(name: str, value: Any) -> int | None:
+    """How many cycles; None: without end."""
+    if value is None or value == "endless":
+        return None
+    if isinstance(value, str):
+        raise ConfigError(f'{name}={value!r} must be an integer of at least 1, or "endless"')
+    return checked_int(name, value, 1, 10**6)
+
+
 def checked_colour(name: str, value: Any) -> tuple[int, int, int]:
     """Red, green and blue."""
     try:

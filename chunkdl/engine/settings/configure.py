@@ -17,6 +17,7 @@ from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConf
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import (
     checked_colour,
+    checked_cycles,
     checked_detector,
     checked_window,
     parse_bytes,
@@ -144,6 +145,8 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
         edge=arguments.edge,
         edge_fill=checked_colour("edge_fill", arguments.edge_fill),
         grid_order=arguments.grid_order,
+        replacement=arguments.replacement,
+        cycles=checked_cycles("cycles", arguments.cycles),
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
         objects=rows.by_hooks
@@ -156,15 +159,15 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
 
 def _check_grid(arguments: Arguments, *, own_classes: bool) -> None:
     """What belongs to a grid, and what of it contradicts itself."""
-    plain = Arguments()
-    if not arguments.grid:
-        for name in ("shuffle", "stride", "edge", "edge_fill", "grid_order"):
-            value = getattr(arguments, name)
-            if value != getattr(plain, name):
-                raise ConfigError(
-                    f"{name}={value!r} is only for grid=True; an endless stream is always random"
-                )
+    _check_purpose(arguments)
+    if not arguments.grid and arguments.replacement:
         return
+    if arguments.grid and not arguments.replacement:
+        raise ConfigError(
+            "grid=True takes each position once, slide after slide, and replacement=False in mixed "
+            "order; give one of them"
+        )
+    plain = Arguments()
     if arguments.shuffle and arguments.grid_order != "mixed":
         raise ConfigError(
             f"shuffle=True and grid_order={arguments.grid_order!r} contradict each other; leave "
@@ -180,6 +183,25 @@ def _check_grid(arguments: Arguments, *, own_classes: bool) -> None:
             f"{arguments.bigchunk_size} px, and at most {MOST_CALLS:,} are possible; raise stride "
             "or lower bigchunk_size"
         )
+
+
+def _check_purpose(arguments: Arguments) -> None:
+    """Refuse what would do nothing."""
+    plain = Arguments()
+    grid, cycles = arguments.grid, not arguments.replacement
+    kinds: list[tuple[bool, str, tuple[str, ...]]] = [
+        (grid, "grid=True", ("shuffle", "grid_order")),
+        (cycles, "replacement=False", ("cycles",)),
+        (grid or cycles, "grid=True and replacement=False", ("stride", "edge", "edge_fill")),
+    ]
+    for has_meaning, purpose, names in kinds:
+        for name in names:
+            value = getattr(arguments, name)
+            if not has_meaning and value != getattr(plain, name):
+                raise ConfigError(
+                    f"{name}={value!r} is only for {purpose}, and would do nothing here; leave it "
+                    "out"
+                )
 
 
 def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
@@ -202,8 +224,11 @@ def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
         )
     if len(values.examples) == 1:
         return FixedResolution(Resolution(unit, values.examples[0], policy or "resample"))
-    if arguments.grid:
-        raise ConfigError(f"a grid pass has one resolution: give {unit} as a number")
+    if arguments.grid or not arguments.replacement:
+        kind = "a grid pass" if arguments.grid else "a stream without replacement"
+        raise ConfigError(
+            f"{kind} has one resolution: give {unit} as a number, and have a loader for each"
+        )
     return DrawnResolution(unit, values, policy or "resample")
 
 

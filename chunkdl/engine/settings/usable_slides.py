@@ -250,7 +250,7 @@ def _check_grid(
 ) -> None:
     """Refuse a grid with too many positions; which of them have tissue is not known yet."""
     only = stream.resolution.only
-    if not stream.grid or only is None:
+    if not stream.on_grid or only is None:
         return
     for entry in kept:
         fact = facts[entry.path]

@@ -58,7 +58,7 @@ def load_bigchunk(
     before = planned.slide.decoded_px
     view.strip_px[0] = strip_width(planned.lattice, window)
     read_draws(planned, window, draws, view.strips())
-    if config.grid and config.edge == "pad":
+    if config.on_grid and config.edge == "pad":
         fill_outside(planned.grid, window, view.strips(), config.edge_fill)
     describe(planned, ticket, slide, window, draws, view.records[: len(draws.x)])
     return planned.slide.decoded_px - before

@@ -1,7 +1,8 @@
 """At which resolution a BigChunk is read, which window it is, and where in it the SmallChunks are.
 
-The endless stream draws all three; a pass over the grid takes windows and positions in order. For
-the loaders `window_plan` is the only place that tells the two apart.
+The endless stream draws all three; a pass over the grid takes windows and positions in order, and a
+stream without replacement in the order of a cycle. For the loaders `window_plan` is the only place
+that tells them apart.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
 from chunkdl.errors import NoTissueError, ResolutionError
+from chunkdl.sampling.cycles import positions_in_order
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
@@ -117,6 +119,21 @@ class GridWindowsInOrder(WindowPlan):
         return chosen.window, chosen.draws
 
 
+class GridWindowsInCycles(GridWindowsInOrder):
+    """Of a stream without replacement."""
+
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+        """See `WindowPlan.of`."""
+        window, draws = super().of(planned, ticket)
+        order = positions_in_order(
+            self._seed, ticket.slide, ticket.cycle, ticket.window, len(draws.x)
+        )
+        chosen = order[ticket.first : ticket.first + ticket.calls]
+        return window, Draws(draws.x[chosen], draws.y[chosen], draws.fraction[chosen])
+
+
 def window_plan(config: StreamConfig) -> WindowPlan:
     """What a stream takes from its slides."""
-    return GridWindowsInOrder(config) if config.grid else DrawnWindows(config)
+    if config.grid:
+        return GridWindowsInOrder(config)
+    return DrawnWindows(config) if config.replacement else GridWindowsInCycles(config)

@@ -302,6 +302,8 @@ OF_GRID: dict[str, Any] = {
 """Arguments of the plan that are for a grid pass alone."""
 OF_EDGES: dict[str, Any] = {"edge_fill": (0, 0, 0)}
 """Those that are for its padded edges alone."""
+OF_CYCLES: dict[str, Any] = {"cycles": 2}
+"""Those that are for a stream without replacement alone."""
 
 
 @pytest.mark.parametrize("name", ["shuffle", "stride", "edge", "edge_fill", "grid_order"])
@@ -333,6 +335,21 @@ def test_a_grid_that_makes_no_sense_is_refused(
         configured(dataset, **{**sizes, "grid": True, **given})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bigchunkloader": OwnLoader, "smallchunkcollector": OwnCollector}, "built-in classes"),
+        ({"schedule": RoundRobin()}, "no schedule yet; remove schedule="),
+    ],
+)
+def test_what_has_no_cycles_yet_is_refused(
+    dataset: Dataset, given: dict[str, Any], message: str
+) -> None:
+    """Own classes and schedules, rather than that positions come twice."""
+    with pytest.raises(ConfigError, match=message):
+        configured(dataset, replacement=False, **given)
+
+
 def test_a_grid_of_too_many_positions_is_refused_before_anything_starts(tmp_path: Path) -> None:
     """By the header of the slide, with its name."""
     path = tmp_path / "wide.tif"
@@ -350,7 +367,7 @@ def test_a_grid_of_too_many_positions_is_refused_before_anything_starts(tmp_path
 def test_every_argument_is_one_of_the_plan_or_one_of_the_run() -> None:
     """A new argument has to be put on one side here."""
     given = {field.name for field in dataclasses.fields(Arguments)}
-    assert given == {*PLAN, *RUN, *OF_GRID, *OF_EDGES}
+    assert given == {*PLAN, *RUN, *OF_GRID, *OF_EDGES, *OF_CYCLES, "replacement"}
 
 
 def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
@@ -366,6 +383,10 @@ def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
         configured(dataset, grid=True, **{name: value}).plan_hash for name, value in OF_GRID.items()
     ]
     hashes.append(configured(dataset, grid=True, edge="pad", **OF_EDGES).plan_hash)
+    hashes += [
+        configured(dataset, replacement=False, **given).plan_hash
+        for given in ({}, OF_CYCLES, {"cycles": None}, {"stride": 100}, {"num_bigchunks": 3})
+    ]
     own: dict[str, Any] = {"bigchunkloader": OwnLoader, "smallchunkcollector": OwnCollector}
     hashes += [configured(dataset, **own, **{name: PLAN[name]}).plan_hash for name in of_hooks]
     hashes.append(configured(dataset, **own).plan_hash)

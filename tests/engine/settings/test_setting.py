@@ -141,6 +141,8 @@ OTHERS: dict[str, Any] = {
     "window": (0, 100),
     "icc": "srgb",
     "grid": True,
+    "replacement": False,
+    "cycles": 2,
     "stride": 16,
     "edge": "pad",
     "edge_fill": (0, 0, 0),
@@ -163,6 +165,7 @@ OTHERS: dict[str, Any] = {
 WITH: dict[str, dict[str, Any]] = {
     **{name: {"grid": True} for name in ("drop_last", "shuffle", "stride", "edge", "grid_order")},
     "edge_fill": {"grid": True, "edge": "pad"},
+    "cycles": {"replacement": False},
 }
 """Settings that are for something else as well."""
 
@@ -211,6 +214,8 @@ def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> No
         ({"grid": True}, {"reuse": 3.0}),
         ({"grid": True}, {"num_bigchunks": 7}),
         ({"grid": True}, {"stride": 32, "edge_fill": [255, 255, 255]}),
+        ({"replacement": False}, {"reuse": 3.0, "stride": 32}),
+        ({"replacement": False, "cycles": None}, {"cycles": "endless", "drop_last": True}),
         ({"bigchunkloader": OwnLoader}, {"num_bigchunks": 9}),
         ({"bigchunkloader": OwnLoader}, {"smallchunks_per_bigchunk": 100}),
     ],
