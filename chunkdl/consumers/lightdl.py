@@ -25,7 +25,7 @@ from chunkdl.consumers.loader import Loader, check_batches
 from chunkdl.consumers.own_engine import OwnEngine
 from chunkdl.consumers.ranks import warn_of_equal_rows
 from chunkdl.dataset.patients import Dataset, Patient
-from chunkdl.engine.config import OnError, Order, RowSource
+from chunkdl.engine.config import Edge, GridOrder, OnError, Order, RowSource
 from chunkdl.engine.decisions.patient_choice import LOOK_AHEAD
 from chunkdl.engine.embedded import EmbeddedEngine, Received
 from chunkdl.engine.loader_statistics import Told
@@ -104,8 +104,22 @@ class LightDL(Loader):
             for a grey image of one sample; needed if the file does not say it.
         window: (low, high): the values of 16-bit samples that become 0 and 255.
         icc: "srgb" converts colours with the profile in the file; None leaves them as stored.
-        grid: one finite pass over a grid without overlap: each position with tissue exactly once.
-        drop_last: leave out the short batch at the end of a grid pass.
+        grid: one finite pass over a grid: each position with tissue exactly once.
+        replacement: False: the positions of a grid in mixed order: `num_bigchunks` BigChunks are
+            open at a time, patients have equal shares, and each position comes exactly once in
+            every cycle of its slide.
+        cycles: without replacement, how often each position comes in a pass; None (or "endless"):
+            a stream without end, in which patients keep their shares.
+        stride: distance of neighbouring grid positions, in target pixels; by default
+            `smallchunk_size`. Less: they overlap; more: there are gaps.
+        edge: "inside"; or "pad": where the last grid position does not reach the right or lower
+            edge of a slide, there is one more, which overhangs. Its tissue share is that of the
+            part in the slide, and what lies outside has the colour `edge_fill`.
+        edge_fill: red, green and blue, 0 to 255; by default white.
+        grid_order: "mixed": slides come in an order that the seed draws; "dataset": in the order of
+            the dataset. Each slide comes window by window in reading order; `x` and `y` say where
+            each row belongs.
+        drop_last: leave out the short batch at the end of a pass.
         shuffle: slides come in a different order in each grid pass; False: all passes are equal.
         batches: number of batches of an epoch; each iteration over the endless stream gives as
             many.
@@ -171,6 +185,12 @@ class LightDL(Loader):
         window: Sequence[float] | None = None,
         icc: Profile | None = None,
         grid: bool = False,
+        replacement: bool = True,
+        cycles: int | str | None = 1,
+        stride: int | None = None,
+        edge: Edge = "inside",
+        edge_fill: Sequence[int] = (255, 255, 255),
+        grid_order: GridOrder = "mixed",
         drop_last: bool = False,
         shuffle: bool = False,
         batches: int | None = None,
@@ -189,7 +209,6 @@ class LightDL(Loader):
         pin_memory: bool | None = None,
         log_func: Callable[[str], None] | None = None,
     ) -> None:
-        check_batches(batches, finite=grid)
         kind = array_kind(arrays, pin=pin_memory)
         self.arguments = Arguments(
             batch_size=batch_size,
@@ -212,6 +231,12 @@ class LightDL(Loader):
             window=window,
             icc=icc,
             grid=grid,
+            replacement=replacement,
+            cycles=cycles,
+            stride=stride,
+            edge=edge,
+            edge_fill=edge_fill,
+            grid_order=grid_order,
             drop_last=drop_last,
             shuffle=shuffle,
             seed=seed,
@@ -236,8 +261,16 @@ class LightDL(Loader):
             checkpoints=flag_enable_setgetcheckpoint,
         )
         """What the stream is made from, with the defaults filled in."""
+        check_batches(batches)
         self._config = configure(dataset, self.arguments)
-        super().__init__(finite=grid, batches=batches, shuffle=shuffle, tensors_only=tensors_only)
+        finite = self._config.stream.finite
+        check_batches(batches, finite=finite)
+        super().__init__(
+            finite=finite,
+            batches=batches,
+            shuffle=shuffle or not replacement,
+            tensors_only=tensors_only,
+        )
         kind.know(LightDL)
         self._finish = Finish(
             kind,

@@ -43,7 +43,7 @@ def check_batches(batches: int | None, *, finite: bool = False) -> None:
         return
     checked_int("batches", batches, 1)
     if finite:
-        raise ConfigError(f"batches={batches!r}: a grid pass has its own end; leave it out")
+        raise ConfigError(f"batches={batches!r}: a pass has its own end; leave it out")
 
 
 class Loader(Lifetime):

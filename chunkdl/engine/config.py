@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.sampling.grid import GridShape
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.slides.slide import AS_STORED, PixelRule
@@ -19,6 +20,9 @@ from chunkdl.transport.row_format import RowFormat
 
 Order = Literal["strict", "relaxed"]
 OnError = Literal["substitute", "raise"]
+Edge = Literal["inside", "pad"]
+GridOrder = Literal["mixed", "dataset"]
+Colour = tuple[int, int, int]
 
 
 class RowSource(Enum):
@@ -65,9 +69,16 @@ class StreamConfig:
         pixel_filter: looks at the pixels of each SmallChunk of the plan, or None for no filter.
         reader: name of the slide reader, or "auto".
         pixels: how samples that are not 8-bit RGB become it, and the colour profile.
-        grid: a finite pass over the non-overlapping grid instead of the endless random stream.
+        grid: a finite pass over a grid instead of the endless random stream.
         drop_last: leave out the short batch at the end of a grid pass.
         shuffle: each grid pass has an order of its own; False: all have the same.
+        stride_px: distance of grid positions, target pixels; 0: the side of a SmallChunk.
+        edge: whether footprints of a grid may overhang the slide at its right and lower edge.
+        edge_fill: red, green and blue of what lies outside the slide.
+        grid_order: in which a grid pass visits the slides.
+        replacement: False: the positions of a grid in mixed order, each once in a cycle of its
+            slide.
+        cycles: without replacement: how often each position comes in a pass; None: without end.
         rows: who makes a row.
         objects: rows travel as Python objects, for a `collate_func`.
         policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
@@ -89,6 +100,12 @@ class StreamConfig:
     grid: bool
     drop_last: bool
     shuffle: bool = False
+    stride_px: int = 0
+    edge: Edge = "inside"
+    edge_fill: Colour = (255, 255, 255)
+    grid_order: GridOrder = "mixed"
+    replacement: bool = True
+    cycles: int | None = 1
     rows: RowSource = RowSource.CROP
     objects: bool = False
     policy: Policy | None = None
@@ -97,10 +114,40 @@ class StreamConfig:
     pixel_filter: PixelFilter | None = None
 
     @property
+    def in_order(self) -> bool:
+        """Whether a grid pass visits the slides in the order of the dataset."""
+        return self.grid_order == "dataset"
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether positions are those of a grid."""
+        return self.grid or not self.replacement
+
+    @property
+    def finite(self) -> bool:
+        """Whether the stream has passes, which end."""
+        return self.grid or (not self.replacement and self.cycles is not None)
+
+    @property
+    def grid_shape(self) -> GridShape:
+        """How the grid lies on a slide."""
+        return GridShape(
+            self.smallchunk_px,
+            self.bigchunk_px,
+            self.stride_px or self.smallchunk_px,
+            self.edge == "pad",
+        )
+
+    @property
+    def least_side_px(self) -> int:
+        """A slide whose shorter side has fewer target pixels holds no SmallChunk."""
+        return 1 if self.on_grid and self.grid_shape.pads else self.smallchunk_px
+
+    @property
     def most_calls(self) -> int:
         """Bound of the SmallChunks of one BigChunk, whatever the slides are."""
-        if self.grid:
-            return (self.bigchunk_px // self.smallchunk_px) ** 2
+        if self.on_grid:
+            return self.grid_shape.along**2
         return self.smallchunks_per_bigchunk or self.calls_for(self.bigchunk_px**2)
 
     @property

@@ -1,8 +1,9 @@
-"""A finite pass: every position of a non-overlapping grid that has tissue, exactly once an epoch.
+"""A finite pass: every position of a grid that has tissue, exactly once an epoch.
 
-Grid positions lie at multiples of the SmallChunk's side. They are grouped into windows of as many
-whole SmallChunks as a BigChunk holds, so that each BigChunk is read once and used up at once. The
-slides come in a mixed order, which the number of the pass names; the windows of a slide row by row.
+Grid positions lie at multiples of the stride. They are grouped into windows of as many of them as a
+BigChunk holds, so that each BigChunk is read once and used up at once. The slides come in a mixed
+order, which the number of the pass names, or in that of the dataset; the windows of a slide row by
+row, and so the positions of a window.
 """
 
 from __future__ import annotations
@@ -22,6 +23,61 @@ from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.tissue.mask import TissueMask
 
+MOST_POSITIONS = 100_000_000
+"""Of a slide: more take minutes to count, and nobody reads them."""
+MOST_WINDOWS = 4_000_000
+"""Of a slide: a number of each is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridShape:
+    """How a grid lies on a slide; lengths in target pixels.
+
+    Attributes:
+        smallchunk_px: side of a SmallChunk.
+        window_px: side of a BigChunk, at least `smallchunk_px`.
+        stride_px: distance of neighbours; less than a side: they overlap, more: there are gaps.
+        pads: along each axis there is one position more where the last one does not reach the edge
+            of the slide. Its footprint begins in the slide and overhangs.
+    """
+
+    smallchunk_px: int
+    window_px: int
+    stride_px: int
+    pads: bool
+
+    @property
+    def along(self) -> int:
+        """Positions along one side of a window."""
+        return (self.window_px - self.smallchunk_px) // self.stride_px + 1
+
+    def positions(self, length: int) -> int:
+        """Positions along an axis of so many target pixels."""
+        room = length - self.smallchunk_px
+        inside = room // self.stride_px + 1 if room >= 0 else 0
+        if not self.pads:
+            return inside
+        reaching = -(-max(0, room) // self.stride_px) + 1
+        return min(reaching, (length - 1) // self.stride_px + 1)
+
+    def excess(self, grid: TargetGrid) -> str:
+        """Why a slide of that size has too much of it, and what to do; empty: it has not."""
+        columns, rows = self.positions(grid.width), self.positions(grid.height)
+        windows = -(-columns // self.along) * -(-rows // self.along)
+        if columns * rows > MOST_POSITIONS:
+            return (
+                f"stride={self.stride_px} makes {columns * rows:,} positions of a slide of "
+                f"{grid.width}x{grid.height} px, and at most {MOST_POSITIONS:,} are possible; "
+                "raise stride, or ask for a coarser resolution"
+            )
+        if windows > MOST_WINDOWS:
+            return (
+                f"bigchunk_size={self.window_px} holds {self.along**2} positions, so a slide of "
+                f"{grid.width}x{grid.height} px has {windows:,} BigChunks, and at most "
+                f"{MOST_WINDOWS:,} are possible; raise bigchunk_size or stride"
+            )
+        return ""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GridWindow:
@@ -35,11 +91,12 @@ class GridWindows:
     """The windows of a slide that hold at least one grid position with enough tissue, row by row.
 
     Kept is how many positions each has; which these are is looked up when a window is asked for.
+    Of a footprint that overhangs the slide the part inside counts.
 
     Args:
         grid: the target frame of the slide.
         mask: tissue of the slide in the level-0 frame.
-        smallchunk_px, window_px: sides in target pixels; `window_px` is at least `smallchunk_px`.
+        shape: of the grid.
         tissue_threshold: least share of tissue in a footprint, 0 to 1.
         on_progress: called again and again meanwhile; what it raises ends that.
 
@@ -51,17 +108,16 @@ class GridWindows:
         self,
         grid: TargetGrid,
         mask: TissueMask,
-        smallchunk_px: int,
-        window_px: int,
+        shape: GridShape,
         tissue_threshold: float,
         on_progress: Callable[[], None],
     ) -> None:
         self._grid = grid
-        self._smallchunk_px, self._window_px = smallchunk_px, window_px
+        self._shape = shape
         self._threshold = tissue_threshold
-        self._columns, self._rows = grid.width // smallchunk_px, grid.height // smallchunk_px
-        self._along = window_px // smallchunk_px
-        side = smallchunk_px * grid.downsample
+        self._columns, self._rows = shape.positions(grid.width), shape.positions(grid.height)
+        self._along = shape.along
+        side = shape.smallchunk_px * grid.downsample
         self._shares = mask.shares(side, side)
         counts = self._counted(on_progress)
         self._windows = np.flatnonzero(counts)
@@ -80,19 +136,20 @@ class GridWindows:
         columns = range(column, min(column + self._along, self._columns))
         fraction = self._fractions(rows, columns)
         y, x = np.nonzero(fraction >= self._threshold)
-        side = self._smallchunk_px
+        stride = self._shape.stride_px
         draws = Draws(
-            ((column + x) * side).astype(np.int32),
-            ((row + y) * side).astype(np.int32),
+            ((column + x) * stride).astype(np.int32),
+            ((row + y) * stride).astype(np.int32),
             fraction[y, x],
         )
-        return GridWindow(Window(column * side, row * side, self._window_px), draws)
+        window = Window(column * stride, row * stride, self._shape.window_px)
+        return GridWindow(window, draws)
 
     def _fractions(self, rows: range, columns: range) -> npt.NDArray[np.float32]:
         """Of the footprints of a rectangle of grid positions, shape (rows, columns)."""
-        side, downsample = self._smallchunk_px, self._grid.downsample
-        left, top = (np.asarray(places) * side * downsample for places in (columns, rows))
-        side0 = side * downsample
+        stride, downsample = self._shape.stride_px, self._grid.downsample
+        left, top = (np.asarray(places) * stride * downsample for places in (columns, rows))
+        side0 = self._shape.smallchunk_px * downsample
         return self._shares.outer(left, top, left + side0, top + side0)
 
     def _counted(self, on_progress: Callable[[], None]) -> npt.NDArray[np.int32]:
@@ -111,6 +168,36 @@ class GridWindows:
                 counts[band] += np.add.reduceat(held, columns[:: self._along])
                 on_progress()
         return counts
+
+
+def covered_px(draws: Draws, side_px: int, width: int, height: int) -> int:
+    """Pixels of a slide that lie in at least one of some footprints, which may overlap.
+
+    Args:
+        draws: their corners.
+        side_px: of a footprint.
+        width, height: of the slide; what overhangs it does not count.
+    """
+    left, right, columns = _edges(draws.x, side_px, width)
+    top, bottom, rows = _edges(draws.y, side_px, height)
+    # Corners in a difference array: its running sums count the footprints over each piece.
+    corners = np.zeros((len(rows) + 1, len(columns) + 1), dtype=np.int64)
+    np.add.at(corners, (top, left), 1)
+    np.add.at(corners, (bottom, right), 1)
+    np.add.at(corners, (top, right), -1)
+    np.add.at(corners, (bottom, left), -1)
+    covered = corners.cumsum(0).cumsum(1)[:-1, :-1] > 0
+    return int(rows @ covered @ columns)
+
+
+def _edges(
+    corner: npt.NDArray[np.int32], side_px: int, length_px: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """The pieces of an axis that each footprint begins and ends with, and the lengths of all."""
+    first = corner.astype(np.int64)
+    last = np.minimum(first + side_px, length_px)
+    edges = np.unique(np.concatenate((first, last)))
+    return np.searchsorted(edges, first), np.searchsorted(edges, last), edges[1:] - edges[:-1]
 
 
 def slide_order(seed: int, epoch: int, slides: int) -> npt.NDArray[np.int64]:

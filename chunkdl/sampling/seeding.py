@@ -41,6 +41,8 @@ class Purpose(IntEnum):
     """The resolution of a BigChunk, where it is drawn."""
     PROBE = 12
     """The places of a slide by which it is found out whether a pixel filter passes any."""
+    CYCLE = 16
+    """The order of windows, and of positions in them, in a cycle of a slide."""
 
 
 MAX_SEED = 2**64 - 1

@@ -1,18 +1,20 @@
-"""The two kinds of stream as the coordinator sees them: which rows, from which BigChunks, when."""
+"""What a stream is to the coordinator (which rows, of which BigChunks, when), and the endless one.
+
+The others are in `grid_stream` and `cycle_stream`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence, Set
-from typing import Protocol
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import ProtocolError
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.grid import GridPass, slide_order
 from chunkdl.sampling.rotation import Rotation
 
 
@@ -43,33 +45,77 @@ class StreamRules(Protocol):
     def shuffle(self) -> bool:
         """Whether each pass visits the slides in another order."""
 
+    @property
+    def in_order(self) -> bool:
+        """Whether a pass visits the slides in the order of the dataset."""
+
+    @property
+    def replacement(self) -> bool:
+        """Whether positions are drawn without regard to those before."""
+
+    @property
+    def cycles(self) -> int | None:
+        """Without replacement: how often each position comes; None: without end."""
+
+
+class Source(NamedTuple):
+    """What a BigChunk is, where the stream names it.
+
+    Attributes:
+        slide, window: which.
+        calls: how many positions of the window it has; 0: all.
+        cycle: that names the order of the positions; -1: they are in reading order.
+        first: the first of its positions in that order.
+    """
+
+    slide: int
+    window: int
+    calls: int = 0
+    cycle: int = -1
+    first: int = 0
+
 
 RowPlan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """BigChunk ordinal and call of each row of a batch."""
 
 
 class Stream(ABC):
-    """What the engine asks of any kind of stream; `stream_of` makes them.
+    """What the engine asks of any kind of stream; `stream_kinds.stream_of` makes them.
 
     Attributes:
         calls: SmallChunks of a BigChunk; 0 where each has its own number.
         epoch: number of the pass.
-        first_ordinal: the first BigChunk that is needed from the cursor on.
         may_replace: whether another region may stand in for one that cannot be read; else its rows
             are left out.
         has_passes: whether another pass comes behind this one.
+        missing: a slide that gave rows before the cursor and has none now, so that the stream
+            cannot go on; None: there is none.
     """
 
     calls: int
     epoch: int
-    first_ordinal: int
     may_replace: bool
     has_passes: bool
+    missing: int | None = None
+
+    @property
+    def left_out(self) -> Mapping[int, int]:
+        """Slides that give nothing, and from which BigChunk on, where a resume has to know it."""
+        return {}
+
+    def lose(self, slide: int) -> None:
+        """A slide cannot be read any more; by default its rows are replaced or left out."""
+        return
 
     @property
     @abstractmethod
     def length(self) -> int:
         """Batches of the stream or pass; -1 while that is not known, and for no end."""
+
+    @property
+    @abstractmethod
+    def first_ordinal(self) -> int:
+        """The first BigChunk that is needed from the cursor on, or one before it."""
 
     @abstractmethod
     def rows(self, batch: int) -> RowPlan:
@@ -88,8 +134,8 @@ class Stream(ABC):
         """Whether the stream is over before `batch`."""
 
     @abstractmethod
-    def source(self, ordinal: int) -> tuple[int, int] | None:
-        """Slide and window of a BigChunk where the stream names them; None where they are drawn."""
+    def source(self, ordinal: int) -> Source | None:
+        """What a BigChunk is where the stream names it; None where it is drawn."""
 
     @property
     @abstractmethod
@@ -99,11 +145,6 @@ class Stream(ABC):
     @abstractmethod
     def add(self, counts: Sequence[int]) -> None:
         """Record the positions per window of the first unsurveyed slide."""
-
-    @property
-    @abstractmethod
-    def windows(self) -> int:
-        """BigChunks known so far; -1: without end."""
 
     @abstractmethod
     def uses(self, ordinal: int) -> int:
@@ -154,7 +195,7 @@ class RandomStream(Stream):
         self.calls = calls
         self.epoch = 0
         self.may_replace, self.has_passes = True, False
-        self.first_ordinal = self._rotation.first_needed(self._start)
+        self._first_needed = self._rotation.first_needed(self._start)
         self._passed: dict[int, int] = {}
         for batch in cursor.ahead:
             between = set(range(cursor.next_batch, batch)).difference(cursor.ahead)
@@ -196,9 +237,9 @@ class RandomStream(Stream):
         raise ProtocolError(f"{len(counts)} windows were counted for a stream that draws its own")
 
     @property
-    def windows(self) -> int:
-        """Without end."""
-        return -1
+    def first_ordinal(self) -> int:
+        """The first BigChunk that is needed from the cursor on."""
+        return self._first_needed
 
     def ended(self, batch: int) -> bool:
         """Whether the stream is over before `batch`: never."""
@@ -238,138 +279,3 @@ class RandomStream(Stream):
         rotation = self._rotation
         end = rotation.first_draw(ordinal) + rotation.uses(ordinal) * rotation.places
         return (end - 1) // self._rows
-
-
-class GridStream(Stream):
-    """One finite pass over the grid positions; grows as slides are surveyed.
-
-    Args:
-        config: of the stream.
-        cursor: where it goes on.
-        slides: number of slides of the dataset.
-        epoch: number of the pass.
-    """
-
-    def __init__(self, config: StreamRules, cursor: Cursor, slides: int, epoch: int) -> None:
-        self._batch_rows = config.batch_size
-        self._drop_last = config.drop_last
-        self._cursor = cursor
-        order = slide_order(config.seed, epoch if config.shuffle else 0, slides)
-        self._pass = GridPass(order.tolist())
-        self.calls = 0
-        self.epoch = epoch
-        self.may_replace, self.has_passes = False, True
-        self.first_ordinal = 0
-
-    @property
-    def unsurveyed(self) -> tuple[int, ...]:
-        """Slides whose positions are not known yet, in the order in which they are needed."""
-        return self._pass.upcoming
-
-    @property
-    def windows(self) -> int:
-        """BigChunks known so far."""
-        return self._pass.windows
-
-    def add(self, counts: Sequence[int]) -> None:
-        """Record the positions per window of the first unsurveyed slide."""
-        self._pass.add(counts)
-
-    def source(self, ordinal: int) -> tuple[int, int]:
-        """Slide and window of a BigChunk."""
-        return self._pass.source(ordinal)
-
-    def first_call(self, ordinal: int) -> int:
-        """Each window is served from its first position on."""
-        return 0
-
-    def next_call(self, ordinal: int) -> int:
-        """The first position that is not behind the cursor."""
-        first, last = self._pass.span(ordinal)
-        start = self._cursor.next_batch * self._batch_rows
-        return min(max(start, first), last) - first
-
-    def first_batch(self, ordinal: int) -> int:
-        """The batch of its first position."""
-        return self._pass.span(ordinal)[0] // self._batch_rows
-
-    def last_batch(self, ordinal: int) -> int:
-        """The batch of its last position."""
-        return (self._pass.span(ordinal)[1] - 1) // self._batch_rows
-
-    def closes(self, batch: int) -> tuple[int, ...]:
-        """The windows whose last position is in the batch."""
-        found = np.unique(self.rows(batch)[0]).tolist()
-        return tuple(ordinal for ordinal in found if self.last_batch(ordinal) == batch)
-
-    @property
-    def passed(self) -> Set[int]:
-        """None: a pass goes on behind its last batch."""
-        return frozenset()
-
-    @property
-    def _complete(self) -> bool:
-        return self._pass.next_slide is None
-
-    def _row_end(self) -> int:
-        """One past the last row that will be delivered, of those known."""
-        full = self._pass.rows // self._batch_rows * self._batch_rows
-        return self._pass.rows if self._complete and not self._drop_last else full
-
-    def batches(self) -> int:
-        """Batches known so far; all of them once every slide is surveyed."""
-        return -(-self._row_end() // self._batch_rows)
-
-    @property
-    def length(self) -> int:
-        """Batches of the pass; -1 while slides are not surveyed."""
-        return self.batches() if self._complete else -1
-
-    def rows(self, batch: int) -> RowPlan:
-        """The rows of a batch that `knows` says yes to; the last one may be short."""
-        first = batch * self._batch_rows
-        return self._pass.ordinals(first, min(self._batch_rows, self._row_end() - first))
-
-    def knows(self, batch: int) -> bool:
-        """Whether the rows of a batch are settled."""
-        return batch < self.batches()
-
-    def has(self, ordinal: int) -> bool:
-        """Whether BigChunk `ordinal` is known."""
-        return ordinal < self._pass.windows
-
-    def ended(self, batch: int) -> bool:
-        """Whether the pass is over before `batch`."""
-        return self._complete and batch >= self.batches()
-
-    def uses(self, ordinal: int) -> int:
-        """Rows that BigChunk `ordinal` serves from the cursor on; at most, until all is known."""
-        first, last = self._pass.span(ordinal)
-        if self._complete:
-            last = min(last, self._row_end())
-        start = self._cursor.next_batch * self._batch_rows
-        left = max(0, last - max(first, start))
-        for batch in self._cursor.ahead:
-            low = batch * self._batch_rows
-            left -= max(0, min(last, low + self._batch_rows) - max(first, low))
-        return left
-
-
-def stream_of(
-    config: StreamRules, cursor: Cursor, slides: int, epoch: int, calls: int
-) -> Stream | None:
-    """The stream of a configuration.
-
-    Args:
-        config: of the stream.
-        cursor: where it goes on.
-        slides: of the dataset.
-        epoch: number of the pass, where there are passes.
-        calls: SmallChunks of a BigChunk; 0 where they are not known yet.
-
-    Returns:
-        None while the number of calls has to be known and is not.
-    """
-    if config.grid:
-        return GridStream(config, cursor, slides, epoch)
-    return RandomStream(config, cursor, calls) if calls else None

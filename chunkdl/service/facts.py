@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chunkdl.service.decisions.members import GroupFacts
-from chunkdl.service.decisions.sessions import DeskFacts
+from chunkdl.service.decisions.sessions import MOST_PLANNED_ROW, MOST_ROW, DeskFacts
 from chunkdl.service.settings import GroupSpec
 from chunkdl.service.spec import ServiceSpec
 
@@ -20,7 +20,7 @@ def group_facts(spec: ServiceSpec, group: GroupSpec) -> GroupFacts:
         batch_rows=stream.batch_size,
         row_bytes=spec.config.run.batch_slot_bytes // stream.batch_size,
         most_rows=(spec.config.run.batch_slots - 2) * stream.batch_size,
-        finite=stream.grid,
+        finite=stream.finite,
         drop_last=stream.drop_last,
         plan_hash=spec.config.plan_hash,
         seed=stream.seed,
@@ -44,4 +44,5 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         grace_s=spec.grace_s,
         batch_slots=spec.config.run.batch_slots,
         most_calls=stream.bigchunk_layout.calls,
+        most_row=MOST_ROW if stream.replacement else MOST_PLANNED_ROW,
     )

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.sampling.anchors import Anchors
-from chunkdl.sampling.grid import GridWindow, GridWindows
+from chunkdl.sampling.grid import GridShape, GridWindow, GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
 from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Axis, Lattice
@@ -65,10 +65,12 @@ class SmallSlide:
     def anchors(self) -> Anchors:
         return Anchors(self.positions, lambda: None)
 
-    def grid_windows(self, window_px: int) -> GridWindows:
-        return GridWindows(
-            self.grid, self.mask, self.smallchunk_px, window_px, self.threshold, lambda: None
-        )
+    def grid_windows(
+        self, window_px: int, stride_px: int = 0, *, pads: bool = False
+    ) -> GridWindows:
+        side = self.smallchunk_px
+        shape = GridShape(side, window_px, stride_px or side, pads)
+        return GridWindows(self.grid, self.mask, shape, self.threshold, lambda: None)
 
     def share(self, x2: npt.NDArray[np.int64], y2: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Tissue share of the footprints at half target pixels x2 / 2, y2 / 2; shape (y, x).

@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.grid import GridPass, GridWindow, GridWindows, slide_order
-from chunkdl.sampling.streams import GridStream
+from chunkdl.sampling.grid import (
+    GridPass,
+    GridShape,
+    GridWindow,
+    GridWindows,
+    covered_px,
+    slide_order,
+)
+from chunkdl.sampling.grid_stream import GridStream
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.tissue.mask import TissueMask
@@ -26,12 +33,26 @@ PASSES = settings(EXAMPLES, max_examples=150)
 # ---- The windows of a slide.
 
 
-def expected_positions(slide: SmallSlide) -> dict[tuple[int, int], float]:
-    """Every multiple of the side whose footprint is in the slide and has enough tissue."""
+def places(length: int, side: int, stride: int, *, pads: bool) -> list[int]:
+    """Multiples of the stride whose footprint is in the slide; with `pads` until one reaches its
+    edge.
+    """
+    found: list[int] = []
+    for corner in range(0, length, stride):
+        if corner + side > length and (not pads or (found and found[-1] + side >= length)):
+            break
+        found.append(corner)
+    return found
+
+
+def expected_positions(
+    slide: SmallSlide, stride: int = 0, *, pads: bool = False
+) -> dict[tuple[int, int], float]:
+    """The grid positions whose footprint, or its part in the slide, has enough tissue."""
     side = slide.smallchunk_px
     found = {}
-    for y in range(0, slide.grid.height - side + 1, side):
-        for x in range(0, slide.grid.width - side + 1, side):
+    for y in places(slide.grid.height, side, stride or side, pads=pads):
+        for x in places(slide.grid.width, side, stride or side, pads=pads):
             share = float(slide.share(np.array([2 * x]), np.array([2 * y]))[0, 0])
             if np.float32(share) >= np.float32(slide.threshold):
                 found[x, y] = share
@@ -39,15 +60,21 @@ def expected_positions(slide: SmallSlide) -> dict[tuple[int, int], float]:
 
 
 @EXAMPLES
-@given(slide=small_slides(most_positions=70), slack=st.integers(0, 60))
+@given(
+    slide=small_slides(most_positions=70),
+    slack=st.integers(0, 60),
+    stride=st.integers(0, 40),
+    pads=st.booleans(),
+)
 def test_the_windows_hold_every_grid_position_with_tissue_exactly_once(
-    slide: SmallSlide, slack: int
+    slide: SmallSlide, slack: int, stride: int, pads: bool
 ) -> None:
-    """Each with its tissue fraction, its whole footprint in its window; no window is empty."""
+    """Each with its tissue fraction, its whole footprint in its window; no window is empty. With
+    any overlap, with gaps, and with footprints that overhang the slide."""
     side, window_px = slide.smallchunk_px, slide.smallchunk_px + slack
-    windows = all_of(slide.grid_windows(window_px))
+    windows = all_of(slide.grid_windows(window_px, stride, pads=pads))
     found: Counter[tuple[int, int]] = Counter()
-    expected = expected_positions(slide)
+    expected = expected_positions(slide, stride, pads=pads)
     for part in windows:
         window, draws = part.window, part.draws
         assert window.side_px == window_px
@@ -150,8 +177,9 @@ def test_a_slide_of_gigapixels_is_counted_with_signs_of_life_and_little_memory()
     cells[100:2_000, 500:] = True
     mask = TissueMask(cells, 100_000, 80_000)
     grid = TargetGrid(0, 1.0, 100_000, 80_000, 1.0, None)
+    shape = GridShape(64, 2048, 64, pads=False)
     signs = []
-    windows = GridWindows(grid, mask, 64, 2048, 0.5, lambda: signs.append(1))
+    windows = GridWindows(grid, mask, shape, 0.5, lambda: signs.append(1))
     assert len(signs) >= 40
     assert windows.counts.sum() == (100_000 - 16_000) // 64 * (1_900 * 32 // 64)
     assert windows.nbytes < 1.01 * cells.size + 2**16
@@ -160,14 +188,39 @@ def test_a_slide_of_gigapixels_is_counted_with_signs_of_life_and_little_memory()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        GridWindows(grid, mask, 64, 2048, 0.5, recalled)
+        GridWindows(grid, mask, shape, 0.5, recalled)
+
+
+@EXAMPLES
+@given(length=st.integers(1, 60), side=st.integers(1, 20), stride=st.integers(1, 20))
+def test_a_padded_grid_without_gaps_covers_the_slide(length: int, side: int, stride: int) -> None:
+    """Every pixel is in a footprint; each begins in the slide, and only the last one overhangs."""
+    shape = GridShape(side, side, stride, pads=True)
+    corners = [number * stride for number in range(shape.positions(length))]
+    covered = {pixel for corner in corners for pixel in range(corner, corner + side)}
+    assert stride > side or set(range(length)) <= covered
+    assert corners[-1] < length
+    assert all(corner + side <= length for corner in corners[:-1])
+
+
+def test_a_grid_with_too_many_positions_or_windows_is_refused() -> None:
+    """With the number, and what to do."""
+    large = TargetGrid(0, 1.0, 100_000, 80_000, 1.0, None)
+    assert not GridShape(224, 2048, 56, pads=True).excess(large)
+    dense = GridShape(224, 512, 1, pads=False).excess(large)
+    assert dense.startswith("stride=1 makes 7,959,")
+    assert "raise stride" in dense
+    small = GridShape(32, 32, 32, pads=False).excess(large)
+    assert "bigchunk_size=32 holds 1 positions" in small
+    assert "raise bigchunk_size" in small
 
 
 def test_positions_of_a_window_are_in_reading_order() -> None:
     """A full slide of 5 x 3 SmallChunks in windows of 2 x 2."""
     mask = TissueMask(np.ones((1, 1), dtype=np.bool_), 54, 31)
     grid = TargetGrid(0, 1.0, 54, 31, 1.0, None)
-    windows = all_of(GridWindows(grid, mask, 10, 25, 1.0, lambda: None))
+    shape = GridShape(10, 25, 10, pads=False)
+    windows = all_of(GridWindows(grid, mask, shape, 1.0, lambda: None))
     origins = [(part.window.x, part.window.y) for part in windows]
     assert origins == [(0, 0), (20, 0), (40, 0), (0, 20), (20, 20), (40, 20)]
     corners = list(zip(windows[0].draws.x.tolist(), windows[0].draws.y.tolist(), strict=True))
@@ -182,6 +235,14 @@ def test_every_epoch_visits_all_slides_in_another_order() -> None:
     assert all(sorted(order) == list(range(12)) for order in orders)
     assert tuple(slide_order(9, 3, 12).tolist()) == orders[3]
     assert tuple(slide_order(10, 3, 12).tolist()) != orders[3]
+
+
+def test_a_pass_in_the_order_of_the_dataset_begins_with_its_first_slide() -> None:
+    """Whatever the seed and the number of the pass."""
+    config = stream_config(grid=True, grid_order="dataset")
+    for epoch in range(2):
+        stream = GridStream(config, Cursor(plan_hash="", seed=5), 7, epoch)
+        assert stream.unsurveyed == tuple(range(7))
 
 
 # ---- The rows of a pass.
@@ -350,3 +411,19 @@ def test_a_window_knows_the_batches_that_it_is_in(
             assert stream.next_call(ordinal) == calls_left[ordinal][0]
     for batch in range(stream.batches()):
         assert list(stream.closes(batch)) == closing.get(batch, [])
+
+
+@given(
+    corners=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), min_size=1, max_size=12),
+    side_px=st.integers(1, 15),
+)
+def test_the_pixels_under_footprints_are_counted_once(
+    corners: list[tuple[int, int]], side_px: int
+) -> None:
+    """However they overlap; what overhangs the slide does not count."""
+    painted = np.zeros((21, 31), dtype=bool)
+    for x, y in corners:
+        painted[y : y + side_px, x : x + side_px] = True
+    x, y = np.array(corners, dtype=np.int32).T
+    draws = Draws(x, y, np.ones(len(x), dtype=np.float32))
+    assert covered_px(draws, side_px, 31, 21) == painted.sum()

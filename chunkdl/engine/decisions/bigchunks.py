@@ -18,6 +18,7 @@ from chunkdl.engine.decisions.failures import (
     MAX_DEATHS,
     MAX_SUBSTITUTES,
     barren,
+    missing_slide,
     no_slide_left,
     quarantine,
     too_many_substitutes,
@@ -72,7 +73,8 @@ class BigChunks:
         self.bigchunks: dict[int, BigChunkState] = {}
         """By ordinal, those that have a slot."""
         self.dropped: set[int] = set()
-        """Windows of the grid pass that cannot be read."""
+        """Windows of a grid that cannot be read."""
+        self._dropped_in_a_row = 0
         self.substitutions = 0
         self.loaded = 0
         self.decoded_px = 0
@@ -126,6 +128,7 @@ class BigChunks:
             self.slots.release(lease)
             return False
         self.loaded += 1
+        self._dropped_in_a_row = 0
         self.bigchunks[message.ordinal].ready = True
         return True
 
@@ -221,6 +224,8 @@ class BigChunks:
                 self._outgoing.fail(no_slide_left(len(self._config.slides), failure))
                 return
             self._recall(ticket.slide)
+            if self._stream is not None and ticket.slide >= 0:
+                self._stream.lose(ticket.slide)
         elif not whole_slide:
             self._outgoing.note(logging.WARNING, f"region left out: {failure.message}")
         self._leave_out(ticket, failure)
@@ -236,7 +241,7 @@ class BigChunks:
             case SurveyGrid():
                 self._grid_counts[ticket.slide] = np.empty(0, dtype=np.int32)
             case LoadBigChunk() if self._stream is not None and not self._stream.may_replace:
-                self._drop(ticket)
+                self._drop(ticket, failure)
             case LoadBigChunk() if self._places is not None:
                 self._replace(ticket.ordinal, failure, self._places)
             case SurveyWindow() | LoadBigChunk():
@@ -314,9 +319,14 @@ class BigChunks:
         bigchunk.deaths = 0.0
         self._reopen.append(ordinal)
 
-    def _drop(self, ticket: LoadBigChunk) -> None:
+    def _drop(self, ticket: LoadBigChunk, failure: Failure) -> None:
         """The rows of a grid window that cannot be read are left out."""
         self.substitutions += 1
+        self._dropped_in_a_row += 1
+        if self._dropped_in_a_row > MAX_SUBSTITUTES and self._is_endless:
+            # Else the stream would go on for ever without a row.
+            self._outgoing.fail(too_many_substitutes(failure))
+            return
         lease = slot_lease(ticket)
         self.slots.abandon(lease)
         if lease in self._orphans:
@@ -324,6 +334,10 @@ class BigChunks:
             return
         del self.bigchunks[ticket.ordinal]
         self.dropped.add(ticket.ordinal)
+
+    @property
+    def _is_endless(self) -> bool:
+        return self._stream is not None and not self._stream.has_passes
 
     def _substitute(self, ordinal: int, attempt: int, failure: Failure) -> None:
         """Another slide takes the place of an unreadable BigChunk, chosen by the plan."""
@@ -390,6 +404,7 @@ class BigChunks:
             return survey
         if self._places is not None and (ticket := self._reopened(self._places)):
             return ticket
+        self._next_load = max(self._next_load, self._stream.first_ordinal)
         while self._stream.has(self._next_load):
             ordinal = self._next_load
             uses = self._stream.uses(ordinal)
@@ -422,13 +437,21 @@ class BigChunks:
 
     def _grid_survey(self, stream: Stream, next_batch: int) -> SurveyGrid | None:
         """The next slide to look at, while a batch is short of rows or few windows are left."""
-        while stream.unsurveyed and stream.unsurveyed[0] in self._grid_counts:
-            stream.add(self._grid_counts[stream.unsurveyed[0]].tolist())
-        if not stream.unsurveyed:
-            return None
-        enough = stream.windows - self._next_load >= self._config.bigchunk_slots
-        if enough and stream.knows(next_batch):
-            return None
+        while True:
+            while stream.unsurveyed and stream.unsurveyed[0] in self._grid_counts:
+                stream.add(self._grid_counts[stream.unsurveyed[0]].tolist())
+            if not stream.unsurveyed:
+                return None
+            ahead = max(self._next_load, stream.first_ordinal) + self._config.bigchunk_slots
+            if stream.has(ahead - 1) and stream.knows(next_batch):
+                return None
+            if (slide := stream.missing) is not None:
+                why = self.sources.unusable.get(slide)
+                self._outgoing.fail(missing_slide(self._config.slides[slide], why))
+                return None
+            # Planning may have come to a slide that was looked at ahead of its turn.
+            if stream.unsurveyed[0] not in self._grid_counts:
+                break
         asked = {t.slide for tickets in self._tickets for t in tickets if isinstance(t, SurveyGrid)}
         for slide in stream.unsurveyed[: self._config.loaders]:
             if slide not in asked and slide not in self._grid_counts:

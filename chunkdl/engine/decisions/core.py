@@ -29,7 +29,8 @@ from chunkdl.engine.decisions.restarts import BarrenDeaths
 from chunkdl.engine.decisions.slide_choice import Sources
 from chunkdl.errors import Failure, ProtocolError
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.streams import Stream, stream_of
+from chunkdl.sampling.stream_kinds import stream_of
+from chunkdl.sampling.streams import Stream
 from chunkdl.transport.protocol.engine_messages import (
     AskStatistics,
     BigChunkLoaded,
@@ -101,7 +102,7 @@ class Core:
     def _begin_with(self, calls: int, epoch: int) -> None:
         """Begin the stream or its next pass, unless the number of calls has to be known first."""
         config = self.config
-        stream = stream_of(config.stream, self._cursor, len(config.slides), epoch, calls)
+        stream = stream_of(config.stream, self._cursor, config.slides_of_patient, epoch, calls)
         if stream is None:
             return
         self._stream = stream

@@ -51,6 +51,15 @@ def no_slide_left(slides: int, last: Failure) -> Failure:
     return Failure.of(error)
 
 
+def missing_slide(name: str, why: Failure | None) -> Failure:
+    last = "it has no position now" if why is None else why.message
+    error = SlideError(
+        f"slide {name} gave rows before the state was saved and gives none now, so the stream "
+        f"cannot go on as it was: {last}; bring the slide back, or begin the stream anew"
+    )
+    return Failure.of(error)
+
+
 def nothing_changes() -> Failure:
     error = HookError(
         'the schedule said "not now", but nothing is on its way that could change its mind; it '

@@ -10,7 +10,7 @@ from chunkdl.engine.decisions.tickets import BigChunkState, Ticket
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Opening
 from chunkdl.sampling.schedule import UniformSchedule, slide_of
-from chunkdl.sampling.streams import Stream
+from chunkdl.sampling.streams import Source, Stream
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
 CHOSEN_AHEAD_BATCHES = 1000
@@ -69,8 +69,9 @@ class Sources:
         self._attempts[ordinal] = attempt
 
     def substitutions(self, stream: Stream) -> dict[int, int]:
-        """By ordinal, the attempts that are not the first: what a resume has to know."""
-        return dict(self._attempts) if stream.may_replace else {}
+        """By ordinal, the attempts that are not the first; of a stream without replacement the
+        slides that are left out: what a resume has to know."""
+        return dict(self._attempts if stream.may_replace else stream.left_out)
 
     def forget_before(self, batch: int, stream: Stream) -> None:
         """Forget the attempts at BigChunks that no batch after this one has rows of."""
@@ -128,14 +129,21 @@ class Sources:
         lease = bigchunk.lease
         if self.places is not None:
             return self._chosen(ordinal, bigchunk, stream, self.places)
-        source = stream.source(ordinal)
-        if source is not None:
-            (slide, window), attempt = source, 0
-        else:
-            (slide, attempt), window = self._planned(ordinal), -1
+        source, attempt = stream.source(ordinal), 0
+        if source is None:
+            slide, attempt = self._planned(ordinal)
+            source = Source(slide, -1, stream.calls)
         bigchunk.attempt = attempt
         return LoadBigChunk(
-            ordinal, attempt, slide, window, stream.calls, lease.slot, lease.generation
+            ordinal,
+            attempt,
+            source.slide,
+            source.window,
+            source.calls,
+            lease.slot,
+            lease.generation,
+            cycle=source.cycle,
+            first=source.first,
         )
 
     def _chosen(

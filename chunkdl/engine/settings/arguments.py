@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from chunkdl.engine.config import OnError, Order
+from chunkdl.engine.config import Edge, GridOrder, OnError, Order
 from chunkdl.engine.settings.checks import (
     checked_channels,
+    checked_colour,
     checked_cores,
+    checked_cycles,
     checked_detector,
     checked_downsample,
     checked_filter,
@@ -273,11 +275,86 @@ class Arguments:
     grid: Annotated[
         bool,
         Setting(
-            meaning="one finite pass over a grid without overlap, instead of an endless stream",
+            meaning="one finite pass over a grid, instead of an endless stream",
             table="stream",
             identity="rows",
         ),
     ] = False
+    replacement: Annotated[
+        bool,
+        Setting(
+            meaning=(
+                "false: the positions of a grid in mixed order, each once in every cycle of its "
+                "slide"
+            ),
+            table="stream",
+            identity="rows",
+        ),
+    ] = True
+    cycles: Annotated[
+        int | str | None,
+        Setting(
+            meaning=(
+                "without replacement: how often each position comes in a pass, or endless (in "
+                "Python also None)"
+            ),
+            table="stream",
+            identity="rows",
+            unit="cycles",
+            check=checked_cycles,
+            file_type=int | str,
+        ),
+    ] = 1
+    stride: Annotated[
+        int | None,
+        Setting(
+            meaning=(
+                "distance of neighbouring grid positions; by default smallchunk_size; less makes "
+                "them overlap, more leaves gaps"
+            ),
+            table="stream",
+            identity="rows",
+            unit="target pixels",
+            least=1,
+            most=10**6,
+            example=112,
+        ),
+    ] = None
+    edge: Annotated[
+        Edge,
+        Setting(
+            meaning=(
+                "grid positions at the right and lower edge of a slide: inside, or (pad) also one "
+                "that overhangs, so that nothing is left out"
+            ),
+            table="stream",
+            identity="rows",
+            file_type=str,
+        ),
+    ] = "inside"
+    edge_fill: Annotated[
+        Sequence[int],
+        Setting(
+            meaning="where edge is pad, the colour of what lies outside the slide",
+            table="stream",
+            identity="rows",
+            unit="red, green, blue: 0 to 255",
+            check=checked_colour,
+            file_type=tuple[int, int, int],
+        ),
+    ] = (255, 255, 255)
+    grid_order: Annotated[
+        GridOrder,
+        Setting(
+            meaning=(
+                "order of the slides in a grid pass: mixed by the seed, or that of the dataset; "
+                "a slide is read window by window in reading order"
+            ),
+            table="stream",
+            identity="rows",
+            file_type=str,
+        ),
+    ] = "mixed"
     drop_last: Annotated[
         bool,
         Setting(

@@ -148,6 +148,29 @@ def checked_window(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
+def checked_cycles(name: str, value: Any) -> int | None:
+    """How many cycles; None: without end."""
+    if value is None or value == "endless":
+        return None
+    if isinstance(value, str):
+        raise ConfigError(f'{name}={value!r} must be an integer of at least 1, or "endless"')
+    return checked_int(name, value, 1, 10**6)
+
+
+def checked_colour(name: str, value: Any) -> tuple[int, int, int]:
+    """Red, green and blue."""
+    try:
+        colour = tuple(operator.index(part) for part in value)
+    except TypeError:
+        colour = ()
+    if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+        raise ConfigError(
+            f"{name}={value!r} must be three integers from 0 to 255: red, green and blue"
+        )
+    red, green, blue = colour
+    return red, green, blue
+
+
 def checked_cores(name: str, value: Any) -> tuple[int, ...]:
     """Cores that this process may use."""
     try:

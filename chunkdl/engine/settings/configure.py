@@ -16,6 +16,8 @@ from chunkdl.dataset.slide_table import grouped, slide_table
 from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import (
+    checked_colour,
+    checked_cycles,
     checked_detector,
     checked_filter,
     checked_window,
@@ -122,13 +124,7 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             f"bigchunk_size={bigchunk} is smaller than smallchunk_size={smallchunk}; a BigChunk "
             "must hold at least one SmallChunk"
         )
-    if arguments.shuffle and not arguments.grid:
-        raise ConfigError("shuffle=True is only for grid=True; an endless stream is always random")
-    if arguments.grid and arguments.pixel_filter is not None:
-        raise ConfigError(
-            "grid=True gives every position of the grid and has no pixel_filter; leave one of them "
-            "out, or filter the batches of the pass yourself"
-        )
+    _check_grid(arguments, own_classes=rows.by_hooks)
     calls = arguments.smallchunks_per_bigchunk or 0
     if not rows.by_hooks and calls > MOST_CALLS:
         raise ConfigError(f"smallchunks_per_bigchunk={calls} must be at most {MOST_CALLS}")
@@ -156,6 +152,12 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
         grid=arguments.grid,
         drop_last=arguments.drop_last,
         shuffle=arguments.shuffle,
+        stride_px=arguments.stride or smallchunk,
+        edge=arguments.edge,
+        edge_fill=checked_colour("edge_fill", arguments.edge_fill),
+        grid_order=arguments.grid_order,
+        replacement=arguments.replacement,
+        cycles=checked_cycles("cycles", arguments.cycles),
         rows=rows,
         # Whatever is made of them here, they may be anything until then.
         objects=rows.by_hooks
@@ -164,6 +166,59 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             or (arguments.tfms is not None and arguments.tfms_in == "consumer")
         ),
     )
+
+
+def _check_grid(arguments: Arguments, *, own_classes: bool) -> None:
+    """What belongs to a grid, and what of it contradicts itself."""
+    _check_purpose(arguments)
+    if not arguments.grid and arguments.replacement:
+        return
+    if arguments.grid and not arguments.replacement:
+        raise ConfigError(
+            "grid=True takes each position once, slide after slide, and replacement=False in mixed "
+            "order; give one of them"
+        )
+    if arguments.pixel_filter is not None:
+        kind = "grid=True" if arguments.grid else "replacement=False"
+        raise ConfigError(
+            f"{kind} gives every position of the grid and has no pixel_filter; leave one of them "
+            "out, or filter the batches yourself"
+        )
+    plain = Arguments()
+    if arguments.shuffle and arguments.grid_order != "mixed":
+        raise ConfigError(
+            f"shuffle=True and grid_order={arguments.grid_order!r} contradict each other; leave "
+            "one out"
+        )
+    if arguments.edge != "pad" and arguments.edge_fill != plain.edge_fill:
+        raise ConfigError('edge_fill is only for edge="pad"; give both or none')
+    stride = arguments.stride or arguments.smallchunk_size
+    along = (arguments.bigchunk_size - arguments.smallchunk_size) // stride + 1
+    if not own_classes and along**2 > MOST_CALLS:
+        raise ConfigError(
+            f"stride={stride} makes {along**2:,} SmallChunks of a BigChunk of "
+            f"{arguments.bigchunk_size} px, and at most {MOST_CALLS:,} are possible; raise stride "
+            "or lower bigchunk_size"
+        )
+
+
+def _check_purpose(arguments: Arguments) -> None:
+    """Refuse what would do nothing."""
+    plain = Arguments()
+    grid, cycles = arguments.grid, not arguments.replacement
+    kinds: list[tuple[bool, str, tuple[str, ...]]] = [
+        (grid, "grid=True", ("shuffle", "grid_order")),
+        (cycles, "replacement=False", ("cycles",)),
+        (grid or cycles, "grid=True and replacement=False", ("stride", "edge", "edge_fill")),
+    ]
+    for has_meaning, purpose, names in kinds:
+        for name in names:
+            value = getattr(arguments, name)
+            if not has_meaning and value != getattr(plain, name):
+                raise ConfigError(
+                    f"{name}={value!r} is only for {purpose}, and would do nothing here; leave it "
+                    "out"
+                )
 
 
 def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
@@ -198,8 +253,11 @@ def _drawn(drawn: DrawnResolution, arguments: Arguments) -> FixedResolution | Dr
         )
     if len(values.examples) == 1:
         return FixedResolution(drawn.examples[0])
-    if arguments.grid:
-        raise ConfigError(f"a grid pass has one resolution: give {unit} as a number")
+    if arguments.grid or not arguments.replacement:
+        kind = "a grid pass" if arguments.grid else "a stream without replacement"
+        raise ConfigError(
+            f"{kind} has one resolution: give {unit} as a number, and have a loader for each"
+        )
     return drawn
 
 

@@ -17,8 +17,8 @@ from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.sampling.rules import READING_VERSION, SAMPLING_VERSION
 from chunkdl.slides.resolution import MOST_DEVIATION, Resolution
 
-OF_ENDLESS_STREAMS = {"reuse", "num_bigchunks", "smallchunks_per_bigchunk"}
-"""Settings that a grid pass does not look at."""
+OF_DRAWS = {"reuse", "smallchunks_per_bigchunk"}
+"""Settings that only a stream of random positions looks at."""
 
 
 def meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
@@ -35,9 +35,12 @@ def meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
     if unit == "level" or policy not in ("nearest", "resample"):
         values["max_relative_deviation"] = MOST_DEVIATION
     values["num_bigchunks"] = stream.num_bigchunks
+    values["stride"] = stream.stride_px
     values["smallchunks_per_bigchunk"] = stream.smallchunks_per_bigchunk or None
     idle = {"reuse"} if stream.smallchunks_per_bigchunk else set()
-    idle |= OF_ENDLESS_STREAMS if stream.grid else {"drop_last"}
+    idle |= OF_DRAWS if stream.on_grid else {"stride"}
+    idle |= {"num_bigchunks"} if stream.grid else set()
+    idle |= set() if stream.finite else {"drop_last"}
     plain = Arguments()
     values.update({name: getattr(plain, name) for name in idle})
     return dataclasses.replace(arguments, resolution_policy=policy, **values)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
-from chunkdl.errors import ResolutionError, SlideError
+from chunkdl.errors import ConfigError, ResolutionError, SlideError
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.microns import MPP_TIMES_POWER
 from chunkdl.slides.resolution import GIVE_MPP, mean_mpp, resolve
@@ -68,6 +68,7 @@ def usable_slides(
         mask_cache: folder in which facts of headers are kept; None: the user's.
 
     Raises:
+        ConfigError: a slide has too many positions for a grid.
         ResolutionError: slides cannot give the resolution, all of them named at once; or no slide
             is left.
         SlideError: no slide can be opened, or a given tissue mask does not fit its slide.
@@ -111,6 +112,7 @@ def usable_slides(
             log.warning("%d of %d slides %s: %s", len(errors), len(slides), what, names)
     of_path = dict(zip((entry.path for entry in slides), facts, strict=True))
     _check_masks(kept, of_path)
+    _check_grid(kept, of_path, stream)
     return tuple(kept)
 
 
@@ -132,7 +134,7 @@ def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _F
         except ResolutionError as error:
             refusals.append(str(error))
             continue
-        if min(grid.width, grid.height) < stream.smallchunk_px:
+        if min(grid.width, grid.height) < stream.least_side_px:
             small = small or f"{name} ({grid.width}x{grid.height})"
         else:
             served += 1
@@ -231,6 +233,21 @@ def _check_masks(kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts]) -> N
         fact = facts[entry.path]
         if isinstance(fact, SlideInfo):
             mask_from(entry.tissue_mask, fact)
+
+
+def _check_grid(
+    kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], stream: StreamConfig
+) -> None:
+    """Refuse a grid with too many positions; which of them have tissue is not known yet."""
+    only = stream.resolution.only
+    if not stream.on_grid or only is None:
+        return
+    for entry in kept:
+        fact = facts[entry.path]
+        if not isinstance(fact, SlideError):
+            excess = stream.grid_shape.excess(resolve(fact, only, entry.mpp))
+            if excess:
+                raise ConfigError(f"slide {printable(entry.path)}: {excess}")
 
 
 def _listed(names: Iterable[str]) -> str:

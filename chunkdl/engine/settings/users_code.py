@@ -37,6 +37,10 @@ def row_source(arguments: Arguments) -> RowSource:
     if any(kind not in own for kind, own in zip(kinds, built_in, strict=True)):
         if arguments.grid:
             raise ConfigError("grid=True works only with the built-in classes; remove your own")
+        if not arguments.replacement:
+            raise ConfigError(
+                "replacement=False works only with the built-in classes; remove your own"
+            )
         return RowSource.HOOKS
     return RowSource.TRANSFORM if transforms(arguments) else RowSource.CROP
 
@@ -57,6 +61,10 @@ def policies_of(
     if arguments.grid:
         raise ConfigError(
             "a grid pass takes every slide once, so it has no schedule; remove schedule="
+        )
+    if not arguments.replacement:
+        raise ConfigError(
+            "without replacement patients have equal weights, and no schedule yet; remove schedule="
         )
     if not callable(getattr(schedule, "choose", None)):
         raise ConfigError(

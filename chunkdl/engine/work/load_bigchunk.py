@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.config import Colour, StreamConfig
 from chunkdl.engine.work.open_slides import PlannedSlide
 from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
 from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.resolution import TargetGrid
 from chunkdl.transport.memory.layouts import Array, BigChunkView, Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
@@ -65,9 +66,20 @@ def load_bigchunk(
         return view.strips()
 
     region = window_plan(config).read(planned, ticket, room)
+    if config.on_grid and config.edge == "pad":
+        fill_outside(planned.grid, region.window, view.strips(), config.edge_fill)
     draws = region.draws
     describe(planned, ticket, slide, region.window, draws, view.records[: len(draws.x)])
     return BigChunkPx(planned.slide.decoded_px - before, region.target_px)
+
+
+def fill_outside(grid: TargetGrid, window: Window, strips: Strips, colour: Colour) -> None:
+    """Give what a window has to the right of its slide and below it that colour."""
+    count, _, width, _ = strips.array.shape
+    right, bottom = grid.width - window.x, grid.height - window.y
+    for strip in range(count):
+        strips.array[strip, :, max(0, right - strip * width) :] = colour
+    strips.array[:, bottom:] = colour
 
 
 def describe(

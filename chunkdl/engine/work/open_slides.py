@@ -126,7 +126,7 @@ class OpenSlide:
             grid = resolve(self.slide.info, resolution, self.entry.mpp)
         except ResolutionError:
             return False
-        return min(grid.width, grid.height) >= self.config.smallchunk_px
+        return min(grid.width, grid.height) >= self.config.least_side_px
 
     @property
     def nbytes(self) -> int:
@@ -237,15 +237,14 @@ class PlannedSlide:
 
         Raises:
             NoTissueError: there is none.
+            ResolutionError: there are too many.
         """
         config = self._open.config
+        shape = config.grid_shape
+        if excess := shape.excess(self.grid):
+            raise ResolutionError(excess, slide=self.entry.path)
         windows = GridWindows(
-            self.grid,
-            self.mask,
-            config.smallchunk_px,
-            config.bigchunk_px,
-            config.tissue_threshold,
-            self._open.on_progress,
+            self.grid, self.mask, shape, config.tissue_threshold, self._open.on_progress
         )
         if not len(windows.counts):
             raise self._no_tissue()

@@ -1,8 +1,8 @@
 """At which resolution a BigChunk is read, which window it is, and where in it the SmallChunks are.
 
 The endless stream draws all three, with a pixel filter until it says yes; a pass over the grid
-takes windows and positions in order. For the loaders `window_plan` is the only place that tells
-them apart.
+takes windows and positions in order, and a stream without replacement in the order of a cycle. For
+the loaders `window_plan` is the only place that tells them apart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
 from chunkdl.engine.work.window_pixels import Room, WindowPixels
 from chunkdl.errors import NothingPassesError, NoTissueError, ResolutionError, SlideError
 from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.sampling.cycles import positions_in_order
 from chunkdl.sampling.filtered_draws import filtered_draws
+from chunkdl.sampling.grid import covered_px
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Content, Draws, Window
 from chunkdl.transport.memory.layouts import Strips
@@ -208,16 +210,34 @@ class GridWindowsInOrder(WindowPlan):
         _ = planned.grid_windows
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
-        """See `WindowPlan.of`; positions of the grid do not overlap."""
+        """See `WindowPlan.of`."""
         chosen = planned.grid_windows.window(ticket.window)
-        target_px = len(chosen.draws.x) * planned.lattice.across.smallchunk_px**2
-        return Region(chosen.window, chosen.draws, target_px)
+        return self._region(planned, chosen.window, chosen.draws)
+
+    def _region(self, planned: PlannedSlide, window: Window, draws: Draws) -> Region:
+        side_px, grid = planned.lattice.across.smallchunk_px, planned.grid
+        return Region(window, draws, covered_px(draws, side_px, grid.width, grid.height))
+
+
+class GridWindowsInCycles(GridWindowsInOrder):
+    """Of a stream without replacement."""
+
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """See `WindowPlan.of`."""
+        every = planned.grid_windows.window(ticket.window)
+        order = positions_in_order(
+            self._seed, ticket.slide, ticket.cycle, ticket.window, len(every.draws.x)
+        )
+        chosen = order[ticket.first : ticket.first + ticket.calls]
+        return self._region(planned, every.window, every.draws.taken(chosen))
 
 
 def window_plan(config: StreamConfig) -> WindowPlan:
     """What a stream takes from its slides."""
     if config.grid:
         return GridWindowsInOrder(config)
+    if not config.replacement:
+        return GridWindowsInCycles(config)
     if config.pixel_filter is not None:
         return FilteredWindows(config, config.pixel_filter)
     return DrawnWindows(config)

@@ -27,6 +27,8 @@ MOST_NAME = 64
 """Characters of a name of a session or a consumer, or of a token."""
 MOST_PASSES, MOST_ROW = 2**31, 2**53
 """Where a position may lie; what is counted from there still fits into 64 bits."""
+MOST_PLANNED_ROW = 2**34
+"""The same where an engine plans all rows before it again, a million BigChunks in 5 to 10 s."""
 MOST_GAP_BATCHES = 2048
 """Between the first row that is left and the tail; an engine holds fewer batches."""
 MOST_SUBSTITUTED_BYTES = 40 * 1024
@@ -50,6 +52,7 @@ class DeskFacts:
         silent_s, grace_s: see `ServiceSpec`.
         batch_slots: of an engine; a batch of a consumer has to fit into them.
         most_calls: SmallChunks of a BigChunk, at most.
+        most_row: that a position may lie at.
     """
 
     rows_hash: str
@@ -65,6 +68,7 @@ class DeskFacts:
     grace_s: float
     batch_slots: int
     most_calls: int
+    most_row: int = MOST_ROW
 
 
 @dataclass(slots=True)
@@ -151,7 +155,7 @@ def _is_possible(position: Position, join: Join, facts: DeskFacts) -> bool:
     return (
         left.is_sound()
         and left.epoch <= MOST_PASSES
-        and last <= MOST_ROW
+        and last <= facts.most_row
         and left.tail - left.first <= MOST_GAP_BATCHES * facts.batch_rows
         and 0 <= position.smallchunks_per_bigchunk <= facts.most_calls
         and min(numbers) >= 0

@@ -11,7 +11,7 @@ import msgspec
 from chunkdl.errors import Failure
 from chunkdl.transport.row_format import RowFormat
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Of these messages, and of the configuration that the processes of a service are given."""
 
 
@@ -45,7 +45,9 @@ class SurveyGrid(Message, frozen=True):
 
 
 class LoadBigChunk(Message, frozen=True):
-    """Read BigChunk `ordinal` from `slide` into a slot; `window` is its number in a grid pass.
+    """Read BigChunk `ordinal` from `slide` into a slot; `window` is its number in the grid.
+
+    Without replacement `calls` positions of the window from `first` on, in the order of `cycle`.
 
     Of the user's classes: `slide` is -1 where the patient has none; `message` and `checkpoint` are
     pickled, empty for none.
@@ -61,6 +63,8 @@ class LoadBigChunk(Message, frozen=True):
     patient: int = 0
     message: bytes = b""
     checkpoint: bytes = b""
+    cycle: int = -1
+    first: int = 0
 
 
 class Recall(Message, frozen=True):
@@ -287,7 +291,7 @@ class Release(Message, frozen=True):
 
 
 class NextEpoch(Message, frozen=True):
-    """Begin the next pass of a grid stream."""
+    """Begin the next pass of a stream that has passes."""
 
     epoch: int
 

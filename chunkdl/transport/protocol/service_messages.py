@@ -32,7 +32,8 @@ class Position(msgspec.Struct, frozen=True):
     Attributes:
         left: what is left to be delivered.
         smallchunks_per_bigchunk: n of the rotation; 0 where it is not known yet.
-        substitutions: of BigChunks in use: the attempt with which each was read.
+        substitutions: of BigChunks in use: the attempt with which each was read; without
+            replacement: slides that give nothing, and from which BigChunk on.
     """
 
     left: Remainder = Remainder()

@@ -7,7 +7,9 @@ of (slide, ordinal, attempt), and the rule of substitution is written down here 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +19,7 @@ from chunkdl.engine.config import OnError, Order, StreamConfig
 from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Cursor
+from chunkdl.sampling.cycle_stream import CycleStream
 from chunkdl.sampling.grid import slide_order
 from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.reuse import SURVEYED_WINDOWS
@@ -36,7 +39,8 @@ class Script:
     """One world, before anything has happened in it.
 
     `calls` 0 has the SmallChunks per BigChunk surveyed; `windows` are the positions of each window
-    of each slide, for a grid; `bad_percent` is the share of regions that cannot be read. A loader
+    of each slide, for a grid or, with `cycles`, for so many cycles without replacement;
+    `bad_percent` is the share of regions that cannot be read. A loader
     that does anything for one of the `killer_slides` dies. Batches below `first_batch`, and those
     in `ahead`, were delivered in an earlier life.
     """
@@ -58,6 +62,7 @@ class Script:
     max_restarts: int = 10**6
     bad_percent: int = 0
     grid: bool = False
+    cycles: int = 0
     windows: tuple[tuple[int, ...], ...] = ()
     drop_last: bool = False
     first_batch: int = 0
@@ -67,6 +72,11 @@ class Script:
     def slides(self) -> int:
         """Number of slides."""
         return sum(map(len, self.slides_of_patient))
+
+    @property
+    def finite(self) -> bool:
+        """Whether there are passes, which end."""
+        return self.grid or self.cycles > 0
 
     @property
     def useless_slides(self) -> frozenset[int]:
@@ -90,6 +100,8 @@ class Script:
             grid=self.grid,
             drop_last=self.drop_last,
             shuffle=True,
+            replacement=not self.cycles,
+            cycles=self.cycles or 1,
         )
         return CoreConfig(
             stream=stream,
@@ -108,13 +120,17 @@ class Script:
 
     def cursor(self) -> Cursor:
         """Where the world begins."""
-        calls = self.settled_calls() if self.first_batch or self.ahead else 0
+        before = self.first_batch or self.ahead
+        calls = self.settled_calls() if before else 0
+        empty = {slide for slide, windows in enumerate(self.windows) if not windows}
+        barren = self.useless_slides | empty
         return Cursor(
             plan_hash=PLAN_HASH,
             seed=self.seed,
             next_batch=self.first_batch,
             ahead=self.ahead,
             smallchunks_per_bigchunk=calls,
+            substitutions=dict.fromkeys(barren, 0) if self.cycles and before else {},
         )
 
     def fault(self, slide: int, place: int, attempt: int) -> Literal["slide", "region"] | None:
@@ -137,8 +153,8 @@ class Script:
 
     def settled_calls(self) -> int:
         """The SmallChunks per BigChunk, surveyed where they are not given; 0 for a grid."""
-        if self.grid or self.calls:
-            return 0 if self.grid else self.calls
+        if self.finite or self.calls:
+            return 0 if self.finite else self.calls
         schedule = UniformSchedule(self.seed, self.slides_of_patient)
         surveyed = []
         for ordinal in range(SURVEYED_WINDOWS):
@@ -192,6 +208,10 @@ class RandomPlan:
             self._rows[batch] = list(zip(ordinals.tolist(), calls.tolist(), strict=True))
         return self._rows[batch]
 
+    def given(self, ordinal: int) -> tuple[int, int, int]:
+        """Calls, cycle and first position of a BigChunk, as its ticket has them."""
+        return self.calls, -1, 0
+
     def tried(self, ordinal: int, attempt: int) -> Region:
         """What an attempt at a BigChunk reads."""
         return self._schedule.slide(ordinal, attempt), ordinal, attempt, -1
@@ -225,15 +245,17 @@ class GridPlan:
         self._script = script
         self._accidents = accidents
         self.epoch = epoch
-        self._windows = [
-            (slide, window)
-            for slide in slide_order(script.seed, epoch, script.slides).tolist()
-            if slide not in script.useless_slides | unseen
-            for window in range(len(script.windows[slide]))
-        ]
+        self._windows: Mapping[int, tuple[int, int]] = dict(
+            enumerate(
+                (slide, window)
+                for slide in slide_order(script.seed, epoch, script.slides).tolist()
+                if slide not in script.useless_slides | unseen
+                for window in range(len(script.windows[slide]))
+            )
+        )
         rows = [
             (ordinal, call)
-            for ordinal, (slide, window) in enumerate(self._windows)
+            for ordinal, (slide, window) in self._windows.items()
             for call in range(script.windows[slide][window])
         ]
         if script.drop_last:
@@ -249,6 +271,10 @@ class GridPlan:
         first = batch * self._script.batch_rows
         return self._rows[first : first + self._script.batch_rows]
 
+    def given(self, ordinal: int) -> tuple[int, int, int]:
+        """Calls, cycle and first position of a BigChunk, as its ticket has them."""
+        return 0, -1, 0
+
     def tried(self, ordinal: int, attempt: int) -> Region:
         """What a BigChunk reads."""
         slide, window = self._windows[ordinal]
@@ -262,6 +288,51 @@ class GridPlan:
         return (slide, ordinal, 0, window) if readable else None
 
 
+class CyclePlan(GridPlan):
+    """One pass without replacement of a script; what is which row is proved in `tests.sampling`."""
+
+    def __init__(
+        self,
+        script: Script,
+        accidents: Accidents,
+        epoch: int,
+        unseen: frozenset[int] = frozenset(),
+    ) -> None:
+        self._script = script
+        self._accidents = accidents
+        self.epoch = epoch
+        stream = CycleStream(
+            script.config().stream,
+            Cursor(plan_hash=PLAN_HASH, seed=script.seed),
+            script.slides_of_patient,
+            epoch,
+        )
+        while stream.unsurveyed and (slide := stream.unsurveyed[0]) >= 0:
+            stream.add(() if slide in script.useless_slides | unseen else script.windows[slide])
+        rows = [stream.rows(n) for n in range(stream.length) if stream.knows(n)]
+        self._rows = [
+            (int(ordinal), int(call))
+            for ordinals, calls in rows
+            for ordinal, call in zip(ordinals, calls, strict=True)
+        ]
+        ordinals = itertools.takewhile(stream.has, itertools.count())
+        self._sources = {ordinal: stream.source(ordinal) for ordinal in ordinals}
+        self._windows = {o: (source.slide, source.window) for o, source in self._sources.items()}
+
+    def given(self, ordinal: int) -> tuple[int, int, int]:
+        """Calls, cycle and first position of a BigChunk, as its ticket has them."""
+        source = self._sources[ordinal]
+        return source.calls, source.cycle, source.first
+
+
+def passing(
+    script: Script, accidents: Accidents, epoch: int, unseen: frozenset[int] = frozenset()
+) -> GridPlan:
+    """A pass of a script that has passes."""
+    kind = GridPlan if script.grid else CyclePlan
+    return kind(script, accidents, epoch, unseen)
+
+
 @st.composite
 def scripts(draw: st.DrawFn) -> Script:
     """Small worlds of every kind, in which something can always be read."""
@@ -269,7 +340,8 @@ def scripts(draw: st.DrawFn) -> Script:
     slides = sum(patients)
     numbers = iter(range(slides))
     places = draw(st.integers(1, 4))
-    grid = draw(st.booleans())
+    kind = draw(st.sampled_from(["random", "grid", "cycles"]))
+    grid, cycles = kind == "grid", draw(st.integers(1, 2)) if kind == "cycles" else 0
     batch_slots = draw(st.integers(2, 4))
     bad = draw(st.frozensets(st.integers(0, slides - 1), max_size=min(slides - 1, 2)))
     killers = draw(st.frozensets(st.integers(0, slides - 1), max_size=slides - 1 - len(bad)))
@@ -292,11 +364,12 @@ def scripts(draw: st.DrawFn) -> Script:
         max_restarts=draw(st.sampled_from([10**6, 10**6, 10**6, 6])),
         bad_percent=draw(st.sampled_from([0, 0, 15, 50])),
         grid=grid,
-        windows=tuple(draw(window_counts) for _ in range(slides)) if grid else (),
+        cycles=cycles,
+        windows=tuple(draw(window_counts) for _ in range(slides)) if grid or cycles else (),
         drop_last=draw(st.booleans()),
     )
-    most = GridPlan(script, Accidents(), 0).batches() if grid else 1000
+    most = passing(script, Accidents(), 0).batches() if script.finite else 1000
     first = draw(st.sampled_from([0, 0, 1, 7, 1000]).map(lambda batch: min(batch, most)))
     ahead = draw(st.frozensets(st.integers(first + 1, first + 3), max_size=2))
-    past = tuple(sorted(number for number in ahead if not grid or number < most))
+    past = tuple(sorted(number for number in ahead if not script.finite or number < most))
     return dataclasses.replace(script, first_batch=first, ahead=past)

@@ -722,3 +722,47 @@ def test_a_pass_has_no_substitutes_whatever_a_state_says() -> None:
     assert core.failure is None
     assert [batch.substitutions for batch in batches] == [{}] * len(batches)
     assert batches
+
+
+CYCLES = Script(cycles=1, batch_rows=2, windows=((3, 3), (2, 2)))
+
+
+def test_a_slide_that_gave_rows_before_a_resume_and_none_now_ends_the_stream() -> None:
+    """By its name and with the reason, rather than that other rows come."""
+    core = core_of(dataclasses.replace(CYCLES, first_batch=3), FromConsumer(HELLO))
+    (asked,) = [a.message for a in core.handle(FromWorker(0, READY)) if isinstance(a, ToWorker)][:1]
+    assert isinstance(asked, SurveyGrid)
+    failed = LoadFailed(-1, 0, asked.slide, True, FAILURE)
+    last = said(core.handle(FromWorker(0, failed)))[-1]
+    assert isinstance(last, StreamFailed)
+    name = re.escape(f"{asked.slide}.tif")
+    assert re.search(f"slide {name} gave rows before .* disk is gone", last.failure.message)
+
+
+def test_a_stream_without_end_whose_regions_all_fail_ends_in_an_error() -> None:
+    """After so many in a row; in a pass they are left out, since it has an end."""
+    config = CYCLES.config()
+    config = dataclasses.replace(config, stream=dataclasses.replace(config.stream, cycles=None))
+    core = Core(config, CYCLES.cursor())
+    core.handle(FromConsumer(HELLO))
+    tickets = [a.message for a in core.handle(FromWorker(0, READY)) if isinstance(a, ToWorker)]
+    refused = 0
+    while core.failure is None:
+        ticket = tickets.pop(0)
+        answer: AnyMessage
+        if isinstance(ticket, SurveyGrid):
+            counts = np.array(CYCLES.windows[ticket.slide], dtype=np.int32)
+            answer = GridSurveyed(ticket.slide, counts.tobytes())
+        else:
+            assert isinstance(ticket, LoadBigChunk)
+            refused += 1
+            answer = LoadFailed(ticket.ordinal, 0, ticket.slide, False, FAILURE)
+        actions = core.handle(FromWorker(0, answer))
+        tickets += [action.message for action in actions if isinstance(action, ToWorker)]
+        for message in said(actions):
+            if isinstance(message, BatchReady):
+                give_back = Release(message.batch, message.slot, message.generation)
+                actions = core.handle(FromConsumer(give_back))
+                tickets += [action.message for action in actions if isinstance(action, ToWorker)]
+    assert refused == MAX_SUBSTITUTES + 1
+    assert f"{MAX_SUBSTITUTES} substitutes in a row" in core.failure.message

@@ -161,7 +161,7 @@ class CoreMachine(RuleBasedStateMachine):
         """From wherever the run ended the stream goes on; a pass ends and leaves no slot in use."""
         if not hasattr(self, "world") or self.world.over:
             return
-        if self.world.script.grid:
+        if self.world.script.finite:
             self.world.finish()
         for _ in range(3):
             self.world.drive()
@@ -189,7 +189,7 @@ def test_a_long_day_of_accidents_ends_well(script: Script, seed: int) -> None:
         world.drive()
         world.resume(random.randrange(3), order=random.choice(["strict", "relaxed"]))
     world.drive()
-    if script.grid:
+    if script.finite:
         world.finish()
         if not world.over and world.next_epoch():
             world.finish()

@@ -34,6 +34,7 @@ from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from chunkdl.slides.tissue.detectors import HsvRange, Otsu
 from chunkdl.transport.memory.layouts import RECORD
+from tests.slides.huge_slide import write_huge_slide
 
 GOOD = Arguments(
     batch_size=4,
@@ -301,20 +302,82 @@ RUN: dict[str, object] = {
 }
 
 
-OF_GRID: dict[str, Any] = {"drop_last": True, "shuffle": True}
+OF_GRID: dict[str, Any] = {
+    "drop_last": True,
+    "shuffle": True,
+    "stride": 100,
+    "edge": "pad",
+    "grid_order": "dataset",
+}
 """Arguments of the plan that are for a grid pass alone."""
+OF_EDGES: dict[str, Any] = {"edge_fill": (0, 0, 0)}
+"""Those that are for its padded edges alone."""
+OF_CYCLES: dict[str, Any] = {"cycles": 2}
+"""Those that are for a stream without replacement alone."""
 
 
-def test_a_shuffle_of_an_endless_stream_is_refused(dataset: Dataset) -> None:
+@pytest.mark.parametrize("name", ["shuffle", "stride", "edge", "edge_fill", "grid_order"])
+def test_what_is_for_a_grid_is_refused_for_an_endless_stream(dataset: Dataset, name: str) -> None:
     """It would do nothing, wherever it was asked for."""
     with pytest.raises(ConfigError, match="only for grid=True"):
-        configured(dataset, shuffle=True)
+        configured(dataset, **{name: {**OF_GRID, **OF_EDGES}[name]})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"edge_fill": (0, 0, 0)}, 'edge_fill is only for edge="pad"'),
+        ({"shuffle": True, "grid_order": "dataset"}, "contradict each other"),
+        ({"stride": 0}, "stride=0 must be an integer of at least 1"),
+        ({"stride": 1}, "stride=1 makes .* SmallChunks of a BigChunk .* raise stride"),
+        ({"edge": "pad", "edge_fill": (0, 0)}, "must be three integers from 0 to 255"),
+        ({"edge": "pad", "edge_fill": (0, 0, 256)}, "must be three integers from 0 to 255"),
+        ({"edge": "wrap"}, "edge='wrap' is unknown"),
+        ({"grid_order": "file"}, "grid_order='file' is unknown"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused(
+    dataset: Dataset, given: dict[str, Any], message: str
+) -> None:
+    """With the setting, and what to do."""
+    sizes = {"smallchunk_size": 32, "bigchunk_size": 1024}
+    with pytest.raises(ConfigError, match=message):
+        configured(dataset, **{**sizes, "grid": True, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bigchunkloader": OwnLoader, "smallchunkcollector": OwnCollector}, "built-in classes"),
+        ({"schedule": RoundRobin()}, "no schedule yet; remove schedule="),
+    ],
+)
+def test_what_has_no_cycles_yet_is_refused(
+    dataset: Dataset, given: dict[str, Any], message: str
+) -> None:
+    """Own classes and schedules, rather than that positions come twice."""
+    with pytest.raises(ConfigError, match=message):
+        configured(dataset, replacement=False, **given)
+
+
+def test_a_grid_of_too_many_positions_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """By the header of the slide, with its name."""
+    path = tmp_path / "wide.tif"
+    write_huge_slide(path, 60_000, 50_000, (0.2, 0.8), (0.2, 0.8))
+    with pytest.raises(ConfigError, match=r"wide\.tif.* positions of a slide of 60000x50000 px"):
+        configured(
+            Dataset.from_slides(path),
+            grid=True,
+            smallchunk_size=224,
+            bigchunk_size=512,
+            stride=2,
+        )
 
 
 def test_every_argument_is_one_of_the_plan_or_one_of_the_run() -> None:
     """A new argument has to be put on one side here."""
     given = {field.name for field in dataclasses.fields(Arguments)}
-    assert given == {*PLAN, *RUN, *OF_GRID}
+    assert given == {*PLAN, *RUN, *OF_GRID, *OF_EDGES, *OF_CYCLES, "replacement"}
 
 
 def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
@@ -329,6 +392,11 @@ def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
     hashes.append(configured(dataset).plan_hash)
     hashes += [
         configured(dataset, grid=True, **{name: value}).plan_hash for name, value in OF_GRID.items()
+    ]
+    hashes.append(configured(dataset, grid=True, edge="pad", **OF_EDGES).plan_hash)
+    hashes += [
+        configured(dataset, replacement=False, **given).plan_hash
+        for given in ({}, OF_CYCLES, {"cycles": None}, {"stride": 100}, {"num_bigchunks": 3})
     ]
     own: dict[str, Any] = {"bigchunkloader": OwnLoader, "smallchunkcollector": OwnCollector}
     hashes += [configured(dataset, **own, **{name: PLAN[name]}).plan_hash for name in of_hooks]

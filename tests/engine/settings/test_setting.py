@@ -144,6 +144,12 @@ OTHERS: dict[str, Any] = {
     "window": (0, 100),
     "icc": "srgb",
     "grid": True,
+    "replacement": False,
+    "cycles": 2,
+    "stride": 16,
+    "edge": "pad",
+    "edge_fill": (0, 0, 0),
+    "grid_order": "dataset",
     "seed": 1,
     "order": "relaxed",
     "num_loaders": 2,
@@ -160,8 +166,9 @@ OTHERS: dict[str, Any] = {
     "checkpoints": False,
 }
 WITH: dict[str, dict[str, Any]] = {
-    "drop_last": {"grid": True},
-    "shuffle": {"grid": True},
+    **{name: {"grid": True} for name in ("drop_last", "shuffle", "stride", "edge", "grid_order")},
+    "edge_fill": {"grid": True, "edge": "pad"},
+    "cycles": {"replacement": False},
     "max_relative_deviation": {"mpp": 1.0},
 }
 """Settings that are for something else as well."""
@@ -212,6 +219,9 @@ def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> No
         ({"level": 1}, {"max_relative_deviation": 0.2}),
         ({"mpp": 1.0, "resolution_policy": "ceil"}, {"max_relative_deviation": 0.2}),
         ({"grid": True}, {"num_bigchunks": 7}),
+        ({"grid": True}, {"stride": 32, "edge_fill": [255, 255, 255]}),
+        ({"replacement": False}, {"reuse": 3.0, "stride": 32}),
+        ({"replacement": False, "cycles": None}, {"cycles": "endless", "drop_last": True}),
         ({"bigchunkloader": OwnLoader}, {"num_bigchunks": 9}),
         ({"bigchunkloader": OwnLoader}, {"smallchunks_per_bigchunk": 100}),
     ],
