@@ -226,8 +226,8 @@ def test_with_exact_a_slide_that_cannot_give_all_is_an_error(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"mpp": THREE, "downsample": 2}, "give one of level, mpp, downsample and magnification, not mpp, downs"),
-        ({"mpp": THREE, "level": 0}, "give one of level, mpp, downsample and magnification, not level, mpp"),
+        ({"mpp": THREE, "downsample": 2}, "downsample and magnification, not mpp, downs"),
+        ({"mpp": THREE, "level": 0}, "downsample and magnification, not level, mpp"),
         ({"mpp": THREE, "grid": True}, "a grid pass has one resolution: give mpp as a number"),
         ({"mpp": Continuous(1, 2), "resolution_policy": "nearest"}, "a range are resampled"),
         ({"mpp": {0.5: -1}}, "mpp: the weight -1 of 0.5"),
