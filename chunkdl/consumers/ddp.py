@@ -19,6 +19,7 @@ from chunkdl.consumers.meeting import Meeting, Served
 from chunkdl.consumers.rank_loader import Machines, RankDL
 from chunkdl.consumers.ranks import Place, find, refuse_children
 from chunkdl.dataset.patients import Dataset
+from chunkdl.engine.settings.arguments import has_passes
 from chunkdl.engine.settings.checks import flag
 from chunkdl.errors import ConfigError, Failure
 from chunkdl.service.client.session_thread import JoinRequest
@@ -78,7 +79,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
     rest = dict(arguments)
     batches, pin_memory = rest.pop("batches", None), rest.pop("pin_memory", None)
     arrays, tensors_only = rest.pop("arrays", "torch"), rest.pop("tensors_only", False)
-    check_batches(batches, finite=bool(arguments.get("grid")))
+    check_batches(batches, finite=has_passes(arguments))
     if pin_memory is not None:
         flag("pin_memory", pin_memory)
     kind = array_kind(arrays, pin=pin_memory)
@@ -193,9 +194,9 @@ def _started(
 
 
 def _warn_of_uneven_passes(rest: Mapping[str, Any], place: Place) -> None:
-    if rest.get("grid") and place.local_rank == 0:
+    if has_passes(rest) and place.local_rank == 0:
         log.warning(
-            "each of the %d machines makes a pass of its own over the grid of its patients, and "
+            "each of the %d machines makes a pass of its own over its patients, and "
             "their numbers of batches differ; what all ranks do together (a backward pass of "
             "DistributedDataParallel) would wait for ever at the end of the shorter one. Do it "
             "behind the loop, or let all ranks connect to one service (chunkdl serve)",

@@ -1,7 +1,7 @@
 """What every loader does alike, wherever its batches come from: iteration, epochs and state.
 
 A loader has one position in its stream. `next_batch` and `get` go on from it. An iteration begins
-an epoch (``batches=n``) or a pass over the grid, unless a state was loaded since the last one: then
+an epoch (``batches=n``) or a pass, unless a state was loaded since the last one: then
 the first goes on in the middle. An endless stream goes on in any case.
 """
 
@@ -236,11 +236,11 @@ class Loader(Lifetime):
         raise AttributeError("a loader has no generator")
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the next iteration be that pass over the grid, counted from 0.
+        """Have the next iteration be that pass, counted from 0.
 
-        With ``shuffle=True`` each pass has an order of its own; otherwise, and of an endless
-        stream, the number changes nothing. A pass that is in the middle of, by a state that was
-        loaded, goes on if it has this number.
+        With ``shuffle=True``, and without replacement, each pass has an order of its own;
+        otherwise, and of an endless stream, the number changes nothing. A pass that is in the
+        middle of, by a state that was loaded, goes on if it has this number.
         """
         self._check_usable()
         number = checked_int("epoch", epoch, 0)
@@ -298,7 +298,7 @@ class Loader(Lifetime):
 
     @property
     def pass_number(self) -> int:
-        """Number of the present pass over the grid, from 0; of an endless stream 0."""
+        """Number of the present pass, from 0; of an endless stream 0."""
         return self._pass
 
     @property

@@ -58,6 +58,7 @@ class CycleStream(Stream):
         self._places = config.num_bigchunks
         self._turns = Turns(config.seed, self._places, self.epoch)
         self._parts: list[Part] = []
+        self._first_needed: int | None = None
         self._left_out: dict[int, int] = {}
         self._before = cursor.substitutions
         self._lost: dict[int, list[int]] = {}
@@ -122,9 +123,9 @@ class CycleStream(Stream):
     @property
     def first_ordinal(self) -> int:
         """The first BigChunk that is needed from the cursor on; 0 while that is not known."""
-        if not self._settles(self._known_until):
-            return 0
-        return self._turns.turn_of(self._start)
+        if self._first_needed is None and self._settles(self._known_until):
+            self._first_needed = self._turns.turn_of(self._start)
+        return self._first_needed or 0
 
     @property
     def unsurveyed(self) -> tuple[int, ...]:

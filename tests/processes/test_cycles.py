@@ -101,7 +101,7 @@ def test_a_pass_goes_on_from_a_state(
     coordinate_dataset: Dataset, two_passes: list[list[str]], digest_of: Callable[[Any], str]
 ) -> None:
     """In its first cycle, in its second, at its end, and in its second pass; with other
-    processes."""
+    processes. `set_epoch` goes to the beginning of a pass."""
     states = {}
     with LightDL(coordinate_dataset, **CYCLES, cycles=2) as loader:
         for number, batch in enumerate([*loader, *loader]):
@@ -114,6 +114,8 @@ def test_a_pass_goes_on_from_a_state(
             rest = [digest_of(batch) for batch in islice(loader, 6)]
             end = length if after < length else 2 * length
             assert rest == digests[after : min(after + 6, end)]
+        loader.set_epoch(1)
+        assert [digest_of(batch) for batch in loader] == two_passes[1]
 
 
 def test_an_endless_stream_repeats_no_position_within_a_cycle(

@@ -513,3 +513,9 @@ class Arguments:
     tfms: Callable[[Any], Any] | None = None
     collate_func: Callable[..., Any] | None = None
     schedule: Policy | None = None
+
+
+def has_passes(given: Mapping[str, Any]) -> bool:
+    """Whether a stream with these arguments, not checked yet, has passes that end."""
+    endless = given.get("cycles", 1) in (None, "endless")
+    return bool(given.get("grid")) or (not given.get("replacement", True) and not endless)

@@ -14,7 +14,7 @@ import pytest
 
 from chunkdl.dataset.patients import Dataset, Patient, Record
 from chunkdl.engine.config import EngineConfig
-from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.arguments import Arguments, has_passes
 from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import (
     ConfigError,
@@ -343,6 +343,24 @@ def test_a_grid_that_makes_no_sense_is_refused(
     sizes = {"smallchunk_size": 32, "bigchunk_size": 1024}
     with pytest.raises(ConfigError, match=message):
         configured(dataset, **{**sizes, "grid": True, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "finite"),
+    [
+        ({}, False),
+        ({"grid": True}, True),
+        ({"replacement": False}, True),
+        ({"replacement": False, "cycles": 3}, True),
+        ({"replacement": False, "cycles": None}, False),
+        ({"replacement": False, "cycles": "endless"}, False),
+    ],
+)
+def test_a_stream_has_passes_before_and_after_it_is_checked(
+    dataset: Dataset, given: dict[str, Any], finite: bool
+) -> None:
+    """Ranks have to know it before anything is configured."""
+    assert has_passes(given) == configured(dataset, **given).stream.finite == finite
 
 
 @pytest.mark.parametrize(
