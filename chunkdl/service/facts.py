@@ -44,4 +44,5 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         grace_s=spec.grace_s,
         batch_slots=spec.config.run.batch_slots,
         most_calls=stream.bigchunk_layout.calls,
+        footprint_px=stream.footprint_px,
     )

@@ -50,6 +50,7 @@ class DeskFacts:
         silent_s, grace_s: see `ServiceSpec`.
         batch_slots: of an engine; a batch of a consumer has to fit into them.
         most_calls: SmallChunks of a BigChunk, at most.
+        footprint_px: see `StreamConfig.footprint_px`.
     """
 
     rows_hash: str
@@ -65,6 +66,7 @@ class DeskFacts:
     grace_s: float
     batch_slots: int
     most_calls: int
+    footprint_px: int = 0
 
 
 @dataclass(slots=True)
@@ -206,6 +208,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         member.credit.available + member.credit.outstanding,
         facts.silent_s,
         group.facts.finite,
+        footprint_px=facts.footprint_px,
     )
 
 
