@@ -29,12 +29,10 @@ from scipy import stats
 from torch import nn
 
 from chunkdl import Dataset, LightDL, Patient, Record
-from chunkdl.consumers.batches.batch import Batch
 from chunkdl.consumers.batches.diversity import Diversity
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.tissue.detectors import Otsu
 from chunkdl.slides.tissue.mask import compute_mask
-from chunkdl.transport.memory.layouts import RECORD
 
 SLIDES = (
     "lung-scc-biopsy-gt450-40x.svs",
@@ -234,7 +232,7 @@ def train(
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-            mixed.append(diversity(batch))
+            mixed.append(batch.diversity)
         seen = loader.stats(PATIENCE_S)
     places, calls = setting.arguments["num_bigchunks"], seen.smallchunks_per_bigchunk
     return Run(
@@ -249,13 +247,6 @@ def train(
         replaced=steps * BATCH / places / calls,
         decoded=seen.decoded_share / setting.arguments.get("reuse", 1.0),
     )
-
-
-def diversity(batch: Batch) -> Diversity:
-    records = np.zeros(BATCH, RECORD)
-    for name, of in (("bigchunk", "bigchunk"), ("patient", "label"), ("left", "x"), ("top", "y")):
-        records[name] = batch[of].numpy()
-    return Diversity.of(records, PATCH)
 
 
 def finished(results: Path, steps: int) -> list[Run]:
