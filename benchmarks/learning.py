@@ -82,7 +82,7 @@ SETTINGS = (
     Setting("default: 32 open, reuse 1, windows of 1024 px", "default", DEFAULT),
     *(
         Setting(f"{places} open", "open", {**DEFAULT, "num_bigchunks": places})
-        for places in (8, 128, 256)
+        for places in (8, 64, 128, 256)
     ),
     *(Setting(f"reuse {reuse}", "reuse", {**DEFAULT, "reuse": float(reuse)}) for reuse in (4, 16)),
     *(
