@@ -18,6 +18,7 @@ import msgspec
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.arrays import ArraysName
 from chunkdl.consumers.batches.batch import Batch, Stand
+from chunkdl.consumers.batches.diversity import Footprints
 from chunkdl.consumers.batches.embedded_batches import Assembled, Assembly
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.finishing import Finish
@@ -342,9 +343,11 @@ class LightDL(Loader):
             calls = self._engine.calls
             if (ready := self._next_here(copy=copy)) is not None:
                 ready.begun = True
-                batch = self._finish(self._batch_of(ready))
+                batch = self._batch_of(ready)
+                finished = self._finish(batch)
                 if self._give_out(ready):
-                    return batch
+                    self._means.see(batch.footprints)
+                    return finished
             elif timeout is not None and left(PIECE_S) == 0.0:
                 raise GetTimeout(
                     "no batch came in time; the service is alive (loader.stats() shows what it "
@@ -399,7 +402,8 @@ class LightDL(Loader):
     def _batch_of(self, ready: Assembled) -> Batch:
         names = () if ready.columns is None else ready.columns.row_columns
         number = ready.received.message.batch
-        return Batch(ready.columns or {}, ready.patients, number, ready.late, names)
+        shows = Footprints.of(ready.records, self._config.stream.footprint_px)
+        return Batch(ready.columns or {}, ready.patients, number, ready.late, names, (shows,))
 
     def _behind(self, ready: Assembled) -> Cursor:
         """The cursor behind a batch."""

@@ -155,6 +155,12 @@ class StreamConfig:
         """How a BigChunk lies in its slot."""
         return BigChunkLayout(self.bigchunk_px, self.most_calls)
 
+    @property
+    def footprint_px(self) -> int:
+        """Side of the square of its BigChunk that a row shows, target pixels; 0: the user's classes
+        make rows, and do not say what they show."""
+        return 0 if self.rows.by_hooks else self.smallchunk_px
+
     def calls_for(self, useful_px: float) -> int:
         """The SmallChunks of a BigChunk for the wished reuse.
 

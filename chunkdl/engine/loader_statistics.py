@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 from typing import Self
 
 from chunkdl.transport.protocol.engine_messages import Statistics
@@ -69,6 +69,21 @@ def counted_together(before: Statistics, now: Statistics) -> Statistics:
 
 
 @dataclass(frozen=True, slots=True)
+class MeanDiversity:
+    """How different the rows of batches are, on average.
+
+    Attributes:
+        bigchunks: different BigChunks in a batch.
+        patients: different patients in a batch.
+        overlap: share of the pixels of a batch that another row of the same BigChunk shows too.
+    """
+
+    bigchunks: float = nan
+    patients: float = nan
+    overlap: float = nan
+
+
+@dataclass(frozen=True, slots=True)
 class LoaderStatistics:
     """What a loader has done since its service started.
 
@@ -91,8 +106,13 @@ class LoaderStatistics:
         refused_share: share of the positions drawn for windows that the pixel filter refused, 0 to
             1; 0 without a filter. The log has it by slide.
         restarts: workers that died and were replaced.
-        age_s: how long ago the service told all this but `wait_share`, seconds, or a little less;
-            infinite where it has told nothing yet.
+        bigchunks_per_batch, patients_per_batch: different ones in a batch that this loader gave
+            out, mean over every 32nd of them (of batches of thousands of rows over fewer); NaN
+            before the first.
+        overlap: share of the pixels of such a batch that another row of the same BigChunk shows
+            too, mean; NaN before the first, and with classes of the user.
+        age_s: how long ago the service told all this but `wait_share` and the means over batches,
+            seconds, or a little less; infinite where it has told nothing yet.
     """
 
     batches: int
@@ -111,14 +131,20 @@ class LoaderStatistics:
     unusable_slides: int
     refused_share: float
     restarts: int
+    bigchunks_per_batch: float
+    patients_per_batch: float
+    overlap: float
     age_s: float
 
     @classmethod
-    def of(cls, told: Told, now_s: float, elapsed_s: float, waited_s: float) -> Self:
+    def of(
+        cls, told: Told, mean: MeanDiversity, now_s: float, elapsed_s: float, waited_s: float
+    ) -> Self:
         """The statistics of a loader.
 
         Args:
             told: what its service has counted.
+            mean: of the batches that it gave out.
             now_s: the time, by the same clock.
             elapsed_s: time since the first batch was asked for, seconds; 0 before that.
             waited_s: how much of it the training loop waited, seconds.
@@ -141,5 +167,8 @@ class LoaderStatistics:
             unusable_slides=counted.unusable_slides,
             refused_share=counted.refused / counted.looked if counted.looked else 0.0,
             restarts=counted.restarts,
+            bigchunks_per_batch=mean.bigchunks,
+            patients_per_batch=mean.patients,
+            overlap=mean.overlap,
             age_s=inf if told.at_s is None else now_s - told.at_s,
         )

@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import msgpack
+import numpy as np
 import psutil
 import pytest
 import torch
 import torch.utils.dlpack
 from torch.utils.data import DataLoader
 
+from chunkdl.consumers.batches.diversity import MEASURED_EVERY
 from chunkdl.consumers.connect import connect
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.consumers.loader import Loader
@@ -145,6 +148,41 @@ def test_an_interrupt_anywhere_loses_no_row(make: Make) -> None:
                 following += one != rows[following]
                 assert one == rows[following], interrupt.came
                 following += 1
+
+
+def test_every_batch_and_the_statistics_say_how_different_its_rows_are(make: Make) -> None:
+    """What the columns say too: pixels are those of level 0, and nodes share no BigChunk."""
+    loader = make(num_bigchunks=2, smallchunks_per_bigchunk=9)
+    found = []
+    for _ in range(MEASURED_EVERY + 1):
+        batch = loader.next_batch(60)
+        seen = batch.diversity
+        nodes = batch["node"].tolist() if "node" in batch else [0] * 16
+        of_bigchunk: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for node, ordinal, x, y in zip(
+            nodes, *(batch[name].tolist() for name in ("bigchunk", "x", "y")), strict=True
+        ):
+            of_bigchunk.setdefault((node, ordinal), []).append((x, y))
+        assert (seen.rows, seen.bigchunks) == (16, len(of_bigchunk))
+        assert seen.patients == len(set(batch["patient"]))
+        shown = [_shown_twice(corners) for corners in of_bigchunk.values()]
+        assert seen.overlap == pytest.approx(sum(shown) / (16 * 64**2))
+        found.append(seen)
+    assert any(0 < seen.overlap < 1 for seen in found)
+
+    told, measured = loader.stats(60), found[::MEASURED_EVERY]
+    assert told.bigchunks_per_batch == fmean(seen.bigchunks for seen in measured)
+    assert told.patients_per_batch == fmean(seen.patients for seen in measured)
+    assert told.overlap == pytest.approx(fmean(seen.overlap for seen in measured))
+
+
+def _shown_twice(corners: list[tuple[int, int]]) -> int:
+    """Pixels of rows of 64 px with these corners that another of them shows too."""
+    left, top = (min(values) for values in zip(*corners, strict=True))
+    times = np.zeros((1024, 1024), np.int64)
+    for x, y in corners:
+        times[y - top : y - top + 64, x - left : x - left + 64] += 1
+    return int(times[times > 1].sum())
 
 
 def places(batch: Any) -> list[tuple[str, int, int]]:

@@ -26,6 +26,7 @@ from chunkdl.engine.settings.checks import (
 from chunkdl.engine.settings.identity import hash_of, meant, rows_hash
 from chunkdl.engine.settings.machine import cores
 from chunkdl.engine.settings.memory_plan import with_memory
+from chunkdl.engine.settings.mixing import warn_of_neighbours
 from chunkdl.engine.settings.setting import checked, identity
 from chunkdl.engine.settings.usable_slides import usable_slides
 from chunkdl.engine.settings.users_code import (
@@ -89,6 +90,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     if not rows.by_hooks:
         slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
     run = with_memory(run, stream, memory_limit)
+    warn_of_neighbours(stream, run, len(dataset))
     check_labels(dataset, slides, own_classes=rows.by_hooks)
     wish = meant(arguments, stream)
     of_rows = rows_hash(

@@ -8,7 +8,7 @@ import pytest
 
 from chunkdl.engine.decisions.events import FromConsumer, FromWorker
 from chunkdl.engine.decisions.filter_shares import TOLD_AFTER, FilterShares
-from chunkdl.engine.loader_statistics import LoaderStatistics, Told, counted_together
+from chunkdl.engine.loader_statistics import LoaderStatistics, MeanDiversity, Told, counted_together
 from chunkdl.errors import ProtocolError
 from chunkdl.transport.protocol.engine_messages import Notice, SlideLooked
 from tests.engine.decisions.test_core import HELLO, TWO_SLIDES, core_of, said
@@ -34,12 +34,12 @@ def test_statistics_have_the_share_of_all_slides() -> None:
         core.handle(FromWorker(0, told))
     now = core.statistics()
     assert (now.looked, now.refused) == (40, 10)
-    assert LoaderStatistics.of(Told(now), 0.0, 1.0, 0.0).refused_share == 0.25
+    assert LoaderStatistics.of(Told(now), MeanDiversity(), 0.0, 1.0, 0.0).refused_share == 0.25
     both = counted_together(Told().counters, now)
     assert (counted_together(now, both).looked, counted_together(now, both).refused) == (80, 20)
     together = Told.together([Told(now), Told(now)])
     assert (together.counters.looked, together.counters.refused) == (80, 20)
-    assert LoaderStatistics.of(Told(), 0.0, 1.0, 0.0).refused_share == 0.0
+    assert LoaderStatistics.of(Told(), MeanDiversity(), 0.0, 1.0, 0.0).refused_share == 0.0
 
 
 @pytest.mark.parametrize(("worker", "slide"), [(0, 2), (0, -1), (2, 0)])

@@ -622,6 +622,13 @@ def test_the_memory_of_hooks_is_shared_equally(dataset: Dataset, limit: int) -> 
     assert bigchunks + batches > 0.9 * limit
 
 
+def test_it_is_known_what_a_row_shows_but_with_classes_of_the_user(dataset: Dataset) -> None:
+    """A transform makes something of the crop, whose overlap with others stays what it is."""
+    assert configured(dataset).stream.footprint_px == GOOD.smallchunk_size
+    assert configured(dataset, tfms=np.mean).stream.footprint_px == GOOD.smallchunk_size
+    assert configured(dataset, bigchunkloader=OwnLoader).stream.footprint_px == 0
+
+
 def test_a_patient_is_open_once_where_checkpoints_are_kept(dataset: Dataset) -> None:
     """So no more BigChunks are open than there are patients; without them there may be."""
     with_them = configured(dataset, bigchunkloader=OwnLoader, num_bigchunks=9)
