@@ -115,6 +115,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
+    add_flag(inspect, "pixel_filter", metavar="NAME")
     wish = inspect.add_mutually_exclusive_group()
     add_flag(wish, "level")
     for name in ("mpp", "downsample"):
@@ -191,7 +192,7 @@ def _demo(given: argparse.Namespace) -> int:
 
 def _inspect(given: argparse.Namespace) -> int:
     fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "tissue")
-    more = ("tissue_threshold", "windows", "positions", "seed", "channels", "icc")
+    more = ("tissue_threshold", "pixel_filter", "windows", "positions", "seed", "channels", "icc")
     if given.structure:
         return _structures(given.slides)
     window = None if given.window is None else tuple(given.window)
