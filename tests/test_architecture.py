@@ -44,6 +44,7 @@ ONLY_IN: Mapping[str, set[str]] = {
             "chunkdl/transport/memory/packing.py",
             "chunkdl/commands/service.py",
             "chunkdl/service/process.py",
+            "chunkdl/patches/filters/own_filter.py",
         ),
     },
     "imagecodecs": {"chunkdl/slides/"},
