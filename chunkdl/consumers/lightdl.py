@@ -75,15 +75,19 @@ class LightDL(Loader):
             patient have ended, so that it gets their checkpoints. False: it does not wait.
         smallchunk_size, bigchunk_size: side lengths of SmallChunk and BigChunk, in pixels of the
             wished resolution.
-        level, mpp, downsample: the wished resolution; at most one of them, by default level 0.
+        level, mpp, downsample, magnification: the wished resolution; at most one of them, by
+            default level 0. ``magnification="20x"`` is 0.5 microns per pixel, also for slides that
+            state only the power of their objective.
             `mpp` and `downsample` may be several with weights, ``{0.25: 1, 0.5: 2}``, or a
             `Continuous` range: then one is drawn for each BigChunk.
         resolution_policy: what to do if no level matches: "error", "nearest", "floor", "ceil" or
             "resample" (the default for mpp and downsample); see `chunkdl.slides.resolution`.
+        max_relative_deviation: how far a level may be from the wished resolution under "nearest",
+            and a level 0 that is too coarse under "resample"; a share of it.
         num_bigchunks: BigChunks that are open at a time; more of them mix batches better and need
             more memory. With your classes at most one per patient.
-        reuse: approximate number of SmallChunk pixels delivered per pixel decoded; a higher value
-            is faster and repeats more tissue.
+        reuse: how often a pixel of a BigChunk is delivered on average; a higher value is faster
+            and repeats more tissue.
         smallchunks_per_bigchunk: exact number, instead of `reuse`; with your classes 100 by
             default.
         schedule: a `chunkdl.Policy` that chooses the next patient; by default all in turn.
@@ -149,7 +153,9 @@ class LightDL(Loader):
         level: int | None = None,
         mpp: float | Mapping[float, float] | Values | None = None,
         downsample: float | Mapping[float, float] | Values | None = None,
+        magnification: float | str | Mapping[Any, float] | None = None,
         resolution_policy: LevelPolicy | None = None,
+        max_relative_deviation: float = 0.05,
         num_bigchunks: int = 32,
         reuse: float = 1.0,
         smallchunks_per_bigchunk: int | None = None,
@@ -192,7 +198,9 @@ class LightDL(Loader):
             level=level,
             mpp=mpp,
             downsample=downsample,
+            magnification=magnification,
             resolution_policy=resolution_policy,
+            max_relative_deviation=max_relative_deviation,
             num_bigchunks=num_bigchunks,
             reuse=reuse,
             smallchunks_per_bigchunk=smallchunks_per_bigchunk,

@@ -9,7 +9,7 @@ from typing import Self
 
 from chunkdl.transport.protocol.engine_messages import Statistics
 
-NOTHING_COUNTED = Statistics(0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
+NOTHING_COUNTED = Statistics(0, 0, 0, 0, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
 """Of a service that is not there yet."""
 
 
@@ -52,6 +52,7 @@ def counted_together(before: Statistics, now: Statistics) -> Statistics:
         before.rows + now.rows,
         before.bigchunks + now.bigchunks,
         before.decoded_px + now.decoded_px,
+        before.target_px + now.target_px,
         before.delivered_px + now.delivered_px,
         before.read_s + now.read_s,
         before.substitutions + now.substitutions,
@@ -77,7 +78,11 @@ class LoaderStatistics:
         wait_share: share of that time that the training loop waited for batches, 0 to 1.
         decoded_mpx: megapixels decoded from slide files.
         delivered_mpx: megapixels of SmallChunks sent.
-        reuse: the second divided by the first; 0 before anything was decoded.
+        reuse: pixels of SmallChunks sent, divided by the target pixels of the BigChunks read that
+            SmallChunks can show; 0 before anything was read.
+        decoded_share: pixels decoded, divided by the same target pixels: about 4 where a level
+            twice as fine is read, less where draws leave parts of the BigChunks out or loaders
+            still have tiles; 0 before anything was read.
         smallchunks_per_bigchunk: n of the rotation.
         bigchunks_read: regions read.
         bigchunks_ready, batches_ready: in memory, waiting for their use.
@@ -97,6 +102,7 @@ class LoaderStatistics:
     decoded_mpx: float
     delivered_mpx: float
     reuse: float
+    decoded_share: float
     smallchunks_per_bigchunk: int
     bigchunks_read: int
     bigchunks_ready: int
@@ -125,7 +131,8 @@ class LoaderStatistics:
             wait_share=waited_s / elapsed_s if elapsed_s else 0.0,
             decoded_mpx=counted.decoded_px / 1e6,
             delivered_mpx=counted.delivered_px / 1e6,
-            reuse=counted.delivered_px / counted.decoded_px if counted.decoded_px else 0.0,
+            reuse=counted.delivered_px / counted.target_px if counted.target_px else 0.0,
+            decoded_share=counted.decoded_px / counted.target_px if counted.target_px else 0.0,
             smallchunks_per_bigchunk=counted.smallchunks_per_bigchunk,
             bigchunks_read=counted.bigchunks,
             bigchunks_ready=counted.bigchunks_ready,

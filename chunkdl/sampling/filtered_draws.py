@@ -112,10 +112,11 @@ def _drawn(
     passes: Passes,
 ) -> Draws:
     """The anchor, and what is accepted of the draws behind it."""
+    content = lattice.content(positions, window)
     found, have = [anchor], 1
     left = max(FEWEST_DRAWS, DRAWS_PER_CALL * calls)
     while have < calls and left:
-        draws = lattice.draw_positions(positions, window, min(calls - have, left), rng)
+        draws = content.draw(min(calls - have, left), rng)
         left -= len(draws.x)
         found.append(draws.taken(passes(window, draws)))
         have += len(found[-1].x)

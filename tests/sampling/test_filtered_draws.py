@@ -61,7 +61,7 @@ class ListedAnchors:
 def many_bigchunks_take_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a window holds is a pure function, and there are a few hundred windows; the share of
     tissue of a draw is not looked at here."""
-    monkeypatch.setattr(windows._Content, "of", cache(windows._Content.of))
+    monkeypatch.setattr(windows.Content, "of", cache(windows.Content.of))
     monkeypatch.setattr(PositionSet, "fractions", lambda _, row, __: np.zeros(len(row), "f4"))
 
 
@@ -107,7 +107,7 @@ class Filtered:
         for attempt in range(100):
             rng = generator(SEED, Purpose.WINDOW, ordinal, attempt)
             window = self.lattice.draw_window(self.anchors, rng)
-            draws = self.lattice.draw_positions(self.positions, window, 200, rng)
+            draws = self.lattice.content(self.positions, window).draw(200, rng)
             good = draws.taken(self.passes(window, draws))
             if len(good.x) >= calls:
                 return good

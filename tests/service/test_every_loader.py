@@ -369,9 +369,13 @@ def test_everything_else_answers_at_once_while_a_thread_waits(make: Make) -> Non
     assert isinstance(told[0], Closed)
 
 
-def test_who_waits_for_a_batch_is_told_at_once_that_the_loader_is_closed(make: Make) -> None:
-    """In less than 50 ms, while `close` ends what belongs to the loader; the best of three."""
+def test_a_loader_is_closed_at_once_and_who_waits_for_a_batch_is_told(make: Make) -> None:
+    """Who waits in less than 50 ms, the best of three; and nothing runs into a deadline.
+
+    With the loader its processes end, which on a busy machine takes longer than 50 ms.
+    """
     taken: list[float] = []
+    closed: list[float] = []
     for _ in range(3):
         loader = make()
         for address in make.addresses:
@@ -393,9 +397,11 @@ def test_who_waits_for_a_batch_is_told_at_once_that_the_loader_is_closed(make: M
         waits.wait()
         began = time.monotonic()
         loader.close()
+        closed.append(time.monotonic() - began)
         thread.join(100)
         taken.append(told[0] - began)
     assert min(taken) < AT_ONCE_S, taken
+    assert min(closed) < 10 * AT_ONCE_S, closed
 
 
 def test_a_signal_handler_may_ask_for_the_state_and_close(make: Make) -> None:
@@ -411,10 +417,12 @@ def test_a_signal_handler_may_ask_for_the_state_and_close(make: Make) -> None:
             began = time.monotonic()
             loader.stats()
             seen.append((loader.state_dict(), time.monotonic() - began))
+            # Not before: on a busy machine one would come in the middle of the other for ever.
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Closed):
             while True:
                 batch = loader.next_batch(60)
@@ -610,7 +618,8 @@ def test_a_pause_while_a_batch_is_waited_for_is_over_at_once(make: Make) -> None
 
     thread = threading.Thread(target=take)
     thread.start()
-    for _ in range(30):
+    # An engine of its own ends with each, and is started again.
+    for _ in range(30 if make.addresses else 6):
         loader.pause()
     paused.set()
     thread.join(100)

@@ -11,7 +11,7 @@ from functools import partial
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import EngineConfig, StreamConfig
-from chunkdl.engine.work.load_bigchunk import load_bigchunk, survey_window
+from chunkdl.engine.work.load_bigchunk import BigChunkPx, load_bigchunk, survey_window
 from chunkdl.engine.work.load_by_hook import Extractor
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides
 from chunkdl.engine.work.window_plans import window_plan
@@ -120,7 +120,7 @@ def _extracted(
     link.recorder.enter(EXTRACT_BIGCHUNK, ticket.patient, ticket.ordinal)
     try:
         progress()
-        decoded = extractor.extract(
+        read = extractor.extract(
             ticket, arena.slot(ticket.slot), partial(arena.reserve, ticket.slot)
         )
     except (SlideError, HookError) as error:
@@ -137,10 +137,14 @@ def _extracted(
         return LoadFailed(ticket.ordinal, ticket.attempt, ticket.slide, True, left_out)
     finally:
         link.recorder.leave()
-    if isinstance(decoded, Exhausted):
+    if isinstance(read, Exhausted):
         return NothingLeft(ticket.ordinal, ticket.attempt)
+    return _loaded(ticket, read, started)
+
+
+def _loaded(ticket: LoadBigChunk, read: BigChunkPx, started: float) -> BigChunkLoaded:
     seconds = time.perf_counter() - started
-    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
+    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, *read, seconds)
 
 
 def _answer(
@@ -175,8 +179,8 @@ def _done(
     match ticket:
         case SurveyWindow():
             planned = plan.at(opened, ticket.ordinal, ticket.attempt)
-            area = survey_window(planned, ticket, stream)
-            return WindowSurveyed(ticket.ordinal, ticket.attempt, area)
+            useful_px = survey_window(planned, ticket, stream)
+            return WindowSurveyed(ticket.ordinal, ticket.attempt, useful_px)
         case SurveyGrid():
             planned = plan.at(opened, 0, 0)
             return GridSurveyed(ticket.slide, planned.grid_windows.counts.tobytes())
@@ -184,9 +188,8 @@ def _done(
             started = time.perf_counter()
             planned = plan.at(opened, ticket.ordinal, ticket.attempt)
             view = stream.bigchunk_layout.view(arena.slot(ticket.slot))
-            decoded = load_bigchunk(planned, ticket, stream, ticket.slide, view)
-            seconds = time.perf_counter() - started
-            return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
+            read = load_bigchunk(planned, ticket, stream, ticket.slide, view)
+            return _loaded(ticket, read, started)
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ class Core:
                 self._batches.filled(worker - self.config.loaders, message)
             case WindowSurveyed():
                 self._loads.take_back(worker, message)
-                self._loads.window_surveyed(message.ordinal, message.decoded_px)
+                self._loads.window_surveyed(message.ordinal, message.useful_px)
             case GridSurveyed():
                 self._loads.take_back(worker, message)
                 counts = np.frombuffer(message.counts, dtype=np.int32)
@@ -332,6 +332,7 @@ class Core:
             rows=batches.rows_sent,
             bigchunks=loads.loaded,
             decoded_px=loads.decoded_px,
+            target_px=loads.target_px,
             delivered_px=batches.rows_sent * self.config.stream.smallchunk_px**2,
             read_s=loads.read_s,
             substitutions=loads.substitutions,

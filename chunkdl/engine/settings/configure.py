@@ -36,8 +36,14 @@ from chunkdl.engine.settings.users_code import (
 )
 from chunkdl.errors import ConfigError
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.resolutions import Continuous, DrawnResolution, FixedResolution, Values
-from chunkdl.slides.resolution import Resolution, Unit, wished_resolution
+from chunkdl.sampling.resolutions import (
+    Continuous,
+    DrawnResolution,
+    FixedResolution,
+    Values,
+    mpp_of_power,
+)
+from chunkdl.slides.resolution import Unit, wished_resolution
 from chunkdl.slides.slide import PixelRule
 from chunkdl.slides.tissue.cache import default_folder
 from chunkdl.slides.tissue.given import in_files
@@ -79,8 +85,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     memory_limit = parse_bytes(arguments.memory_limit, "memory_limit")
     run = _run(arguments, stream)
     if not rows.by_hooks:
-        slides, calls = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
-        stream = dataclasses.replace(stream, reserved_calls=calls)
+        slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
     run = with_memory(run, stream, memory_limit)
     check_labels(dataset, slides, own_classes=rows.by_hooks)
     wish = meant(arguments, stream)
@@ -162,28 +167,40 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
 
 
 def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
-    wishes: dict[Unit, Any] = {
-        "level": arguments.level,
-        "mpp": arguments.mpp,
-        "downsample": arguments.downsample,
+    wishes = {
+        name: value
+        for name in ("level", "mpp", "downsample", "magnification")
+        if (value := getattr(arguments, name)) is not None
     }
-    policy = arguments.resolution_policy
-    given = {unit: value for unit, value in wishes.items() if value is not None}
-    if not any(isinstance(value, Values) for value in given.values()):
-        return FixedResolution(wished_resolution(**wishes, policy=policy))
-    if len(given) > 1:
-        raise ConfigError(f"give one of level, mpp and downsample, not {', '.join(given)}")
-    ((unit, values),) = given.items()
+    if len(wishes) > 1:
+        raise ConfigError(
+            f"give one of level, mpp, downsample and magnification, not {', '.join(wishes)}"
+        )
+    policy, deviation = arguments.resolution_policy, arguments.max_relative_deviation
+    if by_objective := "magnification" in wishes:
+        wishes = {"mpp": mpp_of_power(wishes["magnification"])}
+    wish = next(iter(wishes.values()), None)
+    if not isinstance(wish, Values):
+        three: dict[str, Any] = {"level": None, "mpp": None, "downsample": None, **wishes}
+        fixed = wished_resolution(**three, policy=policy, most_deviation=deviation)
+        return FixedResolution(dataclasses.replace(fixed, by_objective=by_objective))
+    unit: Unit = "mpp" if "mpp" in wishes else "downsample"
+    drawn = DrawnResolution(unit, wish, policy or "resample", deviation, by_objective)
+    return _drawn(drawn, arguments)
+
+
+def _drawn(drawn: DrawnResolution, arguments: Arguments) -> FixedResolution | DrawnResolution:
+    unit, values, policy = drawn.unit, drawn.values, arguments.resolution_policy
     if isinstance(values, Continuous) and policy not in (None, "resample"):
         raise ConfigError(
             f"resolution_policy={policy!r}: values of a range are resampled; leave it out, or give "
             "a few values with weights"
         )
     if len(values.examples) == 1:
-        return FixedResolution(Resolution(unit, values.examples[0], policy or "resample"))
+        return FixedResolution(drawn.examples[0])
     if arguments.grid:
         raise ConfigError(f"a grid pass has one resolution: give {unit} as a number")
-    return DrawnResolution(unit, values, policy or "resample")
+    return drawn
 
 
 def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:

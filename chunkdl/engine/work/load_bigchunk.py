@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-import numpy.typing as npt
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import PlannedSlide
 from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
-from chunkdl.sampling.windows import Draws, Lattice, Window
+from chunkdl.sampling.windows import Draws, Window
 from chunkdl.transport.memory.layouts import Array, BigChunkView, Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
 
 
-def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamConfig) -> float:
-    """Pixels that the whole useful part of a BigChunk's window would make us decode.
+class BigChunkPx(NamedTuple):
+    """What reading a BigChunk has cost, and for what.
+
+    Attributes:
+        decoded: pixels that were decoded, whole tiles counted, at the level that was read.
+        target: target pixels that its SmallChunks can show.
+    """
+
+    decoded: int
+    target: int
+
+
+def survey_window(planned: PlannedSlide, ticket: SurveyWindow, config: StreamConfig) -> int:
+    """Target pixels that the SmallChunks of a BigChunk's window can show.
 
     Raises:
         SlideError: the slide cannot be used.
     """
-    window = DrawnWindows(config).window(planned, ticket.ordinal, ticket.attempt)
-    useful = planned.lattice.useful_blocks(planned.positions, window)
-    return _area(useful, planned.lattice) * planned.grid.factor**2
+    return DrawnWindows(config).content(planned, ticket.ordinal, ticket.attempt).useful_px()
 
 
 def load_bigchunk(
@@ -30,7 +41,7 @@ def load_bigchunk(
     config: StreamConfig,
     slide: int,
     view: BigChunkView,
-) -> int:
+) -> BigChunkPx:
     """Fill a slot with the records and the pixels of a BigChunk.
 
     Only the blocks that some position touches are decoded; the rest of the slot keeps what it had
@@ -43,9 +54,6 @@ def load_bigchunk(
         slide: index of the slide.
         view: of the slot; it belongs to this call.
 
-    Returns:
-        Pixels decoded.
-
     Raises:
         SlideError: the slide or the region cannot be used.
         HookError: the user's pixel filter raised.
@@ -56,9 +64,10 @@ def load_bigchunk(
         view.strip_px[0] = strip_px
         return view.strips()
 
-    window, draws = window_plan(config).read(planned, ticket, room)
+    region = window_plan(config).read(planned, ticket, room)
+    window, draws = region.window, region.draws
     describe(planned, ticket, slide, window, draws, view.records[: len(draws.x)])
-    return planned.slide.decoded_px - before
+    return BigChunkPx(planned.slide.decoded_px - before, region.target_px)
 
 
 def describe(
@@ -82,8 +91,3 @@ def describe(
     records["tissue_fraction"] = draws.fraction
     records["left"] = draws.x - window.x
     records["top"] = draws.y - window.y
-
-
-def _area(blocks: npt.NDArray[np.bool_], lattice: Lattice) -> int:
-    """Target pixels of the chosen blocks of a window, whole tiles counted at the slide's edge."""
-    return int(blocks.sum()) * lattice.across.stride_px * lattice.down.stride_px

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.load_bigchunk import describe
+from chunkdl.engine.work.load_bigchunk import BigChunkPx, describe
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
 from chunkdl.engine.work.window_pixels import WindowPixels
-from chunkdl.engine.work.window_plans import window_plan
+from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import ConfigError, PackingError
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
@@ -74,6 +74,7 @@ class LoaderTools:
         self._slides = slides
         self._packer = packer
         self._decoded_before: dict[int, int] = {}
+        self._target_px = 0
         self.log = log
         self._filtered: Strips | None = None
         """Pixels of the window, where a pixel filter had to look at them."""
@@ -81,13 +82,14 @@ class LoaderTools:
         """Whether the class knows where the plan takes its SmallChunks."""
 
     @property
-    def decoded_px(self) -> int:
-        """Pixels that the slides have decoded for this BigChunk."""
-        return sum(
+    def read_px(self) -> BigChunkPx:
+        """What the slides have decoded for this BigChunk, and what was asked of the fast reader."""
+        decoded = sum(
             # A slide that was closed in between and opened again has begun to count anew.
             max(0, self._slides.get(index).slide.decoded_px - before)
             for index, before in self._decoded_before.items()
         )
+        return BigChunkPx(decoded, self._target_px)
 
     def _opened(self, index: int) -> OpenSlide:
         opened = self._slides.get(index)
@@ -140,7 +142,7 @@ class LoaderTools:
         return self._chosen.mask
 
     @cached_property
-    def _plan(self) -> tuple[Window, Draws]:
+    def _plan(self) -> Region:
         filtered = self._config.pixel_filter is not None
         calls = min(self._ticket.calls, MOST_FILTERED if filtered else MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
@@ -162,13 +164,13 @@ class LoaderTools:
     @property
     def window(self) -> Window:
         """The region of this BigChunk."""
-        return self._plan[0]
+        return self._plan.window
 
     @property
     def positions(self) -> Draws:
         """The corners of its SmallChunks."""
         self.took_positions = True
-        return self._plan[1]
+        return self._plan.draws
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -179,7 +181,7 @@ class LoaderTools:
         """A record for each position, where the plan was looked at."""
         if "_plan" not in self.__dict__:
             return None
-        window, draws = self._plan
+        window, draws = self._plan.window, self._plan.draws
         records = np.zeros(len(draws.x), dtype=RECORD)
         describe(self.planned, self._ticket, self._ticket.slide, window, draws, records)
         return records
@@ -193,11 +195,11 @@ class LoaderTools:
 
     def read_window(self) -> Strips:
         """The part of the window that the positions touch."""
-        planned, (window, draws) = self.planned, self._plan
+        planned, region = self.planned, self._plan
+        self._target_px += region.target_px
         if self._filtered is not None:
             return self._filtered
-        pixels = WindowPixels(planned, self._strips)
-        return pixels.read(window, draws)
+        return WindowPixels(planned, self._strips).read(region.window, region.draws)
 
     def read_region(
         self,
@@ -216,6 +218,7 @@ class LoaderTools:
         out = self.empty((height, width, 3), np.uint8)
         left, top = round(x / grid.downsample), round(y / grid.downsample)
         read_target_into(opened.slide, grid, out, left, top)
+        self._target_px += height * width
         return out
 
     def open_file(self, path: str) -> Slide:

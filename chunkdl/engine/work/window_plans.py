@@ -8,6 +8,7 @@ them apart.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -20,12 +21,28 @@ from chunkdl.errors import NothingPassesError, NoTissueError, ResolutionError, S
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.filtered_draws import filtered_draws
 from chunkdl.sampling.seeding import Purpose, generator
-from chunkdl.sampling.windows import Draws, Window
+from chunkdl.sampling.windows import Content, Draws, Window
 from chunkdl.transport.memory.layouts import Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk
 
 MOST_LOOKS = 128
 """Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """What is planned for one BigChunk.
+
+    Attributes:
+        window: the region, target pixels.
+        draws: the positions in it, in the order of their calls.
+        target_px: target pixels that its SmallChunks can show; of a drawn window also those that
+            other draws would show.
+    """
+
+    window: Window
+    draws: Draws
+    target_px: int
 
 
 class WindowPlan(ABC):
@@ -91,10 +108,10 @@ class WindowPlan(ABC):
         """See that there is a place for a SmallChunk at this resolution."""
 
     @abstractmethod
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
-        """The window of a BigChunk, and the draws in it."""
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """The region of a BigChunk, and the draws in it."""
 
-    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> tuple[Window, Draws]:
+    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> Region:
         """The same, with the pixels of the draws in the memory that `room` gives.
 
         Only the blocks that some draw touches, or that had to be looked at, are decoded.
@@ -103,9 +120,9 @@ class WindowPlan(ABC):
             SlideError: the region cannot be read, or the pixel filter refuses too much.
             HookError: the user's pixel filter raised.
         """
-        window, draws = self.of(planned, ticket)
-        WindowPixels(planned, room).read(window, draws)
-        return window, draws
+        region = self.of(planned, ticket)
+        WindowPixels(planned, room).read(region.window, region.draws)
+        return region
 
 
 class DrawnWindows(WindowPlan):
@@ -114,16 +131,17 @@ class DrawnWindows(WindowPlan):
     def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.anchors
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
-        window = self.window(planned, ticket.ordinal, ticket.attempt)
+        content = self.content(planned, ticket.ordinal, ticket.attempt)
         rng = generator(self._seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
-        return window, planned.lattice.draw_positions(planned.positions, window, ticket.calls, rng)
+        return Region(content.window, content.draw(ticket.calls, rng), content.useful_px())
 
-    def window(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Window:
-        """The window of that attempt at a BigChunk."""
+    def content(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Content:
+        """The positions of the window of that attempt at a BigChunk."""
         rng = generator(self._seed, Purpose.WINDOW, ordinal, attempt)
-        return planned.lattice.draw_window(planned.anchors, rng)
+        window = planned.lattice.draw_window(planned.anchors, rng)
+        return planned.lattice.content(planned.positions, window)
 
 
 class FilteredWindows(DrawnWindows):
@@ -146,7 +164,7 @@ class FilteredWindows(DrawnWindows):
         if refusal := planned.refusal(self._filter):
             raise NothingPassesError(refusal, slide=planned.entry.path)
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`; the pixels have to be read for it."""
         side_px = planned.lattice.across.window_px
 
@@ -155,7 +173,7 @@ class FilteredWindows(DrawnWindows):
 
         return self.read(planned, ticket, room)
 
-    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> tuple[Window, Draws]:
+    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> Region:
         """See `WindowPlan.read`."""
         opened = planned.opened
         judge = Judge(planned, self._filter, opened.on_progress)
@@ -179,7 +197,8 @@ class FilteredWindows(DrawnWindows):
                 slide=planned.entry.path,
                 level=planned.grid.level,
             )
-        return found.window, found.draws
+        content = planned.lattice.content(planned.positions, found.window)
+        return Region(found.window, found.draws, content.useful_px())
 
 
 class GridWindowsInOrder(WindowPlan):
@@ -188,10 +207,11 @@ class GridWindowsInOrder(WindowPlan):
     def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.grid_windows
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
-        """See `WindowPlan.of`."""
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """See `WindowPlan.of`; positions of the grid do not overlap."""
         chosen = planned.grid_windows.window(ticket.window)
-        return chosen.window, chosen.draws
+        target_px = len(chosen.draws.x) * planned.lattice.across.smallchunk_px**2
+        return Region(chosen.window, chosen.draws, target_px)
 
 
 def window_plan(config: StreamConfig) -> WindowPlan:

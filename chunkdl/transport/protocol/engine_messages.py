@@ -77,7 +77,7 @@ class WindowSurveyed(Message, frozen=True):
 
     ordinal: int
     attempt: int
-    decoded_px: float
+    useful_px: int
 
 
 class GridSurveyed(Message, frozen=True):
@@ -94,6 +94,7 @@ class BigChunkLoaded(Message, frozen=True):
     slot: int
     generation: int
     decoded_px: int
+    target_px: int
     read_s: float
 
 
@@ -322,6 +323,10 @@ class ServiceUp(Message, frozen=True):
     endpoint: str
 
 
+class ServiceStays(Message, frozen=True):
+    """Whoever started the service has let go of it; it stays for the consumers that it has."""
+
+
 # Coordinator to consumer.
 
 
@@ -407,6 +412,7 @@ class Statistics(Message, frozen=True):
     rows: int
     bigchunks: int
     decoded_px: int
+    target_px: int
     delivered_px: int
     read_s: float
     substitutions: int
@@ -456,6 +462,7 @@ AnyMessage = (
     | Ping
     | MessageToPatient
     | ServiceUp
+    | ServiceStays
     | Welcome
     | Refuse
     | BatchReady

@@ -130,7 +130,9 @@ OTHERS: dict[str, Any] = {
     "mpp": 1.0,
     "level": 1,
     "downsample": 2.0,
+    "magnification": "10x",
     "resolution_policy": "nearest",
+    "max_relative_deviation": 0.1,
     "num_bigchunks": 3,
     "reuse": 2.0,
     "smallchunks_per_bigchunk": 7,
@@ -157,7 +159,11 @@ OTHERS: dict[str, Any] = {
     "tfms_in": "consumer",
     "checkpoints": False,
 }
-WITH: dict[str, dict[str, Any]] = {"drop_last": {"grid": True}, "shuffle": {"grid": True}}
+WITH: dict[str, dict[str, Any]] = {
+    "drop_last": {"grid": True},
+    "shuffle": {"grid": True},
+    "max_relative_deviation": {"mpp": 1.0},
+}
 """Settings that are for something else as well."""
 
 
@@ -203,6 +209,8 @@ def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> No
     [
         ({"smallchunks_per_bigchunk": 5}, {"reuse": 3.0}),
         ({"grid": True}, {"reuse": 3.0}),
+        ({"level": 1}, {"max_relative_deviation": 0.2}),
+        ({"mpp": 1.0, "resolution_policy": "ceil"}, {"max_relative_deviation": 0.2}),
         ({"grid": True}, {"num_bigchunks": 7}),
         ({"bigchunkloader": OwnLoader}, {"num_bigchunks": 9}),
         ({"bigchunkloader": OwnLoader}, {"smallchunks_per_bigchunk": 100}),
