@@ -21,7 +21,7 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import survey_window
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
 from chunkdl.engine.work.window_plans import Region, window_plan
-from chunkdl.errors import NoTissueError
+from chunkdl.errors import NothingPassesError, NoTissueError
 from chunkdl.sampling import reuse
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
@@ -61,6 +61,7 @@ class Look:
     magnification: str | None = None
     tissue: str = "otsu"
     tissue_threshold: float = 0.5
+    pixel_filter: str | None = None
     channels: tuple[int, ...] | None = None
     window: tuple[float, float] | None = None
     icc: Profile | None = None
@@ -86,12 +87,17 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
     """
     service = configure(Dataset("inspect", [patient]), _arguments(look))
     config = service.stream
-    problem = None
+    problem: NoTissueError | None = None
     samples: Sequence[Region] = ()
     with OpenSlides(service.slides, config, service.run.mask_cache) as slides:
         planned = slides.get(0).at(config.resolution.examples[0])
         try:
+            window_plan(config).find_places(slides.get(0))
             facts, samples = _sampled(planned, config, look)
+            facts += _refused(slides)
+        except NothingPassesError as error:
+            problem = error
+            facts = f"the pixel filter {look.pixel_filter} refuses all that was looked at"
         except NoTissueError as error:
             problem = error
             facts = f"no position with at least {config.tissue_threshold:.0%} tissue"
@@ -115,6 +121,7 @@ def _arguments(look: Look) -> Arguments:
         num_bigchunks=1,
         tissue=look.tissue,
         tissue_threshold=look.tissue_threshold,
+        pixel_filter=look.pixel_filter,
         channels=look.channels,
         window=look.window,
         icc=look.icc,
@@ -146,6 +153,14 @@ def _sampled(
         f"{planned.anchors.count:,} positions with at least {config.tissue_threshold:.0%} "
         f"tissue  ·  {len(samples)} windows of {per_window} positions: reuse {reuse:.2f}"
     ), samples
+
+
+def _refused(slides: OpenSlides) -> str:
+    """What a pixel filter refused of the anchors of the first BigChunks; empty without one."""
+    return "".join(
+        f"  ·  the pixel filter refused {refused} of {looked} windows"
+        for _, looked, refused in slides.looks.news()
+    )
 
 
 def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:

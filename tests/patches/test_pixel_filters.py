@@ -221,6 +221,36 @@ def test_a_function_of_the_user_gets_a_copy_and_answers_yes_or_no() -> None:
         OwnFilter(np.mean, version="1")(pixels)
 
 
+class Model:
+    """Says when it is unpacked."""
+
+    unpacked = 0
+
+    def __call__(self, rgb: Pixels) -> bool:
+        return True
+
+    def __setstate__(self, state: object) -> None:
+        Model.unpacked += 1
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"weights": 1}
+
+
+@pytest.mark.parametrize("of", [lambda own: own, AllOf, AnyOf, Not])
+def test_a_function_is_unpacked_only_where_it_is_called(of: Any) -> None:
+    """A model is not loaded by processes that pass the filter on; the loader does it at once."""
+    Model.unpacked = 0
+    filter_ = of(OwnFilter(Model(), version="1"))
+    for _ in range(2):
+        filter_ = pickle.loads(pickle.dumps(filter_))
+    assert Model.unpacked == 0
+    assert filter_.key == of(OwnFilter(Model(), version="1")).key
+    filter_.prepare()
+    assert Model.unpacked == 1
+    assert filter_(filled((PINK, 100))) == (of is not Not)
+    assert Model.unpacked == 1
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

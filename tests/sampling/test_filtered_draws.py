@@ -6,14 +6,18 @@ BigChunk gives one row, of each call in turn, so that all rows are independent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache, cached_property
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from chunkdl.sampling import filtered_draws as rule
@@ -24,7 +28,14 @@ from chunkdl.sampling.positions import PositionSet, positions_of
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Axis, Draws, Lattice, Window
 from chunkdl.slides.resolution import TargetGrid
-from tests.sampling.small_plans import Flags, accepted, ragged_mask
+from tests.sampling.small_plans import (
+    Flags,
+    SmallSlide,
+    accepted,
+    lattices,
+    ragged_mask,
+    small_slides,
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -140,6 +151,81 @@ def one_row_each(drawn: Callable[[int], Draws | None], bigchunks: int, calls: in
         if draws is not None:
             found.append((int(draws.x[call]), int(draws.y[call])))
     return list(np.array(found).T)
+
+
+@dataclass
+class ScriptedNumbers:
+    """Takes the place of the generators of a BigChunk: follows a script, remembers the bounds."""
+
+    script: list[int]
+    bounds: list[int] = field(default_factory=list)
+
+    def integers(self, high: int, size: int | None = None) -> Any:
+        if size is not None:
+            return np.array([self.integers(high) for _ in range(size)])
+        self.bounds.append(int(high))
+        if len(self.bounds) > len(self.script):
+            self.script.append(0)
+        return self.script[len(self.bounds) - 1]
+
+    def permutation(self, count: int) -> Ints:
+        # Of one anchor, or nobody looks at it.
+        return np.arange(count)
+
+
+def every_outcome(
+    drawn: Callable[[ScriptedNumbers], FilteredDraws],
+) -> Iterator[tuple[FilteredDraws, Fraction]]:
+    """What is drawn for every outcome of the random numbers, with its probability."""
+    script: list[int] = []
+    while True:
+        numbers = ScriptedNumbers(script)
+        found, probability = drawn(numbers), Fraction(1)
+        for bound in numbers.bounds:
+            probability /= bound
+        yield found, probability
+        while script and script[-1] + 1 == numbers.bounds[len(script) - 1]:
+            script.pop()
+        if not script:
+            return
+        script[-1] += 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(slide=small_slides(most_positions=4), data=st.data())
+def test_both_calls_have_exactly_equal_chances_whatever_passes(
+    slide: SmallSlide, data: st.DataObject
+) -> None:
+    """In exact fractions, for any set of accepted positions; a call that repeats another too."""
+    every = np.argwhere(accepted(slide.positions)).tolist()
+    assume(every)
+    passing = set(
+        map(tuple, data.draw(st.lists(st.sampled_from(every), min_size=1, unique_by=tuple)))
+    )
+    lattice = data.draw(lattices(slide.smallchunk_px))
+    anchors = cast(Anchors, ListedAnchors(np.array(every)))
+
+    def passes(window: Window, draws: Draws) -> Flags:
+        return np.array([corner in passing for corner in zip(draws.y, draws.x, strict=True)])
+
+    def drawn(numbers: ScriptedNumbers) -> FilteredDraws:
+        def named(purpose: Purpose, trial: int) -> np.random.Generator:
+            return cast(np.random.Generator, numbers)
+
+        return filtered_draws(lattice, anchors, slide.positions, 2, named, passes)
+
+    chances: list[dict[tuple[int, int], Fraction]] = [defaultdict(Fraction) for _ in range(2)]
+    # One trial, whose refusals are what the next begins with; one draw, and then the anchor again.
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("MOST_TRIALS", 1), ("FEWEST_DRAWS", 1), ("DRAWS_PER_CALL", 0)):
+            patch.setattr(rule, name, value)
+        for found, probability in every_outcome(drawn):
+            if found.draws is not None:
+                corners = zip(found.draws.y.tolist(), found.draws.x.tolist(), strict=True)
+                for call, corner in enumerate(corners):
+                    chances[call][corner] += probability
+    expected = dict.fromkeys(passing, Fraction(1, len(every)))
+    assert chances == [expected, expected]
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     stream, cache = config.stream, config.run.mask_cache
     with OpenSlides(config.slides, stream, cache, progress) as slides, arena:
         if stream.pixel_filter is not None:
+            stream.pixel_filter.prepare()
             one_thread_for_torch()
         answer = partial(_answer, stream=stream, slides=slides, arena=arena, progress=progress)
         if stream.rows.by_hooks:

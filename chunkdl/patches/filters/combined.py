@@ -26,6 +26,11 @@ class _Several(PixelFilter):
         """The keys of its filters, in their order."""
         return f"{self.name}/1 {[one.key for one in self.filters]!r}"
 
+    @property
+    def parts(self) -> tuple[PixelFilter, ...]:
+        """See `PixelFilter.parts`."""
+        return self.filters
+
 
 class AllOf(_Several):
     """Passes what all of its filters pass; they are asked in their order, until one refuses.
@@ -85,6 +90,11 @@ class Not(PixelFilter):
     def key(self) -> str:
         """The key of the other."""
         return f"{self.name}/1 {self.filter.key!r}"
+
+    @property
+    def parts(self) -> tuple[PixelFilter, ...]:
+        """See `PixelFilter.parts`."""
+        return (self.filter,)
 
     def __call__(self, rgb: Pixels) -> bool:
         """See `PixelFilter.__call__`."""

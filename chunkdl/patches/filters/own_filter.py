@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cloudpickle
 import numpy as np
 
 from chunkdl.errors import ConfigError
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.slides.slide import Pixels
+
+
+class _Packed:
+    """A function that is unpacked where it is called first: it may bring a model along, which the
+    processes that only pass it on have no use for.
+
+    Args:
+        pickled: the function, by value where its module is not installed.
+    """
+
+    def __init__(self, pickled: bytes) -> None:
+        self.pickled = pickled
+        self._function: Callable[[Pixels], Any] | None = None
+
+    def __call__(self, rgb: Pixels) -> Any:
+        return self.unpacked()(rgb)
+
+    def unpacked(self) -> Callable[[Pixels], Any]:
+        """The function."""
+        if self._function is None:
+            self._function = pickle.loads(self.pickled)  # noqa: S301 - made by our own parent
+        return self._function
+
+
+def _of_packed(pickled: bytes, version: str, title: str) -> OwnFilter:
+    return OwnFilter(_Packed(pickled), version, title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +82,18 @@ class OwnFilter(PixelFilter):
     def key(self) -> str:
         """Name and version; what the function does may be anything."""
         return f"{self.name}/1 {self.title!r} {self.version!r}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self.function, _Packed):
+            pickled = self.function.pickled
+        else:
+            pickled = cloudpickle.dumps(self.function)
+        return _of_packed, (pickled, self.version, self.title)
+
+    def prepare(self) -> None:
+        """Unpack the function, and import what it needs."""
+        if isinstance(self.function, _Packed):
+            self.function.unpacked()
 
     def __repr__(self) -> str:
         return f"OwnFilter({self.title}, version={self.version!r})"

@@ -31,6 +31,16 @@ class PixelFilter(ABC):
         """Name, revision and parameters: filters of equal keys give equal answers."""
         return f"{self.name}/1 {self!r}"
 
+    @property
+    def parts(self) -> tuple[PixelFilter, ...]:
+        """The filters that it is made of."""
+        return ()
+
+    def prepare(self) -> None:
+        """Make ready for the first call, in the process that calls."""
+        for part in self.parts:
+            part.prepare()
+
     @abstractmethod
     def __call__(self, rgb: Pixels) -> bool:
         """Whether a SmallChunk passes: (h, w, 3) uint8, which is only read."""
