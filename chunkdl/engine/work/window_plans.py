@@ -10,13 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
-from chunkdl.errors import NoTissueError, ResolutionError
+from chunkdl.errors import NoTissueError, ProtocolError, ResolutionError
 from chunkdl.sampling.cycles import positions_in_order
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
-from chunkdl.transport.protocol.engine_messages import LoadBigChunk
+from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow
+
+Ticket = SurveyWindow | SurveyGrid | LoadBigChunk
 
 MOST_LOOKS = 128
 """Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
@@ -63,6 +68,10 @@ class WindowPlan(ABC):
             slide=opened.entry.path,
         )
 
+    def look(self, opened: OpenSlide, ticket: Ticket) -> None:
+        """See that a slide can be used at all for a ticket; raises as `find_places`."""
+        self.find_places(opened)
+
     def find_places(self, opened: OpenSlide) -> None:
         """See that there is a place for a SmallChunk in the slide, at some resolution.
 
@@ -83,6 +92,14 @@ class WindowPlan(ABC):
     @abstractmethod
     def _find_places(self, planned: PlannedSlide) -> None:
         """See that there is a place for a SmallChunk at this resolution."""
+
+    def counts(self, planned: PlannedSlide) -> npt.NDArray[np.int32]:
+        """Positions of the windows of a grid, by the numbers that tickets have.
+
+        Raises:
+            ProtocolError: windows are drawn.
+        """
+        raise ProtocolError(f"windows of {planned.entry.path} were to be counted that are drawn")
 
     @abstractmethod
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
@@ -111,7 +128,11 @@ class GridWindowsInOrder(WindowPlan):
     """Of a pass over the grid."""
 
     def _find_places(self, planned: PlannedSlide) -> None:
-        _ = planned.grid_windows
+        planned.count_grid()
+
+    def counts(self, planned: PlannedSlide) -> npt.NDArray[np.int32]:
+        """Of the windows that have any."""
+        return planned.count_grid().counts
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
         """See `WindowPlan.of`."""
@@ -122,14 +143,28 @@ class GridWindowsInOrder(WindowPlan):
 class GridWindowsInCycles(GridWindowsInOrder):
     """Of a stream without replacement."""
 
+    def look(self, opened: OpenSlide, ticket: Ticket) -> None:
+        """See `WindowPlan.look`; who asks for a BigChunk has had the positions counted before."""
+        super().look(opened, ticket)
+        if isinstance(ticket, SurveyGrid):
+            self.at(opened, 0, 0).count_grid()
+
+    def _find_places(self, planned: PlannedSlide) -> None:
+        _ = planned.grid_windows
+
+    def counts(self, planned: PlannedSlide) -> npt.NDArray[np.int32]:
+        """Of all windows: which have any would have to be found out again for each BigChunk."""
+        return planned.count_grid().all_counts
+
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
         """See `WindowPlan.of`."""
-        window, draws = super().of(planned, ticket)
+        chosen = planned.grid_windows.at(ticket.window)
+        draws = chosen.draws
         order = positions_in_order(
             self._seed, ticket.slide, ticket.cycle, ticket.window, len(draws.x)
         )
-        chosen = order[ticket.first : ticket.first + ticket.calls]
-        return window, Draws(draws.x[chosen], draws.y[chosen], draws.fraction[chosen])
+        some = order[ticket.first : ticket.first + ticket.calls]
+        return chosen.window, Draws(draws.x[some], draws.y[some], draws.fraction[some])
 
 
 def window_plan(config: StreamConfig) -> WindowPlan:
