@@ -160,6 +160,13 @@ class BigChunks:
             return False
         return all(stream.last_batch(ordinal) < batch for ordinal in self.bigchunks)
 
+    def check_missing(self) -> None:
+        """End a stream that cannot be planned as it was: a slide gave rows before, and none now."""
+        slide = None if self._stream is None else self._stream.missing
+        if slide is not None:
+            why = self.sources.unusable.get(slide)
+            self._outgoing.fail(missing_slide(self._config.slides[slide], why))
+
     @property
     def idle(self) -> bool:
         """Whether no loader has anything to do."""
@@ -444,10 +451,6 @@ class BigChunks:
                 return None
             ahead = max(self._next_load, stream.first_ordinal) + self._config.bigchunk_slots
             if stream.has(ahead - 1) and stream.knows(next_batch):
-                return None
-            if (slide := stream.missing) is not None:
-                why = self.sources.unusable.get(slide)
-                self._outgoing.fail(missing_slide(self._config.slides[slide], why))
                 return None
             # Planning may have come to a slide that was looked at ahead of its turn.
             if stream.unsurveyed[0] not in self._grid_counts:

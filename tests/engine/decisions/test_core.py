@@ -733,15 +733,25 @@ def test_a_pass_has_no_substitutes_whatever_a_state_says() -> None:
 CYCLES = Script(cycles=1, batch_rows=2, windows=((3, 3), (2, 2)))
 
 
-def test_a_slide_that_gave_rows_before_a_resume_and_none_now_ends_the_stream() -> None:
-    """By its name and with the reason, rather than that other rows come."""
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_slide_that_gave_rows_before_a_resume_and_none_now_ends_the_stream(others: int) -> None:
+    """By its name and with the reason, rather than that other rows come, or none; also where all
+    others are known by then."""
     core = core_of(dataclasses.replace(CYCLES, first_batch=3), FromConsumer(HELLO))
-    (asked,) = [a.message for a in core.handle(FromWorker(0, READY)) if isinstance(a, ToWorker)][:1]
-    assert isinstance(asked, SurveyGrid)
-    failed = LoadFailed(-1, 0, asked.slide, True, FAILURE)
-    last = said(core.handle(FromWorker(0, failed)))[-1]
+    actions = core.handle(FromWorker(0, READY))
+    for _ in range(others + 1):
+        (asked,) = [a.message for a in actions if isinstance(a, ToWorker)][:1]
+        assert isinstance(asked, SurveyGrid)
+        slide = asked.slide
+        counts = np.array(CYCLES.windows[slide], dtype=np.int32)
+        answer: AnyMessage = GridSurveyed(slide, counts.tobytes())
+        if not others:
+            answer = LoadFailed(-1, 0, slide, True, FAILURE)
+        others -= 1
+        actions = core.handle(FromWorker(0, answer))
+    last = said(actions)[-1]
     assert isinstance(last, StreamFailed)
-    name = re.escape(f"{asked.slide}.tif")
+    name = re.escape(f"{slide}.tif")
     assert re.search(f"slide {name} gave rows before .* disk is gone", last.failure.message)
 
 
