@@ -17,15 +17,18 @@ demo: $(VENV)/installed  ## stream batches from synthetic slides and show what h
 	$(BIN)/chunkdl demo
 
 # The tests start thousands of processes; each would compile all that it imports, and wait for its
-# next product of matrices with as many busy threads as there are cores.
+# next product of matrices with as many busy threads as there are cores. A process of tests that
+# ended is not replaced: what it had left would not be given to others, and the run would not end.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0
 
 fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
 	$(BIN)/python -m pytest --hypothesis-profile=searching tests/dataset tests/engine tests/sampling \
-		tests/service/client tests/service/decisions tests/slides/tissue tests/transport
+		tests/service/client tests/service/decisions tests/slides/tissue tests/transport \
+		tests/processes/test_drawn_resolutions.py
 	$(BIN)/python -m benchmarks.fuzz_slides --seed $$(date +%s)
 
 soak: $(VENV)/installed  ## ten minutes of a service whose consumers and engines come, go, freeze and die

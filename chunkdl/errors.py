@@ -9,6 +9,7 @@
     ├── DatasetError (ValueError)       a patient, record or manifest row is wrong
     ├── SlideError                      a slide file cannot be used; names slide, level, region
     │   ├── NoTissueError               the slide was read and has no position with enough tissue
+    │   │   └── NothingPassesError      it has some, and the pixel filter refuses all looked at
     │   └── ResolutionError             the slide cannot give the resolution that was asked for
     ├── StateError (ValueError)         a saved state belongs to another stream
     ├── WorkerError                     a worker process failed
@@ -105,6 +106,10 @@ class SlideError(ChunkdlError):
 
 class NoTissueError(SlideError):
     """The slide was read and has no position with enough tissue."""
+
+
+class NothingPassesError(NoTissueError):
+    """The slide has positions with tissue, and the pixel filter refuses all that were looked at."""
 
 
 class ResolutionError(SlideError):

@@ -61,6 +61,13 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Says at once what failed: a run that is broken off has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.when} of {report.nodeid} failed\n{report.longreprtext}\n", flush=True)
+
+
 def our_processes(program: str = "") -> list[psutil.Process]:
     """Processes of chunkdl that this test run has started, orphans included.
 

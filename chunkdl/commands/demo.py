@@ -38,7 +38,7 @@ STREAM: dict[str, Any] = {
     "batch_size": 64,
     "smallchunk_size": 224,
     "bigchunk_size": 1024,
-    "num_bigchunks": 16,
+    "num_bigchunks": 32,
     "seed": SEED,
 }
 
@@ -138,11 +138,11 @@ def _stream(loader: LightDL, tour: Tour, say: Say) -> None:
 
 
 def _line(number: int, rate: float, loader: LightDL, batch: Batch) -> str:
-    seen = loader.stats(60)
-    bigchunks, patients = len(set(batch["bigchunk"].tolist())), len(set(batch["patient"]))
+    seen, mixed = loader.stats(60), batch.diversity
     return (
         f"{number:7}  {rate:9,.0f}  {seen.decoded_mpx:11,.0f}  {seen.delivered_mpx:13,.0f}  "
-        f"{seen.reuse:5.2f}  {seen.wait_share:6.0%}  {bigchunks} BigChunks, {patients} patients"
+        f"{seen.reuse:5.2f}  {seen.wait_share:6.0%}  "
+        f"{mixed.bigchunks} BigChunks, {mixed.patients} patients, overlap {mixed.overlap:.1%}"
     )
 
 

@@ -20,10 +20,9 @@ from chunkdl.engine.settings.arguments import Arguments, Profile
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import survey_window
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
-from chunkdl.engine.work.window_plans import window_plan
-from chunkdl.errors import NoTissueError
+from chunkdl.engine.work.window_plans import Region, window_plan
+from chunkdl.errors import NothingPassesError, NoTissueError
 from chunkdl.sampling import reuse
-from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
 from chunkdl.system.printing import printable
@@ -59,29 +58,16 @@ class Look:
     mpp: float | None = None
     level: int | None = None
     downsample: float | None = None
+    magnification: str | None = None
     tissue: str = "otsu"
     tissue_threshold: float = 0.5
+    pixel_filter: str | None = None
     channels: tuple[int, ...] | None = None
     window: tuple[float, float] | None = None
     icc: Profile | None = None
     seed: int = 0
     windows: int = 8
     positions: int | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """One planned BigChunk.
-
-    Attributes:
-        window: its region, target pixels.
-        draws: its positions.
-        decoded_px: level pixels that reading it decodes, whole tiles counted.
-    """
-
-    window: Window
-    draws: Draws
-    decoded_px: float
 
 
 def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError | None:
@@ -101,12 +87,17 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
     """
     service = configure(Dataset("inspect", [patient]), _arguments(look))
     config = service.stream
-    problem = None
-    samples: Sequence[Sample] = ()
+    problem: NoTissueError | None = None
+    samples: Sequence[Region] = ()
     with OpenSlides(service.slides, config, service.run.mask_cache) as slides:
         planned = slides.get(0).at(config.resolution.examples[0])
         try:
+            window_plan(config).find_places(slides.get(0))
             facts, samples = _sampled(planned, config, look)
+            facts += _refused(slides)
+        except NothingPassesError as error:
+            problem = error
+            facts = f"the pixel filter {look.pixel_filter} refuses all that was looked at"
         except NoTissueError as error:
             problem = error
             facts = f"no position with at least {config.tissue_threshold:.0%} tissue"
@@ -126,9 +117,11 @@ def _arguments(look: Look) -> Arguments:
         level=look.level,
         mpp=look.mpp,
         downsample=look.downsample,
+        magnification=look.magnification,
         num_bigchunks=1,
         tissue=look.tissue,
         tissue_threshold=look.tissue_threshold,
+        pixel_filter=look.pixel_filter,
         channels=look.channels,
         window=look.window,
         icc=look.icc,
@@ -146,7 +139,7 @@ def _arguments(look: Look) -> Arguments:
 
 def _sampled(
     planned: PlannedSlide, config: StreamConfig, look: Look
-) -> tuple[str, tuple[Sample, ...]]:
+) -> tuple[str, tuple[Region, ...]]:
     """The facts about the positions, and the first BigChunks.
 
     Raises:
@@ -155,11 +148,19 @@ def _sampled(
     per_window = calls_for_reuse(planned, config) if look.positions is None else look.positions
     samples = tuple(sample(planned, config, ordinal, per_window) for ordinal in range(look.windows))
     delivered = per_window * look.windows * config.smallchunk_px**2
-    reuse = delivered / sum(one.decoded_px for one in samples)
+    reuse = delivered / sum(one.target_px for one in samples)
     return (
         f"{planned.anchors.count:,} positions with at least {config.tissue_threshold:.0%} "
         f"tissue  ·  {len(samples)} windows of {per_window} positions: reuse {reuse:.2f}"
     ), samples
+
+
+def _refused(slides: OpenSlides) -> str:
+    """What a pixel filter refused of the anchors of the first BigChunks; empty without one."""
+    return "".join(
+        f"  ·  the pixel filter refused {refused} of {looked} windows"
+        for _, looked, refused in slides.looks.news()
+    )
 
 
 def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
@@ -168,23 +169,19 @@ def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
         survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
         for ordinal in range(reuse.SURVEYED_WINDOWS)
     ]
-    return reuse.calls_for_reuse(config, areas)[0]
+    return reuse.calls_for_reuse(config, areas)
 
 
-def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Sample:
+def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int) -> Region:
     """BigChunk `ordinal` of a stream over this slide, with `count` positions."""
-    lattice = planned.lattice
     ticket = LoadBigChunk(ordinal, 0, 0, window=-1, calls=count, slot=0, generation=0)
-    window, draws = window_plan(config).of(planned, ticket)
-    blocks = int(lattice.touched_blocks(draws, window).sum())
-    block_px = lattice.across.stride_px * lattice.down.stride_px * planned.grid.factor**2
-    return Sample(window, draws, blocks * block_px)
+    return window_plan(config).of(planned, ticket)
 
 
 # ---- What is drawn
 
 
-def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Sample]) -> Image.Image:
+def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Region]) -> Image.Image:
     image = Image.fromarray(_outlined(_thumbnail(planned.slide), planned.mask.cells))
     scale = image.width / planned.slide.info.levels[0].width * planned.grid.downsample
     image = _with_footprints(image, scale, samples, config.smallchunk_px)
@@ -215,7 +212,7 @@ def _outlined(pixels: Pixels, tissue: npt.NDArray[np.bool_]) -> Pixels:
 
 
 def _with_footprints(
-    image: Image.Image, scale: float, samples: Sequence[Sample], side_px: int
+    image: Image.Image, scale: float, samples: Sequence[Region], side_px: int
 ) -> Image.Image:
     """Each SmallChunk as a thin layer of its window's colour."""
     image = image.convert("RGBA")
@@ -232,7 +229,7 @@ def _with_footprints(
     return image.convert("RGB")
 
 
-def _draw_windows(image: Image.Image, scale: float, samples: Sequence[Sample]) -> None:
+def _draw_windows(image: Image.Image, scale: float, samples: Sequence[Region]) -> None:
     """The rectangles of the windows with their numbers; overhang ends at the slide's edge."""
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(TEXT_PX)

@@ -115,10 +115,12 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
+    add_flag(inspect, "pixel_filter", metavar="NAME")
     wish = inspect.add_mutually_exclusive_group()
     add_flag(wish, "level")
     for name in ("mpp", "downsample"):
         add_flag(wish, name, type=float, metavar="X")
+    add_flag(wish, "magnification", metavar="20x")
     add_flag(inspect, "channels", type=_channels, metavar="R,G,B")
     add_flag(inspect, "window", type=float, nargs=2, metavar=("LOW", "HIGH"))
     add_flag(inspect, "icc")
@@ -190,12 +192,13 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _inspect(given: argparse.Namespace) -> int:
-    fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "tissue")
-    more = ("tissue_threshold", "windows", "positions", "seed", "channels", "icc")
+    fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "magnification")
+    more = ("tissue", "tissue_threshold", "pixel_filter")
+    other = ("windows", "positions", "seed", "channels", "icc")
     if given.structure:
         return _structures(given.slides)
     window = None if given.window is None else tuple(given.window)
-    look = Look(window=window, **{name: getattr(given, name) for name in (*fields, *more)})
+    look = Look(window=window, **{name: getattr(given, name) for name in (*fields, *more, *other)})
     dataset = Dataset.from_slides(given.slides)
     status = EXIT_OK
     for patient, picture in zip(dataset, _pictures(dataset, given.out), strict=True):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import NoReturn, Self
 
+from chunkdl.consumers.batches.diversity import Means
 from chunkdl.engine.loader_statistics import LoaderStatistics, Told
 from chunkdl.errors import Closed, ConfigError
 from chunkdl.system.sections import Section
@@ -39,6 +40,8 @@ class Lifetime(ABC):
         """How long the loop has waited for batches since then."""
         self._asked_s = 0.0
         """When the service was last asked for its counters on the way."""
+        self._means = Means()
+        """Of the batches that were given out."""
 
     def start(self) -> None:
         """Have the service be up now instead of with the first batch, and wait for that."""
@@ -117,7 +120,7 @@ class Lifetime(ABC):
             told = self._counters(timeout)
         now_s = time.monotonic()
         elapsed_s = 0.0 if self._since_s is None else now_s - self._since_s
-        return LoaderStatistics.of(told, now_s, elapsed_s, self._waited_s)
+        return LoaderStatistics.of(told, self._means.mean, now_s, elapsed_s, self._waited_s)
 
     @abstractmethod
     def _counters(self, timeout: float) -> Told:

@@ -18,6 +18,7 @@ import msgspec
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.arrays import ArraysName
 from chunkdl.consumers.batches.batch import Batch, Stand
+from chunkdl.consumers.batches.diversity import Footprints
 from chunkdl.consumers.batches.embedded_batches import Assembled, Assembly
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.finishing import Finish
@@ -33,6 +34,7 @@ from chunkdl.engine.resume_state import ResumeState
 from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
@@ -74,15 +76,19 @@ class LightDL(Loader):
             patient have ended, so that it gets their checkpoints. False: it does not wait.
         smallchunk_size, bigchunk_size: side lengths of SmallChunk and BigChunk, in pixels of the
             wished resolution.
-        level, mpp, downsample: the wished resolution; at most one of them, by default level 0.
+        level, mpp, downsample, magnification: the wished resolution; at most one of them, by
+            default level 0. ``magnification="20x"`` is 0.5 microns per pixel, also for slides that
+            state only the power of their objective.
             `mpp` and `downsample` may be several with weights, ``{0.25: 1, 0.5: 2}``, or a
             `Continuous` range: then one is drawn for each BigChunk.
         resolution_policy: what to do if no level matches: "error", "nearest", "floor", "ceil" or
             "resample" (the default for mpp and downsample); see `chunkdl.slides.resolution`.
+        max_relative_deviation: how far a level may be from the wished resolution under "nearest",
+            and a level 0 that is too coarse under "resample"; a share of it.
         num_bigchunks: BigChunks that are open at a time; more of them mix batches better and need
             more memory. With your classes at most one per patient.
-        reuse: approximate number of SmallChunk pixels delivered per pixel decoded; a higher value
-            is faster and repeats more tissue.
+        reuse: how often a pixel of a BigChunk is delivered on average; a higher value is faster
+            and repeats more tissue.
         smallchunks_per_bigchunk: exact number, instead of `reuse`; with your classes 100 by
             default.
         schedule: a `chunkdl.Policy` that chooses the next patient; by default all in turn.
@@ -92,6 +98,8 @@ class LightDL(Loader):
             ``slide_index`` and ``patient_index`` are indices into `tables`, which has the rest.
         tissue: "otsu", "hsv", a detector, or "none" to sample the whole slide.
         tissue_threshold: minimum share of tissue in a SmallChunk, 0 to 1.
+        pixel_filter: which SmallChunks pass by their pixels: "midnight", a name with parameters, or
+            an object such as `HsvShare` or `OwnFilter`; see `chunkdl.patches.filters`.
         reader: "auto", "tiff", "dicom" or "openslide".
         channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
             for a grey image of one sample; needed if the file does not say it.
@@ -160,7 +168,9 @@ class LightDL(Loader):
         level: int | None = None,
         mpp: float | Mapping[float, float] | Values | None = None,
         downsample: float | Mapping[float, float] | Values | None = None,
+        magnification: float | str | Mapping[Any, float] | None = None,
         resolution_policy: LevelPolicy | None = None,
+        max_relative_deviation: float = 0.05,
         num_bigchunks: int = 32,
         reuse: float = 1.0,
         smallchunks_per_bigchunk: int | None = None,
@@ -170,6 +180,7 @@ class LightDL(Loader):
         tensors_only: bool = False,
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
+        pixel_filter: str | Mapping[str, Any] | PixelFilter | None = None,
         reader: Reader = "auto",
         channels: Sequence[int] | None = None,
         window: Sequence[float] | None = None,
@@ -207,12 +218,15 @@ class LightDL(Loader):
             level=level,
             mpp=mpp,
             downsample=downsample,
+            magnification=magnification,
             resolution_policy=resolution_policy,
+            max_relative_deviation=max_relative_deviation,
             num_bigchunks=num_bigchunks,
             reuse=reuse,
             smallchunks_per_bigchunk=smallchunks_per_bigchunk,
             tissue=tissue,
             tissue_threshold=tissue_threshold,
+            pixel_filter=pixel_filter,
             reader=reader,
             channels=channels,
             window=window,
@@ -329,9 +343,11 @@ class LightDL(Loader):
             calls = self._engine.calls
             if (ready := self._next_here(copy=copy)) is not None:
                 ready.begun = True
-                batch = self._finish(self._batch_of(ready))
+                batch = self._batch_of(ready)
+                finished = self._finish(batch)
                 if self._give_out(ready):
-                    return batch
+                    self._means.see(batch.footprints)
+                    return finished
             elif timeout is not None and left(PIECE_S) == 0.0:
                 raise GetTimeout(
                     "no batch came in time; the service is alive (loader.stats() shows what it "
@@ -386,7 +402,8 @@ class LightDL(Loader):
     def _batch_of(self, ready: Assembled) -> Batch:
         names = () if ready.columns is None else ready.columns.row_columns
         number = ready.received.message.batch
-        return Batch(ready.columns or {}, ready.patients, number, ready.late, names)
+        shows = Footprints.of(ready.records, self._config.stream.footprint_px)
+        return Batch(ready.columns or {}, ready.patients, number, ready.late, names, (shows,))
 
     def _behind(self, ready: Assembled) -> Cursor:
         """The cursor behind a batch."""

@@ -179,7 +179,9 @@ class MergedDL(Loader):
         stand = self._state(number + 1, stands, taken)
         self._given = _Given(stand, stands, taken)
         self._settle()
-        return Batch(columns, patients, number, stand, batches[0].row_columns)
+        footprints = tuple(one for batch in batches for one in batch.footprints)
+        self._means.see(footprints)
+        return Batch(columns, patients, number, stand, batches[0].row_columns, footprints)
 
     def _settle(self) -> None:
         """Note that a batch was given out; what an interrupt breaks off the next call ends."""

@@ -181,7 +181,9 @@ class SharedDL(Loader):
             self._steps = arrived.steps if self._whole else self._steps
             raise EndOfStream(f"the pass has delivered all its {arrived.steps} batches")
         hold = Hold(connection.releaser(arrived))
-        columns, patients, lent = self._assembly.assemble(connection, arrived, hold, copy=copy)
+        columns, patients, shows, lent = self._assembly.assemble(
+            connection, arrived, hold, copy=copy
+        )
         number, taken = self._number_of(connection, arrived), self._taken + 1
         stand = self._stand(arrived.message.after, taken)
         self._given = _Given(connection, arrived, hold, lent, stand, taken)
@@ -189,7 +191,9 @@ class SharedDL(Loader):
         # Every rank must get as many batches; alone there is no use for one without rows.
         if not patients and not self._in_step:
             return None
-        return Batch(columns, patients, number, stand, columns.row_columns)
+        batch = Batch(columns, patients, number, stand, columns.row_columns, (shows,))
+        self._means.see(batch.footprints)
+        return batch
 
     @property
     def _last_stand(self) -> Stand:

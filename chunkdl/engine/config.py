@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.grid import GridShape
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
@@ -60,11 +61,12 @@ class StreamConfig:
         bigchunk_px: side of a BigChunk, target pixels.
         resolution: the wished resolution, or from which it is drawn for each BigChunk.
         num_bigchunks: BigChunks open at a time.
-        reuse: wished SmallChunk pixels delivered per pixel decoded; sets the SmallChunks per
-            BigChunk unless they are given.
+        reuse: wished SmallChunk pixels delivered per target pixel that they can show; sets the
+            SmallChunks per BigChunk unless they are given.
         smallchunks_per_bigchunk: 0 where `reuse` sets it.
         tissue_threshold: least share of tissue in a SmallChunk, 0 to 1.
         tissue: detector of tissue, or None for the whole slide.
+        pixel_filter: looks at the pixels of each SmallChunk of the plan, or None for no filter.
         reader: name of the slide reader, or "auto".
         pixels: how samples that are not 8-bit RGB become it, and the colour profile.
         grid: a finite pass over a grid instead of the endless random stream.
@@ -82,9 +84,6 @@ class StreamConfig:
         policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
         one_load_per_patient: a load waits until those before it of the same patient are over, as
             checkpoints need it.
-        reserved_calls: SmallChunks of a BigChunk that slots have room for, where less than
-            `most_calls` are known to be enough for these slides; 0: `most_calls`. The plan does not
-            depend on it.
     """
 
     seed: int
@@ -112,7 +111,7 @@ class StreamConfig:
     policy: Policy | None = None
     one_load_per_patient: bool = False
     pixels: PixelRule = AS_STORED
-    reserved_calls: int = 0
+    pixel_filter: PixelFilter | None = None
 
     @property
     def in_order(self) -> bool:
@@ -145,35 +144,30 @@ class StreamConfig:
         return 1 if self.on_grid and self.grid_shape.pads else self.smallchunk_px
 
     @property
-    def known_calls(self) -> int | None:
-        """The most SmallChunks of a BigChunk where they do not depend on the slides; None: `reuse`
-        and what a slide makes us decode set them.
-        """
-        if self.on_grid:
-            return self.grid_shape.along**2
-        return self.smallchunks_per_bigchunk or None
-
-    @property
     def most_calls(self) -> int:
         """Bound of the SmallChunks of one BigChunk, whatever the slides are."""
-        if self.known_calls is not None:
-            return self.known_calls
-        # reuse · decoded/delivered, where a resampled window decodes at most the next coarser
-        # level's worth of pixels; pyramids with gaps of more than 8 are cut here.
-        return max(1, round(64 * self.reuse * (self.bigchunk_px / self.smallchunk_px) ** 2))
+        if self.on_grid:
+            return self.grid_shape.along**2
+        return self.smallchunks_per_bigchunk or self.calls_for(self.bigchunk_px**2)
 
     @property
     def bigchunk_layout(self) -> BigChunkLayout:
         """How a BigChunk lies in its slot."""
-        return BigChunkLayout(self.bigchunk_px, self.reserved_calls or self.most_calls)
+        return BigChunkLayout(self.bigchunk_px, self.most_calls)
 
-    def calls_for(self, decoded_px: float) -> int:
-        """The SmallChunks of a BigChunk for the wished reuse, `most_calls` not regarded.
+    @property
+    def footprint_px(self) -> int:
+        """Side of the square of its BigChunk that a row shows, target pixels; 0: the user's classes
+        make rows, and do not say what they show."""
+        return 0 if self.rows.by_hooks else self.smallchunk_px
+
+    def calls_for(self, useful_px: float) -> int:
+        """The SmallChunks of a BigChunk for the wished reuse.
 
         Args:
-            decoded_px: pixels that a BigChunk makes a loader decode.
+            useful_px: target pixels of its window that SmallChunks can show.
         """
-        return max(1, round(self.reuse * decoded_px / self.smallchunk_px**2))
+        return max(1, round(self.reuse * useful_px / self.smallchunk_px**2))
 
     @property
     def row_format(self) -> RowFormat | None:

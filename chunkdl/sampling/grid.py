@@ -188,6 +188,36 @@ class GridWindows:
         return counts
 
 
+def covered_px(draws: Draws, side_px: int, width: int, height: int) -> int:
+    """Pixels of a slide that lie in at least one of some footprints, which may overlap.
+
+    Args:
+        draws: their corners.
+        side_px: of a footprint.
+        width, height: of the slide; what overhangs it does not count.
+    """
+    left, right, columns = _edges(draws.x, side_px, width)
+    top, bottom, rows = _edges(draws.y, side_px, height)
+    # Corners in a difference array: its running sums count the footprints over each piece.
+    corners = np.zeros((len(rows) + 1, len(columns) + 1), dtype=np.int64)
+    np.add.at(corners, (top, left), 1)
+    np.add.at(corners, (bottom, right), 1)
+    np.add.at(corners, (top, right), -1)
+    np.add.at(corners, (bottom, left), -1)
+    covered = corners.cumsum(0).cumsum(1)[:-1, :-1] > 0
+    return int(rows @ covered @ columns)
+
+
+def _edges(
+    corner: npt.NDArray[np.int32], side_px: int, length_px: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """The pieces of an axis that each footprint begins and ends with, and the lengths of all."""
+    first = corner.astype(np.int64)
+    last = np.minimum(first + side_px, length_px)
+    edges = np.unique(np.concatenate((first, last)))
+    return np.searchsorted(edges, first), np.searchsorted(edges, last), edges[1:] - edges[:-1]
+
+
 def slide_order(seed: int, epoch: int, slides: int) -> npt.NDArray[np.int64]:
     """The order in which a pass visits the slides, int64 of shape (slides,)."""
     return generator(seed, Purpose.GRID, epoch).permutation(slides)

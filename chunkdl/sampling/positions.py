@@ -50,6 +50,11 @@ class CellAxis:
         """How many there are."""
         return -(-self.extent // self.cell_px)
 
+    @property
+    def length_px(self) -> int:
+        """Of the slide, target pixels; less than a SmallChunk where it has no room for one."""
+        return self.extent + self.smallchunk_px - 1
+
     def widths(self, cell: Ints) -> Ints:
         """The corners of each cell."""
         return np.minimum(self.cell_px, self.extent - cell * self.cell_px)

@@ -11,6 +11,7 @@ patches drawn with density p is S(y) = integral of p(x) K(x, y) dx, with K(x, y)
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import ConfigError
-from chunkdl.slides.resolution import LevelPolicy, Resolution, Unit
+from chunkdl.slides.microns import MPP_TIMES_POWER
+from chunkdl.slides.resolution import MOST_DEVIATION, LevelPolicy, Resolution, Unit
 
 Density = Literal["uniform", "log", "maxavg", "minmax"]
 
@@ -228,11 +230,14 @@ class DrawnResolution:
         unit: of the values.
         values: from which is drawn.
         policy: what is read where no level matches.
+        most_deviation, by_objective: see `chunkdl.slides.resolution.Resolution`.
     """
 
     unit: Unit
     values: Values
     policy: LevelPolicy
+    most_deviation: float = MOST_DEVIATION
+    by_objective: bool = False
 
     def candidates(self, generator: Callable[[], np.random.Generator]) -> Iterator[Resolution]:
         """The resolution that is drawn, then those for a slide that cannot give it.
@@ -257,10 +262,20 @@ class DrawnResolution:
     @property
     def examples(self) -> tuple[Resolution, ...]:
         """Resolutions by which it is found out what a slide can give, the finest first."""
-        return tuple(Resolution(self.unit, one, self.policy) for one in self.values.examples)
+        return tuple(self._example(one) for one in self.values.examples)
 
     def _at(self, value: float) -> Resolution:
-        return Resolution(self.unit, value, self.policy, self.values.near_is_level)
+        near_is_level = self.values.near_is_level
+        return dataclasses.replace(self._example(value), near_is_level=near_is_level)
+
+    def _example(self, value: float) -> Resolution:
+        return Resolution(
+            self.unit,
+            value,
+            self.policy,
+            most_deviation=self.most_deviation,
+            by_objective=self.by_objective,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +331,14 @@ def values_of(name: str, given: Mapping[Any, Any]) -> Values:
         f"{name}={dict(given)!r:.200}: give weights by number, such as {{0.25: 1, 0.5: 2}}, or a "
         'range, such as {"low": 0.25, "high": 2.0, "density": "log"}'
     )
+
+
+def mpp_of_power(power: float | Mixture) -> float | Mixture:
+    """Microns per pixel that an objective of that power, or a mixture of them, stands for."""
+    if isinstance(power, Mixture):
+        weights = {MPP_TIMES_POWER / one: weight for one, weight in power.weights.items()}
+        return Mixture(weights, power.exact)
+    return MPP_TIMES_POWER / power
 
 
 def flag_of(name: str, value: object) -> bool:

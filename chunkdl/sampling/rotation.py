@@ -7,17 +7,29 @@ evenly and makes BigChunks needed in the order of their ordinals:
 
     generation g = (t + o_j) div n    ordinal k = g·P + j    call = (t + o_j) mod n
 
-A batch of B rows therefore holds at most ⌈B/P⌉ + 1 rows of one BigChunk.
+Any B rows in a row therefore hold at most ⌈B/P⌉ + 1 of one BigChunk, and a batch less
+(`most_rows_of_one`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkdl.sampling.seeding import Purpose, generator
+
+
+def most_rows_of_one(rows: int, places: int) -> int:
+    """The most rows of one BigChunk in a batch of so many rows.
+
+    Batches begin at multiples of B, and so at multiples of gcd(B, P) within a round. The latest
+    such beginning is P − gcd(B, P), so a batch touches at most ⌈(P − gcd(B, P) + B)/P⌉ rounds, each
+    of which has one row of a place.
+    """
+    return -(-(places - gcd(rows, places) + rows) // places)
 
 
 @dataclass(frozen=True, slots=True)

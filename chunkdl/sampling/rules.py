@@ -10,7 +10,7 @@ import msgspec
 
 from chunkdl.errors import StateError
 
-SAMPLING_VERSION = 2
+SAMPLING_VERSION = 3
 """Of what is drawn: slides, windows, positions, and which row they are."""
 READING_VERSION = 2
 """Of what is read: which picture of a file is which level, where tissue is looked for, and what

@@ -39,6 +39,8 @@ class Purpose(IntEnum):
     """What generators that a transform keeps for itself draw."""
     RESOLUTION = 11
     """The resolution of a BigChunk, where it is drawn."""
+    PROBE = 12
+    """The places of a slide by which it is found out whether a pixel filter passes any."""
     CYCLE = 16
     """The order of windows, and of positions in them, in a cycle of a slide."""
 

@@ -19,6 +19,7 @@ m·(m+1) the weights are integers, and the draws are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,21 @@ class Axis:
         """The smaller of the two values that `count` takes."""
         return (self.window_px - self.smallchunk_px + 1) // self.stride_px
 
+    def clipped(self, origin: int, blocks: int, length_px: int) -> npt.NDArray[np.int64]:
+        """How much of each block of a window is inside the window and the slide, target pixels.
+
+        Args:
+            origin: of the window.
+            blocks: how many, from the origin on.
+            length_px: of the slide.
+
+        Returns:
+            Shape (blocks,).
+        """
+        edges = origin + np.arange(blocks + 1, dtype=np.int64) * self.stride_px
+        edges = np.clip(edges, max(origin, 0), min(origin + self.window_px, length_px))
+        return edges[1:] - edges[:-1]
+
     def weights(self, position: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """1/count, scaled to integers: m+1 where the count is m, m where it is m+1."""
         return 2 * self.fewest + 1 - self.count(position)
@@ -89,6 +105,10 @@ class Draws:
     y: npt.NDArray[np.int32]
     fraction: npt.NDArray[np.float32]
 
+    def taken(self, which: npt.NDArray[Any]) -> Draws:
+        """Some of them, by flag or by index."""
+        return Draws(self.x[which], self.y[which], self.fraction[which])
+
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
@@ -113,15 +133,6 @@ class Lattice:
             ),
         )
 
-    @property
-    def most_useful_px(self) -> int:
-        """Target pixels of all blocks of a window; `useful_blocks` has no more."""
-        across, down = (
-            -(-axis.window_px // axis.stride_px) * axis.stride_px
-            for axis in (self.across, self.down)
-        )
-        return across * down
-
     def draw_window(self, anchors: Anchors, rng: np.random.Generator) -> Window:
         """A window with probability Z(w)/N.
 
@@ -129,33 +140,19 @@ class Lattice:
             anchors: of the slide, which has at least one position.
             rng: of this draw.
         """
-        x, y = anchors.draw(rng)
+        return self.window_around(*anchors.draw(rng), rng)
+
+    def window_around(self, x: int, y: int, rng: np.random.Generator) -> Window:
+        """One of the windows that hold the footprint at a position, each with equal probability."""
         column = int(self.across.first(x)) + int(rng.integers(int(self.across.count(x))))
         row = int(self.down.first(y)) + int(rng.integers(int(self.down.count(y))))
         return Window(
             column * self.across.stride_px, row * self.down.stride_px, self.across.window_px
         )
 
-    def draw_positions(
-        self, positions: PositionSet, window: Window, count: int, rng: np.random.Generator
-    ) -> Draws:
-        """`count` positions of the window, independent, each with probability (1/A(p))/Z(w)."""
-        content = _Content.of(self, positions, window)
-        row, column, down, across = content.places(rng.integers(content.cumulative[-1], size=count))
-        return Draws(
-            content.across.pick(column, across).astype(np.int32),
-            content.down.pick(row, down).astype(np.int32),
-            positions.fractions(content.down.first_cell + row, content.across.first_cell + column),
-        )
-
-    def useful_blocks(self, positions: PositionSet, window: Window) -> npt.NDArray[np.bool_]:
-        """Which blocks of the window some position of it needs; shape (rows, columns).
-
-        A block is one cell of the lattice, `stride_px` on a side.
-        """
-        content = _Content.of(self, positions, window)
-        reach_down, reach_across = content.down.reach(window.y), content.across.reach(window.x)
-        return np.asarray(reach_down.T @ content.accepted @ reach_across)
+    def content(self, positions: PositionSet, window: Window) -> Content:
+        """The positions of a window, of which there is at least one."""
+        return Content.of(self, positions, window)
 
     def touched_blocks(self, draws: Draws, window: Window) -> npt.NDArray[np.bool_]:
         """Which blocks the draws need; shape (rows, columns).
@@ -251,28 +248,62 @@ class _Line:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Content:
+class Content:
     """The accepted cells of a window, with their weights.
 
     Attributes:
+        positions: of the slide.
+        window: the region.
         across, down: its cells along x and y.
         accepted: which of them are accepted, shape (rows, columns).
         cumulative: weight of the rows of cells up to and including each.
     """
 
+    positions: PositionSet
+    window: Window
     across: _Line
     down: _Line
     accepted: npt.NDArray[np.bool_]
     cumulative: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, lattice: Lattice, positions: PositionSet, window: Window) -> _Content:
+    def of(cls, lattice: Lattice, positions: PositionSet, window: Window) -> Content:
         across = _Line.of(lattice.across, window.x, positions.across)
         down = _Line.of(lattice.down, window.y, positions.down)
         accepted = positions.accepted(down.cells, across.cells)
-        return cls(across, down, accepted, np.cumsum(down.mass * (accepted @ across.mass)))
+        cumulative = np.cumsum(down.mass * (accepted @ across.mass))
+        return cls(positions, window, across, down, accepted, cumulative)
 
-    def places(self, ticket: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        """`count` positions, independent, each with probability (1/A(p))/Z(w)."""
+        row, column, down, across = self._places(rng.integers(self.cumulative[-1], size=count))
+        return Draws(
+            self.across.pick(column, across).astype(np.int32),
+            self.down.pick(row, down).astype(np.int32),
+            self.positions.fractions(self.down.first_cell + row, self.across.first_cell + column),
+        )
+
+    def useful_blocks(self) -> npt.NDArray[np.bool_]:
+        """Which blocks of the window some position of it needs; shape (rows, columns).
+
+        A block is one cell of the lattice, `stride_px` on a side.
+        """
+        down = self.down.reach(self.window.y).astype(np.float32)
+        across = self.across.reach(self.window.x).astype(np.float32)
+        return np.asarray(down.T @ self.accepted.astype(np.float32) @ across > 0)
+
+    def useful_px(self) -> int:
+        """Target pixels of the useful blocks, as far as they are inside the window and the slide.
+
+        A SmallChunk of the window cannot show any other pixels.
+        """
+        blocks = self.useful_blocks()
+        rows, columns = blocks.shape
+        height = self.down.axis.clipped(self.window.y, rows, self.positions.down.length_px)
+        width = self.across.axis.clipped(self.window.x, columns, self.positions.across.length_px)
+        return int(height @ blocks @ width)
+
+    def _places(self, ticket: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
         """On what each of the tickets, below the weight of the window, falls.
 
         Returns:

@@ -45,4 +45,5 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         batch_slots=spec.config.run.batch_slots,
         most_calls=stream.bigchunk_layout.calls,
         most_row=MOST_ROW if stream.replacement else MOST_PLANNED_ROW,
+        footprint_px=stream.footprint_px,
     )

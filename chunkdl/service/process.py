@@ -85,9 +85,13 @@ class ServiceProcess:
         Args:
             wait_s: for it to end, where nobody stays, seconds.
         """
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_WR)
+        first = first_message(self._channel, AwakeClock(2 * PIECE_S), wait_s)
         self._let_go()
+        stays = first is None or bool(first[0])
         try:
-            self.process.wait(wait_s)
+            self.process.wait(0.0 if stays else wait_s)
         except subprocess.TimeoutExpired:
             self.process.leave()
 

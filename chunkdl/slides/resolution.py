@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chunkdl.errors import ConfigError, ResolutionError
+from chunkdl.slides.microns import MPP_TIMES_POWER
 from chunkdl.slides.slide import SlideInfo
 
 Unit = Literal["level", "mpp", "downsample"]
 LevelPolicy = Literal["error", "nearest", "floor", "ceil", "resample"]
+
+
+MATCH_LIMIT = 0.01
+"""Relative difference up to which a level is the wished resolution, under every policy: scanners do
+not know their microns per pixel better, and levels are rounded to whole pixels."""
+EQUAL_LIMIT = 1e-6
+"""Relative difference of numbers that differ by their rounding only."""
+MOST_DEVIATION = 0.05
+"""Of `Resolution.most_deviation`, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +32,20 @@ class Resolution:
         value: the wish.
         policy: what is read where no level is at it; see `resolve`.
         near_is_level: a level within `MATCH_LIMIT` of it, and a level 0 that is up to
-            `NEAREST_LIMIT` coarser, are taken as they are. False: only what is delivered at
+            `most_deviation` coarser, are taken as they are. False: only what is delivered at
             exactly this resolution.
+        most_deviation: relative difference up to which "nearest" takes a level, and "resample" a
+            level 0 that is too coarse.
+        by_objective: a slide that states the power of its objective and no microns per pixel has
+            `MPP_TIMES_POWER` / power of them.
     """
 
     unit: Unit
     value: float
     policy: LevelPolicy
     near_is_level: bool = True
+    most_deviation: float = MOST_DEVIATION
+    by_objective: bool = False
 
     @property
     def match_limit(self) -> float:
@@ -64,8 +80,9 @@ def wished_resolution(
     mpp: float | None,
     downsample: float | None,
     policy: LevelPolicy | None = None,
+    most_deviation: float = MOST_DEVIATION,
 ) -> Resolution:
-    """The resolution that the three arguments of a user mean; level 0 where none is given.
+    """The resolution that the arguments of a user mean; level 0 where none is given.
 
     Raises:
         ConfigError: there are several, or one is not a number that it may be.
@@ -80,19 +97,9 @@ def wished_resolution(
         policy = "error" if unit == "level" else "resample"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{unit}={value!r} is not a number")
-    resolution = Resolution(unit, value, policy)
+    resolution = Resolution(unit, value, policy, most_deviation=most_deviation)
     check_resolution(resolution)
     return resolution
-
-
-MATCH_LIMIT = 0.01
-"""Relative difference up to which a level is the wished resolution, under every policy: scanners do
-not know their microns per pixel better, and levels are rounded to whole pixels."""
-EQUAL_LIMIT = 1e-6
-"""Relative difference of numbers that differ by their rounding only."""
-NEAREST_LIMIT = 0.05
-"""Relative difference up to which "nearest" takes a level, and "resample" a level 0 that is too
-coarse."""
 
 
 GIVE_MPP = (
@@ -113,11 +120,11 @@ def resolve(
 
     ========== ====================================================================
     error      no level
-    nearest    the smallest abs(v - r), if it is at most 5 % of r
+    nearest    the smallest abs(v - r), if it is at most `most_deviation` (5 %) of r
     floor      the smallest v >= r: not finer than asked; the coarsest if there is none
     ceil       the largest v <= r: not coarser than asked; level 0 if there is none
-    resample   as ceil, reduced by the factor r / v; level 0 as it is where it is up to 5 %
-               coarser than r (0.2528 for a wish of 0.25); a finer wish is an error
+    resample   as ceil, reduced by the factor r / v; level 0 as it is where it is up to
+               `most_deviation` coarser than r (0.2528 for 0.25); a finer wish is an error
     ========== ====================================================================
 
     A slide has one mpp here, the mean of x and y. `TargetGrid.mpp` and `TargetGrid.downsample`
@@ -133,7 +140,7 @@ def resolve(
         ResolutionError: this slide cannot serve it.
     """
     check_resolution(resolution)
-    base_mpp = _base_mpp(info, mpp)
+    base_mpp = mean_mpp(info, resolution, mpp)
     values = _values(info, resolution, base_mpp)
     level = _choose(info, resolution, values)
     factor = 1.0
@@ -174,9 +181,23 @@ def check_resolution(resolution: Resolution) -> None:
         )
 
 
-def _base_mpp(info: SlideInfo, override: tuple[float, float] | None) -> float | None:
+def mean_mpp(
+    info: SlideInfo, resolution: Resolution, override: tuple[float, float] | None
+) -> float | None:
+    """Microns per pixel of level 0, the mean of x and y; None where nothing says it.
+
+    Args:
+        info: the facts of the slide.
+        resolution: says whether the power of the objective counts.
+        override: as (x, y), in place of what the file says.
+
+    Raises:
+        ConfigError: what was given is not above 0.
+    """
     given = info.mpp if override is None else override
     if given is None:
+        if resolution.by_objective and info.magnification:
+            return MPP_TIMES_POWER / info.magnification
         return None
     if not all(math.isfinite(value) and value > 0 for value in given):
         raise ConfigError(f"the mpp {given} given for slide {info.path} is not above 0")
@@ -192,7 +213,8 @@ def _values(info: SlideInfo, resolution: Resolution, base_mpp: float | None) -> 
     if base_mpp is None:
         raise ResolutionError(
             f"mpp={resolution.value:g} was asked for, but the file does not state microns per "
-            f"pixel: {GIVE_MPP}, or ask for level= or downsample=",
+            f"pixel{' or an objective' * resolution.by_objective}: {GIVE_MPP}, or ask for level= "
+            "or downsample=",
             slide=info.path,
         )
     return tuple(base_mpp * level.downsample for level in info.levels)
@@ -208,8 +230,9 @@ def _choose(info: SlideInfo, resolution: Resolution, values: tuple[float, ...]) 
     if resolution.unit == "level" or policy == "error":
         raise _unserved(info, resolution, values, "no level matches")
     if policy == "nearest":
-        if away > NEAREST_LIMIT * wish:
-            raise _unserved(info, resolution, values, "no level is within 5 % of it")
+        if away > resolution.most_deviation * wish:
+            limit = f"no level is within {resolution.most_deviation * 100:g} % of it"
+            raise _unserved(info, resolution, values, f"{limit} (max_relative_deviation)")
         return nearest
     if policy == "floor":
         coarser = [index for index, value in enumerate(values) if value >= wish]
@@ -225,7 +248,7 @@ def _coarsest(values: tuple[float, ...]) -> int:
 def _reduction(info: SlideInfo, resolution: Resolution, value: float) -> float:
     """Level pixels per target pixel under the policy "resample"."""
     wish = resolution.value
-    coarser = NEAREST_LIMIT if resolution.near_is_level else EQUAL_LIMIT
+    coarser = resolution.most_deviation if resolution.near_is_level else EQUAL_LIMIT
     if abs(value - wish) <= resolution.match_limit * wish or wish < value <= wish * (1 + coarser):
         return 1.0
     if value > wish:

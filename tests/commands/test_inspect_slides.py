@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from chunkdl import Dataset, LightDL, Patient, Record
+from chunkdl import Dataset, HsvShare, LightDL, OwnFilter, Patient, Record
 from chunkdl.commands.inspect_slides import (
     COLOURS,
     MARGIN_PX,
     OUTLINE,
     Look,
     _arguments,
+    _refused,
     calls_for_reuse,
     inspect_slide,
     sample,
@@ -24,6 +26,7 @@ from chunkdl.commands.main import main
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.errors import NothingPassesError
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.synthetic.writing import write_tissue_slide
 
@@ -127,6 +130,35 @@ def test_a_slide_without_tissue_is_drawn_and_reported(
     assert "no place for a SmallChunk" in shown.err
     with Image.open(out / "glass.tif.png") as image:
         assert image.width >= 600
+
+
+def test_what_a_pixel_filter_refuses_is_in_the_picture(
+    slide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only accepted positions are drawn; a slide of which nothing passes is drawn and reported."""
+    out = tmp_path / "out"
+    given = ["inspect", str(slide), "--smallchunk-size", "64", "--bigchunk-size", "256"]
+    assert main([*given, "--out", str(out), "--pixel-filter", "midnight"]) == 0
+    service = configure(
+        Dataset.from_slides(slide),
+        _arguments(dataclasses.replace(LOOK, pixel_filter="midnight")),
+    )
+    out_px = np.empty((64, 64, 3), np.uint8)
+    with OpenSlides(service.slides, service.stream, None) as slides:
+        planned = slides.get(0).at(service.stream.resolution.examples[0])
+        draws = sample(planned, service.stream, 0, 9).draws
+        for x, y in zip(draws.x.tolist(), draws.y.tolist(), strict=True):
+            planned.slide.read_into(out_px, 0, x, y)
+            assert HsvShare()(out_px)
+        assert "refused" in _refused(slides)
+    black = OwnFilter(lambda rgb: False, version="1")
+    problem = inspect_slide(
+        Dataset.from_slides(slide)[0],
+        dataclasses.replace(LOOK, pixel_filter=black),  # type: ignore[arg-type]
+        tmp_path / "none.png",
+    )
+    assert isinstance(problem, NothingPassesError)
+    assert (tmp_path / "none.png").exists()
 
 
 def test_one_bad_slide_does_not_hide_the_others(

@@ -125,8 +125,9 @@ def test_the_demo_shows_batches_a_resume_and_a_picture(
 
     assert main([*given, "--out", str(sheet)]) == 0
     shown = capsys.readouterr().out
-    table = [line.split() for line in shown.splitlines() if line.endswith("2 patients")]
+    table = [line.split() for line in shown.splitlines() if "2 patients, overlap" in line]
     assert [int(words[0]) for words in table] == [16, 20]
+    assert all(0 < float(words[-1].rstrip("%")) < 100 for words in table)
     assert "saved after batch 20" in shown
     assert "the same, bit for bit" in shown
     assert sheet.read_bytes().startswith(b"\x89PNG")

@@ -74,6 +74,7 @@ def test_a_batch_stays_a_batch(batch: Batch, way: str) -> None:
     assert rows_of(made) == rows_of(batch)
     assert torch.equal(made["image"], batch["image"])
     assert (made.number, made.patients, made.state) == (batch.number, batch.patients, batch.state)
+    assert made.diversity == batch.diversity
 
 
 def test_a_collation_of_one_batch_has_one_row_more(batch: Batch) -> None:
@@ -103,6 +104,8 @@ def test_parts_and_sums_of_batches_have_no_place_in_the_stream(batch: Batch) -> 
     assert half.number == -1
     with pytest.raises(StateError, match=r"loader\.state_dict"):
         _ = half.state
+    with pytest.raises(StateError, match="put together from columns"):
+        _ = half.diversity
 
 
 def test_a_batch_of_numpy_goes_to_other_libraries_without_a_copy(two_patients: Dataset) -> None:

@@ -258,21 +258,40 @@ def test_statistics_tell_the_reuse(
     assert numbers == list(range(30))
     assert statistics.patches >= 30 * 16
     assert statistics.delivered_mpx == pytest.approx(statistics.patches * 64 * 64 / 1e6)
-    assert statistics.reuse == pytest.approx(statistics.delivered_mpx / statistics.decoded_mpx)
+    target_mpx = statistics.decoded_mpx / statistics.decoded_share
+    assert statistics.reuse == pytest.approx(statistics.delivered_mpx / target_mpx)
     assert statistics.smallchunks_per_bigchunk == 40
     assert 0 <= statistics.wait_share <= 1
 
 
-def test_the_reuse_that_was_asked_for_is_about_what_comes(
-    coordinate_dataset: Dataset, small_stream: dict[str, Any]
+@pytest.mark.parametrize(
+    ("asked", "least_share", "most_share"),
+    [
+        ({"reuse": 1.0}, 0.9, 1.2),
+        ({"reuse": 4.0, "level": 1}, 0.9, 1.2),
+        # Level 0 is read for it, whose pixels are 1.8 times as small; loaders keep some tiles.
+        ({"reuse": 2.0, "mpp": 0.45}, 1.1, 1.3 * 1.8**2),
+        # Half as wide as the tiles of the file, of which a BigChunk touches one to four.
+        ({"reuse": 1.0, "bigchunk_size": 64, "smallchunk_size": 16}, 1.5, 9.0),
+    ],
+    ids=str,
+)
+def test_the_reuse_that_was_asked_for_comes_and_what_was_decoded_for_it_is_told(
+    coordinate_dataset: Dataset,
+    small_stream: dict[str, Any],
+    asked: dict[str, Any],
+    least_share: float,
+    most_share: float,
 ) -> None:
-    """Over a long stream delivered pixels per decoded pixel are near `reuse`, never far below."""
-    arguments = {**small_stream, "smallchunks_per_bigchunk": None, "batch_size": 64}
-    for wished in (1.0, 3.0):
-        with LightDL(coordinate_dataset, reuse=wished, **arguments) as loader:
-            for _ in range(150):
-                loader.get(timeout=60)
-            assert loader.stats(60).reuse == pytest.approx(wished, rel=0.25)
+    """Delivered pixels per pixel of the regions, at any resolution and any size of window."""
+    wished = {"smallchunks_per_bigchunk": None, "batch_size": 64, "tissue": "none"}
+    arguments = {**small_stream, **wished, "tissue_threshold": 0.0, **asked}
+    with LightDL(coordinate_dataset, **arguments) as loader:
+        for _ in range(150):
+            loader.get(timeout=60)
+        statistics = loader.stats(60)
+    assert statistics.reuse == pytest.approx(asked["reuse"], rel=0.25)
+    assert least_share < statistics.decoded_share < most_share
 
 
 def test_a_timeout_is_an_error_and_loses_nothing(
@@ -321,11 +340,13 @@ def test_interrupts_lose_no_batch_and_lock_nothing(
             loader.next_batch(60)
             while interrupts < 60:
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.01), 0.1)
-                    while True:
-                        numbers.append(loader.next_batch(60).number)
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0005, 0.01), 0.1)
+                        while True:
+                            numbers.append(loader.next_batch(60).number)
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
                 except KeyboardInterrupt:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
                     interrupts += 1
             state = loader.state_dict()
             numbers.append(loader.next_batch(60).number)

@@ -75,12 +75,12 @@ def test_10_000_rows_are_exactly_what_their_columns_say(
             ]
 
 
-@pytest.mark.parametrize(("wish", "calls"), [({"level": 0}, 400), ({"mpp": 0.9}, 400 * 1.8**2)])
+@pytest.mark.parametrize(("wish", "calls"), [({"level": 0}, 400), ({"mpp": 0.9}, 400)])
 def test_a_high_reuse_has_room_for_all_its_rows(
     coordinate_dataset: Dataset,
     coordinate_slides: dict[str, CoordinateSlide],
     wish: dict[str, Any],
-    calls: float,
+    calls: int,
 ) -> None:
     """A slot has room for the SmallChunks that these slides come to, and for no others."""
     patients = patients_by_path(coordinate_dataset)
@@ -100,7 +100,7 @@ def test_a_high_reuse_has_room_for_all_its_rows(
             if "level" in wish:
                 assert_rows_are_true(batch, coordinate_slides, 32, patients)
         assert int(batch["call"].max()) > calls / 2
-        assert loader.stats(60).smallchunks_per_bigchunk > calls / 2
+        assert calls / 2 < loader.stats(60).smallchunks_per_bigchunk <= calls
 
 
 def test_a_resampled_row_is_the_same_from_every_window(

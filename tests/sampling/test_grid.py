@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.grid import GridPass, GridShape, GridWindow, GridWindows, slide_order
+from chunkdl.sampling.grid import (
+    GridPass,
+    GridShape,
+    GridWindow,
+    GridWindows,
+    covered_px,
+    slide_order,
+)
 from chunkdl.sampling.grid_stream import GridStream
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
@@ -406,3 +413,19 @@ def test_a_window_knows_the_batches_that_it_is_in(
             assert stream.next_call(ordinal) == calls_left[ordinal][0]
     for batch in range(stream.batches()):
         assert list(stream.closes(batch)) == closing.get(batch, [])
+
+
+@given(
+    corners=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), min_size=1, max_size=12),
+    side_px=st.integers(1, 15),
+)
+def test_the_pixels_under_footprints_are_counted_once(
+    corners: list[tuple[int, int]], side_px: int
+) -> None:
+    """However they overlap; what overhangs the slide does not count."""
+    painted = np.zeros((21, 31), dtype=bool)
+    for x, y in corners:
+        painted[y : y + side_px, x : x + side_px] = True
+    x, y = np.array(corners, dtype=np.int32).T
+    draws = Draws(x, y, np.ones(len(x), dtype=np.float32))
+    assert covered_px(draws, side_px, 31, 21) == painted.sum()

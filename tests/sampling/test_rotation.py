@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.rotation import Rotation
+from chunkdl.sampling.rotation import Rotation, most_rows_of_one
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.streams import RandomStream
 from tests.sampling.small_plans import EXAMPLES, stream_config
@@ -99,6 +99,36 @@ def test_a_batch_holds_few_rows_of_one_bigchunk(
     first = data.draw(st.integers(0, 10_000))
     ordinal, _ = rotation.rows(first, batch)
     assert max(Counter(ordinal.tolist()).values()) <= -(-batch // rotation.places) + 1
+
+
+@PLANS
+@given(rotation=ROTATIONS, batch=st.integers(1, 40), number=st.integers(0, 2000))
+def test_a_batch_holds_as_many_rows_of_one_bigchunk_as_its_beginning_allows(
+    rotation: Rotation, batch: int, number: int
+) -> None:
+    """Batches begin at multiples of their size, which is better than anywhere."""
+    ordinal, _ = rotation.rows(number * batch, batch)
+    most = most_rows_of_one(batch, rotation.places)
+    assert max(Counter(ordinal.tolist()).values()) <= most <= -(-batch // rotation.places) + 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "places", "most"),
+    [
+        # One row of each in whole rounds, also where a round is several batches.
+        (64, 64, 1), (64, 128, 1), (64, 192, 1), (64, 32, 2), (64, 16, 4), (96, 32, 3),
+        # Batches that begin in the middle of a round may meet a BigChunk once more.
+        (64, 96, 2), (64, 63, 2), (64, 33, 3), (5, 4, 2), (5, 3, 3), (7, 1, 7),
+    ],
+)  # fmt: skip
+def test_the_most_rows_of_one_bigchunk_are_reached(batch: int, places: int, most: int) -> None:
+    """In some of the first batches of a stream whose BigChunks last for ever."""
+    rotation = Rotation(seed=3, places=places, calls=10**6)
+    found = {
+        max(Counter(rotation.rows(number * batch, batch)[0].tolist()).values())
+        for number in range(200)
+    }
+    assert most_rows_of_one(batch, places) == max(found) == most
 
 
 @PLANS

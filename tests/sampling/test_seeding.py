@@ -80,6 +80,7 @@ def test_the_numbers_of_purposes_are_part_of_every_saved_stream() -> None:
         "SMALLCHUNK": 9,
         "TRANSFORM": 10,
         "RESOLUTION": 11,
+        "PROBE": 12,
         "CYCLE": 16,
     }
 

@@ -112,7 +112,7 @@ def positions_in(
 ) -> dict[tuple[int, int], Fraction]:
     """P(p | w) of the second stage, exactly."""
     numbers = EveryNumber()
-    draws = lattice.draw_positions(positions, window, 1, cast(np.random.Generator, numbers))
+    draws = lattice.content(positions, window).draw(1, cast(np.random.Generator, numbers))
     times = Counter(zip(draws.x.tolist(), draws.y.tolist(), strict=True))
     return {corner: Fraction(count, numbers.high) for corner, count in times.items()}
 
@@ -223,7 +223,7 @@ def chunkdl_draws(case: Case) -> tuple[Ints, Ints]:
     for ordinal in range(WINDOWS):
         window = lattice.draw_window(anchors, generator(SEED, Purpose.WINDOW, ordinal))
         rng = generator(SEED, Purpose.POSITIONS, ordinal)
-        draws = lattice.draw_positions(positions, window, DRAWS, rng)
+        draws = lattice.content(positions, window).draw(DRAWS, rng)
         x[ordinal], y[ordinal] = draws.x, draws.y
     return x, y
 

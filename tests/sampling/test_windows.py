@@ -47,7 +47,7 @@ def drawn(slide: SmallSlide, lattice: Lattice, seed: int) -> tuple[Window, Draws
     """A window of the slide and positions in it, as a loader draws them."""
     rng = np.random.default_rng(seed)
     window = lattice.draw_window(slide.anchors, rng)
-    return window, lattice.draw_positions(slide.positions, window, DRAWS, rng)
+    return window, lattice.content(slide.positions, window).draw(DRAWS, rng)
 
 
 def corners_in(positions: Flags, window: Window, smallchunk_px: int) -> list[tuple[int, int]]:
@@ -193,11 +193,11 @@ def test_useful_blocks_are_those_under_any_position_of_the_window(
     assume(slide.anchors.count)
     lattice = data.draw(lattices(slide.smallchunk_px))
     window, draws = drawn(slide, lattice, seed)
-    useful = lattice.useful_blocks(slide.positions, window)
-    block_px = lattice.across.stride_px * lattice.down.stride_px
-    assert useful.sum() * block_px <= lattice.most_useful_px
+    useful = lattice.content(slide.positions, window).useful_blocks()
     possible = corners_in(accepted(slide.positions), window, slide.smallchunk_px)
     assert np.array_equal(useful, blocks_under(possible, window, lattice))
+    seen = pixels_of(useful, window, lattice)[: slide.grid.height, : slide.grid.width]
+    assert lattice.content(slide.positions, window).useful_px() == seen.sum()
 
     touched = lattice.touched_blocks(draws, window)
     corners = list(zip(draws.x.tolist(), draws.y.tolist(), strict=True))
@@ -225,7 +225,7 @@ def planned(slide: SmallSlide, lattice: Lattice, seed: int, grid: bool) -> list[
         return all_of(slide.grid_windows(lattice.across.window_px))
     window = lattice.draw_window(slide.anchors, generator(seed, Purpose.WINDOW))
     rng = generator(seed, Purpose.POSITIONS)
-    return [GridWindow(window, lattice.draw_positions(slide.positions, window, DRAWS, rng))]
+    return [GridWindow(window, lattice.content(slide.positions, window).draw(DRAWS, rng))]
 
 
 def load(

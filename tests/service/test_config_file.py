@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from zmq.auth import load_certificate
 
-from chunkdl import LightDL
+from chunkdl import AllOf, HsvShare, LightDL, Not, PenMarks
 from chunkdl.engine.config import RowSource
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.setting import declared
@@ -288,6 +288,22 @@ def test_every_key_arrives(written: Written, folder: Path) -> None:
         GroupSpec(name="b", mode="broadcast", max_lag_batches=2, laggard="detach"),
         GroupSpec(name="a"),
     )
+
+
+def test_a_pixel_filter_of_a_file_is_the_one_of_a_program(written: Written) -> None:
+    """Filters of filters too; a function of the user cannot be said there."""
+
+    def stream(line: str) -> str:
+        return f'[dataset]\nslides = ["slides"]\n{SMALL}'.replace("[stream]", f"[stream]\n{line}")
+
+    said = 'pixel_filter = {name = "all", filters = ["midnight", {name = "not", filter = "pen"}]}'
+    spec = spec_of(written(stream(said)))
+    assert spec.config.stream.pixel_filter == AllOf(HsvShare(), Not(PenMarks()))
+    own = 'pixel_filter = {name = "own", function = "mine:good", version = "1"}'
+    with pytest.raises(ConfigError, match=r"cannot be said in a file.*OwnFilter\(function"):
+        spec_of(written(stream(own)))
+    with pytest.raises(ConfigError, match=r"grid=True .* has no pixel_filter"):
+        spec_of(written(stream('pixel_filter = "grey"\ngrid = true')))
 
 
 def test_without_groups_and_addresses_there_is_one_of_each(

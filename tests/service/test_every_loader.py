@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import msgpack
+import numpy as np
 import psutil
 import pytest
 import torch
 import torch.utils.dlpack
 from torch.utils.data import DataLoader
 
+from chunkdl.consumers.batches.diversity import MEASURED_EVERY
 from chunkdl.consumers.connect import connect
 from chunkdl.consumers.lightdl import LightDL
 from chunkdl.consumers.loader import Loader
@@ -145,6 +148,41 @@ def test_an_interrupt_anywhere_loses_no_row(make: Make) -> None:
                 following += one != rows[following]
                 assert one == rows[following], interrupt.came
                 following += 1
+
+
+def test_every_batch_and_the_statistics_say_how_different_its_rows_are(make: Make) -> None:
+    """What the columns say too: pixels are those of level 0, and nodes share no BigChunk."""
+    loader = make(num_bigchunks=2, smallchunks_per_bigchunk=9)
+    found = []
+    for _ in range(MEASURED_EVERY + 1):
+        batch = loader.next_batch(60)
+        seen = batch.diversity
+        nodes = batch["node"].tolist() if "node" in batch else [0] * 16
+        of_bigchunk: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for node, ordinal, x, y in zip(
+            nodes, *(batch[name].tolist() for name in ("bigchunk", "x", "y")), strict=True
+        ):
+            of_bigchunk.setdefault((node, ordinal), []).append((x, y))
+        assert (seen.rows, seen.bigchunks) == (16, len(of_bigchunk))
+        assert seen.patients == len(set(batch["patient"]))
+        shown = [_shown_twice(corners) for corners in of_bigchunk.values()]
+        assert seen.overlap == pytest.approx(sum(shown) / (16 * 64**2))
+        found.append(seen)
+    assert any(0 < seen.overlap < 1 for seen in found)
+
+    told, measured = loader.stats(60), found[::MEASURED_EVERY]
+    assert told.bigchunks_per_batch == fmean(seen.bigchunks for seen in measured)
+    assert told.patients_per_batch == fmean(seen.patients for seen in measured)
+    assert told.overlap == pytest.approx(fmean(seen.overlap for seen in measured))
+
+
+def _shown_twice(corners: list[tuple[int, int]]) -> int:
+    """Pixels of rows of 64 px with these corners that another of them shows too."""
+    left, top = (min(values) for values in zip(*corners, strict=True))
+    times = np.zeros((1024, 1024), np.int64)
+    for x, y in corners:
+        times[y - top : y - top + 64, x - left : x - left + 64] += 1
+    return int(times[times > 1].sum())
 
 
 def places(batch: Any) -> list[tuple[str, int, int]]:
@@ -369,9 +407,13 @@ def test_everything_else_answers_at_once_while_a_thread_waits(make: Make) -> Non
     assert isinstance(told[0], Closed)
 
 
-def test_who_waits_for_a_batch_is_told_at_once_that_the_loader_is_closed(make: Make) -> None:
-    """In less than 50 ms, while `close` ends what belongs to the loader; the best of three."""
+def test_a_loader_is_closed_at_once_and_who_waits_for_a_batch_is_told(make: Make) -> None:
+    """Who waits in less than 50 ms, the best of three; and nothing runs into a deadline.
+
+    With the loader its processes end, which on a busy machine takes longer than 50 ms.
+    """
     taken: list[float] = []
+    closed: list[float] = []
     for _ in range(3):
         loader = make()
         for address in make.addresses:
@@ -393,9 +435,11 @@ def test_who_waits_for_a_batch_is_told_at_once_that_the_loader_is_closed(make: M
         waits.wait()
         began = time.monotonic()
         loader.close()
+        closed.append(time.monotonic() - began)
         thread.join(100)
         taken.append(told[0] - began)
     assert min(taken) < AT_ONCE_S, taken
+    assert min(closed) < 10 * AT_ONCE_S, closed
 
 
 def test_a_signal_handler_may_ask_for_the_state_and_close(make: Make) -> None:
@@ -411,10 +455,12 @@ def test_a_signal_handler_may_ask_for_the_state_and_close(make: Make) -> None:
             began = time.monotonic()
             loader.stats()
             seen.append((loader.state_dict(), time.monotonic() - began))
+            # Not before: on a busy machine one would come in the middle of the other for ever.
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Closed):
             while True:
                 batch = loader.next_batch(60)
@@ -610,7 +656,8 @@ def test_a_pause_while_a_batch_is_waited_for_is_over_at_once(make: Make) -> None
 
     thread = threading.Thread(target=take)
     thread.start()
-    for _ in range(30):
+    # An engine of its own ends with each, and is started again.
+    for _ in range(30 if make.addresses else 6):
         loader.pause()
     paused.set()
     thread.join(100)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,8 +18,10 @@ import psutil
 import pytest
 
 from chunkdl.consumers.connect import connect
-from chunkdl.errors import GetTimeout, ProtocolError, ServiceDied, ServiceRefused
+from chunkdl.consumers.loader import Loader
+from chunkdl.errors import Closed, GetTimeout, ProtocolError, ServiceDied, ServiceRefused
 from chunkdl.service.client.control import operate
+from chunkdl.service.client.session_thread import GOODBYE_S
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.settings import GroupSpec
 from chunkdl.service.spec import ServiceSpec
@@ -453,3 +458,27 @@ def test_a_service_ends_with_its_last_consumer(start: Start, socket_folder: Path
         steps_of([first], 2)
         assert service.process.poll() is None
     assert service.process.wait(100) == 0
+
+
+def test_who_leaves_with_batches_on_their_way_waits_for_no_deadline(start: Start) -> None:
+    """Also where the service has sent batches that nobody has read."""
+    _, address = start(stream={"num_loaders": 1})
+    taken = []
+    for number in range(80):
+        loader = connect(address, group="train", rank=0, world_size=1)
+
+        def take(loader: Loader = loader) -> None:
+            with contextlib.suppress(Closed):
+                while True:
+                    loader.next_batch(60)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        # For another moment in the life of the batches each time.
+        thread.join(0.003 * (number % 7))
+        began = time.monotonic()
+        loader.close()
+        taken.append(time.monotonic() - began)
+        thread.join()
+    # A busy machine may keep one of them waiting.
+    assert sum(seconds > 0.9 * GOODBYE_S for seconds in taken) <= 1, taken

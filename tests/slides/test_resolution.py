@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -108,6 +109,46 @@ def test_a_slide_without_mpp_names_the_slide_and_both_remedies() -> None:
         resolve(slide(mpp=None), Resolution("mpp", 0.5, "resample"))
     assert caught.value.slide == "case.svs"
     assert resolve(slide(mpp=None), Resolution("downsample", 2, "error")).mpp is None
+
+
+def test_a_slide_that_states_only_its_objective_has_ten_microns_divided_by_its_power() -> None:
+    """Where a magnification was asked for; what it says of microns itself counts before that."""
+    wish = Resolution("mpp", 0.5, "error", by_objective=True)
+    silent = dataclasses.replace(slide(mpp=None), magnification=40.0)
+    found = resolve(silent, wish)
+    assert (found.level, found.mpp) == (1, 0.5)
+    both = dataclasses.replace(slide(mpp=(0.5, 0.5)), magnification=40.0)
+    assert resolve(both, wish).level == 0
+    assert resolve(silent, wish, (0.125, 0.125)).level == 2
+    with pytest.raises(ResolutionError, match="or an objective"):
+        resolve(slide(mpp=None), wish)
+    with pytest.raises(ResolutionError, match="does not state microns per pixel: "):
+        resolve(silent, Resolution("mpp", 0.5, "error"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "wish", "deviation", "level"),
+    [
+        ("nearest", 0.6, 0.2, 1),
+        ("nearest", 0.6, 0.16, None),
+        ("nearest", 0.51, 0.0, None),
+        ("nearest", 0.1, 100.0, 0),
+        ("resample", 0.2, 0.3, 0),
+        ("resample", 0.2, 0.2, None),
+        ("error", 0.6, 100.0, None),
+    ],
+)
+def test_a_level_may_be_as_far_from_the_wish_as_is_asked_for(
+    policy: LevelPolicy, wish: float, deviation: float, level: int | None
+) -> None:
+    """Under "nearest" any level, under "resample" a level 0 that is too coarse."""
+    asked = Resolution("mpp", wish, policy, most_deviation=deviation)
+    if level is None:
+        with pytest.raises(ResolutionError):
+            resolve(slide(), asked)
+    else:
+        found = resolve(slide(), asked)
+        assert (found.level, found.factor) == (level, 1.0)
 
 
 def test_an_unserved_wish_lists_the_levels_of_the_slide() -> None:

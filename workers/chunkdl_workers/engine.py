@@ -142,12 +142,13 @@ class GroupEngine:
         """End the one that runs, if one does.
 
         Args:
-            at_once: kill it; one that is just coming up would take seconds to end by itself.
+            at_once: kill it. One that is just coming up is killed in any case: it would take
+                seconds to end by itself, and has made nothing.
         """
         if self._consumer is not None:
             if (arena := self.arena) is not None:
                 self._remains.keep(self.number, *arena)
-            if at_once:
+            if at_once or not self._consumer.is_open:
                 self._consumer.kill()
             self._consumer.close()
             self._consumer = None

@@ -11,7 +11,7 @@ from functools import partial
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import EngineConfig, StreamConfig
-from chunkdl.engine.work.load_bigchunk import load_bigchunk, survey_window
+from chunkdl.engine.work.load_bigchunk import BigChunkPx, load_bigchunk, survey_window
 from chunkdl.engine.work.load_by_hook import Extractor
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides
 from chunkdl.engine.work.window_plans import window_plan
@@ -28,6 +28,7 @@ from chunkdl.transport.protocol.engine_messages import (
     LoadFailed,
     Message,
     NothingLeft,
+    SlideLooked,
     SlideNote,
     SurveyGrid,
     SurveyWindow,
@@ -74,6 +75,9 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
     progress = Progress(link, config.slides)
     stream, cache = config.stream, config.run.mask_cache
     with OpenSlides(config.slides, stream, cache, progress) as slides, arena:
+        if stream.pixel_filter is not None:
+            stream.pixel_filter.prepare()
+            one_thread_for_torch()
         answer = partial(_answer, stream=stream, slides=slides, arena=arena, progress=progress)
         if stream.rows.by_hooks:
             user = load_user_code(config.user["loader"])
@@ -96,6 +100,8 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
             progress.slide = -1
             for slide, what, count in slides.news():
                 link.send(SlideNote(slide, what, count))
+            for slide, looked, refused in slides.looks.news():
+                link.send(SlideLooked(slide, looked, refused))
             link.send(answered)
 
 
@@ -114,7 +120,7 @@ def _extracted(
     link.recorder.enter(EXTRACT_BIGCHUNK, ticket.patient, ticket.ordinal)
     try:
         progress()
-        decoded = extractor.extract(
+        read = extractor.extract(
             ticket, arena.slot(ticket.slot), partial(arena.reserve, ticket.slot)
         )
     except (SlideError, HookError) as error:
@@ -131,10 +137,14 @@ def _extracted(
         return LoadFailed(ticket.ordinal, ticket.attempt, ticket.slide, True, left_out)
     finally:
         link.recorder.leave()
-    if isinstance(decoded, Exhausted):
+    if isinstance(read, Exhausted):
         return NothingLeft(ticket.ordinal, ticket.attempt)
+    return _loaded(ticket, read, started)
+
+
+def _loaded(ticket: LoadBigChunk, read: BigChunkPx, started: float) -> BigChunkLoaded:
     seconds = time.perf_counter() - started
-    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
+    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, *read, seconds)
 
 
 def _answer(
@@ -153,7 +163,7 @@ def _answer(
         slides.use(ticket.slide, partial(window_plan(stream).look, ticket=ticket))
         usable = True
         return slides.use(ticket.slide, partial(_done, ticket=ticket, stream=stream, arena=arena))
-    except SlideError as error:
+    except (SlideError, HookError) as error:
         return LoadFailed(ordinal, attempt, ticket.slide, not usable, Failure.of(error))
     except Recalled:
         return LoadFailed(ordinal, attempt, ticket.slide, True, Failure.of(progress.left_out()))
@@ -169,8 +179,8 @@ def _done(
     match ticket:
         case SurveyWindow():
             planned = plan.at(opened, ticket.ordinal, ticket.attempt)
-            area = survey_window(planned, ticket, stream)
-            return WindowSurveyed(ticket.ordinal, ticket.attempt, area)
+            useful_px = survey_window(planned, ticket, stream)
+            return WindowSurveyed(ticket.ordinal, ticket.attempt, useful_px)
         case SurveyGrid():
             planned = plan.at(opened, 0, 0)
             return GridSurveyed(ticket.slide, plan.counts(planned).tobytes())
@@ -178,9 +188,8 @@ def _done(
             started = time.perf_counter()
             planned = plan.at(opened, ticket.ordinal, ticket.attempt)
             view = stream.bigchunk_layout.view(arena.slot(ticket.slot))
-            decoded = load_bigchunk(planned, ticket, stream, ticket.slide, view)
-            seconds = time.perf_counter() - started
-            return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, decoded, seconds)
+            read = load_bigchunk(planned, ticket, stream, ticket.slide, view)
+            return _loaded(ticket, read, started)
 
 
 def main() -> None:

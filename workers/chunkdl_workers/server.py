@@ -59,6 +59,7 @@ from chunkdl.transport.protocol.engine_messages import (
     Message,
     Notice,
     Refuse,
+    ServiceStays,
     ServiceUp,
     Statistics,
     StreamFailed,
@@ -249,6 +250,8 @@ class Server:
         elif source in self._doors.holders:
             self._gone[self._doors.holders[source]] = self._clock.now()
         elif self._starter is not None and source in self._starter.descriptors:
+            if self._desk.present:
+                self._starter.tell(ServiceStays())
             self._starter.detach()
             self._starter = None
             self._ending.starter_ended()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -34,8 +35,9 @@ class Starter:
         return (line, self._pidfd) if self._pidfd >= 0 else (line,)
 
     def tell(self, message: Message) -> None:
-        """Say something to it."""
-        send(self._channel, encode(message))
+        """Say something to it, if it is still there."""
+        with contextlib.suppress(OSError):
+            send(self._channel, encode(message))
 
     def detach(self) -> None:
         """It has ended: nobody passes on any more what is written to stderr here."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, overload
 
+from chunkdl.consumers.batches.diversity import Diversity, Footprints
 from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ConfigError, StateError
 from chunkdl.patches.chunks import SmallChunk
@@ -28,12 +29,14 @@ class Origin:
         patients: of its rows.
         stands: where the stream stands behind it, with `to_dict`; None: nobody knows.
         row_columns: that make the data of a SmallChunk.
+        footprints: of its rows, of each service from which they come.
     """
 
     number: int
     patients: list[Patient]
     stands: Stand | None = None
     row_columns: tuple[str, ...] = ("image",)
+    footprints: tuple[Footprints, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,8 @@ class Batch(MutableMapping[str, Any]):
 
     Args:
         columns: by name.
-        patients, number, stands, row_columns: see `Origin`; without patients, they are taken from
-            the columns.
+        patients, number, stands, row_columns, footprints: see `Origin`; without patients, they are
+            taken from the columns.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Batch(MutableMapping[str, Any]):
         number: int = -1,
         stands: Stand | None = None,
         row_columns: tuple[str, ...] = ("image",),
+        footprints: tuple[Footprints, ...] = (),
     ) -> None:
         self._columns = columns
         self._changed: dict[str, Any] = {}
@@ -90,7 +94,7 @@ class Batch(MutableMapping[str, Any]):
         self.untransformed: Sequence[Any] | None = None
         """Data of the SmallChunks, where `tfms` has made rows of them in this process."""
         known = patients is not None
-        origin = Origin(number, patients or [], stands, row_columns)
+        origin = Origin(number, patients or [], stands, row_columns, footprints)
         self._origin = origin if known else _origin_of(columns)
 
     @property
@@ -122,6 +126,25 @@ class Batch(MutableMapping[str, Any]):
                 "stream; take loader.state_dict(), or the state of the batch that came from it"
             )
         return stands.to_dict()
+
+    @property
+    def diversity(self) -> Diversity:
+        """How different its rows are; computed when it is asked for.
+
+        Raises:
+            StateError: the batch was made of columns alone.
+        """
+        if not self.footprints:
+            raise StateError(
+                "this batch was put together from columns and does not know what its rows show of "
+                "which BigChunks; ask the batch that came from the loader, or loader.stats()"
+            )
+        return Diversity.together([one.diversity for one in self.footprints])
+
+    @property
+    def footprints(self) -> tuple[Footprints, ...]:
+        """What its rows show, of each service from which they come."""
+        return () if self._origin is None else self._origin.footprints
 
     def data_of(self, row: int) -> Any:
         """The data of a SmallChunk: its row of the only such column, or a dict of its rows."""
@@ -220,7 +243,7 @@ class Batch(MutableMapping[str, Any]):
         if (origin := self._origin) is None:
             return Batch, (dict(self),)
         stands = None if origin.stands is None else Told(origin.stands.to_dict())
-        told = origin.patients, origin.number, stands, origin.row_columns
+        told = origin.patients, origin.number, stands, origin.row_columns, origin.footprints
         return Batch, (dict(self), *told)
 
     def __repr__(self) -> str:

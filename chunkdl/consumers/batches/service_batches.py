@@ -11,6 +11,7 @@ import numpy.typing as npt
 from chunkdl.consumers.batches.arrays import ArrayKind, Buffers
 from chunkdl.consumers.batches.batch_rows import Hold, leased, rows_of
 from chunkdl.consumers.batches.columns import Columns, Tables
+from chunkdl.consumers.batches.diversity import Footprints
 from chunkdl.dataset.label_tables import label_tables
 from chunkdl.dataset.labels import Label
 from chunkdl.dataset.patients import Patient
@@ -66,9 +67,10 @@ class SharedAssembly:
 
     def assemble(
         self, connection: Connection, arrived: Arrived, hold: Hold, *, copy: bool | None
-    ) -> tuple[Columns, list[Patient], bool]:
-        """Columns and patients of a batch, without rows that could not be made; and whether it lies
-        in the memory that is held. It may be assembled again until it was given out.
+    ) -> tuple[Columns, list[Patient], Footprints, bool]:
+        """Columns, patients and footprints of a batch, without rows that could not be made; and
+        whether it lies in the memory that is held. It may be assembled again until it was given
+        out.
         """
         joined, layout = connection.joined, connection.layout
         if layout is None:
@@ -101,7 +103,7 @@ class SharedAssembly:
         self._check(records)
         patients = [self._patients[index] for index in records["patient"].tolist()]
         whole = Columns(columns, records, self.tables, tensors_only=self._tensors_only)
-        return whole, patients, lent
+        return whole, patients, Footprints.of(records, joined.footprint_px), lent
 
     def _check(self, records: Array) -> None:
         """See that rows are of patients and slides that there are."""

@@ -66,7 +66,7 @@ class BigChunks:
         self._again: list[Ticket] = []
         self._orphans: set[Lease] = set()
         self._grid_counts: dict[int, npt.NDArray[np.int32]] = {}
-        self._surveys: dict[int, float] = {}
+        self._surveys: dict[int, int] = {}
         self._survey_next = 0
         self._next_load = 0
         self.slots = SlotLedger(config.bigchunk_slots)
@@ -78,6 +78,7 @@ class BigChunks:
         self.substitutions = 0
         self.loaded = 0
         self.decoded_px = 0
+        self.target_px = 0
         self.read_s = 0.0
 
     def begin(self, stream: Stream) -> None:
@@ -105,9 +106,11 @@ class BigChunks:
         self._blame.answered(tickets[0])
         return self._tickets[worker].popleft()
 
-    def window_surveyed(self, ordinal: int, decoded_px: float) -> None:
-        """A planned window's decoded area is known."""
-        self._surveys[ordinal] = decoded_px
+    def window_surveyed(self, ordinal: int, useful_px: int) -> None:
+        """A planned window's useful area is known."""
+        if not 0 < useful_px <= self._config.stream.bigchunk_px**2:
+            raise ProtocolError(f"the window of BigChunk {ordinal} has {useful_px} useful pixels")
+        self._surveys[ordinal] = useful_px
 
     def grid_surveyed(self, slide: int, counts: npt.NDArray[np.int32]) -> None:
         """The positions of each window of a slide are known."""
@@ -117,6 +120,7 @@ class BigChunks:
         """A BigChunk is in its slot; False: nobody needs it any more, the slot is free again."""
         lease = Lease(message.slot, message.generation)
         self.decoded_px += message.decoded_px
+        self.target_px += message.target_px
         self.read_s += message.read_s
         self.slots.publish(lease)
         if lease in self._orphans:
@@ -382,10 +386,7 @@ class BigChunks:
         """The SmallChunks per BigChunk for the wished reuse, once enough windows are known."""
         if len(self._surveys) < SURVEYED_WINDOWS:
             return None
-        calls, limited = calls_for_reuse(self._config.stream, self._surveys.values())
-        if limited:
-            self._outgoing.note(logging.WARNING, f"SmallChunks per BigChunk are limited to {calls}")
-        return calls
+        return calls_for_reuse(self._config.stream, self._surveys.values())
 
     def _next_ticket(self, next_batch: int) -> Ticket | None:
         """The most urgent work for a loader, None when there is nothing to do."""

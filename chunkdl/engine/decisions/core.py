@@ -22,6 +22,7 @@ from chunkdl.engine.decisions.bigchunks import BigChunks
 from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.engine.decisions.events import Action, Event, FromConsumer, FromWorker, WorkerLost
 from chunkdl.engine.decisions.failures import crash_loop, nothing_changes
+from chunkdl.engine.decisions.filter_shares import FEW, FilterShares
 from chunkdl.engine.decisions.outbox import Outgoing
 from chunkdl.engine.decisions.patient_choice import PatientChoice
 from chunkdl.engine.decisions.restarts import BarrenDeaths
@@ -51,6 +52,7 @@ from chunkdl.transport.protocol.engine_messages import (
     RowsEnded,
     RowsFilled,
     ScheduleFailed,
+    SlideLooked,
     SlideNote,
     Statistics,
     StatusSet,
@@ -85,6 +87,7 @@ class Core:
         self._barren_deaths = BarrenDeaths(config.max_restarts)
         self._told: set[tuple[int, str]] = set()
         self._warned: set[str] = set()
+        self._filter_shares = FilterShares()
         self.last_loss = ""
         """How the last worker ended, and over what."""
         self._stream: Stream | None = None
@@ -169,7 +172,7 @@ class Core:
                 self._batches.filled(worker - self.config.loaders, message)
             case WindowSurveyed():
                 self._loads.take_back(worker, message)
-                self._loads.window_surveyed(message.ordinal, message.decoded_px)
+                self._loads.window_surveyed(message.ordinal, message.useful_px)
             case GridSurveyed():
                 self._loads.take_back(worker, message)
                 counts = np.frombuffer(message.counts, dtype=np.int32)
@@ -179,6 +182,8 @@ class Core:
                 self._loads.unreadable(ticket, message.failure, whole_slide=message.whole_slide)
             case SlideNote():
                 self._mended(worker, message)
+            case SlideLooked():
+                self._looked(worker, message)
             case NothingLeft():
                 ticket = self._loads.take_back(worker, message)
                 if isinstance(ticket, LoadBigChunk):
@@ -258,10 +263,22 @@ class Core:
             self._loads.blame(loss.ordinal, call, loss.reason, loss.failure)
         self._batches.collector_lost(loss.worker - self.config.loaders)
 
+    def _looked(self, worker: int, told: SlideLooked) -> None:
+        """What the pixel filter says of a slide."""
+        self._check_told(worker, told.slide)
+        share = self._filter_shares.count(told.slide, told.looked, told.refused)
+        if share is not None:
+            level = logging.WARNING if share >= 1 - FEW else logging.INFO
+            slide = self.config.slides[told.slide]
+            self._outgoing.note(level, f"slide {slide}: the pixel filter refuses {share:.1%} of it")
+
+    def _check_told(self, worker: int, slide: int) -> None:
+        if worker >= self.config.loaders or not 0 <= slide < len(self.config.slides):
+            raise ProtocolError(f"worker {worker} cannot tell of slide {slide}")
+
     def _mended(self, worker: int, note: SlideNote) -> None:
         """Something was mended in a slide; several loaders may meet it."""
-        if worker >= self.config.loaders or not 0 <= note.slide < len(self.config.slides):
-            raise ProtocolError(f"worker {worker} cannot tell of slide {note.slide}")
+        self._check_told(worker, note.slide)
         if (note.slide, note.what) not in self._told:
             self._told.add((note.slide, note.what))
             slide = self.config.slides[note.slide]
@@ -317,6 +334,7 @@ class Core:
             rows=batches.rows_sent,
             bigchunks=loads.loaded,
             decoded_px=loads.decoded_px,
+            target_px=loads.target_px,
             delivered_px=batches.rows_sent * self.config.stream.smallchunk_px**2,
             read_s=loads.read_s,
             substitutions=loads.substitutions,
@@ -326,4 +344,6 @@ class Core:
             bigchunks_ready=sum(bigchunk.ready for bigchunk in loads.bigchunks.values()),
             batches_ready=batches.ready,
             slots_free=batches.slots.free,
+            looked=self._filter_shares.looked,
+            refused=self._filter_shares.refused,
         )

@@ -15,17 +15,20 @@ from chunkdl.engine.settings.checks import (
     checked_cycles,
     checked_detector,
     checked_downsample,
+    checked_filter,
     checked_level,
+    checked_magnification,
     checked_mpp,
     checked_path,
     checked_size,
     checked_window,
 )
 from chunkdl.engine.settings.setting import Setting
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
 from chunkdl.sampling.seeding import MAX_SEED
-from chunkdl.slides.resolution import LevelPolicy
+from chunkdl.slides.resolution import MOST_DEVIATION, LevelPolicy
 from chunkdl.slides.tissue.detectors import TissueDetector
 
 MOST_ROWS = 4096
@@ -117,6 +120,20 @@ class Arguments:
             file_type=float | dict[str, Any],
         ),
     ] = None
+    magnification: Annotated[
+        float | str | Mapping[Any, Any] | None,
+        Setting(
+            meaning=(
+                "wished resolution as the power of an objective, 10 microns/pixel divided by it; "
+                "slides that state only their objective have that too"
+            ),
+            table="stream",
+            identity="rows",
+            check=checked_magnification,
+            example="20x",
+            file_type=float | str | dict[str, Any],
+        ),
+    ] = None
     resolution_policy: Annotated[
         LevelPolicy | None,
         Setting(
@@ -126,6 +143,20 @@ class Arguments:
             example="resample",
         ),
     ] = None
+    max_relative_deviation: Annotated[
+        float,
+        Setting(
+            meaning=(
+                "how far the nearest level, or a level 0 that is too coarse, may be from the "
+                "wished resolution"
+            ),
+            table="stream",
+            identity="rows",
+            unit="share of it",
+            least=0,
+            most=100,
+        ),
+    ] = MOST_DEVIATION
     num_bigchunks: Annotated[
         int,
         Setting(
@@ -143,7 +174,7 @@ class Arguments:
     reuse: Annotated[
         float,
         Setting(
-            meaning="approximate number of SmallChunk pixels delivered per pixel decoded",
+            meaning="how often a pixel of the regions read is delivered, on average",
             table="stream",
             identity="rows",
             above=0,
@@ -186,6 +217,20 @@ class Arguments:
             most=1,
         ),
     ] = 0.5
+    pixel_filter: Annotated[
+        str | Mapping[str, Any] | PixelFilter | None,
+        Setting(
+            meaning=(
+                "which SmallChunks pass by their pixels: midnight, hsv, grey, white, contrast, "
+                "blur, pen, all, any or not, with parameters"
+            ),
+            table="stream",
+            identity="rows",
+            check=checked_filter,
+            example="midnight",
+            file_type=str | dict[str, Any],
+        ),
+    ] = None
     reader: Annotated[
         Reader,
         Setting(

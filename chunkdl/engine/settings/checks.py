@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from chunkdl.errors import ConfigError
-from chunkdl.sampling.resolutions import Values, values_of
+from chunkdl.patches.filters.named import filter_of
+from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.sampling.resolutions import Mixture, Values, values_of
 from chunkdl.slides.tissue.detectors import TissueDetector, detector_of
 
 
@@ -81,6 +83,8 @@ def choice(name: str, value: object, choices: Sequence[str]) -> str:
 
 
 MOST_BYTES = 2**63
+MOST_POWER = 1000
+"""Of an objective."""
 SHOWN = 80
 """Letters of a wrong value that a message shows."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -199,9 +203,44 @@ def checked_detector(name: str, value: Any) -> TissueDetector | None:
     return detector
 
 
+def checked_filter(name: str, value: Any) -> PixelFilter:
+    """A pixel filter by its name, by its name and parameters, or as an object."""
+    if isinstance(value, str | Mapping | PixelFilter):
+        return filter_of(value)
+    raise ConfigError(
+        f'{name}={value!r:.80} is not a filter; give a name such as "midnight", a name with '
+        'parameters such as {"name": "grey", "most": 0.5}, a filter such as HsvShare(), or your '
+        'own function as OwnFilter(function, version="1")'
+    )
+
+
 def checked_mpp(name: str, value: Any) -> float | Values:
     """Microns per pixel: a number, or what is drawn for each BigChunk."""
     return _checked_resolution(name, value, "microns/pixel")
+
+
+def checked_magnification(name: str, value: Any) -> float | Mixture:
+    """The power of an objective, as 20, "20x" or weights by power."""
+    if not isinstance(value, Mapping):
+        return _power(name, value)
+    powers = {_power(name, power): weight for power, weight in value.items()}
+    if len(powers) < len(value):
+        raise ConfigError(f"{name}={dict(value)!r:.200} names a power twice")
+    try:
+        return Mixture(powers)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _power(name: str, value: object) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[x×]?\s*", str(value), re.IGNORECASE)
+    number = 0.0 if found is None or isinstance(value, bool) else float(found[1])
+    if not 0 < number <= MOST_POWER:
+        raise ConfigError(
+            f'{name}={_short(value)} is not the power of an objective; give "20x", 20, or weights '
+            'such as {"20x": 1, "10x": 2}'
+        )
+    return number
 
 
 def checked_downsample(name: str, value: Any) -> float | Values:

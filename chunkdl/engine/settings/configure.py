@@ -19,15 +19,18 @@ from chunkdl.engine.settings.checks import (
     checked_colour,
     checked_cycles,
     checked_detector,
+    checked_filter,
     checked_window,
     parse_bytes,
 )
 from chunkdl.engine.settings.identity import hash_of, meant, rows_hash
 from chunkdl.engine.settings.machine import cores
 from chunkdl.engine.settings.memory_plan import with_memory
+from chunkdl.engine.settings.mixing import warn_of_neighbours
 from chunkdl.engine.settings.setting import checked, identity
 from chunkdl.engine.settings.usable_slides import usable_slides
 from chunkdl.engine.settings.users_code import (
+    check_filter,
     hook_stream,
     identity_of,
     policies_of,
@@ -36,8 +39,14 @@ from chunkdl.engine.settings.users_code import (
 )
 from chunkdl.errors import ConfigError
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.resolutions import Continuous, DrawnResolution, FixedResolution, Values
-from chunkdl.slides.resolution import Resolution, Unit, wished_resolution
+from chunkdl.sampling.resolutions import (
+    Continuous,
+    DrawnResolution,
+    FixedResolution,
+    Values,
+    mpp_of_power,
+)
+from chunkdl.slides.resolution import Unit, wished_resolution
 from chunkdl.slides.slide import PixelRule
 from chunkdl.slides.tissue.cache import default_folder
 from chunkdl.slides.tissue.given import in_files
@@ -72,15 +81,16 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         policy=policy,
         one_load_per_patient=rows.by_hooks and arguments.checkpoints,
     )
+    check_filter(stream.pixel_filter)
     if rows.by_hooks:
         # More open at a time than there are patients would load one of them twice at a time.
         stream = hook_stream(stream, len(dataset))
     memory_limit = parse_bytes(arguments.memory_limit, "memory_limit")
     run = _run(arguments, stream)
     if not rows.by_hooks:
-        slides, calls = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
-        stream = dataclasses.replace(stream, reserved_calls=calls)
+        slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
     run = with_memory(run, stream, memory_limit)
+    warn_of_neighbours(stream, run, len(dataset))
     check_labels(dataset, slides, own_classes=rows.by_hooks)
     wish = meant(arguments, stream)
     of_rows = rows_hash(
@@ -138,6 +148,9 @@ def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
             None if window is None else checked_window("window", window),
             icc,
         ),
+        pixel_filter=None
+        if arguments.pixel_filter is None
+        else checked_filter("pixel_filter", arguments.pixel_filter),
         grid=arguments.grid,
         drop_last=arguments.drop_last,
         shuffle=arguments.shuffle,
@@ -166,6 +179,12 @@ def _check_grid(arguments: Arguments, *, own_classes: bool) -> None:
         raise ConfigError(
             "grid=True takes each position once, slide after slide, and replacement=False in mixed "
             "order; give one of them"
+        )
+    if arguments.pixel_filter is not None:
+        kind = "grid=True" if arguments.grid else "replacement=False"
+        raise ConfigError(
+            f"{kind} gives every position of the grid and has no pixel_filter; leave one of them "
+            "out, or filter the batches yourself"
         )
     plain = Arguments()
     if arguments.shuffle and arguments.grid_order != "mixed":
@@ -205,31 +224,43 @@ def _check_purpose(arguments: Arguments) -> None:
 
 
 def _resolution(arguments: Arguments) -> FixedResolution | DrawnResolution:
-    wishes: dict[Unit, Any] = {
-        "level": arguments.level,
-        "mpp": arguments.mpp,
-        "downsample": arguments.downsample,
+    wishes = {
+        name: value
+        for name in ("level", "mpp", "downsample", "magnification")
+        if (value := getattr(arguments, name)) is not None
     }
-    policy = arguments.resolution_policy
-    given = {unit: value for unit, value in wishes.items() if value is not None}
-    if not any(isinstance(value, Values) for value in given.values()):
-        return FixedResolution(wished_resolution(**wishes, policy=policy))
-    if len(given) > 1:
-        raise ConfigError(f"give one of level, mpp and downsample, not {', '.join(given)}")
-    ((unit, values),) = given.items()
+    if len(wishes) > 1:
+        raise ConfigError(
+            f"give one of level, mpp, downsample and magnification, not {', '.join(wishes)}"
+        )
+    policy, deviation = arguments.resolution_policy, arguments.max_relative_deviation
+    if by_objective := "magnification" in wishes:
+        wishes = {"mpp": mpp_of_power(wishes["magnification"])}
+    wish = next(iter(wishes.values()), None)
+    if not isinstance(wish, Values):
+        three: dict[str, Any] = {"level": None, "mpp": None, "downsample": None, **wishes}
+        fixed = wished_resolution(**three, policy=policy, most_deviation=deviation)
+        return FixedResolution(dataclasses.replace(fixed, by_objective=by_objective))
+    unit: Unit = "mpp" if "mpp" in wishes else "downsample"
+    drawn = DrawnResolution(unit, wish, policy or "resample", deviation, by_objective)
+    return _drawn(drawn, arguments)
+
+
+def _drawn(drawn: DrawnResolution, arguments: Arguments) -> FixedResolution | DrawnResolution:
+    unit, values, policy = drawn.unit, drawn.values, arguments.resolution_policy
     if isinstance(values, Continuous) and policy not in (None, "resample"):
         raise ConfigError(
             f"resolution_policy={policy!r}: values of a range are resampled; leave it out, or give "
             "a few values with weights"
         )
     if len(values.examples) == 1:
-        return FixedResolution(Resolution(unit, values.examples[0], policy or "resample"))
+        return FixedResolution(drawn.examples[0])
     if arguments.grid or not arguments.replacement:
         kind = "a grid pass" if arguments.grid else "a stream without replacement"
         raise ConfigError(
             f"{kind} has one resolution: give {unit} as a number, and have a loader for each"
         )
-    return DrawnResolution(unit, values, policy or "resample")
+    return drawn
 
 
 def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:

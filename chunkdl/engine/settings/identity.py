@@ -15,7 +15,7 @@ from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.sampling.rules import READING_VERSION, SAMPLING_VERSION
-from chunkdl.slides.resolution import Resolution
+from chunkdl.slides.resolution import MOST_DEVIATION, Resolution
 
 OF_DRAWS = {"reuse", "smallchunks_per_bigchunk"}
 """Settings that only a stream of random positions looks at."""
@@ -26,12 +26,14 @@ def meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
 
     What is meant by default is said, and what has no meaning here has its default.
     """
-    values: dict[str, Any] = dict.fromkeys(("level", "mpp", "downsample"))
+    values: dict[str, Any] = dict.fromkeys(("level", "mpp", "downsample", "magnification"))
     match stream.resolution:
-        case FixedResolution(Resolution(unit, value, policy)):
-            values[unit] = value
-        case DrawnResolution(unit, drawn, policy):
-            values[unit] = drawn
+        case FixedResolution(Resolution(unit, wish, policy, by_objective=by_objective)):
+            values["magnification" if by_objective else unit] = wish
+        case DrawnResolution(unit, drawn, policy, by_objective=by_objective):
+            values["magnification" if by_objective else unit] = drawn
+    if unit == "level" or policy not in ("nearest", "resample"):
+        values["max_relative_deviation"] = MOST_DEVIATION
     values["num_bigchunks"] = stream.num_bigchunks
     values["stride"] = stream.stride_px
     values["smallchunks_per_bigchunk"] = stream.smallchunks_per_bigchunk or None

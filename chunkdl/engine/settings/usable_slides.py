@@ -12,9 +12,9 @@ from pathlib import Path
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
 from chunkdl.errors import ConfigError, ResolutionError, SlideError
-from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
-from chunkdl.slides.resolution import GIVE_MPP, resolve
+from chunkdl.slides.microns import MPP_TIMES_POWER
+from chunkdl.slides.resolution import GIVE_MPP, mean_mpp, resolve
 from chunkdl.slides.slide import SlideInfo
 from chunkdl.slides.tissue.mask import mask_from
 from chunkdl.system.printing import printable
@@ -35,6 +35,7 @@ class _Findings:
 
     Attributes:
         without_mpp: slides that do not say their microns per pixel, which the wish needs.
+        by_objective: slides whose microns per pixel are taken from their objective, with its power.
         unserved: slides that cannot give the resolution for other reasons, with the reason.
         too_small: slides that do not hold a SmallChunk at the resolution, with their size.
         partly: slides that can give some of the resolutions that are drawn, and not all.
@@ -42,6 +43,7 @@ class _Findings:
     """
 
     without_mpp: list[str] = field(default_factory=list)
+    by_objective: list[str] = field(default_factory=list)
     unserved: list[str] = field(default_factory=list)
     too_small: list[str] = field(default_factory=list)
     partly: list[str] = field(default_factory=list)
@@ -53,11 +55,8 @@ def usable_slides(
     stream: StreamConfig,
     on_error: OnError | None,
     mask_cache: Path | None,
-) -> tuple[tuple[SlideEntry, ...], int]:
+) -> tuple[SlideEntry, ...]:
     """The slides that stay in the plan, in their order; what is left out is told in warnings.
-
-    With them the most SmallChunks of a BigChunk that their wished reuse can come to, 0 where a
-    slide does not say yet.
 
     A slide that cannot be opened stays: it may come back until its turn.
 
@@ -86,6 +85,15 @@ def usable_slides(
     if unserved and (on_error != "substitute" or not kept):
         raise ResolutionError(f"{unserved}; {_remedy(found, can_leave_out=bool(kept))}")
     _tell_partly(found, stream, len(slides))
+    if found.by_objective:
+        log.warning(
+            "%d of %d slides state their objective and no microns per pixel; %g divided by its "
+            "power is taken for them: %s",
+            len(found.by_objective),
+            len(slides),
+            MPP_TIMES_POWER,
+            _listed(found.by_objective),
+        )
     too_small = _too_small_text(found, stream, len(slides))
     if len(found.unopened) == len(kept):
         # Nothing is left that is known to work.
@@ -105,28 +113,7 @@ def usable_slides(
     of_path = dict(zip((entry.path for entry in slides), facts, strict=True))
     _check_masks(kept, of_path)
     _check_grid(kept, of_path, stream)
-    return tuple(kept), _reserved_calls(kept, of_path, stream)
-
-
-def _reserved_calls(
-    kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], stream: StreamConfig
-) -> int:
-    if stream.known_calls is not None:
-        return stream.known_calls
-    most_px = 0.0
-    for entry in kept:
-        fact = facts[entry.path]
-        if isinstance(fact, SlideError):
-            return 0
-        if (only := stream.resolution.only) is None:
-            return 0
-        grid = resolve(fact, only, entry.mpp)
-        lattice = Lattice.of(
-            fact.levels[grid.level], grid, stream.bigchunk_px, stream.smallchunk_px
-        )
-        most_px = max(most_px, lattice.most_useful_px * grid.factor**2)
-    # The mean over BigChunks may be rounded up where all are the largest.
-    return min(stream.calls_for(most_px) + 1, stream.most_calls)
+    return tuple(kept)
 
 
 def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _Findings) -> bool:
@@ -135,9 +122,11 @@ def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _F
         found.unopened.append(fact)
         return True
     wishes = stream.resolution.examples
-    if wishes[0].unit == "mpp" and fact.mpp is None and entry.mpp is None:
+    if wishes[0].unit == "mpp" and mean_mpp(fact, wishes[0], entry.mpp) is None:
         found.without_mpp.append(name)
         return False
+    if wishes[0].by_objective and fact.mpp is None and entry.mpp is None:
+        found.by_objective.append(f"{name} ({fact.magnification:g}x)")
     served, small, refusals = 0, "", []
     for wish in wishes:
         try:
@@ -167,7 +156,8 @@ def _unserved_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
     parts = []
     if found.without_mpp:
         parts.append(
-            f"{wish} was asked for, but the files do not state microns per pixel for "
+            f"{wish} was asked for, but the files do not state microns per pixel"
+            f"{' or an objective' * stream.resolution.examples[0].by_objective} for "
             f"{len(found.without_mpp)} of {slides} slides: {_listed(found.without_mpp)}"
         )
     if found.unserved:

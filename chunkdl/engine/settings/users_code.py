@@ -11,6 +11,7 @@ from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.config import Program, RowSource, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.patches.hooks import BigChunkLoader, SmallChunkCollector
 from chunkdl.patches.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
 from chunkdl.patches.user_code import UserCode
@@ -114,6 +115,22 @@ def user_code(
             f"sent to its workers: {type(error).__name__}: {error}; remove what belongs to one "
             "process, such as locks, sockets and open files (with tfms_in='consumer' a transform "
             "stays in this process)"
+        ) from error
+
+
+def check_filter(pixel_filter: PixelFilter | None) -> None:
+    """See that a pixel filter can be sent to the loaders.
+
+    Raises:
+        ConfigError: a function in it cannot be pickled.
+    """
+    try:
+        cloudpickle.dumps(pixel_filter)
+    except Exception as error:
+        raise ConfigError(
+            f"pixel_filter={pixel_filter} cannot be sent to the loaders: {type(error).__name__}: "
+            f"{error}; its function may not hold what belongs to one process, such as locks, "
+            "sockets and open files"
         ) from error
 
 

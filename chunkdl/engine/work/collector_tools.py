@@ -28,6 +28,7 @@ class CollectorTools:
         ordinal, attempt: which BigChunk.
         first: the call of the plan with which this attempt began.
         records: of the plan's positions, None where the loader did not look at the plan.
+        by_place: every SmallChunk has to be taken at its `place`.
         checkpoint, status: take the bytes of a note.
         changes: how what a hook returned as its patient differs from the dataset's.
         log: takes lines for the log of the training process.
@@ -40,6 +41,7 @@ class CollectorTools:
         attempt: int,
         first: int,
         records: Array | None,
+        by_place: bool,
         changes: Callable[[Any], Changes | None],
         checkpoint: Callable[[bytes], None],
         status: Callable[[bytes], None],
@@ -51,6 +53,8 @@ class CollectorTools:
         self.first = first
         """The call of the plan with which this attempt began."""
         self._records = records
+        self._by_place = by_place
+        self._placed = -1
         self.changes = changes
         """How what a hook returned as its patient differs from the dataset's; None: in nothing."""
         self._send_checkpoint = checkpoint
@@ -82,9 +86,23 @@ class CollectorTools:
                 "there is no place in the plan for this SmallChunk: its loader used neither "
                 "read_window nor positions"
             )
+        self._placed = self.call
         record = self._records[(self.first + self.call) % len(self._records)]
         x, y, _, level, _, _, _, mpp, fraction, left, top = record.tolist()
         return Place(x, y, level, mpp, fraction, left, top, self._config.smallchunk_px)
+
+    def check_place(self) -> None:
+        """See that the SmallChunk of this call was taken where the plan says, as far as it must be.
+
+        Raises:
+            ConfigError: nobody has asked for the place.
+        """
+        if self._by_place and self._placed != self.call:
+            raise ConfigError(
+                "a SmallChunk was made without a look at self.place, so it has not passed "
+                "pixel_filter; take it at self.place, or let your loader take it at one of its "
+                "positions, or leave pixel_filter out and filter in your class"
+            )
 
     def set_checkpoint(self, checkpoint: Any) -> None:
         """Leave a checkpoint."""

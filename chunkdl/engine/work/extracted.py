@@ -17,6 +17,8 @@ class Extracted:
         bigchunk: what the hook returned.
         records: of the plan's positions, None where the hook did not look at the plan.
         checkpoint, message: notes that the collector gets too.
+        by_place: the collector has to take each SmallChunk at the place that the plan says, or it
+            has not passed the pixel filter of the stream.
     """
 
     patient: int
@@ -24,3 +26,4 @@ class Extracted:
     records: Array | None
     checkpoint: bytes
     message: bytes
+    by_place: bool = False

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from chunkdl.engine.config import EngineConfig
 from chunkdl.engine.work.extracted import Extracted
+from chunkdl.engine.work.load_bigchunk import BigChunkPx
 from chunkdl.engine.work.loader_tools import ROOM, LoaderTools
 from chunkdl.engine.work.open_slides import OpenSlides
 from chunkdl.errors import HookError, PackingError
@@ -58,7 +59,7 @@ class Extractor:
         ticket: LoadBigChunk,
         slot: npt.NDArray[np.uint8],
         reserve: Callable[[int, int], None],
-    ) -> int | Exhausted:
+    ) -> BigChunkPx | Exhausted:
         """Run the hook and put what it returns into the slot.
 
         Args:
@@ -67,7 +68,7 @@ class Extractor:
             reserve: called before bytes [first, end) of the slot are written.
 
         Returns:
-            Pixels decoded with the fast reader, or `EXHAUSTED`.
+            What was read with the fast reader, or `EXHAUSTED`.
 
         Raises:
             SlideError: a slide or a region cannot be used.
@@ -95,8 +96,23 @@ class Extractor:
             bigchunk: Any = hook.extract_bigchunk(message)
         if isinstance(bigchunk, Exhausted):
             return bigchunk
+        records, filtered = tools.records(), stream.pixel_filter is not None
+        if filtered and records is None:
+            raise HookError(
+                "it has not looked at the plan, so its SmallChunks would not pass through "
+                "pixel_filter; take window and positions, or read_window(), and the places in the "
+                "collector; or leave pixel_filter out and filter in your class",
+                hook=self._hook,
+                patient=name,
+                kind="ConfigError",
+            )
         extracted = Extracted(
-            ticket.patient, bigchunk, tools.records(), ticket.checkpoint, ticket.message
+            ticket.patient,
+            bigchunk,
+            records,
+            ticket.checkpoint,
+            ticket.message,
+            by_place=filtered and not tools.took_positions,
         )
         try:
             if self._copies.is_unchanged(ticket.patient, patient):
@@ -107,7 +123,7 @@ class Extractor:
             raise self._unpackable(bigchunk, error, name) from error
         finally:
             self._shared.pop(id(patient), None)
-        return tools.decoded_px
+        return tools.read_px
 
     def _unpackable(self, bigchunk: Any, error: PackingError, patient: str) -> HookError:
         advice = "" if error.wanted_bytes is None else f"; {ROOM}"

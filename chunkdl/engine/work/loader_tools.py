@@ -16,9 +16,10 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
-from chunkdl.engine.work.load_bigchunk import describe, read_draws, strip_width
+from chunkdl.engine.work.load_bigchunk import BigChunkPx, describe
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
-from chunkdl.engine.work.window_plans import window_plan
+from chunkdl.engine.work.window_pixels import WindowPixels
+from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import ConfigError, PackingError
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
@@ -38,6 +39,9 @@ ROOM = (
 """What to do where a BigChunk is too large for its slot."""
 MOST_POSITIONS = 100_000
 """Positions that are drawn for one BigChunk; one that serves longer begins again with the first."""
+
+MOST_FILTERED = 4096
+"""The same where each has to be looked at."""
 
 
 class LoaderTools:
@@ -70,16 +74,22 @@ class LoaderTools:
         self._slides = slides
         self._packer = packer
         self._decoded_before: dict[int, int] = {}
+        self._target_px = 0
         self.log = log
+        self._filtered: Strips | None = None
+        """Pixels of the window, where a pixel filter had to look at them."""
+        self.took_positions = False
+        """Whether the class knows where the plan takes its SmallChunks."""
 
     @property
-    def decoded_px(self) -> int:
-        """Pixels that the slides have decoded for this BigChunk."""
-        return sum(
+    def read_px(self) -> BigChunkPx:
+        """What the slides have decoded for this BigChunk, and what was asked of the fast reader."""
+        decoded = sum(
             # A slide that was closed in between and opened again has begun to count anew.
             max(0, self._slides.get(index).slide.decoded_px - before)
             for index, before in self._decoded_before.items()
         )
+        return BigChunkPx(decoded, self._target_px)
 
     def _opened(self, index: int) -> OpenSlide:
         opened = self._slides.get(index)
@@ -132,20 +142,35 @@ class LoaderTools:
         return self._chosen.mask
 
     @cached_property
-    def _plan(self) -> tuple[Window, Draws]:
-        calls = min(self._ticket.calls, MOST_POSITIONS)
+    def _plan(self) -> Region:
+        filtered = self._config.pixel_filter is not None
+        calls = min(self._ticket.calls, MOST_FILTERED if filtered else MOST_POSITIONS)
         ticket = msgspec.structs.replace(self._ticket, calls=calls)
-        return window_plan(self._config).of(self.planned, ticket)
+        plan = window_plan(self._config)
+        if filtered:
+            return plan.read(self.planned, ticket, self._room)
+        return plan.of(self.planned, ticket)
+
+    def _room(self, strip_px: int) -> Strips:
+        # All windows of a slide lie in strips of one width, so trials share one place in the slot.
+        if self._filtered is None or self._filtered.array.shape[2] != strip_px:
+            self._filtered = self._strips(strip_px)
+        return self._filtered
+
+    def _strips(self, strip_px: int) -> Strips:
+        side_px = self._config.bigchunk_px
+        return Strips(self.empty((side_px // strip_px, side_px, strip_px, 3), np.uint8))
 
     @property
     def window(self) -> Window:
         """The region of this BigChunk."""
-        return self._plan[0]
+        return self._plan.window
 
     @property
     def positions(self) -> Draws:
         """The corners of its SmallChunks."""
-        return self._plan[1]
+        self.took_positions = True
+        return self._plan.draws
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -156,7 +181,7 @@ class LoaderTools:
         """A record for each position, where the plan was looked at."""
         if "_plan" not in self.__dict__:
             return None
-        window, draws = self._plan
+        window, draws = self._plan.window, self._plan.draws
         records = np.zeros(len(draws.x), dtype=RECORD)
         describe(self.planned, self._ticket, self._ticket.slide, window, draws, records)
         return records
@@ -170,12 +195,11 @@ class LoaderTools:
 
     def read_window(self) -> Strips:
         """The part of the window that the positions touch."""
-        planned, (window, draws) = self.planned, self._plan
-        width = strip_width(planned.lattice, window)
-        shape = (window.side_px // width, window.side_px, width, 3)
-        strips = Strips(self.empty(shape, np.uint8))
-        read_draws(planned, window, draws, strips)
-        return strips
+        region = self._plan
+        self._target_px += region.target_px
+        if self._filtered is not None:
+            return self._filtered
+        return WindowPixels(self.planned, self._strips).read(region.window, region.draws)
 
     def read_region(
         self,
@@ -194,6 +218,7 @@ class LoaderTools:
         out = self.empty((height, width, 3), np.uint8)
         left, top = round(x / grid.downsample), round(y / grid.downsample)
         read_target_into(opened.slide, grid, out, left, top)
+        self._target_px += height * width
         return out
 
     def open_file(self, path: str) -> Slide:

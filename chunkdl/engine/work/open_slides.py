@@ -16,7 +16,10 @@ from typing import Self, TypeVar
 
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.work.judge import FilterLooks
+from chunkdl.engine.work.probes import refusal_of
 from chunkdl.errors import NoTissueError, ResolutionError, SlideError
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindows
 from chunkdl.sampling.positions import PositionSet, positions_of
@@ -67,9 +70,11 @@ class OpenSlide:
     """An open slide: its pixels, its tissue, and the plan at each resolution that is read.
 
     Args:
-        entry: which slide.
+        index: of the slide.
+        entry: which slide it is.
         config: of the stream.
         cache: of tissue masks.
+        looks: counts what the pixel filter says.
         on_progress: called again and again while the slide is read.
 
     Raises:
@@ -78,15 +83,19 @@ class OpenSlide:
 
     def __init__(
         self,
+        index: int,
         entry: SlideEntry,
         config: StreamConfig,
         cache: MaskCache,
+        looks: FilterLooks,
         on_progress: Callable[[], None],
     ) -> None:
+        self.index = index
         self.entry = entry
         self.config = config
+        self.looks = looks
         self.on_progress = on_progress
-        self._cache = cache
+        self.cache = cache
         self.slide: Slide = WatchedSlide(
             open_slide(entry.path, config.reader, config.pixels), on_progress
         )
@@ -151,7 +160,7 @@ class OpenSlide:
             self.on_progress()
             return mask
 
-        return self._cache.get_or_compute(
+        return self.cache.get_or_compute(
             self.entry.path,
             detector,
             compute,
@@ -204,6 +213,23 @@ class PlannedSlide:
         if not anchors.exist():
             raise self._no_tissue()
         return anchors
+
+    def refusal(self, pixel_filter: PixelFilter) -> str:
+        """Why nothing of the slide passes the pixel filter of the stream; empty: something does.
+
+        Raises:
+            NoTissueError: there is no position.
+            SlideError, HookError: see `refusal_of`.
+        """
+        opened, known = self._open, self._open.looks.refusals
+        return known.of(
+            (opened.index, self.resolution), lambda: refusal_of(self, opened, pixel_filter)
+        )
+
+    @property
+    def opened(self) -> OpenSlide:
+        """The slide at any resolution."""
+        return self._open
 
     @cached_property
     def grid_windows(self) -> GridWindows:
@@ -276,6 +302,8 @@ class OpenSlides:
         self._cache = MaskCache(mask_cache, on_progress)
         self._open: OrderedDict[int, OpenSlide] = OrderedDict()
         self._told: set[tuple[int, str]] = set()
+        self.looks = FilterLooks()
+        """What the pixel filter has said of anchors."""
 
     def get(self, index: int) -> OpenSlide:
         """The slide with that index, opened where it is not; borrowed until the next call.
@@ -337,7 +365,7 @@ class OpenSlides:
             return self._open[index]
         self._make_room(MOST_OPEN - 1)
         entry = self._entries[index]
-        opened = OpenSlide(entry, self._config, self._cache, self._on_progress)
+        opened = OpenSlide(index, entry, self._config, self._cache, self.looks, self._on_progress)
         self._open[index] = opened
         self._on_progress()
         return opened

@@ -221,6 +221,7 @@ class HookRows:
             group.attempt,
             group.first,
             extracted.records,
+            extracted.by_place,
             partial(self._copies.changes, extracted.patient),
             checkpoint,
             status,
@@ -287,6 +288,8 @@ class HookRows:
                 result = serving.hook._asked_by_engine(
                     tools.call, serving.bigchunk, serving.message
                 )
+                if isinstance(result, SmallChunk):
+                    tools.check_place()
             tools.call += 1
             if result is EXHAUSTED:
                 return None

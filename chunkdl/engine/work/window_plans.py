@@ -1,30 +1,59 @@
 """At which resolution a BigChunk is read, which window it is, and where in it the SmallChunks are.
 
-The endless stream draws all three; a pass over the grid takes windows and positions in order, and a
-stream without replacement in the order of a cycle. For the loaders `window_plan` is the only place
-that tells them apart.
+The endless stream draws all three, with a pixel filter until it says yes; a pass over the grid
+takes windows and positions in order, and a stream without replacement in the order of a cycle. For
+the loaders `window_plan` is the only place that tells them apart.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.work.judge import Judge
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
-from chunkdl.errors import NoTissueError, ProtocolError, ResolutionError
+from chunkdl.engine.work.window_pixels import Room, WindowPixels
+from chunkdl.errors import (
+    NothingPassesError,
+    NoTissueError,
+    ProtocolError,
+    ResolutionError,
+    SlideError,
+)
+from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.cycles import positions_in_order
+from chunkdl.sampling.filtered_draws import filtered_draws
+from chunkdl.sampling.grid import covered_px
 from chunkdl.sampling.seeding import Purpose, generator
-from chunkdl.sampling.windows import Draws, Window
+from chunkdl.sampling.windows import Content, Draws, Window
+from chunkdl.transport.memory.layouts import Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow
 
 Ticket = SurveyWindow | SurveyGrid | LoadBigChunk
 
 MOST_LOOKS = 128
 """Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """What is planned for one BigChunk.
+
+    Attributes:
+        window: the region, target pixels.
+        draws: the positions in it, in the order of their calls.
+        target_px: target pixels that its SmallChunks can show; of a drawn window also those that
+            other draws would show.
+    """
+
+    window: Window
+    draws: Draws
+    target_px: int
 
 
 class WindowPlan(ABC):
@@ -102,8 +131,21 @@ class WindowPlan(ABC):
         raise ProtocolError(f"windows of {planned.entry.path} were to be counted that are drawn")
 
     @abstractmethod
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
-        """The window of a BigChunk, and the draws in it."""
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """The region of a BigChunk, and the draws in it."""
+
+    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> Region:
+        """The same, with the pixels of the draws in the memory that `room` gives.
+
+        Only the blocks that some draw touches, or that had to be looked at, are decoded.
+
+        Raises:
+            SlideError: the region cannot be read, or the pixel filter refuses too much.
+            HookError: the user's pixel filter raised.
+        """
+        region = self.of(planned, ticket)
+        WindowPixels(planned, room).read(region.window, region.draws)
+        return region
 
 
 class DrawnWindows(WindowPlan):
@@ -112,16 +154,74 @@ class DrawnWindows(WindowPlan):
     def _find_places(self, planned: PlannedSlide) -> None:
         _ = planned.anchors
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
-        window = self.window(planned, ticket.ordinal, ticket.attempt)
+        content = self.content(planned, ticket.ordinal, ticket.attempt)
         rng = generator(self._seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
-        return window, planned.lattice.draw_positions(planned.positions, window, ticket.calls, rng)
+        return Region(content.window, content.draw(ticket.calls, rng), content.useful_px())
 
-    def window(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Window:
-        """The window of that attempt at a BigChunk."""
+    def content(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Content:
+        """The positions of the window of that attempt at a BigChunk."""
         rng = generator(self._seed, Purpose.WINDOW, ordinal, attempt)
-        return planned.lattice.draw_window(planned.anchors, rng)
+        window = planned.lattice.draw_window(planned.anchors, rng)
+        return planned.lattice.content(planned.positions, window)
+
+
+class FilteredWindows(DrawnWindows):
+    """Of the endless stream with a pixel filter.
+
+    The anchor of a trial is read into the place that it has in the window of that trial, so nothing
+    of what is delivered is read twice, and the filter sees the very pixels that are delivered.
+
+    Args:
+        config: of the stream.
+        pixel_filter: its filter.
+    """
+
+    def __init__(self, config: StreamConfig, pixel_filter: PixelFilter) -> None:
+        super().__init__(config)
+        self._filter = pixel_filter
+
+    def _find_places(self, planned: PlannedSlide) -> None:
+        super()._find_places(planned)
+        if refusal := planned.refusal(self._filter):
+            raise NothingPassesError(refusal, slide=planned.entry.path)
+
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
+        """See `WindowPlan.of`; the pixels have to be read for it."""
+        side_px = planned.lattice.across.window_px
+
+        def room(strip_px: int) -> Strips:
+            return Strips(np.empty((side_px // strip_px, side_px, strip_px, 3), np.uint8))
+
+        return self.read(planned, ticket, room)
+
+    def read(self, planned: PlannedSlide, ticket: LoadBigChunk, room: Room) -> Region:
+        """See `WindowPlan.read`."""
+        opened = planned.opened
+        judge = Judge(planned, self._filter, opened.on_progress)
+
+        def named(purpose: Purpose, trial: int) -> np.random.Generator:
+            return generator(self._seed, purpose, ticket.ordinal, ticket.attempt, trial)
+
+        found = filtered_draws(
+            planned.lattice,
+            planned.anchors,
+            planned.positions,
+            ticket.calls,
+            named,
+            judge.all_of(WindowPixels(planned, room)),
+        )
+        opened.looks.count(opened.index, found.trials, found.refused)
+        if found.draws is None:
+            raise SlideError(
+                f"the pixel filter {self._filter} has refused all of {found.trials:,} places that "
+                f"were drawn for BigChunk {ticket.ordinal}",
+                slide=planned.entry.path,
+                level=planned.grid.level,
+            )
+        useful_px = planned.lattice.content(planned.positions, found.window).useful_px()
+        return Region(found.window, found.draws, useful_px)
 
 
 class GridWindowsInOrder(WindowPlan):
@@ -134,10 +234,14 @@ class GridWindowsInOrder(WindowPlan):
         """Of the windows that have any."""
         return planned.count_grid().counts
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
         chosen = planned.grid_windows.window(ticket.window)
-        return chosen.window, chosen.draws
+        return self._region(planned, chosen.window, chosen.draws)
+
+    def _region(self, planned: PlannedSlide, window: Window, draws: Draws) -> Region:
+        side_px, grid = planned.lattice.across.smallchunk_px, planned.grid
+        return Region(window, draws, covered_px(draws, side_px, grid.width, grid.height))
 
 
 class GridWindowsInCycles(GridWindowsInOrder):
@@ -156,19 +260,22 @@ class GridWindowsInCycles(GridWindowsInOrder):
         """Of all windows: which have any would have to be found out again for each BigChunk."""
         return planned.count_grid().all_counts
 
-    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> tuple[Window, Draws]:
+    def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
-        chosen = planned.grid_windows.at(ticket.window)
-        draws = chosen.draws
+        every = planned.grid_windows.at(ticket.window)
         order = positions_in_order(
-            self._seed, ticket.slide, ticket.cycle, ticket.window, len(draws.x)
+            self._seed, ticket.slide, ticket.cycle, ticket.window, len(every.draws.x)
         )
-        some = order[ticket.first : ticket.first + ticket.calls]
-        return chosen.window, Draws(draws.x[some], draws.y[some], draws.fraction[some])
+        chosen = order[ticket.first : ticket.first + ticket.calls]
+        return self._region(planned, every.window, every.draws.taken(chosen))
 
 
 def window_plan(config: StreamConfig) -> WindowPlan:
     """What a stream takes from its slides."""
     if config.grid:
         return GridWindowsInOrder(config)
-    return DrawnWindows(config) if config.replacement else GridWindowsInCycles(config)
+    if not config.replacement:
+        return GridWindowsInCycles(config)
+    if config.pixel_filter is not None:
+        return FilteredWindows(config, config.pixel_filter)
+    return DrawnWindows(config)

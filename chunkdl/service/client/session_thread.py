@@ -117,6 +117,8 @@ class SessionThread:
         self._kept: list[tuple[Wire, int, set[int]]] = []
         """Connections that are over, with session and numbers of the batches in their memory."""
         self._clock = AwakeClock(2 * self._ping_s)
+        self._pongs_due = 0
+        """Pings of this connection that were not answered yet."""
 
     def run(self) -> None:
         """Keep the session up until it is over."""
@@ -158,6 +160,7 @@ class SessionThread:
         while not self.box.stopping:
             limit = self.wish.connect_s if self.arrivals.joined is None else self.wish.reconnect_s
             if self._wire is None:
+                self._pongs_due = 0
                 self._wire = Wire.open(
                     self.wish.address, self.wish.keys, self.box.wake_up, self._clock
                 )
@@ -195,11 +198,15 @@ class SessionThread:
         again in its place could be heard first.
         """
         deadline = self._clock.now() + GOODBYE_S
+        # The service closes the lease of one that has nothing in its memory. Of batches that were
+        # still on their way it does not know that nobody will take them.
+        closes = wire.is_local and not self.arrivals.held
         while not wire.is_over and self._clock.now() < deadline:
             wire.wait(GOODBYE_S / 10, with_data=False)
-            # Of one that has batches in use the lease stays open.
-            waits = wire.is_local and not self.arrivals.held
-            if any(isinstance(said, Pong) for said in wire.messages()) and not waits:
+            for said in wire.messages():
+                closes &= not isinstance(said, Delivered)
+                self._pongs_due -= isinstance(said, Pong)
+            if self._pongs_due < 0 and not closes:
                 return
 
     def _nobody(self, limit_s: float) -> str:
@@ -273,7 +280,7 @@ class SessionThread:
                 self.arrivals.epoch, self.arrivals.step = message.epoch, 0
             said |= wire.say(message)
         if not said and self._clock.now() - wire.said_s >= self._ping_s:
-            wire.say(Ping())
+            self._pongs_due += wire.say(Ping())
 
     def _release_kept(self, session: int, number: int) -> None:
         for kept in tuple(self._kept):
@@ -328,7 +335,9 @@ class SessionThread:
             case ServiceEnding():
                 # What was sent is still good; then another service may be at the address.
                 wire.is_over = not wire.joined
-            case Pong() | ArenaPassed():
+            case Pong():
+                self._pongs_due -= 1
+            case ArenaPassed():
                 pass
             case Notice():
                 self.box.counters.answer(None)

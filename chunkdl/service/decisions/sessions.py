@@ -53,6 +53,7 @@ class DeskFacts:
         batch_slots: of an engine; a batch of a consumer has to fit into them.
         most_calls: SmallChunks of a BigChunk, at most.
         most_row: that a position may lie at.
+        footprint_px: see `StreamConfig.footprint_px`.
     """
 
     rows_hash: str
@@ -69,6 +70,7 @@ class DeskFacts:
     batch_slots: int
     most_calls: int
     most_row: int = MOST_ROW
+    footprint_px: int = 0
 
 
 @dataclass(slots=True)
@@ -210,6 +212,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         member.credit.available + member.credit.outstanding,
         facts.silent_s,
         group.facts.finite,
+        footprint_px=facts.footprint_px,
     )
 
 

@@ -63,6 +63,11 @@ class MaskCache:
         self._on_progress = on_progress
         self._complained = False
 
+    @property
+    def folder(self) -> Path:
+        """Where the masks lie; it may not be there yet."""
+        return self._folder
+
     def get_or_compute(
         self,
         path: str | os.PathLike[str],

@@ -81,7 +81,7 @@ class WindowSurveyed(Message, frozen=True):
 
     ordinal: int
     attempt: int
-    decoded_px: float
+    useful_px: int
 
 
 class GridSurveyed(Message, frozen=True):
@@ -98,6 +98,7 @@ class BigChunkLoaded(Message, frozen=True):
     slot: int
     generation: int
     decoded_px: int
+    target_px: int
     read_s: float
 
 
@@ -124,6 +125,14 @@ class SlideNote(Message, frozen=True):
     slide: int
     what: str
     count: int
+
+
+class SlideLooked(Message, frozen=True):
+    """Anchors of `slide` that the pixel filter looked at, and refused, since the last of these."""
+
+    slide: int
+    looked: int
+    refused: int
 
 
 # Coordinator to collector, and back.
@@ -318,6 +327,10 @@ class ServiceUp(Message, frozen=True):
     endpoint: str
 
 
+class ServiceStays(Message, frozen=True):
+    """Whoever started the service has let go of it; it stays for the consumers that it has."""
+
+
 # Coordinator to consumer.
 
 
@@ -403,6 +416,7 @@ class Statistics(Message, frozen=True):
     rows: int
     bigchunks: int
     decoded_px: int
+    target_px: int
     delivered_px: int
     read_s: float
     substitutions: int
@@ -412,6 +426,8 @@ class Statistics(Message, frozen=True):
     bigchunks_ready: int
     batches_ready: int
     slots_free: int
+    looked: int = 0
+    refused: int = 0
 
 
 class Pong(Message, frozen=True):
@@ -430,6 +446,7 @@ AnyMessage = (
     | LoadFailed
     | NothingLeft
     | SlideNote
+    | SlideLooked
     | FillRows
     | RowsFilled
     | RowsEnded
@@ -449,6 +466,7 @@ AnyMessage = (
     | Ping
     | MessageToPatient
     | ServiceUp
+    | ServiceStays
     | Welcome
     | Refuse
     | BatchReady

@@ -17,6 +17,8 @@ MOST_SIDE = 2**31
 MOST_AXES = 32
 """Of an array, which is what any numpy has."""
 MOST_SILENT_S = 1e6
+MOST_FOOTPRINT_PX = 2**15
+"""As large as a BigChunk can be."""
 
 _DTYPE = re.compile(r"[<>|=]?[biufc][0-9]{1,2}")
 """Plain numbers; an object dtype would take bytes for addresses."""
@@ -41,6 +43,7 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
         and min(joined.patients, joined.slides, joined.step) >= 0
         and joined.credit_batches >= 1
         and 0 < joined.silent_s <= MOST_SILENT_S
+        and 0 <= joined.footprint_px <= MOST_FOOTPRINT_PX
         and joined.position.left.is_sound()
     )
     if not sound:

@@ -180,6 +180,8 @@ class Joined(Message, frozen=True):
         silent_s: it must say something more often than that, seconds.
         finite: the stream has passes, which end.
         rules: by which the stream is made.
+        footprint_px: side of the square of its BigChunk that a row shows, target pixels; 0: nobody
+            knows.
     """
 
     session: str
@@ -199,6 +201,7 @@ class Joined(Message, frozen=True):
     silent_s: float
     finite: bool = False
     rules: Rules = Rules()
+    footprint_px: int = 0
 
 
 class RowFormatKnown(Message, frozen=True):

@@ -90,7 +90,9 @@ class Loader(Worker):
             self.said.append(NothingLeft(*where))
         else:
             self.memory.bigchunks[ticket.slot] = content
-            self.said.append(BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 0.5))
+            self.said.append(
+                BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 8, 0.5)
+            )
         return True
 
     def _failure(self, ticket: LoadBigChunk, content: Content) -> Failure | None:

@@ -147,9 +147,9 @@ class Script:
             "SlideError", f"cannot read [slide {slide}]", "trace", slide=str(slide).encode()
         )
 
-    def decoded_px(self, ordinal: int, attempt: int) -> float:
+    def useful_px(self, ordinal: int, attempt: int) -> int:
         """What a loader says about the window of a BigChunk."""
-        return 1.0 + hash((self.seed, ordinal, attempt)) % 5
+        return 1 + hash((self.seed, ordinal, attempt)) % 5
 
     def settled_calls(self) -> int:
         """The SmallChunks per BigChunk, surveyed where they are not given; 0 for a grid."""
@@ -161,7 +161,7 @@ class Script:
             attempt = 0
             while schedule.slide(ordinal, attempt) in self.useless_slides:
                 attempt += 1
-            surveyed.append(self.decoded_px(ordinal, attempt))
+            surveyed.append(self.useful_px(ordinal, attempt))
         return max(1, round(math.fsum(surveyed) / SURVEYED_WINDOWS))
 
 

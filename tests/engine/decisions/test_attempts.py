@@ -53,7 +53,7 @@ def the_load(actions: list[Action]) -> LoadBigChunk:
 
 def loaded(core: Core, ticket: LoadBigChunk) -> list[FillRows]:
     """The loader has done the ticket: what the collector is given."""
-    answer = BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 0.1)
+    answer = BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 8, 0.1)
     actions = core.handle(FromWorker(0, answer))
     return [action.message for action in actions if isinstance(action.message, FillRows)]
 

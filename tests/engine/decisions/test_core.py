@@ -82,7 +82,7 @@ def said(actions: list[Action]) -> list[object]:
 
 def loaded(ticket: LoadBigChunk) -> BigChunkLoaded:
     """The answer of a loader to which nothing happened."""
-    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 64, 0.1)
+    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 64, 64, 0.1)
 
 
 def test_a_loader_that_is_ready_gets_two_bigchunks_to_read() -> None:
@@ -96,7 +96,7 @@ def test_a_loader_that_is_ready_gets_two_bigchunks_to_read() -> None:
 def test_a_bigchunk_goes_from_loader_to_collector_to_consumer() -> None:
     """Three events after the start the first batch is out, and its slot is used again later."""
     core = core_of(ONE_SLIDE, FromWorker(0, READY), FromWorker(1, READY), FromConsumer(HELLO))
-    filling = core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))
+    filling = core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 64, 0.1)))
     two_three = np.array([2, 3], dtype=np.int32).tobytes()
     assert filling == [
         ToWorker(1, FillRows(0, 0, 1, (RowGroup(0, 0, ZERO_ONE, ZERO_ONE),))),
@@ -191,10 +191,10 @@ def test_workers_that_cannot_be_kept_alive_end_the_stream() -> None:
 
 
 IMPOSSIBLE: list[AnyMessage] = [
-    BigChunkLoaded(1, 1, 1, 64, 0.1),
-    BigChunkLoaded(0, 0, 2, 64, 0.1),
-    BigChunkLoaded(0, 1, 1, 64, 0.1),
-    WindowSurveyed(0, 0, 1.0),
+    BigChunkLoaded(1, 1, 1, 64, 64, 0.1),
+    BigChunkLoaded(0, 0, 2, 64, 64, 0.1),
+    BigChunkLoaded(0, 1, 1, 64, 64, 0.1),
+    WindowSurveyed(0, 0, 1),
     GridSurveyed(0, b""),
     LoadFailed(0, 1, 0, False, FAILURE),
     LoadFailed(-1, 0, 0, True, FAILURE),
@@ -212,14 +212,14 @@ def test_an_answer_to_something_else_is_refused_and_changes_nothing(
     core = core_of(ONE_SLIDE, FromWorker(0, READY), FromWorker(1, READY))
     with pytest.raises(ProtocolError):
         core.handle(FromWorker(worker, message))
-    assert len(core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))) == 2
+    assert len(core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 64, 0.1)))) == 2
 
 
 @pytest.mark.parametrize("answer", [RowsFilled(0, 1, (0, 7)), RowsFilled(0, 2, (0,))])
 def test_rows_that_nobody_asked_for_are_refused(answer: RowsFilled) -> None:
     """Also where some of them were; the right answer is still taken."""
     core = core_of(ONE_SLIDE, FromWorker(0, READY), FromWorker(1, READY), FromConsumer(HELLO))
-    core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))
+    core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 64, 0.1)))
     with pytest.raises(ProtocolError):
         core.handle(FromWorker(1, answer))
     assert said(core.handle(FromWorker(1, RowsFilled(0, 1, (0,)))))
@@ -228,7 +228,7 @@ def test_rows_that_nobody_asked_for_are_refused(answer: RowsFilled) -> None:
 def test_a_batch_can_be_given_back_once() -> None:
     """And only as it was sent; that it is said twice changes nothing."""
     core = core_of(ONE_SLIDE, FromWorker(0, READY), FromWorker(1, READY), FromConsumer(HELLO))
-    core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))
+    core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 64, 0.1)))
     with pytest.raises(ProtocolError, match="batch 0"):
         core.handle(FromConsumer(Release(0, 0, 1)))
     core.handle(FromWorker(1, RowsFilled(0, 1, (0,))))
@@ -247,7 +247,7 @@ def test_slots_that_are_withheld_are_used_once_they_are_released() -> None:
     core.handle(FromWorker(0, READY))
     core.handle(FromWorker(1, READY))
     assert isinstance(said(core.handle(FromConsumer(hello_with(3))))[0], Welcome)
-    actions = core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))
+    actions = core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 64, 0.1)))
 
     def slots_of(actions: list[Action]) -> list[int]:
         """Of the batches that are being filled."""
@@ -392,8 +392,8 @@ def test_an_unreadable_region_is_substituted_into_the_same_slot_and_reported() -
         ToConsumer(Notice(logging.WARNING, "region left out: the disk is gone")),
         ToWorker(0, LoadBigChunk(0, 1, 0, -1, 4, slot=0, generation=1)),
     ]
-    core.handle(FromWorker(0, BigChunkLoaded(1, 1, 1, 64, 0.1)))
-    core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 0.1)))
+    core.handle(FromWorker(0, BigChunkLoaded(1, 1, 1, 64, 64, 0.1)))
+    core.handle(FromWorker(0, BigChunkLoaded(0, 0, 1, 64, 64, 0.1)))
     sent = said(core.handle(FromWorker(1, RowsFilled(0, 1, (0,)))))
     assert sent == [BatchReady(0, 0, 0, 1, 2, b"", 4, {0: 1})]
 
@@ -607,40 +607,32 @@ def test_a_killer_ends_the_stream_where_errors_are_to_be_raised() -> None:
     assert isinstance(core.failure.to_error(), WorkerDied)
 
 
-@pytest.mark.parametrize("descending", [False, True])
-def test_the_survey_gives_the_same_number_in_whatever_order_it_is_answered(
-    descending: bool,
-) -> None:
-    """A plain sum would lose the small numbers after the large one, and round the other way."""
-    script = dataclasses.replace(ONE_SLIDE, calls=0)
-    config = dataclasses.replace(
-        script.config(), stream=dataclasses.replace(script.config().stream, bigchunk_px=8192)
-    )
-    core = Core(config, script.cursor())
-    decoded = sorted([2.0**37 + 32] + [2.0**-17] * (SURVEYED_WINDOWS - 1), reverse=descending)
+def surveyed(areas: list[int]) -> Core:
+    """A core whose windows have these useful areas, of at most 8 x 8 pixels."""
+    core = core_of(dataclasses.replace(ONE_SLIDE, calls=0))
     tickets = core.handle(FromWorker(0, READY))
-    for area in decoded:
+    for area in areas:
         ticket = tickets.pop(0).message
         assert isinstance(ticket, SurveyWindow)
         answer = WindowSurveyed(ticket.ordinal, ticket.attempt, area)
         tickets += core.handle(FromWorker(0, answer))
-    assert core.statistics().smallchunks_per_bigchunk == 2**31 + 1
+    return core
 
 
-def test_a_wish_for_more_smallchunks_than_a_slot_has_room_for_is_cut_and_reported() -> None:
-    """The survey cannot overrun the layout of the slots."""
-    script = dataclasses.replace(ONE_SLIDE, calls=0)
-    core = core_of(script, FromConsumer(HELLO))
-    tickets, notices = core.handle(FromWorker(0, READY)), []
-    for _ in range(SURVEYED_WINDOWS):
-        ticket = tickets.pop(0).message
-        assert isinstance(ticket, SurveyWindow)
-        actions = core.handle(FromWorker(0, WindowSurveyed(ticket.ordinal, 0, 1e9)))
-        notices += said(actions)
-        tickets += [action for action in actions if isinstance(action, ToWorker)]
-    most = script.config().stream.most_calls
-    assert core.statistics().smallchunks_per_bigchunk == most
-    assert notices == [Notice(logging.WARNING, f"SmallChunks per BigChunk are limited to {most}")]
+def test_a_bigchunk_gives_as_many_smallchunks_as_the_mean_useful_area_of_the_survey_holds() -> None:
+    """Of one pixel each, at reuse 1; never more than a slot has room for."""
+    half = SURVEYED_WINDOWS // 2
+    assert surveyed([64] * SURVEYED_WINDOWS).statistics().smallchunks_per_bigchunk == 64
+    mixed = [64] * half + [10] * (SURVEYED_WINDOWS - half)
+    assert surveyed(mixed).statistics().smallchunks_per_bigchunk == 37
+    assert surveyed(mixed[::-1]).statistics().smallchunks_per_bigchunk == 37
+
+
+@pytest.mark.parametrize("area", [0, -1, 65])
+def test_a_useful_area_that_no_window_has_is_refused(area: int) -> None:
+    """Else a BigChunk would get more SmallChunks than its slot has room for."""
+    with pytest.raises(ProtocolError, match="useful"):
+        surveyed([area])
 
 
 @pytest.mark.parametrize(("places", "calls", "rows"), [(2048, 1, 4096), (1, 4096, 4096)])
@@ -676,7 +668,7 @@ def test_statistics_are_given_when_asked_for() -> None:
     statistics = world.core.statistics()
     assert (statistics.batches, statistics.rows) == (world.counted[0], world.counted[1])
     assert statistics.delivered_px == statistics.rows
-    assert statistics.decoded_px == 8 * statistics.bigchunks
+    assert statistics.decoded_px == statistics.target_px == 8 * statistics.bigchunks
     assert statistics.smallchunks_per_bigchunk == 4
     assert said(world.core.handle(FromConsumer(AskStatistics()))) == [statistics]
 
@@ -698,7 +690,7 @@ def test_a_dropped_row_is_named_in_its_batch() -> None:
     assert len(tickets) == 2
     sent = said(core.handle(FromWorker(0, LoadFailed(0, 0, 0, False, FAILURE))))
     assert sent[-1] == BatchReady(0, 0, 0, 1, 2, ZERO_ONE, 0, {}, pass_batches=2)
-    core.handle(FromWorker(0, BigChunkLoaded(1, 1, 1, 64, 0.1)))
+    core.handle(FromWorker(0, BigChunkLoaded(1, 1, 1, 64, 64, 0.1)))
     last = said(core.handle(FromWorker(1, RowsFilled(1, 1, (1,)))))
     assert last == [BatchReady(1, 0, 1, 1, 1, b"", 0, {}, pass_batches=2), End(0, 2)]
 
@@ -716,7 +708,9 @@ def test_a_pass_has_no_substitutes_whatever_a_state_says() -> None:
                     counts = np.array(GRID.windows[slide], dtype=np.int32).tobytes()
                     events.append(FromWorker(worker, GridSurveyed(slide, counts)))
                 case ToWorker(worker, LoadBigChunk() as ticket):
-                    loaded = BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 1, 0.0)
+                    loaded = BigChunkLoaded(
+                        ticket.ordinal, ticket.slot, ticket.generation, 1, 1, 0.0
+                    )
                     events.append(FromWorker(worker, loaded))
                 case ToWorker(worker, FillRows() as ticket):
                     rows = tuple(group.ordinal for group in ticket.groups)

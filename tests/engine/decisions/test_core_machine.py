@@ -137,7 +137,7 @@ class CoreMachine(RuleBasedStateMachine):
         """And leaves the state as it was, as everything after it shows."""
         worker = self._worker(who).number
         impossible = (
-            FromWorker(worker, BigChunkLoaded(0, 0, 10**6, 1, 0.0)),
+            FromWorker(worker, BigChunkLoaded(0, 0, 10**6, 1, 1, 0.0)),
             FromWorker(worker, RowsFilled(0, 10**6, (0,))),
             FromConsumer(Release(0, 0, 10**6)),
             FromConsumer(NextEpoch(10**6)),

@@ -97,7 +97,7 @@ class Talk:
     def load(self) -> LoadBigChunk:
         """The loader works on the ticket of the last answer."""
         (ticket,) = self.loads()
-        loaded = BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 0.1)
+        loaded = BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 8, 0.1)
         self.tell(FromWorker(LOADER, loaded))
         return ticket
 
@@ -212,7 +212,7 @@ def test_a_policy_that_waits_is_asked_again_when_a_bigchunk_is_over() -> None:
     talk.choose(0, 1)
     (ticket,) = talk.loads()
     talk.choose(1, NOT_NOW)
-    loaded = BigChunkLoaded(0, ticket.slot, ticket.generation, 8, 0.1)
+    loaded = BigChunkLoaded(0, ticket.slot, ticket.generation, 8, 8, 0.1)
     talk.tell(FromWorker(LOADER, loaded))
     assert not talk.questions()
     talk.tell(FromWorker(COLLECTOR, RowsFilled(0, 1, (0,))))
@@ -237,7 +237,7 @@ def test_after_the_halt_no_batch_is_made_that_nobody_has_rows_for() -> None:
     talk.choose(0, 1)
     (ticket,) = talk.loads()
     talk.choose(1, HALTED)
-    talk.tell(FromWorker(LOADER, BigChunkLoaded(0, ticket.slot, ticket.generation, 8, 0.1)))
+    talk.tell(FromWorker(LOADER, BigChunkLoaded(0, ticket.slot, ticket.generation, 8, 8, 0.1)))
     talk.tell(FromWorker(COLLECTOR, RowsFilled(0, 1, (0,))))
     (batch,) = [message for message in talk.said() if isinstance(message, BatchReady)]
     assert talk.tell(FromConsumer(Release(0, batch.slot, batch.generation))) == []

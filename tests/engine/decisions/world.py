@@ -337,15 +337,15 @@ class World:
             case SurveyWindow():
                 fault = "slide" if ticket.slide in script.bad_slides else None
                 if fault is None:
-                    decoded = script.decoded_px(ticket.ordinal, ticket.attempt)
-                    return WindowSurveyed(ticket.ordinal, ticket.attempt, decoded)
+                    useful_px = script.useful_px(ticket.ordinal, ticket.attempt)
+                    return WindowSurveyed(ticket.ordinal, ticket.attempt, useful_px)
             case LoadBigChunk():
                 place = ticket.window if script.finite else ticket.ordinal
                 fault = script.fault(ticket.slide, place, ticket.attempt)
                 region = (ticket.slide, ticket.ordinal, ticket.attempt, ticket.window)
                 self.bigchunks[ticket.slot] = TORN if fault else region
                 if fault is None:
-                    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 0.5)
+                    return BigChunkLoaded(ticket.ordinal, ticket.slot, ticket.generation, 8, 8, 0.5)
             case _:
                 raise AssertionError(f"a loader was given {ticket}")
         failure = script.failure(ticket.slide)
@@ -377,7 +377,7 @@ class World:
 
     def _surveyed(self, message: WindowSurveyed) -> None:
         """Where a slide was left out by accident, what was surveyed before that still counts."""
-        self._areas[message.ordinal] = message.decoded_px
+        self._areas[message.ordinal] = message.useful_px
         if self._accidents.left_out and len(self._areas) == SURVEYED_WINDOWS:
             mean = math.fsum(self._areas.values()) / SURVEYED_WINDOWS
             self.plan = RandomPlan(self.script, self._accidents, max(1, round(mean)))

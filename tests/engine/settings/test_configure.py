@@ -29,6 +29,8 @@ from chunkdl.sampling.policies.in_turn import RoundRobin, Uniform
 from chunkdl.sampling.policies.policy import Policy, Situation
 from chunkdl.sampling.policies.quota import Quota
 from chunkdl.sampling.policies.weighted import Weighted
+from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution, Mixture
+from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from chunkdl.slides.tissue.detectors import HsvRange, Otsu
 from chunkdl.transport.memory.layouts import RECORD
@@ -168,36 +170,41 @@ def test_the_memory_limit_is_kept(dataset: Dataset, limit: str) -> None:
     assert 3 <= config.run.bigchunk_slots <= 2 + 2 * 8 + 2
 
 
-@pytest.mark.parametrize(
-    ("wish", "factor"), [({}, 1.0), ({"mpp": 0.5}, 1.0), ({"mpp": 1.5}, 3.0), ({"mpp": 2.5}, 1.25)]
-)
-def test_a_high_reuse_of_small_rows_reserves_what_these_slides_need(
-    tmp_path: Path, wish: dict[str, float], factor: float
+@pytest.mark.parametrize("wish", [{}, {"mpp": 0.5}, {"mpp": 1.5}, {"mpp": {0.5: 1, 2.5: 1}}])
+def test_a_slot_has_room_for_the_wished_reuse_and_no_more(
+    tmp_path: Path, wish: dict[str, Any]
 ) -> None:
-    """The pixels, and a record for each SmallChunk that the reuse comes to at most.
-
-    A little more, where the blocks of the file are no whole part of a window.
-    """
+    """The pixels, and a record for each SmallChunk, whatever the resolution."""
     write_coordinate_slide(tmp_path / "s.tif", 2048, 2048, tile=128, levels=(1, 4), mpp=0.5)
     config = configured(
         Dataset.from_slides(tmp_path), bigchunk_size=1024, reuse=64.0, memory_limit="2GiB", **wish
     )
-    calls = 64 * (1024 / 32 * factor) ** 2
-    pixels, records = 1024 * 1024 * 3, RECORD.itemsize * calls
-    assert pixels + records < config.run.bigchunk_slot_bytes < pixels + 1.5 * records
+    records = RECORD.itemsize * 64 * (1024 // 32) ** 2
+    assert 0 < config.run.bigchunk_slot_bytes - 1024 * 1024 * 3 - records < 64 * 1024
 
 
-def test_slots_are_as_large_as_can_be_where_a_slide_does_not_say_yet(
-    tmp_path: Path, two_slides: tuple[Path, Path]
+@pytest.mark.parametrize("power", ["20x", "20", 20, 20.0, " 20X ", "20×", {"20x": 3}])
+def test_a_magnification_is_ten_microns_divided_by_it(
+    two_slides: tuple[Path, Path], power: object
 ) -> None:
-    """It may come back, and need that much."""
-    wish: dict[str, Any] = {"bigchunk_size": 256, "reuse": 4.0, "mpp": 0.5}
-    known = configured(Dataset.from_slides(two_slides), **wish)
-    away = tmp_path / "away.tif"
-    away.write_bytes(two_slides[0].read_bytes()[:100])
-    some = configured(Dataset.from_slides([*two_slides, away]), **wish)
-    assert known.stream.bigchunk_layout.calls < some.stream.bigchunk_layout.calls
-    assert some.stream.bigchunk_layout.calls == some.stream.most_calls == known.stream.most_calls
+    """However it is written; a mixture has weights by power."""
+    dataset = Dataset.from_slides(two_slides)
+    found = configured(dataset, magnification=power).stream.resolution
+    assert found == FixedResolution(Resolution("mpp", 0.5, "resample", by_objective=True))
+    two = configured(dataset, magnification={"20x": 1, "10": 3}).stream.resolution
+    assert two == DrawnResolution(
+        "mpp", Mixture({0.5: 1.0, 1.0: 3.0}), "resample", by_objective=True
+    )
+
+
+@pytest.mark.parametrize(
+    "power",
+    ["fast", "0x", "x", -20, True, [20], {"20x": 1, 20: 1}, {"20x": -1}, {}, "1e999", 10**9],
+)
+def test_what_is_no_magnification_is_refused(two_slides: tuple[Path, Path], power: object) -> None:
+    """Naming the setting."""
+    with pytest.raises(ConfigError, match="magnification"):
+        configured(Dataset.from_slides(two_slides), magnification=power)
 
 
 def patients(*records: object) -> Dataset:
@@ -254,12 +261,15 @@ PLAN: dict[str, object] = {
     "level": 1,
     "mpp": 1.0,
     "downsample": 2.0,
+    "magnification": "20x",
     "resolution_policy": "nearest",
+    "max_relative_deviation": 0.2,
     "num_bigchunks": 3,
     "reuse": 2.0,
     "smallchunks_per_bigchunk": 7,
     "tissue": "otsu",
     "tissue_threshold": 0.25,
+    "pixel_filter": "midnight",
     "reader": "tiff",
     "channels": (2, 1, 0),
     "window": (0, 4095),
@@ -394,8 +404,9 @@ def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
     hashes = [
         configured(dataset, **{name: value}).plan_hash
         for name, value in PLAN.items()
-        if name not in of_hooks
+        if name not in {*of_hooks, "max_relative_deviation"}
     ]
+    hashes.append(configured(dataset, mpp=1.0, max_relative_deviation=0.2).plan_hash)
     hashes.append(configured(dataset).plan_hash)
     hashes += [
         configured(dataset, grid=True, **{name: value}).plan_hash for name, value in OF_GRID.items()
@@ -609,6 +620,13 @@ def test_the_memory_of_hooks_is_shared_equally(dataset: Dataset, limit: int) -> 
     assert bigchunks + batches <= limit
     assert batches <= limit // 4
     assert bigchunks + batches > 0.9 * limit
+
+
+def test_it_is_known_what_a_row_shows_but_with_classes_of_the_user(dataset: Dataset) -> None:
+    """A transform makes something of the crop, whose overlap with others stays what it is."""
+    assert configured(dataset).stream.footprint_px == GOOD.smallchunk_size
+    assert configured(dataset, tfms=np.mean).stream.footprint_px == GOOD.smallchunk_size
+    assert configured(dataset, bigchunkloader=OwnLoader).stream.footprint_px == 0
 
 
 def test_a_patient_is_open_once_where_checkpoints_are_kept(dataset: Dataset) -> None:

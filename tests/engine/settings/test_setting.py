@@ -130,12 +130,15 @@ OTHERS: dict[str, Any] = {
     "mpp": 1.0,
     "level": 1,
     "downsample": 2.0,
+    "magnification": "10x",
     "resolution_policy": "nearest",
+    "max_relative_deviation": 0.1,
     "num_bigchunks": 3,
     "reuse": 2.0,
     "smallchunks_per_bigchunk": 7,
     "tissue": "hsv",
     "tissue_threshold": 0.25,
+    "pixel_filter": "midnight",
     "reader": "tiff",
     "channels": (0,),
     "window": (0, 100),
@@ -166,6 +169,7 @@ WITH: dict[str, dict[str, Any]] = {
     **{name: {"grid": True} for name in ("drop_last", "shuffle", "stride", "edge", "grid_order")},
     "edge_fill": {"grid": True, "edge": "pad"},
     "cycles": {"replacement": False},
+    "max_relative_deviation": {"mpp": 1.0},
 }
 """Settings that are for something else as well."""
 
@@ -212,6 +216,8 @@ def test_the_same_wish_in_other_words_is_the_same_stream(dataset: Dataset) -> No
     [
         ({"smallchunks_per_bigchunk": 5}, {"reuse": 3.0}),
         ({"grid": True}, {"reuse": 3.0}),
+        ({"level": 1}, {"max_relative_deviation": 0.2}),
+        ({"mpp": 1.0, "resolution_policy": "ceil"}, {"max_relative_deviation": 0.2}),
         ({"grid": True}, {"num_bigchunks": 7}),
         ({"grid": True}, {"stride": 32, "edge_fill": [255, 255, 255]}),
         ({"replacement": False}, {"reuse": 3.0, "stride": 32}),

@@ -21,6 +21,7 @@ from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.slide import PixelRule, SlideInfo
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.engine.settings.test_configure import GOOD
+from tests.slides.tiff_pages import aperio, page, write_tiff
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +173,23 @@ def test_notes_on_slides_are_told_once_each_up_to_twenty(
     configured(dataset_of(files, ["good"] * 23))
     assert len(caplog.messages) == 21
     assert caplog.messages[-1] == "and 3 more notes about slides"
+
+
+def test_slides_that_state_only_their_objective_serve_a_magnification(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says what is taken for them; asked for in microns they are an error as before."""
+    one = page(np.zeros((384, 512, 3), np.uint8), description=aperio((512, 384)))
+    path = write_tiff(tmp_path / "power.tif", one)
+    both = Dataset.from_slides([files / "good.tif", path])
+    with caplog.at_level(logging.WARNING):
+        config = configured(both, mpp=None, magnification="10x")
+    assert len(config.slides) == 2
+    (line,) = [text for text in caplog.messages if "objective" in text]
+    assert "1 of 2 slides" in line
+    assert f"{path} (20x)" in line
+    with pytest.raises(ResolutionError, match="for 1 of 2 slides"):
+        configured(both, mpp=1.0, on_error=None)
+    silent = Dataset.from_slides([files / "good.tif", files / "no-mpp.tif"])
+    with pytest.raises(ResolutionError, match=r"or an objective for 1 of 2 slides.*no-mpp"):
+        configured(silent, mpp=None, magnification="10x", on_error=None)

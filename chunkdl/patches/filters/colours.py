@@ -1,0 +1,253 @@
+"""Filters by colour: the share of the pixels of a SmallChunk that lie in a range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from chunkdl.errors import ConfigError
+from chunkdl.patches.filters.pixel_filter import (
+    Flags,
+    PixelFilter,
+    Plane,
+    Planes,
+    set_number,
+    set_range,
+    set_share,
+    share_of,
+)
+from chunkdl.slides.slide import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class HsvShare(PixelFilter):
+    """Passes if the share of pixels in ranges of hue, saturation and value lies in bounds.
+
+    The defaults are the tile filter of the Midnight foundation models (Karasikov et al., arXiv
+    2504.05186): at least 60 % of the pixels in [90-180, 8-255, 103-255] of OpenCV's scales.
+
+    Attributes:
+        hue: whole degrees, 0 to 360, ends included; if the first number is larger, the range goes
+            through 0 (red). Hues are below 360, and greys have the hue 0.
+        saturation, value: 0 to 1, in steps of 1/255, ends included.
+        least, most: bounds of the share, 0 to 1, ends included.
+
+    Raises:
+        ConfigError: a number is out of its bounds.
+    """
+
+    hue: tuple[float, float] = (180.0, 360.0)
+    saturation: tuple[float, float] = (8 / 255, 1.0)
+    value: tuple[float, float] = (103 / 255, 1.0)
+    least: float = 0.6
+    most: float = 1.0
+
+    name: ClassVar[str] = "hsv"
+
+    def __post_init__(self) -> None:
+        set_range(self, "hue", 0, 360)
+        if not all(degrees.is_integer() for degrees in self.hue):
+            raise ConfigError(f"pixel filter hsv: hue must be whole degrees, not {self.hue}")
+        for name in ("saturation", "value"):
+            set_range(self, name, 0, 1)
+            if getattr(self, name)[0] > getattr(self, name)[1]:
+                raise ConfigError(
+                    f"pixel filter hsv: {name} must be (low, high), not {getattr(self, name)}"
+                )
+        set_share(self, "least")
+        set_share(self, "most")
+        if self.least > self.most or (self.least, self.most) == (0, 1):
+            raise ConfigError(
+                f"pixel filter hsv: with least={self.least:g} and most={self.most:g} every "
+                "SmallChunk has the same answer"
+            )
+
+    def __call__(self, rgb: Pixels) -> bool:
+        """See `PixelFilter.__call__`."""
+        return self.least <= share_of(self.in_range(rgb)) <= self.most
+
+    def in_range(self, rgb: Pixels) -> Flags:
+        """Which pixels lie in the ranges, shape (h, w)."""
+        planes = Planes.of(rgb)
+        brightest = planes.brightest
+        low, high = (round(255 * end) for end in self.value)
+        inside: Flags = (brightest >= low) & (brightest <= high)
+        # The saturation in 255 steps is 255 c / v, rounded; multiplied by v all fits into 16 bits.
+        scaled = (brightest - planes.darkest) * np.uint16(255)
+        scaled += brightest >> 1
+        low, high = (round(255 * end) for end in self.saturation)
+        if low > 0:
+            inside &= (scaled >= brightest * np.uint16(low)) & (brightest > 0)
+        if high < 255:
+            inside &= (scaled < brightest * np.uint16(high + 1)) | (brightest == 0)
+        return inside & self._in_hue(planes)
+
+    def _in_hue(self, planes: Planes) -> Flags:
+        low, high = (int(degrees) for degrees in self.hue)
+        # Hues from 0 on and below 180, and greys.
+        lower = planes.green > planes.blue
+        lower |= (planes.green == planes.blue) & (planes.red >= planes.green)
+        from_low, to_high = _from(planes, lower, low), _to(planes, lower, high)
+        if from_low is None:
+            return np.ones(lower.shape, np.bool_) if to_high is None else to_high
+        if to_high is None:
+            return from_low
+        return from_low & to_high if low <= high else from_low | to_high
+
+
+def _from(planes: Planes, lower: Flags, low: int) -> Flags | None:
+    """Which pixels have a hue of at least `low`; None: all."""
+    if low == 0:
+        return None
+    if low == 360:
+        return np.zeros(lower.shape, np.bool_)
+    if low == 180:
+        return ~lower
+    if low > 180:
+        return np.asarray(~lower & (_turn(planes, low) >= 0))
+    # Greys lie on every side.
+    beyond = (_turn(planes, low) >= 0) & (planes.brightest > planes.darkest)
+    return np.asarray(~lower | beyond)
+
+
+def _to(planes: Planes, lower: Flags, high: int) -> Flags | None:
+    """Which pixels have a hue of at most `high`; None: all."""
+    if high == 360:
+        return None
+    before = _turn(planes, high) <= 0
+    return np.asarray(lower & before if high < 180 else lower | before)
+
+
+_FULL_HUES = (
+    *(lambda n: (60, n, 0), lambda n: (60 - n, 60, 0), lambda n: (0, 60, n)),
+    *(lambda n: (0, 60 - n, 60), lambda n: (n, 0, 60), lambda n: (60, 0, 60 - n)),
+)
+"""By sextant, the colour of full saturation whose hue lies n degrees in it, in sixtieths."""
+
+
+def _turn(planes: Planes, hue: int) -> npt.NDArray[np.int16]:
+    """Above 0 where a pixel's hue is less than 180 degrees beyond `hue`, below 0 where it is less
+    than 180 before it; 0 for that hue, the opposite one and greys.
+
+    Opposite hues and the greys lie in one plane of the colour space, so no hue is computed: this is
+    the product of the pixel with the normal of that plane.
+    """
+    red, green, blue = _FULL_HUES[hue // 60 % 6](hue % 60)
+    normal = zip(
+        (planes.red, planes.green, planes.blue),
+        (blue - green, red - blue, green - red),
+        strict=True,
+    )
+    turn = np.zeros(planes.red.shape, np.int16)
+    for plane, weight in normal:
+        if weight:
+            turn += plane * np.int16(weight)
+    return turn
+
+
+@dataclass(frozen=True, slots=True)
+class PenMarks(PixelFilter):
+    """Passes if few pixels have a colour of pen that stains do not have, or are as dark as ink.
+
+    Green and blue pens are found by their hue and a strong saturation. Red pens are not: eosin and
+    blood have their colours. Blue chromogens of immunohistochemistry, and folds, may be taken for
+    pen; look at the pictures of ``chunkdl inspect`` first.
+
+    Attributes:
+        most: largest share of such pixels, 0 to 1.
+        hue: of pens, whole degrees, as of `HsvShare`.
+        saturation: least saturation of a pen, 0 to 1.
+        ink: pixels whose brightest colour is not above this are ink, 0 to 1; 0 is black only.
+
+    Raises:
+        ConfigError: a number is out of its bounds.
+    """
+
+    most: float = 0.01
+    hue: tuple[float, float] = (70.0, 225.0)
+    saturation: float = 0.4
+    ink: float = 0.12
+
+    name: ClassVar[str] = "pen"
+
+    def __post_init__(self) -> None:
+        for name in ("most", "saturation", "ink"):
+            set_share(self, name)
+        set_range(self, "hue", 0, 360)
+        _ = self._of_pens
+
+    @property
+    def _of_pens(self) -> HsvShare:
+        return HsvShare(self.hue, (self.saturation, 1), (self.ink, 1), least=0.5)
+
+    def __call__(self, rgb: Pixels) -> bool:
+        """See `PixelFilter.__call__`."""
+        marked = self._of_pens.in_range(rgb) | (Planes.of(rgb).brightest <= round(255 * self.ink))
+        return share_of(marked) <= self.most
+
+
+@dataclass(frozen=True, slots=True)
+class GreyShare(PixelFilter):
+    """Passes if not too many pixels are grey: slideflow's grayspace filter, with its defaults.
+
+    Attributes:
+        most: largest share of grey pixels (`grayspace_fraction`), 0 to 1.
+        saturation: HSV saturation below which a pixel is grey (`grayspace_threshold`), 0 to 1.
+
+    Raises:
+        ConfigError: a number is out of its bounds.
+    """
+
+    most: float = 0.6
+    saturation: float = 0.05
+
+    name: ClassVar[str] = "grey"
+
+    def __post_init__(self) -> None:
+        set_share(self, "most")
+        set_share(self, "saturation")
+
+    def __call__(self, rgb: Pixels) -> bool:
+        """See `PixelFilter.__call__`."""
+        planes = Planes.of(rgb)
+        brightest = planes.brightest
+        chroma: Plane = brightest - planes.darkest
+        # Black has the saturation 0.
+        least_chroma = np.maximum(brightest, 1) * np.float32(self.saturation)
+        return share_of(chroma < least_chroma) <= self.most
+
+
+@dataclass(frozen=True, slots=True)
+class WhiteShare(PixelFilter):
+    """Passes if not too many pixels are white: slideflow's whitespace filter.
+
+    slideflow's own default is a share of 1, which refuses nothing, so `most` has to be given.
+
+    Attributes:
+        most: largest share of white pixels (`whitespace_fraction`), 0 to 1.
+        brightness: mean of red, green and blue above which a pixel is white
+            (`whitespace_threshold`), 0 to 255.
+
+    Raises:
+        ConfigError: a number is out of its bounds.
+    """
+
+    most: float
+    brightness: float = 230.0
+
+    name: ClassVar[str] = "white"
+
+    def __post_init__(self) -> None:
+        set_share(self, "most")
+        set_number(self, "brightness", 0, 255)
+
+    def __call__(self, rgb: Pixels) -> bool:
+        """See `PixelFilter.__call__`."""
+        planes = Planes.of(rgb)
+        total = planes.red.astype(np.uint16)
+        total += planes.green
+        total += planes.blue
+        return share_of(total > 3 * self.brightness) <= self.most
