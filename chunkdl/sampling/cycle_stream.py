@@ -63,7 +63,8 @@ class CycleStream(Stream):
         self._before = cursor.substitutions
         self._lost: dict[int, list[int]] = {}
         for slide, ordinal in self._before.items():
-            if ordinal:
+            # Others are of no stream of these slides, whatever a consumer of a service says.
+            if slide < len(weights) and ordinal:
                 self._lost.setdefault(ordinal, []).append(slide)
             elif slide < len(weights):
                 self._order.know(slide, ())

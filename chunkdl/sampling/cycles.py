@@ -77,7 +77,7 @@ class _SlideCycles:
     Args:
         seed: of the stream.
         slide: which.
-        counts: positions of each of its windows, at least one window.
+        counts: positions of each of its windows, at least one of them with any.
         cycle: number of the first cycle.
         phased: each cycle begins at a random row.
     """
@@ -90,7 +90,7 @@ class _SlideCycles:
 
     def _begin(self, cycle: int) -> None:
         rng = generator(self._seed, Purpose.CYCLE, self._slide, cycle)
-        order = rng.permutation(len(self._counts)).astype(np.int32)
+        order = rng.permutation(np.flatnonzero(self._counts).astype(np.int32))
         self.cycle, self._next, self._skip = cycle, 0, 0
         if self._phased:
             until = np.cumsum(self._counts[order], dtype=np.int64)
@@ -161,14 +161,14 @@ class WindowOrder:
         return self._rows * self._cycles
 
     def add(self, counts: Sequence[int]) -> None:
-        """Record the positions per window of the first unsurveyed slide; none for a bad slide."""
+        """Record the positions per window of the first unsurveyed slide; nothing for a bad one."""
         self.know(self.unsurveyed[0], counts)
 
     def know(self, slide: int, counts: Sequence[int]) -> None:
         """Record the positions per window of a slide."""
         found = np.asarray(counts, dtype=np.int32)
         cycles = None
-        if found.size:
+        if found.any():
             phased = self._cycles is None
             cycles = _SlideCycles(self._seed, slide, found, self._first_cycle, phased=phased)
         self._known[slide] = cycles

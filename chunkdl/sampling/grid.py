@@ -13,6 +13,7 @@ import itertools
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -88,20 +89,18 @@ class GridWindow:
 
 
 class GridWindows:
-    """The windows of a slide that hold at least one grid position with enough tissue, row by row.
+    """The windows of a slide, row by row.
 
-    Kept is how many positions each has; which these are is looked up when a window is asked for.
-    Of a footprint that overhangs the slide the part inside counts.
+    Kept is how many grid positions with enough tissue each has, once that was asked for; which
+    these are is looked up when a window is asked for. Of a footprint that overhangs the slide the
+    part inside counts.
 
     Args:
         grid: the target frame of the slide.
         mask: tissue of the slide in the level-0 frame.
         shape: of the grid.
         tissue_threshold: least share of tissue in a footprint, 0 to 1.
-        on_progress: called again and again meanwhile; what it raises ends that.
-
-    Attributes:
-        counts: positions of each window, int32, shape (windows,).
+        on_progress: called again and again while positions are counted; what it raises ends that.
     """
 
     def __init__(
@@ -119,19 +118,38 @@ class GridWindows:
         self._along = shape.along
         side = shape.smallchunk_px * grid.downsample
         self._shares = mask.shares(side, side)
-        counts = self._counted(on_progress)
-        self._windows = np.flatnonzero(counts)
-        self.counts = counts.ravel()[self._windows]
+        self._on_progress = on_progress
+
+    @cached_property
+    def all_counts(self) -> npt.NDArray[np.int32]:
+        """Positions of each window, with those that have none, shape (windows,)."""
+        return self._counted(self._on_progress).ravel()
+
+    @cached_property
+    def _with_any(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self.all_counts)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int32]:
+        """Positions of each window that has any, shape (windows,)."""
+        return self.all_counts[self._with_any]
 
     @property
     def nbytes(self) -> int:
         """Memory of what is kept, bytes."""
-        return self._shares.nbytes + self._windows.nbytes + self.counts.nbytes
+        if "all_counts" not in self.__dict__:
+            return self._shares.nbytes
+        return self._shares.nbytes + self.all_counts.nbytes + self._with_any.nbytes
 
     def window(self, number: int) -> GridWindow:
-        """A window and its positions in reading order."""
+        """Of the windows that have positions the one with that number; they are in reading
+        order."""
+        return self.at(int(self._with_any[number]))
+
+    def at(self, place: int) -> GridWindow:
+        """Of all windows the one with that number, without counting the others."""
         across = -(-self._columns // self._along)
-        row, column = (int(which) * self._along for which in divmod(self._windows[number], across))
+        row, column = (which * self._along for which in divmod(place, across))
         rows = range(row, min(row + self._along, self._rows))
         columns = range(column, min(column + self._along, self._columns))
         fraction = self._fractions(rows, columns)

@@ -160,7 +160,7 @@ def _answer(
     )
     try:
         progress()
-        slides.use(ticket.slide, window_plan(stream).find_places)
+        slides.use(ticket.slide, partial(window_plan(stream).look, ticket=ticket))
         usable = True
         return slides.use(ticket.slide, partial(_done, ticket=ticket, stream=stream, arena=arena))
     except (SlideError, HookError) as error:
@@ -183,7 +183,7 @@ def _done(
             return WindowSurveyed(ticket.ordinal, ticket.attempt, useful_px)
         case SurveyGrid():
             planned = plan.at(opened, 0, 0)
-            return GridSurveyed(ticket.slide, planned.grid_windows.counts.tobytes())
+            return GridSurveyed(ticket.slide, plan.counts(planned).tobytes())
         case LoadBigChunk():
             started = time.perf_counter()
             planned = plan.at(opened, ticket.ordinal, ticket.attempt)

@@ -164,6 +164,13 @@ class BigChunks:
             return False
         return all(stream.last_batch(ordinal) < batch for ordinal in self.bigchunks)
 
+    def check_missing(self) -> None:
+        """End a stream that cannot be planned as it was: a slide gave rows before, and none now."""
+        slide = None if self._stream is None else self._stream.missing
+        if slide is not None:
+            why = self.sources.unusable.get(slide)
+            self._outgoing.fail(missing_slide(self._config.slides[slide], why))
+
     @property
     def idle(self) -> bool:
         """Whether no loader has anything to do."""
@@ -322,7 +329,8 @@ class BigChunks:
     def _drop(self, ticket: LoadBigChunk, failure: Failure) -> None:
         """The rows of a grid window that cannot be read are left out."""
         self.substitutions += 1
-        self._dropped_in_a_row += 1
+        # What is left of a slide that was left out says nothing of the others.
+        self._dropped_in_a_row += ticket.slide not in self.sources.unusable
         if self._dropped_in_a_row > MAX_SUBSTITUTES and self._is_endless:
             # Else the stream would go on for ever without a row.
             self._outgoing.fail(too_many_substitutes(failure))
@@ -444,10 +452,6 @@ class BigChunks:
                 return None
             ahead = max(self._next_load, stream.first_ordinal) + self._config.bigchunk_slots
             if stream.has(ahead - 1) and stream.knows(next_batch):
-                return None
-            if (slide := stream.missing) is not None:
-                why = self.sources.unusable.get(slide)
-                self._outgoing.fail(missing_slide(self._config.slides[slide], why))
                 return None
             # Planning may have come to a slide that was looked at ahead of its turn.
             if stream.unsurveyed[0] not in self._grid_counts:

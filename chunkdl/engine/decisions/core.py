@@ -147,6 +147,7 @@ class Core:
             self._batches.plan()
             self._batches.flush(self._ready)
             self._batches.deliver()
+            self._loads.check_missing()
             if self._waits_for_ever():
                 self._outgoing.fail(nothing_changes())
 

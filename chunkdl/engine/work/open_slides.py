@@ -233,20 +233,28 @@ class PlannedSlide:
 
     @cached_property
     def grid_windows(self) -> GridWindows:
-        """The windows of a grid pass, at least one.
+        """The windows of a grid, of which none may have a position.
 
         Raises:
-            NoTissueError: there is none.
             ResolutionError: there are too many.
         """
         config = self._open.config
         shape = config.grid_shape
         if excess := shape.excess(self.grid):
             raise ResolutionError(excess, slide=self.entry.path)
-        windows = GridWindows(
+        return GridWindows(
             self.grid, self.mask, shape, config.tissue_threshold, self._open.on_progress
         )
-        if not len(windows.counts):
+
+    def count_grid(self) -> GridWindows:
+        """The same with their positions counted, of which there is at least one.
+
+        Raises:
+            NoTissueError: there is none.
+            ResolutionError: there are too many windows.
+        """
+        windows = self.grid_windows
+        if not windows.all_counts.any():
             raise self._no_tissue()
         return windows
 

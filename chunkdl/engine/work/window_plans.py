@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import Judge
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
 from chunkdl.engine.work.window_pixels import Room, WindowPixels
-from chunkdl.errors import NothingPassesError, NoTissueError, ResolutionError, SlideError
+from chunkdl.errors import (
+    NothingPassesError,
+    NoTissueError,
+    ProtocolError,
+    ResolutionError,
+    SlideError,
+)
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.cycles import positions_in_order
 from chunkdl.sampling.filtered_draws import filtered_draws
@@ -25,7 +32,9 @@ from chunkdl.sampling.grid import covered_px
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Content, Draws, Window
 from chunkdl.transport.memory.layouts import Strips
-from chunkdl.transport.protocol.engine_messages import LoadBigChunk
+from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow
+
+Ticket = SurveyWindow | SurveyGrid | LoadBigChunk
 
 MOST_LOOKS = 128
 """Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
@@ -88,6 +97,10 @@ class WindowPlan(ABC):
             slide=opened.entry.path,
         )
 
+    def look(self, opened: OpenSlide, ticket: Ticket) -> None:
+        """See that a slide can be used at all for a ticket; raises as `find_places`."""
+        self.find_places(opened)
+
     def find_places(self, opened: OpenSlide) -> None:
         """See that there is a place for a SmallChunk in the slide, at some resolution.
 
@@ -108,6 +121,14 @@ class WindowPlan(ABC):
     @abstractmethod
     def _find_places(self, planned: PlannedSlide) -> None:
         """See that there is a place for a SmallChunk at this resolution."""
+
+    def counts(self, planned: PlannedSlide) -> npt.NDArray[np.int32]:
+        """Positions of the windows of a grid, by the numbers that tickets have.
+
+        Raises:
+            ProtocolError: windows are drawn.
+        """
+        raise ProtocolError(f"windows of {planned.entry.path} were to be counted that are drawn")
 
     @abstractmethod
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
@@ -207,7 +228,11 @@ class GridWindowsInOrder(WindowPlan):
     """Of a pass over the grid."""
 
     def _find_places(self, planned: PlannedSlide) -> None:
-        _ = planned.grid_windows
+        planned.count_grid()
+
+    def counts(self, planned: PlannedSlide) -> npt.NDArray[np.int32]:
+        """Of the windows that have any."""
+        return planned.count_grid().counts
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
@@ -222,9 +247,22 @@ class GridWindowsInOrder(WindowPlan):
 class GridWindowsInCycles(GridWindowsInOrder):
     """Of a stream without replacement."""
 
+    def look(self, opened: OpenSlide, ticket: Ticket) -> None:
+        """See `WindowPlan.look`; who asks for a BigChunk has had the positions counted before."""
+        super().look(opened, ticket)
+        if isinstance(ticket, SurveyGrid):
+            self.at(opened, 0, 0).count_grid()
+
+    def _find_places(self, planned: PlannedSlide) -> None:
+        _ = planned.grid_windows
+
+    def counts(self, planned: PlannedSlide) -> npt.NDArray[np.int32]:
+        """Of all windows: which have any would have to be found out again for each BigChunk."""
+        return planned.count_grid().all_counts
+
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
-        every = planned.grid_windows.window(ticket.window)
+        every = planned.grid_windows.at(ticket.window)
         order = positions_in_order(
             self._seed, ticket.slide, ticket.cycle, ticket.window, len(every.draws.x)
         )

@@ -727,15 +727,25 @@ def test_a_pass_has_no_substitutes_whatever_a_state_says() -> None:
 CYCLES = Script(cycles=1, batch_rows=2, windows=((3, 3), (2, 2)))
 
 
-def test_a_slide_that_gave_rows_before_a_resume_and_none_now_ends_the_stream() -> None:
-    """By its name and with the reason, rather than that other rows come."""
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_slide_that_gave_rows_before_a_resume_and_none_now_ends_the_stream(others: int) -> None:
+    """By its name and with the reason, rather than that other rows come, or none; also where all
+    others are known by then."""
     core = core_of(dataclasses.replace(CYCLES, first_batch=3), FromConsumer(HELLO))
-    (asked,) = [a.message for a in core.handle(FromWorker(0, READY)) if isinstance(a, ToWorker)][:1]
-    assert isinstance(asked, SurveyGrid)
-    failed = LoadFailed(-1, 0, asked.slide, True, FAILURE)
-    last = said(core.handle(FromWorker(0, failed)))[-1]
+    actions = core.handle(FromWorker(0, READY))
+    for _ in range(others + 1):
+        (asked,) = [a.message for a in actions if isinstance(a, ToWorker)][:1]
+        assert isinstance(asked, SurveyGrid)
+        slide = asked.slide
+        counts = np.array(CYCLES.windows[slide], dtype=np.int32)
+        answer: AnyMessage = GridSurveyed(slide, counts.tobytes())
+        if not others:
+            answer = LoadFailed(-1, 0, slide, True, FAILURE)
+        others -= 1
+        actions = core.handle(FromWorker(0, answer))
+    last = said(actions)[-1]
     assert isinstance(last, StreamFailed)
-    name = re.escape(f"{asked.slide}.tif")
+    name = re.escape(f"{slide}.tif")
     assert re.search(f"slide {name} gave rows before .* disk is gone", last.failure.message)
 
 
@@ -766,3 +776,55 @@ def test_a_stream_without_end_whose_regions_all_fail_ends_in_an_error() -> None:
                 tickets += [action.message for action in actions if isinstance(action, ToWorker)]
     assert refused == MAX_SUBSTITUTES + 1
     assert f"{MAX_SUBSTITUTES} substitutes in a row" in core.failure.message
+
+
+def test_a_slide_that_kills_loaders_gives_way_in_a_stream_without_end() -> None:
+    """What was planned of it is left out, others come in its place, and batches say from where, so
+    that a resume does the same."""
+    config = CYCLES.config()
+    config = dataclasses.replace(config, stream=dataclasses.replace(config.stream, cycles=None))
+    core = Core(config, CYCLES.cursor())
+    core.handle(FromConsumer(HELLO))
+    core.handle(FromWorker(1, READY))
+    actions = core.handle(FromWorker(0, READY))
+    killer = -1
+    sent: list[BatchReady] = []
+    for _ in range(60):
+        ticket = core._loads._tickets[0][0] if core._loads._tickets[0] else None
+        rows = [a.message for a in actions if isinstance(a, ToWorker) and a.worker == 1]
+        for message in said(actions):
+            if isinstance(message, BatchReady):
+                sent.append(message)
+                give_back = Release(message.batch, message.slot, message.generation)
+                rows += [
+                    a.message
+                    for a in core.handle(FromConsumer(give_back))
+                    if isinstance(a, ToWorker) and a.worker == 1
+                ]
+        actions = []
+        for fill in rows:
+            assert isinstance(fill, FillRows)
+            ordinals = tuple(group.ordinal for group in fill.groups)
+            actions += core.handle(FromWorker(1, RowsFilled(fill.batch, fill.generation, ordinals)))
+        if isinstance(ticket, SurveyGrid):
+            counts = np.array(CYCLES.windows[ticket.slide], dtype=np.int32)
+            answer = GridSurveyed(ticket.slide, counts.tobytes())
+            actions += core.handle(FromWorker(0, answer))
+        elif isinstance(ticket, LoadBigChunk):
+            killer = ticket.slide if ticket.ordinal == 6 else killer
+            if ticket.slide == killer:
+                actions += core.handle(WorkerLost(0, "SIGSEGV"))
+                actions += core.handle(FromWorker(0, READY))
+            else:
+                actions += core.handle(FromWorker(0, loaded(ticket)))
+    assert core.failure is None
+    (gone,) = sent[-1].substitutions.items()
+    assert gone[0] == killer
+    assert gone[1] > 6
+    assert any(message.dropped for message in sent)
+    stream = core._stream
+    assert stream is not None
+    ordinals = stream.rows(sent[-1].batch)[0].tolist()
+    sources = [stream.source(ordinal) for ordinal in ordinals if ordinal >= gone[1]]
+    assert sources
+    assert all(source is not None and source.slide != killer for source in sources)
