@@ -28,7 +28,7 @@ STREAM: dict[str, Any] = {
     "smallchunk_size": 64,
     "bigchunk_size": 1024,
     "mpp": 1.0,
-    "num_bigchunks": 8,
+    "num_bigchunks": 32,
     "memory_limit": "1GiB",
     "seed": 1,
 }

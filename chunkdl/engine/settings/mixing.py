@@ -15,8 +15,9 @@ log = steady_logger("chunkdl")
 def warn_of_neighbours(stream: StreamConfig, run: RunConfig, patients: int) -> None:
     """Say where batches may hold more rows of one BigChunk than they should, and what to set.
 
-    Nothing is said of a grid pass, which takes each position as it comes, and where only more
-    patients would help: with checkpoints no more BigChunks can be open than there are patients.
+    Nothing is said of streams over a grid, which give the positions of a BigChunk however many it
+    has, and where only more patients would help: with checkpoints no more BigChunks can be open
+    than there are patients.
 
     Args:
         stream: of the service.
@@ -27,7 +28,7 @@ def warn_of_neighbours(stream: StreamConfig, run: RunConfig, patients: int) -> N
     can_be_open = patients if stream.one_load_per_patient else rows
     better = min(enough_for(rows), can_be_open)
     then = neighbours(stream, better)
-    if stream.grid or most <= max(MOST_NEIGHBOURS, then):
+    if stream.on_grid or most <= max(MOST_NEIGHBOURS, then):
         return
     advice = f"with num_bigchunks={better} at most {then} of one"
     if rows <= can_be_open:

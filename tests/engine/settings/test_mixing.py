@@ -61,6 +61,7 @@ def warned(dataset: Dataset, caplog: pytest.LogCaptureFixture, tmp_path: Path, *
         # Each place is used up by two rows.
         ({"batch_size": 64, "num_bigchunks": 8, "smallchunks_per_bigchunk": 2}, ""),
         ({"batch_size": 64, "num_bigchunks": 8, "grid": True}, ""),
+        ({"batch_size": 64, "num_bigchunks": 8, "replacement": False}, ""),
     ],
     ids=str,
 )
