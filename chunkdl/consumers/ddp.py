@@ -132,9 +132,9 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
 def _described(dataset: Dataset, arguments: Mapping[str, Any]) -> str:
     """What is wanted, in a few words that differ where the rows would."""
     given = [
-        f"{name}={value!r}"
+        f"{name}={told}"
         for name, value in sorted(arguments.items())
-        if name not in OF_A_RANK and isinstance(value, int | float | str | None)
+        if name not in OF_A_RANK and (told := _told(value))
     ]
     # Folders may differ from machine to machine.
     names = [
@@ -143,6 +143,18 @@ def _described(dataset: Dataset, arguments: Mapping[str, Any]) -> str:
     ]
     digest = hashlib.sha256(repr(names).encode(errors="surrogateescape")).hexdigest()[:8]
     return ", ".join([f"{len(dataset)} patients of {dataset.str_dsname!r} ({digest})", *given])
+
+
+def _told(value: object) -> str:
+    """A setting, equal for equal ones; empty for code of the user's."""
+    if isinstance(value, int | float | str | None):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return repr(sorted((str(key), _told(one)) for key, one in value.items()))
+    if isinstance(value, list | tuple):
+        return repr([_told(one) for one in value])
+    key = None if isinstance(value, type) else getattr(value, "key", None)
+    return "" if key is None or callable(key) else repr(key)
 
 
 def _share(dataset: Dataset, place: Place) -> Dataset:

@@ -61,29 +61,26 @@ class CycleStream(Stream):
         self._first_needed: int | None = None
         self._left_out: dict[int, int] = {}
         self._before = cursor.substitutions
-        self._lost: dict[int, list[int]] = {}
-        for slide, ordinal in self._before.items():
+        for slide in self._before:
             # Others are of no stream of these slides, whatever a consumer of a service says.
-            if slide < len(weights) and ordinal:
-                self._lost.setdefault(ordinal, []).append(slide)
-            elif slide < len(weights):
+            if slide < len(weights):
                 self._order.know(slide, ())
 
     # ------------------------------------------------------------------ planning
 
     def _plan(self) -> bool:
         """Plan one BigChunk more; False: a slide has to be surveyed first, or there are no more."""
-        # As they were noted: in the order in which they were lost.
-        for lost in self._lost.pop(self._turns.known, ()):
-            self._lose(lost)
         while (slide := self._order.turn) is not None and self._order.has_none(slide):
-            if self._turns.total < self._start and self._before.get(slide) != 0:
+            if self._gave_rows_by_now and slide not in self._before:
                 self.missing = slide
                 return False
             self._left_out[slide] = 0
             self._order.leave_out(slide)
         if slide is None or not self._order.knows(slide):
             self._turns.is_complete = slide is None
+            if slide is None and not self.has_passes:
+                # All that are left were said to have none.
+                self.missing = min(self._before, default=0)
             return False
         part = self._order.take()
         self._turns.add(part.rows)
@@ -94,18 +91,15 @@ class CycleStream(Stream):
             self._forget(self._turns.known - SPARE)
         return True
 
-    def _lose(self, slide: int) -> None:
-        self._left_out[slide] = self._turns.known
-        self._order.leave_out(slide)
-
-    def lose(self, slide: int) -> None:
-        """A slide cannot be read any more: without end, others take its place."""
-        if not self.has_passes and slide not in self._left_out and self._order.knows(slide):
-            self._lose(slide)
+    @property
+    def _gave_rows_by_now(self) -> bool:
+        """Whether the next BigChunk has rows before the cursor, or one ahead of it."""
+        turn = self._turns.first_turn(self._turns.known)
+        return turn <= self._turns.known and self._turns.before(turn) < self._known_until
 
     @property
     def left_out(self) -> Mapping[int, int]:
-        """The slides that give nothing, and from which BigChunk on."""
+        """The slides that have no position, each with a 0."""
         return self._left_out
 
     def _forget(self, ordinal: int) -> None:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.errors import SlideError
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.positions import PositionSet
 from chunkdl.sampling.seeding import Purpose, generator
@@ -95,11 +96,25 @@ def filtered_draws(
         x, y = anchors.draw(rng)
         window = lattice.window_around(x, y, rng)
         anchor = _at(positions, x, y)
-        if passes(window, anchor)[0]:
+        if _is_accepted(window, anchor, passes):
             rng = named(Purpose.POSITIONS, trial)
             draws = _drawn(lattice, positions, window, anchor, calls, rng, passes)
             return FilteredDraws(window, draws, trial + 1)
     return FilteredDraws(window, None, MOST_TRIALS)
+
+
+def _is_accepted(window: Window, anchor: Draws, passes: Passes) -> bool:
+    """Whether an anchor passes; one that is damaged is no place, as one that is refused.
+
+    If it cost the BigChunk, a slide with one damaged spot would give fewer BigChunks the more the
+    filter refuses of it.
+    """
+    try:
+        return bool(passes(window, anchor)[0])
+    except SlideError as error:
+        if error.may_pass:
+            raise
+        return False
 
 
 def _drawn(

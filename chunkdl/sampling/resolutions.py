@@ -11,7 +11,6 @@ patches drawn with density p is S(y) = integral of p(x) K(x, y) dx, with K(x, y)
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -212,8 +211,9 @@ class Continuous(Values):
 
     @property
     def examples(self) -> tuple[float, ...]:
-        """Values in equal ratios."""
-        return tuple(float(value) for value in np.geomspace(self.low, self.high, LOOKS))
+        """Values in equal ratios; the upper end only where it is drawn more than almost never."""
+        values = np.geomspace(self.low, self.high, LOOKS).tolist()
+        return tuple(values if self.density == "minmax" else values[:-1])
 
     @property
     def key(self) -> list[Any]:
@@ -257,22 +257,20 @@ class DrawnResolution:
         return self.values.exact
 
     def __str__(self) -> str:
-        return f"{self.unit}={self.values}"
+        text = f"{self.unit}={self.values}"
+        return f"{text} (of the magnifications)" if self.by_objective else text
 
     @property
     def examples(self) -> tuple[Resolution, ...]:
         """Resolutions by which it is found out what a slide can give, the finest first."""
-        return tuple(self._example(one) for one in self.values.examples)
+        return tuple(self._at(one) for one in self.values.examples)
 
     def _at(self, value: float) -> Resolution:
-        near_is_level = self.values.near_is_level
-        return dataclasses.replace(self._example(value), near_is_level=near_is_level)
-
-    def _example(self, value: float) -> Resolution:
         return Resolution(
             self.unit,
             value,
             self.policy,
+            self.values.near_is_level,
             most_deviation=self.most_deviation,
             by_objective=self.by_objective,
         )
@@ -298,7 +296,10 @@ class FixedResolution:
         return True
 
     def __str__(self) -> str:
-        return f"{self.only.unit}={self.only.value:g}"
+        text = f"{self.only.unit}={self.only.value:g}"
+        if not self.only.by_objective:
+            return text
+        return f"magnification={MPP_TIMES_POWER / self.only.value:g}x ({text})"
 
     @property
     def examples(self) -> tuple[Resolution, ...]:

@@ -103,10 +103,6 @@ class Stream(ABC):
         """Slides that give nothing, and from which BigChunk on, where a resume has to know it."""
         return {}
 
-    def lose(self, slide: int) -> None:
-        """A slide cannot be read any more; by default its rows are replaced or left out."""
-        return
-
     @property
     @abstractmethod
     def length(self) -> int:

@@ -151,7 +151,7 @@ def test_what_a_pixel_filter_refuses_is_in_the_picture(
             planned.slide.read_into(out_px, 0, x, y)
             assert HsvShare()(out_px)
         assert "refused" in _refused(slides)
-    black = OwnFilter(lambda rgb: False, version="1")
+    black = OwnFilter(lambda rgb: False, version="1", title="black")
     problem = inspect_slide(
         Dataset.from_slides(slide)[0],
         dataclasses.replace(LOOK, pixel_filter=black),  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import pickle
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -155,7 +156,7 @@ def test_filters_of_filters_say_what_they_are_called() -> None:
     """Those behind the one that decides are not asked."""
     pixels = filled((PINK, 100))
     asked: list[int] = []
-    counts = OwnFilter(lambda rgb: not asked.append(1), "1")  # type: ignore[func-returns-value]
+    counts = OwnFilter(lambda rgb: not asked.append(1), "1", "counts")  # type: ignore[func-returns-value]
     assert AllOf(YES, YES)(pixels)
     assert not AllOf(NO, counts)(pixels)
     assert AnyOf(YES, counts)(pixels)
@@ -240,11 +241,11 @@ class Model:
 def test_a_function_is_unpacked_only_where_it_is_called(of: Any) -> None:
     """A model is not loaded by processes that pass the filter on; the loader does it at once."""
     Model.unpacked = 0
-    filter_ = of(OwnFilter(Model(), version="1"))
+    filter_ = of(OwnFilter(Model(), version="1", title="model"))
     for _ in range(2):
         filter_ = pickle.loads(pickle.dumps(filter_))
     assert Model.unpacked == 0
-    assert filter_.key == of(OwnFilter(Model(), version="1")).key
+    assert filter_.key == of(OwnFilter(Model(), version="1", title="model")).key
     filter_.prepare()
     assert Model.unpacked == 1
     assert filter_(filled((PINK, 100))) == (of is not Not)
@@ -312,3 +313,22 @@ def test_a_wrong_argument_is_an_error_where_it_is_given(wrong: Any) -> None:
     """And not in a loader."""
     with pytest.raises(ConfigError):
         wrong()
+
+
+@pytest.mark.parametrize("function", [lambda rgb: True, partial(max, 1), Model()], ids=repr)
+def test_what_has_no_name_of_its_own_needs_a_title(function: Any) -> None:
+    """Two of its kind would be taken for the same filter by a saved state."""
+    with pytest.raises(ConfigError, match="give title"):
+        OwnFilter(function, "1")
+    assert OwnFilter(function, "1", "a").key != OwnFilter(function, "1", "b").key
+
+
+class OfTheUser(GreyShare):
+    """Derives from a filter."""
+
+
+def test_a_class_of_the_users_is_given_as_a_function() -> None:
+    """Nobody knows when two of its objects are equal; also inside of others."""
+    for wrong in (OfTheUser(), Not(OfTheUser()), AllOf(GreyShare(), OfTheUser())):
+        with pytest.raises(ConfigError, match=r"OwnFilter\(OfTheUser"):
+            checked_filter("pixel_filter", wrong)

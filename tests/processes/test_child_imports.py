@@ -199,7 +199,7 @@ def test_a_training_whose_standard_files_are_closed_works(
     said = tmp_path / "said"
     more = f"[os.close(number) for number in {closed!r}]\nout = open({str(said)!r}, 'w')"
     done = train(["-c", TRAIN.format(more=more, given="")], tmp_path, environment)
-    assert said.read_text() == "batch 1 False\n", done.stderr
+    assert said.read_text().endswith("batch 1 False\n"), done.stderr
 
 
 @pytest.mark.parametrize("flags", [["-I"], ["-s", "-O"], ["-E", "-X", "utf8"]])

@@ -185,7 +185,7 @@ class Locked:
     [
         ({"grid": True, "pixel_filter": "midnight"}, "grid=True .* has no pixel_filter"),
         ({"pixel_filter": some_pass}, r"OwnFilter\(function, version="),
-        ({"pixel_filter": OwnFilter(Locked(), "1")}, "cannot be sent to the load"),
+        ({"pixel_filter": OwnFilter(Locked(), "1", "locked")}, "cannot be sent to the load"),
     ],
 )
 def test_what_cannot_be_filtered_is_refused_before_anything_starts(

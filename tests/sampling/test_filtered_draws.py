@@ -20,6 +20,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from chunkdl.errors import SlideError
 from chunkdl.sampling import filtered_draws as rule
 from chunkdl.sampling import windows
 from chunkdl.sampling.anchors import Anchors
@@ -375,3 +376,30 @@ def test_probes_are_the_same_for_every_bigchunk_and_others_for_another_slide() -
 def test_a_stream_of_many_resolutions_looks_at_fewer_places_at_each() -> None:
     """So that a slide which gives nothing is found out in about the same time."""
     assert [probes_at_each(count) for count in (1, 4, 33)] == [4096, 1024, 128]
+
+
+def test_a_damaged_anchor_is_no_place_and_costs_no_bigchunk() -> None:
+    """Else a slide with one damaged spot would give fewer BigChunks, the more a filter refuses; a
+    file that may come back is waited for."""
+    slide = corners_with(0.1)
+
+    def drawn(error: SlideError) -> FilteredDraws:
+        def passes(window: Window, draws: Draws) -> Flags:
+            if len(draws.x) == 1 and not slide.passes(window, draws)[0]:
+                raise error
+            return slide.passes(window, draws)
+
+        def named(purpose: Purpose, trial: int) -> np.random.Generator:
+            return generator(SEED, purpose, 3, 0, trial)
+
+        return filtered_draws(slide.lattice, slide.anchors, slide.positions, 4, named, passes)
+
+    found, same = drawn(SlideError("damaged", level=0)), slide.drawn(3, 4)
+    assert found.trials == same.trials > 1
+    assert found.draws is not None
+    assert same.draws is not None
+    assert np.array_equal(found.draws.x, same.draws.x)
+    away = SlideError("away")
+    away.__cause__ = FileNotFoundError(2, "no such file")
+    with pytest.raises(SlideError, match="away"):
+        drawn(away)

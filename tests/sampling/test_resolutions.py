@@ -15,9 +15,18 @@ from scipy.integrate import quad
 from scipy.optimize import linprog
 from scipy.stats import chisquare, kstest
 
-from chunkdl.errors import ConfigError
-from chunkdl.sampling.resolutions import Continuous, Density, Mixture, Values, values_of
+from chunkdl.errors import ConfigError, ResolutionError
+from chunkdl.sampling.resolutions import (
+    Continuous,
+    Density,
+    DrawnResolution,
+    Mixture,
+    Values,
+    values_of,
+)
 from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.slides.resolution import resolve
+from chunkdl.slides.slide import Level, SlideInfo
 
 DRAWS = 100_000
 LOW, HIGH = 0.25, 2.0
@@ -184,3 +193,17 @@ def test_what_is_no_mixture_and_no_range_is_refused(wrong: str) -> None:
     """With the name of the setting."""
     with pytest.raises(ConfigError, match="mpp"):
         values_of("mpp", WRONG[wrong])
+
+
+@pytest.mark.parametrize("density", ["uniform", "log", "maxavg"])
+def test_a_slide_is_judged_by_values_that_are_drawn(density: Density) -> None:
+    """As exactly as what is drawn for it: a slide that fits only the upper end would give nothing,
+    and one at a level that is near the range gives nothing either.
+    """
+    drawn = DrawnResolution("mpp", Continuous(0.25, 0.5, density), "resample")
+    assert all(not example.near_is_level for example in drawn.examples)
+    assert max(example.value for example in drawn.examples) < 0.5
+    info = SlideInfo("s.svs", "tiff", (Level(8000, 6000, 1.0, 256, 256),), mpp=(0.5021, 0.5021))
+    for example in drawn.examples:
+        with pytest.raises(ResolutionError):
+            resolve(info, example)

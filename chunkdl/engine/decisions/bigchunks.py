@@ -17,7 +17,9 @@ from chunkdl.engine.decisions.events import WorkerLost
 from chunkdl.engine.decisions.failures import (
     MAX_DEATHS,
     MAX_SUBSTITUTES,
+    WITHOUT_POSITIONS,
     barren,
+    lost_slide,
     missing_slide,
     no_slide_left,
     quarantine,
@@ -225,17 +227,27 @@ class BigChunks:
         if self._raises(failure):
             self._outgoing.fail(failure)
             return
+        if whole_slide and self._cannot_spare(ticket, failure):
+            self._outgoing.fail(lost_slide(failure))
+            return
         if whole_slide and ticket.slide not in self.sources.unusable:
             self._outgoing.note(logging.WARNING, f"slide left out: {failure.message}")
             if not self.sources.rule_out(ticket, failure):
                 self._outgoing.fail(no_slide_left(len(self._config.slides), failure))
                 return
             self._recall(ticket.slide)
-            if self._stream is not None and ticket.slide >= 0:
-                self._stream.lose(ticket.slide)
         elif not whole_slide:
             self._outgoing.note(logging.WARNING, f"region left out: {failure.message}")
         self._leave_out(ticket, failure)
+
+    def _cannot_spare(self, ticket: Ticket, failure: Failure) -> bool:
+        """Whether all rows behind would be others without the slide of a ticket.
+
+        Without replacement each row follows from the positions of all slides. One without tissue
+        has none, whoever looks.
+        """
+        has_none = isinstance(ticket, SurveyGrid) and failure.kind in WITHOUT_POSITIONS
+        return not self._config.stream.replacement and not has_none
 
     def _recall(self, slide: int) -> None:
         """Others may wait for the mask of a slide, or have it next."""
@@ -277,7 +289,9 @@ class BigChunks:
         bigchunk = self.bigchunks.get(ordinal)
         if bigchunk is None or bigchunk.attempt != attempt or not bigchunk.ready:
             return
-        if failure is not None and self._raises(failure):
+        replaces = self._stream is None or self._stream.may_replace
+        if failure is not None and (self._raises(failure) or not replaces):
+            # On a grid nothing else can take the place of a position.
             self._outgoing.fail(failure)
             return
         served, bigchunk.first = call > bigchunk.first, call

@@ -51,6 +51,18 @@ def no_slide_left(slides: int, last: Failure) -> Failure:
     return Failure.of(error)
 
 
+WITHOUT_POSITIONS = frozenset({"NoTissueError", "NothingPassesError"})
+"""Kinds of failures that say the same of a slide each time."""
+
+
+def lost_slide(why: Failure) -> Failure:
+    error = SlideError(
+        f"a stream without replacement cannot go on without one of its slides: {why.message}; "
+        "bring the slide back and go on from a state, or leave it out of the dataset and begin anew"
+    )
+    return Failure.of(error)
+
+
 def missing_slide(name: str, why: Failure | None) -> Failure:
     last = "it has no position now" if why is None else why.message
     error = SlideError(

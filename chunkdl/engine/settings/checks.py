@@ -205,13 +205,28 @@ def checked_detector(name: str, value: Any) -> TissueDetector | None:
 
 def checked_filter(name: str, value: Any) -> PixelFilter:
     """A pixel filter by its name, by its name and parameters, or as an object."""
-    if isinstance(value, str | Mapping | PixelFilter):
+    if isinstance(value, str | Mapping):
         return filter_of(value)
+    if isinstance(value, PixelFilter):
+        _check_ours(name, value)
+        return value
     raise ConfigError(
         f'{name}={value!r:.80} is not a filter; give a name such as "midnight", a name with '
         'parameters such as {"name": "grey", "most": 0.5}, a filter such as HsvShare(), or your '
         'own function as OwnFilter(function, version="1")'
     )
+
+
+def _check_ours(name: str, value: PixelFilter) -> None:
+    """Refuse what derives from a filter: nobody knows when two of its objects are equal."""
+    if not type(value).__module__.startswith("chunkdl."):
+        kind = type(value).__name__
+        raise ConfigError(
+            f"{name}: {kind} is a class of yours; give OwnFilter({kind}(…), version=…), so that a "
+            "saved state knows which filter it was"
+        )
+    for part in value.parts:
+        _check_ours(name, part)
 
 
 def checked_mpp(name: str, value: Any) -> float | Values:
@@ -221,6 +236,10 @@ def checked_mpp(name: str, value: Any) -> float | Values:
 
 def checked_magnification(name: str, value: Any) -> float | Mixture:
     """The power of an objective, as 20, "20x" or weights by power."""
+    if isinstance(value, Mixture):
+        for power in value.weights:
+            _power(name, power)
+        return value
     if not isinstance(value, Mapping):
         return _power(name, value)
     powers = {_power(name, power): weight for power, weight in value.items()}

@@ -32,7 +32,8 @@ def meant(arguments: Arguments, stream: StreamConfig) -> Arguments:
             values["magnification" if by_objective else unit] = wish
         case DrawnResolution(unit, drawn, policy, by_objective=by_objective):
             values["magnification" if by_objective else unit] = drawn
-    if unit == "level" or policy not in ("nearest", "resample"):
+    near = stream.resolution.examples[0].near_is_level
+    if unit == "level" or policy not in ("nearest", "resample") or not near:
         values["max_relative_deviation"] = MOST_DEVIATION
     values["num_bigchunks"] = stream.num_bigchunks
     values["stride"] = stream.stride_px

@@ -78,8 +78,11 @@ class Judge:
 
     def _answer(self, pixels: Pixels, x: int, y: int) -> bool:
         self._on_progress()
+        shown = pixels.view()
+        # They are delivered, and other SmallChunks show them too.
+        shown.flags.writeable = False
         try:
-            return self._filter(pixels)
+            return self._filter(shown)
         except Exception as error:
             kind = type(error).__name__
             raise self._error(f"{kind}: {error}", kind, x, y) from error

@@ -184,6 +184,10 @@ class FilteredWindows(DrawnWindows):
 
     def _find_places(self, planned: PlannedSlide) -> None:
         super()._find_places(planned)
+        # Of a range each value has another answer: values that pass little would be left out by
+        # chance. Whether the slide gives anything is found out at its examples.
+        if planned.resolution not in self._resolution.examples:
+            return
         if refusal := planned.refusal(self._filter):
             raise NothingPassesError(refusal, slide=planned.entry.path)
 
@@ -201,18 +205,26 @@ class FilteredWindows(DrawnWindows):
         opened = planned.opened
         judge = Judge(planned, self._filter, opened.on_progress)
 
+        begun = accepted = 0
+
         def named(purpose: Purpose, trial: int) -> np.random.Generator:
+            nonlocal begun, accepted
+            # The positions of a window are drawn where its anchor was accepted.
+            begun, accepted = trial + 1, int(purpose is Purpose.POSITIONS)
             return generator(self._seed, purpose, ticket.ordinal, ticket.attempt, trial)
 
-        found = filtered_draws(
-            planned.lattice,
-            planned.anchors,
-            planned.positions,
-            ticket.calls,
-            named,
-            judge.all_of(WindowPixels(planned, room)),
-        )
-        opened.looks.count(opened.index, found.trials, found.refused)
+        try:
+            found = filtered_draws(
+                planned.lattice,
+                planned.anchors,
+                planned.positions,
+                ticket.calls,
+                named,
+                judge.all_of(WindowPixels(planned, room)),
+            )
+        finally:
+            # Also where it fails: that is more often so where much was refused before.
+            opened.looks.count(opened.index, begun, begun - accepted)
         if found.draws is None:
             raise SlideError(
                 f"the pixel filter {self._filter} has refused all of {found.trials:,} places that "

@@ -53,7 +53,8 @@ class OwnFilter(PixelFilter):
     Attributes:
         function: can be pickled; a function of the program, a class with ``__call__``, a model.
         version: any text; a saved state is refused where it differs.
-        title: name in messages and in the identity; by default that of the function.
+        title: name in messages and in the identity; by default that of the function with its
+            module. What has no name of its own (a lambda, an object with parameters) needs one.
 
     Raises:
         ConfigError: one of them is not what it has to be.
@@ -75,8 +76,16 @@ class OwnFilter(PixelFilter):
             )
         if not isinstance(self.title, str):
             raise ConfigError(f"OwnFilter: title={self.title!r} must be a text")
-        named = getattr(self.function, "__qualname__", type(self.function).__qualname__)
-        object.__setattr__(self, "title", self.title or named)
+        object.__setattr__(self, "title", self.title or self._name_of_function())
+
+    def _name_of_function(self) -> str:
+        name = getattr(self.function, "__qualname__", "")
+        if not name or "<lambda>" in name:
+            raise ConfigError(
+                f"OwnFilter: {self.function!r:.80} has no name that tells it from others of its "
+                'kind; give title, such as OwnFilter(…, version="1", title="blur below 0.5")'
+            )
+        return f"{self.function.__module__}.{name}"
 
     @property
     def key(self) -> str:

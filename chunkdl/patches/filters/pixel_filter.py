@@ -21,7 +21,11 @@ Flags = npt.NDArray[np.bool_]
 
 
 class PixelFilter(ABC):
-    """Looks at the pixels of a SmallChunk; equal pixels get equal answers in every process."""
+    """Looks at the pixels of a SmallChunk; equal pixels get equal answers in every process.
+
+    A class of the user's is given as `OwnFilter(object, version)`: what else would say which of its
+    objects are equal?
+    """
 
     name: ClassVar[str]
     """In a file, and in messages."""

@@ -142,10 +142,9 @@ class Script:
         return "region" if number < self.bad_percent else None
 
     def failure(self, slide: int) -> Failure:
-        """What a loader says about it."""
-        return Failure(
-            "SlideError", f"cannot read [slide {slide}]", "trace", slide=str(slide).encode()
-        )
+        """What a loader says; without replacement only one without tissue is passed over."""
+        kind = "NoTissueError" if self.cycles else "SlideError"
+        return Failure(kind, f"cannot read [slide {slide}]", "trace", slide=str(slide).encode())
 
     def useful_px(self, ordinal: int, attempt: int) -> int:
         """What a loader says about the window of a BigChunk."""

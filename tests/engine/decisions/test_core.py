@@ -746,7 +746,8 @@ def test_a_slide_that_gave_rows_before_a_resume_and_none_now_ends_the_stream(oth
     last = said(actions)[-1]
     assert isinstance(last, StreamFailed)
     name = re.escape(f"{slide}.tif")
-    assert re.search(f"slide {name} gave rows before .* disk is gone", last.failure.message)
+    told = f"slide {name} gave rows before .* disk is gone|cannot go on without .* disk is gone"
+    assert re.search(told, last.failure.message)
 
 
 def test_a_stream_without_end_whose_regions_all_fail_ends_in_an_error() -> None:
@@ -778,53 +779,40 @@ def test_a_stream_without_end_whose_regions_all_fail_ends_in_an_error() -> None:
     assert f"{MAX_SUBSTITUTES} substitutes in a row" in core.failure.message
 
 
-def test_a_slide_that_kills_loaders_gives_way_in_a_stream_without_end() -> None:
-    """What was planned of it is left out, others come in its place, and batches say from where, so
-    that a resume does the same."""
+@pytest.mark.parametrize("cycles", [1, None])
+def test_a_slide_that_is_lost_ends_a_stream_without_replacement(cycles: int | None) -> None:
+    """Rather than that all rows behind are others; a slide without tissue has none each time."""
     config = CYCLES.config()
-    config = dataclasses.replace(config, stream=dataclasses.replace(config.stream, cycles=None))
+    config = dataclasses.replace(config, stream=dataclasses.replace(config.stream, cycles=cycles))
     core = Core(config, CYCLES.cursor())
     core.handle(FromConsumer(HELLO))
-    core.handle(FromWorker(1, READY))
-    actions = core.handle(FromWorker(0, READY))
-    killer = -1
-    sent: list[BatchReady] = []
-    for _ in range(60):
-        ticket = core._loads._tickets[0][0] if core._loads._tickets[0] else None
-        rows = [a.message for a in actions if isinstance(a, ToWorker) and a.worker == 1]
-        for message in said(actions):
-            if isinstance(message, BatchReady):
-                sent.append(message)
-                give_back = Release(message.batch, message.slot, message.generation)
-                rows += [
-                    a.message
-                    for a in core.handle(FromConsumer(give_back))
-                    if isinstance(a, ToWorker) and a.worker == 1
-                ]
-        actions = []
-        for fill in rows:
-            assert isinstance(fill, FillRows)
-            ordinals = tuple(group.ordinal for group in fill.groups)
-            actions += core.handle(FromWorker(1, RowsFilled(fill.batch, fill.generation, ordinals)))
-        if isinstance(ticket, SurveyGrid):
-            counts = np.array(CYCLES.windows[ticket.slide], dtype=np.int32)
-            answer = GridSurveyed(ticket.slide, counts.tobytes())
-            actions += core.handle(FromWorker(0, answer))
-        elif isinstance(ticket, LoadBigChunk):
-            killer = ticket.slide if ticket.ordinal == 6 else killer
-            if ticket.slide == killer:
-                actions += core.handle(WorkerLost(0, "SIGSEGV"))
-                actions += core.handle(FromWorker(0, READY))
-            else:
-                actions += core.handle(FromWorker(0, loaded(ticket)))
-    assert core.failure is None
-    (gone,) = sent[-1].substitutions.items()
-    assert gone[0] == killer
-    assert gone[1] > 6
-    assert any(message.dropped for message in sent)
-    stream = core._stream
-    assert stream is not None
-    ordinals = stream.rows(sent[-1].batch)[0].tolist()
-    sources = [stream.source(ordinal) for ordinal in ordinals if ordinal >= gone[1]]
-    assert sources
-    assert all(source is not None and source.slide != killer for source in sources)
+    (first,) = [a.message for a in core.handle(FromWorker(0, READY)) if isinstance(a, ToWorker)][:1]
+    assert isinstance(first, SurveyGrid)
+    without = msgspec.structs.replace(FAILURE, kind="NoTissueError")
+    core.handle(FromWorker(0, LoadFailed(-1, 0, first.slide, True, without)))
+    assert [said for said in [core.failure] if said] == []
+    (second,) = [t for t in core._loads._tickets[0] if isinstance(t, SurveyGrid)]
+    counts = np.array(CYCLES.windows[second.slide], dtype=np.int32)
+    core.handle(FromWorker(0, GridSurveyed(second.slide, counts.tobytes())))
+    (load, *_) = core._loads._tickets[0]
+    assert isinstance(load, LoadBigChunk)
+    core.handle(FromWorker(0, LoadFailed(load.ordinal, 0, load.slide, True, FAILURE)))
+    assert core.failure is not None
+    assert "cannot go on without one of its slides" in core.failure.message
+
+
+@pytest.mark.parametrize("script", [GRID, CYCLES], ids=["grid", "cycles"])
+def test_code_of_the_user_that_raises_over_a_position_of_a_grid_ends_the_stream(
+    script: Script,
+) -> None:
+    """Also with on_error="substitute": nothing can take its place, and nobody waits for it."""
+    core = core_of(script, FromConsumer(HELLO), FromWorker(0, READY), FromWorker(1, READY))
+    while isinstance(ticket := core._loads._tickets[0][0], SurveyGrid):
+        counts = np.array(script.windows[ticket.slide], dtype=np.int32)
+        core.handle(FromWorker(0, GridSurveyed(ticket.slide, counts.tobytes())))
+    load = ticket
+    assert isinstance(load, LoadBigChunk)
+    core.handle(FromWorker(0, loaded(load)))
+    raised = msgspec.structs.replace(FAILURE, kind="HookError", hook="tfms")
+    core._loads.ended(load.ordinal, core._loads.bigchunks[load.ordinal].attempt, 0, raised)
+    assert core.failure == raised

@@ -434,14 +434,14 @@ class World:
         blame = self._deaths.get(slide, 0) + self._kills.get(key, 0.0)
         if blame < MAX_DEATHS or slide in self._found_bad:
             return
+        # Without replacement a stream cannot go on without a slide.
+        self._may_fail |= self.script.cycles > 0
         self._unreadable(ticket, whole_slide=True)
         self._accidents.left_out.add(slide)
         if isinstance(ticket, LoadBigChunk):
             self._open_loads.discard((ticket.slot, ticket.generation))
         if isinstance(ticket, SurveyGrid):
             self._unseen |= {slide}
-            # Rows of it may have come before a resume.
-            self._may_fail |= self.script.cycles > 0 and self._base.next_batch > 0
             left_out = self._unseen | self._left_before
             self.plan = passing(self.script, self._accidents, self.plan.epoch, left_out)
         # What was delivered before a resume may be read from another slide now, as it must.

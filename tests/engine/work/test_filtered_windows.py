@@ -94,7 +94,12 @@ def loader(dataset: Dataset, tmp_path: Path) -> Callable[..., Loader]:
     """Makes a loader of that slide with a filter of the user."""
 
     def make(function: Callable[[Pixels], Any], **settings: Any) -> Loader:
-        return Loader(dataset, OwnFilter(function, "1"), tmp_path / "masks", **settings)
+        return Loader(
+            dataset,
+            OwnFilter(function, "1", getattr(function, "__name__", "own")),
+            tmp_path / "masks",
+            **settings,
+        )
 
     return make
 
@@ -190,7 +195,7 @@ def test_a_slide_of_which_nothing_passes_is_named_with_the_filter_and_a_picture(
 
 def test_where_no_picture_can_be_written_the_message_says_so(dataset: Dataset) -> None:
     """The slide is left out all the same."""
-    made = Loader(dataset, OwnFilter(lambda rgb: False, "1"), Path("/proc/nowhere"))
+    made = Loader(dataset, OwnFilter(lambda rgb: False, "1", "none"), Path("/proc/nowhere"))
     with made.slides, pytest.raises(NothingPassesError, match="no picture of them could be wri"):
         made.load(0)
 
