@@ -667,7 +667,7 @@ def test_a_pause_while_a_batch_is_waited_for_is_over_at_once(make: Make) -> None
 
 def test_epochs_of_a_length_are_refused_for_passes(make: Make) -> None:
     """A pass has its own end, however many services there are."""
-    with pytest.raises(ConfigError, match="a grid pass has its own end"):
+    with pytest.raises(ConfigError, match="a pass has its own end"):
         make({"batches": 2}, **GRID)
 
 
