@@ -315,7 +315,11 @@ def test_a_wrong_argument_is_an_error_where_it_is_given(wrong: Any) -> None:
         wrong()
 
 
-@pytest.mark.parametrize("function", [lambda rgb: True, partial(max, 1), Model()], ids=repr)
+@pytest.mark.parametrize(
+    "function",
+    [lambda rgb: True, partial(max, 1), Model()],
+    ids=["a lambda", "a partial", "an object"],
+)
 def test_what_has_no_name_of_its_own_needs_a_title(function: Any) -> None:
     """Two of its kind would be taken for the same filter by a saved state."""
     with pytest.raises(ConfigError, match="give title"):
