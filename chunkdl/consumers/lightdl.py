@@ -130,6 +130,8 @@ class LightDL(Loader):
         on_error: "substitute": another region replaces one that cannot be read, or over which your
             code raised, up to a limit, and slides that cannot give the resolution are left out.
             "raise": these are errors. None: only slides that cannot be read are substituted.
+            Nothing takes the place of a position of a grid: there an error of your code is always
+            raised, and without replacement also a slide that cannot be read.
         memory_limit: shared memory for BigChunks and batches, in bytes or as text like "4GiB".
         batch_slots: number of batches in shared memory.
         num_loaders, num_collectors: numbers of processes; by default from the number of cores.

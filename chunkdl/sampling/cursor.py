@@ -49,7 +49,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """n of the rotation; 0 where it was not yet known."""
     substitutions: dict[int, int] = {}
     """Attempt with which a BigChunk that is still in use was read, where it is not the first.
-    Without replacement: slides that give nothing, and from which BigChunk on."""
+    Without replacement: slides without a position, each with a 0."""
     deterministic: bool = True
     """False where a policy of the user's own, or a message, had a say in what was loaded."""
     loads: dict[int, int] = {}

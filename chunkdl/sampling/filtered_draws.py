@@ -69,11 +69,6 @@ class FilteredDraws:
     draws: Draws | None
     trials: int
 
-    @property
-    def refused(self) -> int:
-        """Anchors that were refused."""
-        return self.trials - (self.draws is not None)
-
 
 def filtered_draws(
     lattice: Lattice,
@@ -82,6 +77,7 @@ def filtered_draws(
     calls: int,
     named: Callable[[Purpose, int], np.random.Generator],
     passes: Passes,
+    on_damage: Callable[[SlideError], None],
 ) -> FilteredDraws:
     """The window of a BigChunk and its accepted positions.
 
@@ -90,20 +86,26 @@ def filtered_draws(
         calls: how many draws are wanted, at least 1.
         named: makes the generator of the BigChunk for a purpose and a trial.
         passes: the filter; asked for the anchor alone first.
+        on_damage: told of an anchor that cannot be read, which is refused.
+
+    Raises:
+        SlideError: the file is away, or an accepted window cannot be read.
     """
     for trial in range(MOST_TRIALS):
         rng = named(Purpose.WINDOW, trial)
         x, y = anchors.draw(rng)
         window = lattice.window_around(x, y, rng)
         anchor = _at(positions, x, y)
-        if _is_accepted(window, anchor, passes):
+        if _is_accepted(window, anchor, passes, on_damage):
             rng = named(Purpose.POSITIONS, trial)
             draws = _drawn(lattice, positions, window, anchor, calls, rng, passes)
             return FilteredDraws(window, draws, trial + 1)
     return FilteredDraws(window, None, MOST_TRIALS)
 
 
-def _is_accepted(window: Window, anchor: Draws, passes: Passes) -> bool:
+def _is_accepted(
+    window: Window, anchor: Draws, passes: Passes, on_damage: Callable[[SlideError], None]
+) -> bool:
     """Whether an anchor passes; one that is damaged is no place, as one that is refused.
 
     If it cost the BigChunk, a slide with one damaged spot would give fewer BigChunks the more the
@@ -114,6 +116,7 @@ def _is_accepted(window: Window, anchor: Draws, passes: Passes) -> bool:
     except SlideError as error:
         if error.may_pass:
             raise
+        on_damage(error)
         return False
 
 

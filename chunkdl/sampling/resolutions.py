@@ -258,7 +258,7 @@ class DrawnResolution:
 
     def __str__(self) -> str:
         text = f"{self.unit}={self.values}"
-        return f"{text} (of the magnifications)" if self.by_objective else text
+        return f"{text} (asked for by magnification)" if self.by_objective else text
 
     @property
     def examples(self) -> tuple[Resolution, ...]:

@@ -100,7 +100,7 @@ class Stream(ABC):
 
     @property
     def left_out(self) -> Mapping[int, int]:
-        """Slides that give nothing, and from which BigChunk on, where a resume has to know it."""
+        """Slides without a position, each with a 0, where a resume has to know them."""
         return {}
 
     @property

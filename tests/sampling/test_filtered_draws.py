@@ -66,6 +66,11 @@ def many_bigchunks_take_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PositionSet, "fractions", lambda _, row, __: np.zeros(len(row), "f4"))
 
 
+def undamaged(error: SlideError) -> None:
+    """Everything can be read."""
+    raise error
+
+
 @dataclass(frozen=True)
 class Filtered:
     """A slide with ragged tissue under a filter that is known at each of its corners.
@@ -101,7 +106,9 @@ class Filtered:
         def named(purpose: Purpose, trial: int) -> np.random.Generator:
             return generator(seed, purpose, ordinal, 0, trial)
 
-        return filtered_draws(self.lattice, self.anchors, self.positions, calls, named, self.passes)
+        return filtered_draws(
+            self.lattice, self.anchors, self.positions, calls, named, self.passes, undamaged
+        )
 
     def filtered_after(self, ordinal: int, calls: int) -> Draws:
         """The usual recipe: draw as without a filter, and draw again in the window what fails."""
@@ -213,7 +220,7 @@ def test_both_calls_have_exactly_equal_chances_whatever_passes(
         def named(purpose: Purpose, trial: int) -> np.random.Generator:
             return cast(np.random.Generator, numbers)
 
-        return filtered_draws(lattice, anchors, slide.positions, 2, named, passes)
+        return filtered_draws(lattice, anchors, slide.positions, 2, named, passes, undamaged)
 
     chances: list[dict[tuple[int, int], Fraction]] = [defaultdict(Fraction) for _ in range(2)]
     # One trial, whose refusals are what the next begins with; one draw, and then the anchor again.
@@ -308,7 +315,7 @@ def test_where_one_position_in_ten_thousand_passes_trials_are_used_up_as_often_a
         found = slide.drawn(ordinal, 3)
         if found.draws is None:
             used_up += 1
-            assert found.trials == found.refused == rule.MOST_TRIALS
+            assert found.trials == rule.MOST_TRIALS
         else:
             assert slide.accepted[found.draws.y, found.draws.x].all()
             assert len(found.draws.x) == 3
@@ -331,9 +338,10 @@ def test_a_filter_that_refuses_everything_ends_after_all_trials() -> None:
         7,
         lambda purpose, trial: generator(SEED, purpose, 0, 0, trial),
         passes,
+        undamaged,
     )
     assert found.draws is None
-    assert found.trials == found.refused == asked == rule.MOST_TRIALS
+    assert found.trials == asked == rule.MOST_TRIALS
 
 
 def test_what_is_drawn_depends_on_the_name_of_the_bigchunk_only() -> None:
@@ -382,6 +390,7 @@ def test_a_damaged_anchor_is_no_place_and_costs_no_bigchunk() -> None:
     """Else a slide with one damaged spot would give fewer BigChunks, the more a filter refuses; a
     file that may come back is waited for."""
     slide = corners_with(0.1)
+    told: list[SlideError] = []
 
     def drawn(error: SlideError) -> FilteredDraws:
         def passes(window: Window, draws: Draws) -> Flags:
@@ -392,10 +401,13 @@ def test_a_damaged_anchor_is_no_place_and_costs_no_bigchunk() -> None:
         def named(purpose: Purpose, trial: int) -> np.random.Generator:
             return generator(SEED, purpose, 3, 0, trial)
 
-        return filtered_draws(slide.lattice, slide.anchors, slide.positions, 1, named, passes)
+        return filtered_draws(
+            slide.lattice, slide.anchors, slide.positions, 1, named, passes, told.append
+        )
 
     found, same = drawn(SlideError("damaged", level=0)), slide.drawn(3, 1)
     assert found.trials == same.trials > 1
+    assert len(told) == found.trials - 1
     assert found.draws is not None
     assert same.draws is not None
     assert np.array_equal(found.draws.x, same.draws.x)

@@ -343,8 +343,7 @@ class BigChunks:
     def _drop(self, ticket: LoadBigChunk, failure: Failure) -> None:
         """The rows of a grid window that cannot be read are left out."""
         self.substitutions += 1
-        # What is left of a slide that was left out says nothing of the others.
-        self._dropped_in_a_row += ticket.slide not in self.sources.unusable
+        self._dropped_in_a_row += 1
         if self._dropped_in_a_row > MAX_SUBSTITUTES and self._is_endless:
             # Else the stream would go on for ever without a row.
             self._outgoing.fail(too_many_substitutes(failure))

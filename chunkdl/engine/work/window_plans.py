@@ -36,6 +36,7 @@ from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid,
 
 Ticket = SurveyWindow | SurveyGrid | LoadBigChunk
 
+DAMAGED = "places that the pixel filter cannot look at, because the file is damaged, are refused"
 MOST_LOOKS = 128
 """Resolutions of one BigChunk at which a slide is searched for a place; a mixture has fewer."""
 
@@ -221,6 +222,7 @@ class FilteredWindows(DrawnWindows):
                 ticket.calls,
                 named,
                 judge.all_of(WindowPixels(planned, room)),
+                lambda _: opened.slide.gaps.met(DAMAGED),
             )
         finally:
             # Also where it fails: that is more often so where much was refused before.
@@ -228,7 +230,7 @@ class FilteredWindows(DrawnWindows):
         if found.draws is None:
             raise SlideError(
                 f"the pixel filter {self._filter} has refused all of {found.trials:,} places that "
-                f"were drawn for BigChunk {ticket.ordinal}",
+                f"were drawn for BigChunk {ticket.ordinal}, or they are damaged",
                 slide=planned.entry.path,
                 level=planned.grid.level,
             )

@@ -33,7 +33,7 @@ class Position(msgspec.Struct, frozen=True):
         left: what is left to be delivered.
         smallchunks_per_bigchunk: n of the rotation; 0 where it is not known yet.
         substitutions: of BigChunks in use: the attempt with which each was read; without
-            replacement: slides that give nothing, and from which BigChunk on.
+            replacement: slides without a position, each with a 0.
     """
 
     left: Remainder = Remainder()
