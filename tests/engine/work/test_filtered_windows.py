@@ -20,6 +20,8 @@ from chunkdl.engine.work.window_plans import WindowPlan, window_plan
 from chunkdl.errors import HookError, NothingPassesError, SlideError
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling import filtered_draws as rule
+from chunkdl.sampling.resolutions import Continuous
+from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.slides import refused_pictures
 from chunkdl.slides.refused_pictures import keep_picture
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
@@ -273,3 +275,17 @@ def test_a_folder_holds_the_last_pictures_only(
     assert other.exists()
     assert len(list(tmp_path.iterdir())) == 4
     assert paths[4].exists()
+
+
+def test_a_filter_leaves_the_resolutions_of_a_range_as_they_are_drawn(
+    loader: Callable[..., Loader],
+) -> None:
+    """Also where so little passes that probes of each value would miss it now and then."""
+    wish = Continuous(0.25, 1.0, "log")
+    made = loader(few_pass, mpp=wish)
+    seed = made.stream.seed
+    with made.slides:
+        for ordinal in range(20):
+            planned = made.plan.at(made.slides.get(0), ordinal, 0)
+            first = next(wish.in_order(generator(seed, Purpose.RESOLUTION, ordinal)))
+            assert planned.resolution.value == first
