@@ -55,8 +55,13 @@ def limit(slides: Sequence[Path], warmup: float, seconds: float) -> Result:
     return Result(patches, done.seconds, done.pixels, distinct=0)
 
 
-def consume(batches: Iterator[Sequence[Place]], warmup: float, seconds: float) -> Result:
-    """Take batches for `warmup` seconds from the first, then count those within `seconds`."""
+def consume(
+    batches: Iterator[Sequence[Place]], warmup: float, seconds: float, *, at_level_0: bool = True
+) -> Result:
+    """Take batches for `warmup` seconds from the first, then count those within `seconds`.
+
+    What was decoded is known only of patches of `PATCH` pixels at level 0.
+    """
     next(batches)
     end = time.perf_counter() + warmup
     while time.perf_counter() < end:
@@ -65,7 +70,8 @@ def consume(batches: Iterator[Sequence[Place]], warmup: float, seconds: float) -
     start = time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
         places += next(batches)
-    return Result(len(places), elapsed, touched_px(places), len(set(places)))
+    decoded_px = touched_px(places) if at_level_0 else 0
+    return Result(len(places), elapsed, decoded_px, len(set(places)))
 
 
 def touched_px(places: Sequence[Place]) -> int:
@@ -84,11 +90,11 @@ def touched_px(places: Sequence[Place]) -> int:
     return total
 
 
-def check(images: Any) -> None:
+def check(images: Any, side_px: int = PATCH) -> None:
     """A peer that delivers something else would be measured at something else."""
     import torch
 
-    if images.dtype != torch.uint8 or images.shape[0] != BATCH or PATCH not in images.shape[1:3]:
+    if images.dtype != torch.uint8 or images.shape[0] != BATCH or side_px not in images.shape[1:3]:
         raise ValueError(f"expected {BATCH} uint8 patches, got {images.dtype} {images.shape}")
 
 

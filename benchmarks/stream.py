@@ -49,8 +49,10 @@ def stream(options: argparse.Namespace) -> dict[str, Any]:
         dataset,
         **hooks,
         batch_size=BATCH,
-        smallchunk_size=PATCH,
+        smallchunk_size=options.patch,
         tissue_threshold=TISSUE_THRESHOLD,
+        mpp=dict.fromkeys(options.mpp, 1) if options.mpp else None,
+        pixel_filter=options.pixel_filter,
         reuse=options.reuse,
         reader=options.reader,
         order=options.order,
@@ -88,6 +90,8 @@ def stream(options: argparse.Namespace) -> dict[str, Any]:
         "decoded_px": int(decoded),
         "distinct": round(len(places) / max(1, len(bigchunks)) * batches),
         "reuse": (after.delivered_mpx - before.delivered_mpx) * 1e6 / decoded if decoded else 0.0,
+        "decoded_share": after.decoded_share,
+        "refused_share": after.refused_share,
         "smallchunks_per_bigchunk": after.smallchunks_per_bigchunk,
         "bigchunks_per_batch": statistics.mean(bigchunks),
         "patients_per_batch": statistics.mean(patients),
@@ -104,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slides", nargs="+", required=True)
     parser.add_argument("--reader", default="tiff")
     parser.add_argument("--reuse", type=float, default=1.0)
+    parser.add_argument("--patch", type=int, default=PATCH)
+    parser.add_argument("--mpp", type=float, nargs="+", help="equally often each of them")
+    parser.add_argument("--pixel-filter")
     parser.add_argument("--order", default="strict", choices=("strict", "relaxed"))
     parser.add_argument(
         "--hooks", type=int, metavar="N", help="as classes of the user, N SmallChunks per BigChunk"

@@ -130,7 +130,6 @@ def _drawn(
     passes: Passes,
 ) -> Draws:
     """The anchor, and what is accepted of the draws behind it."""
-    content = lattice.content(positions, window)
     found, have = [anchor], 1
     content = lattice.content(positions, window)
     left = max(FEWEST_DRAWS, DRAWS_PER_CALL * calls)

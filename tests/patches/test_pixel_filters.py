@@ -76,7 +76,7 @@ def test_a_pixel_is_in_an_hsv_range_by_its_exact_hue_saturation_and_value(
 ) -> None:
     """For any colour and any range, also through red; greys have the hue 0."""
     strong, bright = ((low / 255, high / 255) for low, high in (saturation, value))
-    found = HsvShare(hue, strong, bright).in_range(pixels)
+    found = HsvShare(hue, strong, bright).marked(pixels)
     low, high = hue
     for place in np.ndindex(4, 5):
         degrees, strength, brightness = hsv(pixels[place])
@@ -97,6 +97,30 @@ def test_midnight_has_the_numbers_of_its_paper() -> None:
     assert midnight(filled((PURPLE, 100)))
     assert not midnight(filled(((80, 40, 70), 100)))
     assert not midnight(filled(((200, 180, 120), 100)))
+
+
+@pytest.mark.parametrize(
+    ("counting", "other"),
+    [
+        (partial(HsvShare, least=0.6), (80, 40, 70)),
+        (partial(PenMarks, most=0.5), (20, 160, 60)),
+        (GreyShare, (200, 200, 200)),
+        (partial(WhiteShare, 0.5), (250, 250, 250)),
+    ],
+)
+def test_a_step_looks_at_every_second_pixel_of_every_second_row(
+    counting: Any, other: tuple[int, int, int]
+) -> None:
+    """The others may be of any colour; a step is a whole number."""
+    pixels = np.full((10, 11, 3), other, np.uint8)
+    assert not counting()(pixels)
+    assert not counting(step=2)(pixels)
+    pixels[::2, ::2] = PINK
+    assert not counting()(pixels)
+    assert counting(step=2)(pixels)
+    for wrong in (0, 65, 1.5, True):
+        with pytest.raises(ConfigError, match="step must be a whole number from 1"):
+            counting(step=wrong)
 
 
 def test_grey_and_white_are_those_of_slideflow() -> None:

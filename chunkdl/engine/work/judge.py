@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.engine.work.marked_pixels import MarkedPixels
+from chunkdl.engine.work.window_pixels import crop_of
 from chunkdl.errors import HookError
-from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.patches.filters.pixel_filter import Look, LookAtPixels, PixelFilter
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import Resolution
-from chunkdl.slides.slide import Pixels
 
 if TYPE_CHECKING:
     from chunkdl.engine.work.open_slides import PlannedSlide
@@ -40,22 +41,22 @@ class Judge:
         self._on_progress = on_progress
         self._asked_twice = False
 
-    def passes(self, pixels: Pixels, x: int, y: int) -> bool:
+    def passes(self, look: Look, x: int, y: int) -> bool:
         """Whether a SmallChunk passes.
 
         Args:
-            pixels: of it; only read.
+            look: at it.
             x, y: its corner, target pixels.
 
         Raises:
             HookError: the filter raised, or has two answers for the same pixels.
         """
-        answer = self._answer(pixels, x, y)
+        answer = self._answer(look, x, y)
         if not self._asked_twice:
             # A function that counts or draws random numbers would make a stream that nobody can
             # make again; one question more for each BigChunk finds it soon.
             self._asked_twice = True
-            if self._answer(pixels, x, y) != answer:
+            if self._answer(look, x, y) != answer:
                 raise self._error(
                     "it has given two answers for the same pixels; it may not count, draw random "
                     "numbers, or write into the pixels",
@@ -67,22 +68,24 @@ class Judge:
 
     def all_of(self, pixels: WindowPixels) -> Callable[[Window, Draws], npt.NDArray[np.bool_]]:
         """Whether draws in a window pass, by pixels that are read for it."""
+        marked = MarkedPixels(self._planned, self._filter)
 
         def passes(window: Window, draws: Draws) -> npt.NDArray[np.bool_]:
-            pixels.read(window, draws)
-            corners = zip(draws.x.tolist(), draws.y.tolist(), strict=True)
-            answers = (self.passes(pixels.at(window, x, y), x, y) for x, y in corners)
-            return np.fromiter(answers, np.bool_, len(draws.x))
+            strips = pixels.read(window, draws)
+            x, y = draws.x.tolist(), draws.y.tolist()
+            if len(x) == 1:
+                # Of an anchor that is refused, the blocks around it are of no use.
+                rgb = crop_of(strips, self._planned, window, x[0], y[0])
+                return np.array([self.passes(LookAtPixels(rgb), x[0], y[0])])
+            looks = marked.looks(window, draws, strips)
+            return np.fromiter(map(self.passes, looks, x, y), np.bool_, len(x))
 
         return passes
 
-    def _answer(self, pixels: Pixels, x: int, y: int) -> bool:
+    def _answer(self, look: Look, x: int, y: int) -> bool:
         self._on_progress()
-        shown = pixels.view()
-        # They are delivered, and other SmallChunks show them too.
-        shown.flags.writeable = False
         try:
-            return self._filter(shown)
+            return self._filter.judge(look)
         except Exception as error:
             kind = type(error).__name__
             raise self._error(f"{kind}: {error}", kind, x, y) from error

@@ -9,7 +9,7 @@ import numpy as np
 
 from chunkdl.engine.work.judge import Judge
 from chunkdl.errors import SlideError
-from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.patches.filters.pixel_filter import LookAtPixels, PixelFilter
 from chunkdl.sampling.filtered_draws import probes, probes_at_each
 from chunkdl.slides.refused_pictures import keep_picture
 from chunkdl.slides.resampling import read_target_into
@@ -39,6 +39,9 @@ def refusal_of(planned: PlannedSlide, opened: OpenSlide, pixel_filter: PixelFilt
     config, judge = opened.config, Judge(planned, pixel_filter, opened.on_progress)
     side_px = config.smallchunk_px
     pixels = np.empty((side_px, side_px, 3), np.uint8)
+    shown = pixels.view()
+    shown.flags.writeable = False
+    look = LookAtPixels(shown)
     refused: Pixels | None = None
     damaged: SlideError | None = None
     count = probes_at_each(len(config.resolution.examples))
@@ -51,7 +54,7 @@ def refusal_of(planned: PlannedSlide, opened: OpenSlide, pixel_filter: PixelFilt
                 raise
             damaged = error
             continue
-        if judge.passes(pixels, x, y):
+        if judge.passes(look, x, y):
             return ""
         if refused is None:
             refused = pixels.copy()

@@ -11,19 +11,19 @@ import numpy.typing as npt
 from chunkdl.errors import ConfigError
 from chunkdl.patches.filters.pixel_filter import (
     Flags,
-    PixelFilter,
+    PixelShare,
     Plane,
     Planes,
     set_number,
     set_range,
     set_share,
-    share_of,
+    set_step,
 )
 from chunkdl.slides.slide import Pixels
 
 
 @dataclass(frozen=True, slots=True)
-class HsvShare(PixelFilter):
+class HsvShare(PixelShare):
     """Passes if the share of pixels in ranges of hue, saturation and value lies in bounds.
 
     The defaults are the tile filter of the Midnight foundation models (Karasikov et al., arXiv
@@ -34,6 +34,7 @@ class HsvShare(PixelFilter):
             through 0 (red). Hues are below 360, and greys have the hue 0.
         saturation, value: 0 to 1, in steps of 1/255, ends included.
         least, most: bounds of the share, 0 to 1, ends included.
+        step: looks at every n-th pixel of every n-th row; 1 at all of them.
 
     Raises:
         ConfigError: a number is out of its bounds.
@@ -44,6 +45,7 @@ class HsvShare(PixelFilter):
     value: tuple[float, float] = (103 / 255, 1.0)
     least: float = 0.6
     most: float = 1.0
+    step: int = 1
 
     name: ClassVar[str] = "hsv"
 
@@ -59,17 +61,18 @@ class HsvShare(PixelFilter):
                 )
         set_share(self, "least")
         set_share(self, "most")
+        set_step(self)
         if self.least > self.most or (self.least, self.most) == (0, 1):
             raise ConfigError(
                 f"pixel filter hsv: with least={self.least:g} and most={self.most:g} every "
                 "SmallChunk has the same answer"
             )
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        return self.least <= share_of(self.in_range(rgb)) <= self.most
+    def accepts(self, share: float) -> bool:
+        """See `PixelShare.accepts`."""
+        return self.least <= share <= self.most
 
-    def in_range(self, rgb: Pixels) -> Flags:
+    def marked(self, rgb: Pixels) -> Flags:
         """Which pixels lie in the ranges, shape (h, w)."""
         planes = Planes.of(rgb)
         brightest = planes.brightest
@@ -149,7 +152,7 @@ def _turn(planes: Planes, hue: int) -> npt.NDArray[np.int16]:
 
 
 @dataclass(frozen=True, slots=True)
-class PenMarks(PixelFilter):
+class PenMarks(PixelShare):
     """Passes if few pixels have a colour of pen that stains do not have, or are as dark as ink.
 
     Green and blue pens are found by their hue and a strong saturation. Red pens are not: eosin and
@@ -161,6 +164,7 @@ class PenMarks(PixelFilter):
         hue: of pens, whole degrees, as of `HsvShare`.
         saturation: least saturation of a pen, 0 to 1.
         ink: pixels whose brightest colour is not above this are ink, 0 to 1; 0 is black only.
+        step: looks at every n-th pixel of every n-th row; 1 at all of them.
 
     Raises:
         ConfigError: a number is out of its bounds.
@@ -170,6 +174,7 @@ class PenMarks(PixelFilter):
     hue: tuple[float, float] = (70.0, 225.0)
     saturation: float = 0.4
     ink: float = 0.12
+    step: int = 1
 
     name: ClassVar[str] = "pen"
 
@@ -177,25 +182,31 @@ class PenMarks(PixelFilter):
         for name in ("most", "saturation", "ink"):
             set_share(self, name)
         set_range(self, "hue", 0, 360)
+        set_step(self)
         _ = self._of_pens
 
     @property
     def _of_pens(self) -> HsvShare:
         return HsvShare(self.hue, (self.saturation, 1), (self.ink, 1), least=0.5)
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        marked = self._of_pens.in_range(rgb) | (Planes.of(rgb).brightest <= round(255 * self.ink))
-        return share_of(marked) <= self.most
+    def accepts(self, share: float) -> bool:
+        """See `PixelShare.accepts`."""
+        return share <= self.most
+
+    def marked(self, rgb: Pixels) -> Flags:
+        """Which pixels look like pen, shape (h, w)."""
+        ink = Planes.of(rgb).brightest <= round(255 * self.ink)
+        return np.asarray(self._of_pens.marked(rgb) | ink)
 
 
 @dataclass(frozen=True, slots=True)
-class GreyShare(PixelFilter):
+class GreyShare(PixelShare):
     """Passes if not too many pixels are grey: slideflow's grayspace filter, with its defaults.
 
     Attributes:
         most: largest share of grey pixels (`grayspace_fraction`), 0 to 1.
         saturation: HSV saturation below which a pixel is grey (`grayspace_threshold`), 0 to 1.
+        step: looks at every n-th pixel of every n-th row; 1 at all of them.
 
     Raises:
         ConfigError: a number is out of its bounds.
@@ -203,25 +214,31 @@ class GreyShare(PixelFilter):
 
     most: float = 0.6
     saturation: float = 0.05
+    step: int = 1
 
     name: ClassVar[str] = "grey"
 
     def __post_init__(self) -> None:
         set_share(self, "most")
         set_share(self, "saturation")
+        set_step(self)
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
+    def accepts(self, share: float) -> bool:
+        """See `PixelShare.accepts`."""
+        return share <= self.most
+
+    def marked(self, rgb: Pixels) -> Flags:
+        """Which pixels are grey, shape (h, w)."""
         planes = Planes.of(rgb)
         brightest = planes.brightest
         chroma: Plane = brightest - planes.darkest
         # Black has the saturation 0.
         least_chroma = np.maximum(brightest, 1) * np.float32(self.saturation)
-        return share_of(chroma < least_chroma) <= self.most
+        return np.asarray(chroma < least_chroma)
 
 
 @dataclass(frozen=True, slots=True)
-class WhiteShare(PixelFilter):
+class WhiteShare(PixelShare):
     """Passes if not too many pixels are white: slideflow's whitespace filter.
 
     slideflow's own default is a share of 1, which refuses nothing, so `most` has to be given.
@@ -230,6 +247,7 @@ class WhiteShare(PixelFilter):
         most: largest share of white pixels (`whitespace_fraction`), 0 to 1.
         brightness: mean of red, green and blue above which a pixel is white
             (`whitespace_threshold`), 0 to 255.
+        step: looks at every n-th pixel of every n-th row; 1 at all of them.
 
     Raises:
         ConfigError: a number is out of its bounds.
@@ -237,17 +255,23 @@ class WhiteShare(PixelFilter):
 
     most: float
     brightness: float = 230.0
+    step: int = 1
 
     name: ClassVar[str] = "white"
 
     def __post_init__(self) -> None:
         set_share(self, "most")
         set_number(self, "brightness", 0, 255)
+        set_step(self)
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
+    def accepts(self, share: float) -> bool:
+        """See `PixelShare.accepts`."""
+        return share <= self.most
+
+    def marked(self, rgb: Pixels) -> Flags:
+        """Which pixels are white, shape (h, w)."""
         planes = Planes.of(rgb)
         total = planes.red.astype(np.uint16)
         total += planes.green
         total += planes.blue
-        return share_of(total > 3 * self.brightness) <= self.most
+        return np.asarray(total > 3 * self.brightness)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chunkdl.errors import ConfigError
-from chunkdl.patches.filters.pixel_filter import PixelFilter
-from chunkdl.slides.slide import Pixels
+from chunkdl.patches.filters.pixel_filter import Look, PixelFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,9 @@ class AllOf(_Several):
     __slots__ = ()
     name: ClassVar[str] = "all"
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        return all(one(rgb) for one in self.filters)
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`."""
+        return all(one.judge(look) for one in self.filters)
 
 
 class AnyOf(_Several):
@@ -63,9 +62,9 @@ class AnyOf(_Several):
     __slots__ = ()
     name: ClassVar[str] = "any"
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        return any(one(rgb) for one in self.filters)
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`."""
+        return any(one.judge(look) for one in self.filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,9 @@ class Not(PixelFilter):
         """See `PixelFilter.parts`."""
         return (self.filter,)
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        return not self.filter(rgb)
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`."""
+        return not self.filter.judge(look)
 
 
 def _checked(name: str, filters: Iterable[Any]) -> tuple[PixelFilter, ...]:

@@ -11,7 +11,7 @@ import cloudpickle
 import numpy as np
 
 from chunkdl.errors import ConfigError
-from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.patches.filters.pixel_filter import Look, PixelFilter
 from chunkdl.slides.slide import Pixels
 
 
@@ -107,14 +107,14 @@ class OwnFilter(PixelFilter):
     def __repr__(self) -> str:
         return f"OwnFilter({self.title}, version={self.version!r})"
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`.
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`.
 
         Raises:
             TypeError: the function returned no answer.
             Exception: whatever the function raises.
         """
-        answer = self.function(rgb.copy())
+        answer = self.function(look.rgb.copy())
         if not isinstance(answer, bool | np.bool_):
             raise TypeError(
                 f"it returned a {type(answer).__name__}; a filter returns True or False"

@@ -18,6 +18,21 @@ from chunkdl.slides.slide import Pixels
 
 Plane = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
+MOST_STEP = 64
+"""Of a SmallChunk of 224 pixels that leaves 16."""
+
+
+class Look(ABC):
+    """What a filter sees of one SmallChunk."""
+
+    @property
+    @abstractmethod
+    def rgb(self) -> Pixels:
+        """Its pixels, (h, w, 3) uint8, which are only read."""
+
+    @abstractmethod
+    def share(self, of: PixelShare) -> float:
+        """The share of its pixels that a filter marks, 0 to 1."""
 
 
 class PixelFilter(ABC):
@@ -40,17 +55,69 @@ class PixelFilter(ABC):
         """The filters that it is made of."""
         return ()
 
+    @property
+    def counted(self) -> tuple[PixelShare, ...]:
+        """Those of its filters, itself included, whose marked pixels are counted."""
+        return tuple(dict.fromkeys(one for part in self.parts for one in part.counted))
+
     def prepare(self) -> None:
         """Make ready for the first call, in the process that calls."""
         for part in self.parts:
             part.prepare()
 
-    @abstractmethod
     def __call__(self, rgb: Pixels) -> bool:
         """Whether a SmallChunk passes: (h, w, 3) uint8, which is only read."""
+        return self.judge(LookAtPixels(rgb))
+
+    @abstractmethod
+    def judge(self, look: Look) -> bool:
+        """Whether the SmallChunk that it looks at passes."""
 
     def __str__(self) -> str:
         return repr(self)
+
+
+class PixelShare(PixelFilter):
+    """Passes by the share of the pixels that are of some kind.
+
+    Of what kind a pixel is does not depend on its neighbours. So the pixels of a window are looked
+    at once, in however many SmallChunks they are shown.
+    """
+
+    step: int
+    """Looks at every n-th pixel of every n-th row, from the first on; 1: at all."""
+
+    @property
+    def counted(self) -> tuple[PixelShare, ...]:
+        """See `PixelFilter.counted`; where pixels are left out they hang on the SmallChunk."""
+        return (self,) if self.step == 1 else ()
+
+    @abstractmethod
+    def marked(self, rgb: Pixels) -> Flags:
+        """Which pixels of (h, w, 3) are of the kind, shape (h, w); leaves out none."""
+
+    @abstractmethod
+    def accepts(self, share: float) -> bool:
+        """Whether a SmallChunk with that share of them passes."""
+
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`."""
+        return self.accepts(look.share(self))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookAtPixels(Look):
+    """A SmallChunk of which nothing else is known.
+
+    Attributes:
+        rgb: its pixels.
+    """
+
+    rgb: Pixels
+
+    def share(self, of: PixelShare) -> float:
+        """See `Look.share`."""
+        return share_in(self.rgb, of)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,9 +157,26 @@ class Planes:
         return weighed.astype(np.uint8)
 
 
-def share_of(flags: Flags) -> float:
-    """Share of the pixels that are true, 0 to 1."""
-    return float(np.count_nonzero(flags) / max(1, flags.size))
+def share_in(rgb: Pixels, of: PixelShare) -> float:
+    """The share of pixels that a filter marks, of those that it looks at, 0 to 1."""
+    marks = of.marked(rgb[:: of.step, :: of.step])
+    return float(np.count_nonzero(marks) / max(1, marks.size))
+
+
+def set_step(filter_: PixelShare) -> None:
+    """Check the step of a frozen filter.
+
+    Raises:
+        ConfigError: it is no whole number from 1 to `MOST_STEP`.
+    """
+    step = filter_.step
+    right = isinstance(step, int | np.integer) and not isinstance(step, bool)
+    if not right or not 1 <= step <= MOST_STEP:
+        raise ConfigError(
+            f"pixel filter {filter_.name}: step must be a whole number from 1 (all pixels) to "
+            f"{MOST_STEP}, not {step!r:.80}"
+        )
+    object.__setattr__(filter_, "step", int(step))
 
 
 def set_share(filter_: PixelFilter, name: str) -> None:

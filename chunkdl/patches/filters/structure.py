@@ -7,7 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from chunkdl.patches.filters.pixel_filter import PixelFilter, Planes, set_number, set_share
+from chunkdl.patches.filters.pixel_filter import (
+    Look,
+    PixelFilter,
+    Planes,
+    set_number,
+    set_share,
+)
 from chunkdl.slides.slide import Pixels
 
 
@@ -37,9 +43,9 @@ class Contrast(PixelFilter):
         set_share(self, "least")
         set_number(self, "cut", 0, 0.49)
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        until = np.bincount(Planes.of(rgb).grey.ravel(), minlength=256).cumsum()
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`."""
+        until = np.bincount(Planes.of(look.rgb).grey.ravel(), minlength=256).cumsum()
         out = int(self.cut * until[-1])
         darkest = int(np.searchsorted(until, out, side="right"))
         brightest = int(np.searchsorted(until, until[-1] - out, side="left"))
@@ -69,9 +75,9 @@ class Sharpness(PixelFilter):
     def __post_init__(self) -> None:
         set_number(self, "least", 0, 1e6)
 
-    def __call__(self, rgb: Pixels) -> bool:
-        """See `PixelFilter.__call__`."""
-        return self.variance(rgb) >= self.least
+    def judge(self, look: Look) -> bool:
+        """See `PixelFilter.judge`."""
+        return self.variance(look.rgb) >= self.least
 
     def variance(self, rgb: Pixels) -> float:
         """The variance of the Laplacian inside the border; 0 for fewer than 3 pixels a side."""

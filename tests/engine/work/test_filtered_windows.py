@@ -11,7 +11,19 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from chunkdl import Dataset, OwnFilter, Patient, Record
+from chunkdl import (
+    AllOf,
+    AnyOf,
+    Contrast,
+    Dataset,
+    GreyShare,
+    HsvShare,
+    Not,
+    OwnFilter,
+    Patient,
+    Record,
+    WhiteShare,
+)
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import load_bigchunk
@@ -132,6 +144,33 @@ def test_the_filter_judges_the_very_pixels_that_are_delivered(
     assert slide == 0
     assert looked - refused == 12
     assert 0.2 < refused / looked < 0.8
+
+
+@pytest.mark.parametrize(
+    "counting",
+    [
+        HsvShare((0, 180), least=0.43),
+        WhiteShare(0.58, brightness=80),
+        AnyOf(WhiteShare(0.55, brightness=80), Not(GreyShare(0)), Contrast(0.635)),
+        AllOf(HsvShare((0, 180), least=0.38, step=3), WhiteShare(0.6, brightness=80)),
+    ],
+    ids=["hsv", "white", "any", "all"],
+)
+@pytest.mark.parametrize("wish", [{"level": 0}, {"mpp": 0.4}])
+def test_pixels_that_are_counted_once_for_a_window_give_the_answers_of_each_smallchunk(
+    dataset: Dataset, tmp_path: Path, counting: PixelFilter, wish: dict[str, Any]
+) -> None:
+    """The rows are those of a function that looks at each SmallChunk by itself."""
+    alone = OwnFilter(counting.__call__, "1", "alone")
+    made, same = (Loader(dataset, one, tmp_path / "masks", **wish) for one in (counting, alone))
+    with made.slides, same.slides:
+        for ordinal in range(12):
+            for row, expected in zip(made.load(ordinal), same.load(ordinal), strict=True):
+                assert row[:2] == expected[:2]
+                assert np.array_equal(row[2], expected[2])
+                assert counting(row[2])
+        ((_, looked, refused),) = made.slides.looks.news()
+    assert 0.05 < refused / looked < 0.95
 
 
 def test_a_bigchunk_is_the_same_whatever_was_loaded_before(loader: Callable[..., Loader]) -> None:

@@ -1,0 +1,101 @@
+"""What pixel filters that count pixels say of a window.
+
+Each pixel is looked at once, in however many SmallChunks it is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from chunkdl.engine.work.window_pixels import NewRegions, crop_of
+from chunkdl.patches.filters.pixel_filter import (
+    Flags,
+    Look,
+    PixelFilter,
+    PixelShare,
+    share_in,
+)
+from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.slide import Pixels
+from chunkdl.transport.memory.layouts import Strips
+
+if TYPE_CHECKING:
+    from chunkdl.engine.work.open_slides import PlannedSlide
+
+
+class MarkedPixels:
+    """The marks of one window after the other, block by block.
+
+    Args:
+        planned: the slide.
+        pixel_filter: of the stream.
+    """
+
+    def __init__(self, planned: PlannedSlide, pixel_filter: PixelFilter) -> None:
+        self._planned = planned
+        self._counted = pixel_filter.counted
+        self._new = NewRegions(planned)
+        self._window: Window | None = None
+        self._marks: dict[PixelShare, Flags]
+
+    def looks(self, window: Window, draws: Draws, strips: Strips) -> list[Look]:
+        """One for each of the draws.
+
+        Args:
+            window: where it is another one than in the call before, nothing is marked yet.
+            draws: positions in it whose pixels were read.
+            strips: the pixels of the window; only read.
+        """
+        if window != self._window:
+            self._window = window
+            shape = strips.array.shape[:3]
+            self._marks = {one: np.empty(shape, np.bool_) for one in self._counted}
+        for region in self._new.touched(window, draws):
+            place = region.place(window, strips.array.shape[2])
+            for one, marks in self._marks.items():
+                marks[place] = one.marked(strips.array[place])
+        corners = zip(draws.x.tolist(), draws.y.tolist(), strict=True)
+        return [LookAtWindow(self._planned, window, strips, self._marks, x, y) for x, y in corners]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookAtWindow(Look):
+    """A look at a SmallChunk of a window whose pixels were read and marked.
+
+    Attributes:
+        planned: the slide.
+        window: of it.
+        strips: the pixels of the window.
+        marks: by filter, bool of shape (strips, height, strip width).
+        x, y: corner of the SmallChunk, target pixels.
+    """
+
+    planned: PlannedSlide
+    window: Window
+    strips: Strips
+    marks: dict[PixelShare, Flags]
+    x: int
+    y: int
+
+    @property
+    def rgb(self) -> Pixels:
+        """See `Look.rgb`."""
+        return crop_of(self.strips, self.planned, self.window, self.x, self.y)
+
+    def share(self, of: PixelShare) -> float:
+        """See `Look.share`."""
+        if of not in self.marks:
+            return share_in(self.rgb, of)
+        marks, side_px = self.marks[of], self.planned.lattice.across.smallchunk_px
+        top, width = self.y - self.window.y, marks.shape[2]
+        strip, left = divmod(self.x - self.window.x, width)
+        count, to_do = 0, side_px
+        # It may lie in several strips.
+        while to_do > 0:
+            part = marks[strip, top : top + side_px, left : left + to_do]
+            count += int(np.count_nonzero(part))
+            strip, left, to_do = strip + 1, 0, to_do - part.shape[1]
+        return count / side_px**2
