@@ -41,6 +41,7 @@ lint: $(VENV)/installed  ## check style and types
 
 bench: $(VENV)/installed-bench  ## measure throughput beside other loaders
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.hooks
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.formats

@@ -48,9 +48,21 @@ class Delivered:
         return {n: np.concatenate(list(c)) for n, c in zip(names, columns, strict=True)}
 
 
-def chunkdl_batches(slides: Sequence[Path], delivered: Delivered) -> Iterator[Sequence[Place]]:
-    """Batches of chunkdl."""
+def chunkdl_batches(
+    slides: Sequence[Path], delivered: Delivered, *, nearest: bool
+) -> Iterator[Sequence[Place]]:
+    """Batches of chunkdl.
+
+    Args:
+        slides: paths.
+        delivered: gets what is delivered.
+        nearest: from the nearest level as it is, as wsistream reads them; else exactly at the
+            wished resolutions, as far as a slide is fine enough for them.
+    """
     from chunkdl import Dataset, LightDL
+
+    as_wsistream: dict[str, Any] = {"resolution_policy": "nearest", "max_relative_deviation": 100}
+    wished: dict[str, Any] = {"max_relative_deviation": 0.1}
 
     with LightDL(
         Dataset.from_slides(list(map(str, slides))),
@@ -59,6 +71,7 @@ def chunkdl_batches(slides: Sequence[Path], delivered: Delivered) -> Iterator[Se
         mpp=dict.fromkeys(MPP, 1),
         tissue_threshold=TISSUE,
         pixel_filter="midnight",
+        **(as_wsistream if nearest else wished),
     ) as loader:
         while True:
             batch = loader.next_batch(60)
@@ -109,7 +122,7 @@ def run(options: argparse.Namespace) -> tuple[Result, Rows]:
     """The figures of a run, and the rows that it has delivered."""
     delivered = Delivered()
     if options.loader == "chunkdl":
-        batches = chunkdl_batches(options.slides, delivered)
+        batches = chunkdl_batches(options.slides, delivered, nearest=options.nearest)
     else:
         batches = wsistream_batches(options.slides, delivered, options.backend, options.start)
     result = consume(batches, options.warmup, options.seconds, at_level_0=False)
@@ -125,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--warmup", type=float, default=3.0)
     parser.add_argument("--backend", choices=["openslide", "tiffslide"], default="openslide")
     parser.add_argument("--start", choices=["fork", "spawn"], default="fork")
+    parser.add_argument("--nearest", action="store_true", help="levels as they are (chunkdl)")
     parser.add_argument("--save", type=Path, help="where the delivered rows are written, as .npz")
     options = parser.parse_args(arguments)
     result, rows = run(options)

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from benchmarks.measure import Row, Table, benchmark_slides, peer_rows, run_interleaved
 
 LIMIT, PLAIN, THREE, FILTER = "decode limit", "plain", "three resolutions", "HSV filter"
+SAMPLED = "HSV filter, step=4"
 OURS, THEIRS = "Midnight's recipe, chunkdl", "Midnight's recipe, wsistream"
+NEAREST = "Midnight's recipe, chunkdl, nearest levels"
 
 
 def rows(slides: Sequence[str]) -> tuple[Row, ...]:
@@ -26,7 +28,9 @@ def rows(slides: Sequence[str]) -> tuple[Row, ...]:
         Row(PLAIN, (stream,)),
         Row(THREE, ((*stream, "--mpp", "0.25", "0.5", "1"),)),
         Row(FILTER, ((*stream, "--pixel-filter", "midnight"),)),
+        Row(SAMPLED, ((*stream, "--pixel-filter", "midnight", "--step", "4"),)),
         Row(OURS, ((*recipe, "chunkdl", *on),)),
+        Row(NEAREST, ((*recipe, "chunkdl", "--nearest", *on),)),
         Row(
             THEIRS,
             tuple(
@@ -50,8 +54,11 @@ def markdown(table: Table) -> str:
         f"| {_extra(table, row, 'refused_share')} |"
         for row in table.commands
     )
-    if {OURS, THEIRS} <= table.commands.keys():
-        lines.append(f"\nMidnight's recipe: {table.ratio(OURS, THEIRS):.1f} x wsistream")
+    lines.extend(
+        f"\n{row}: {table.ratio(row, THEIRS):.1f} x wsistream"
+        for row in (OURS, NEAREST)
+        if {row, THEIRS} <= table.commands.keys()
+    )
     return "\n".join(lines)
 
 

@@ -52,7 +52,9 @@ def stream(options: argparse.Namespace) -> dict[str, Any]:
         smallchunk_size=options.patch,
         tissue_threshold=TISSUE_THRESHOLD,
         mpp=dict.fromkeys(options.mpp, 1) if options.mpp else None,
-        pixel_filter=options.pixel_filter,
+        pixel_filter=(
+            {"name": options.pixel_filter, "step": options.step} if options.pixel_filter else None
+        ),
         reuse=options.reuse,
         reader=options.reader,
         order=options.order,
@@ -111,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, default=PATCH)
     parser.add_argument("--mpp", type=float, nargs="+", help="equally often each of them")
     parser.add_argument("--pixel-filter")
+    parser.add_argument("--step", type=int, default=1, help="of the pixel filter")
     parser.add_argument("--order", default="strict", choices=("strict", "relaxed"))
     parser.add_argument(
         "--hooks", type=int, metavar="N", help="as classes of the user, N SmallChunks per BigChunk"

@@ -30,7 +30,8 @@ def bars(axes: Any, counted: Mapping[str, Mapping[str, float]], title: str) -> N
     for index, (loader, counts) in enumerate(counted.items()):
         places = np.arange(len(names)) + (index - 0.5) * 0.4
         axes.bar(places, [counts.get(n, 0) for n in names], 0.4, color=COLOURS[loader])
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    short = [" ".join(name.split("-")[:: max(1, name.count("-"))]) for name in names]
+    axes.set_xticks(range(len(names)), short, rotation=30, ha="right")
     axes.set_title(title)
 
 
