@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.sources import OwnAnnotations
+from chunkdl.annotations.use import Regions, Roi
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.arrays import ArraysName
 from chunkdl.consumers.batches.batch import Batch, Stand
@@ -100,6 +103,13 @@ class LightDL(Loader):
         tissue_threshold: minimum share of tissue in a SmallChunk, 0 to 1.
         pixel_filter: which SmallChunks pass by their pixels: "midnight", a name with parameters, or
             an object such as `HsvShare` or `OwnFilter`; see `chunkdl.patches.filters`.
+        annotations: folder with a file of annotations for each slide, or `OwnAnnotations`; by
+            default those that the dataset names. See the page on annotations for all of these.
+        annotation_reading: how files of annotations are read, `ReadingOptions`.
+        region_names: other names for annotated classes; an empty name leaves a class out.
+        roi: "inside", "outside", "auto" or "ignore", or a `Roi` with classes and a share.
+        regions: weights of the classes that SmallChunks are drawn from, or `Regions`.
+        label_mask: each row has the class of each of its pixels.
         reader: "auto", "tiff", "dicom" or "openslide".
         channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
             for a grey image of one sample; needed if the file does not say it.
@@ -183,6 +193,12 @@ class LightDL(Loader):
         tissue: str | TissueDetector | None = "otsu",
         tissue_threshold: float = 0.5,
         pixel_filter: str | Mapping[str, Any] | PixelFilter | None = None,
+        annotations: str | os.PathLike[str] | OwnAnnotations | None = None,
+        annotation_reading: Mapping[str, Any] | ReadingOptions | None = None,
+        region_names: Mapping[str, str] | None = None,
+        roi: str | Mapping[str, Any] | Roi = "ignore",
+        regions: Mapping[str, Any] | Regions | None = None,
+        label_mask: bool = False,
         reader: Reader = "auto",
         channels: Sequence[int] | None = None,
         window: Sequence[float] | None = None,
@@ -229,6 +245,12 @@ class LightDL(Loader):
             tissue=tissue,
             tissue_threshold=tissue_threshold,
             pixel_filter=pixel_filter,
+            annotations=annotations,
+            annotation_reading=annotation_reading,
+            region_names=region_names,
+            roi=roi,
+            regions=regions,
+            label_mask=label_mask,
             reader=reader,
             channels=channels,
             window=window,

@@ -20,7 +20,9 @@ from chunkdl.slides.search import same_slides
 from chunkdl.system.steady_log import steady_logger
 
 NEEDED = ("patient", "slide")
-_OPTIONAL = ("image", "mpp", "tissue_mask")
+_OPTIONAL = ("image", "mpp", "tissue_mask", "annotations")
+_FILES = {"tissue_mask": "an image file", "annotations": "a file of annotations"}
+"""Columns of other files of the slide, and what they are."""
 _IMAGE = re.compile(r"[0-9]{1,6}")
 _UNNAMED = re.compile(r"|Unnamed: [0-9]+(\.[0-9]+)?|__index_level_[0-9]+__")
 """What pandas calls the column of row numbers that it wrote without a name, or read again."""
@@ -37,7 +39,8 @@ class ManifestSlide:
         path: the slide file, as in the row (relative to the root, or absolute), with "#image=K"
             where the row chooses an image; for a folder of DICOM files the one that stands for
             the slide.
-        infos: "mpp" (float or (x, y), microns per pixel) and "tissue_mask" (absolute path), each
+        infos: "mpp" (float or (x, y), microns per pixel), "tissue_mask" and "annotations"
+            (absolute paths), each
             only where the row has it.
         labels: by column, of the slide; None where the row has none.
     """
@@ -208,20 +211,22 @@ def _optional(given: Mapping[str, Any], column: str) -> Any:
 def _slide_of(slide: str, given: Mapping[str, Any], root: str) -> tuple[str, dict[str, object]]:
     infos: dict[str, object] = {}
     address = _address(slide, _optional(given, "image"), root)
-    mask = _optional(given, "tissue_mask")
-    if mask is not None and not isinstance(mask, str | os.PathLike):
-        raise DatasetError(
-            f"column 'tissue_mask' is a {type(mask).__name__}; give the path of an image file"
-        )
+    files = {name: _optional(given, name) for name in _FILES}
+    for name, file in files.items():
+        if file is not None and not isinstance(file, str | os.PathLike):
+            raise DatasetError(
+                f"column {name!r} is a {type(file).__name__}; give the path of {_FILES[name]}"
+            )
     try:
         path = os.path.join(root, address.path)
         # With an image chosen, the folder is the name of the slide.
         if stat.S_ISDIR(os.stat(path).st_mode) and address.image is None:
             file = os.path.basename(_dicom_slide(path))
             address = SlideAddress(os.path.join(address.path, file), address.image)
-        if mask is not None:
-            infos["tissue_mask"] = os.path.join(root, os.fspath(mask))
-            os.stat(os.path.join(root, mask))
+        for name, file in files.items():
+            if file is not None:
+                infos[name] = os.path.join(root, os.fspath(file))
+                os.stat(os.path.join(root, file))
     except DatasetError:
         raise
     except (OSError, ValueError) as error:

@@ -28,6 +28,9 @@ class SlideEntry:
         mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
         tissue_mask: array or image file that replaces the detector; None: the detector.
         record: which of the slides of its patient it is, counted from 0.
+        annotations: of the dataset, the file that its record names; of a stream that looks at
+            them, the file that they are kept in, or `Annotations` where none could be written;
+            None: it has none.
     """
 
     path: str
@@ -35,6 +38,7 @@ class SlideEntry:
     mpp: tuple[float, float] | None
     tissue_mask: Any
     record: int = 0
+    annotations: Any = None
 
 
 def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEntry, ...]:
@@ -102,7 +106,20 @@ def _entry(record: Record, patient: Patient, index: int, number: int) -> SlideEn
         raise DatasetError(
             f"patient {patient.name}: mpp={mpp!r} of {record.path} must lie between 0 and 1000"
         )
-    return SlideEntry(record.path, index, pair, record.dict_infos.get("tissue_mask"), number)
+    annotations = record.dict_infos.get("annotations")
+    if annotations is not None and not isinstance(annotations, str | os.PathLike):
+        raise DatasetError(
+            f"patient {patient.name}: annotations={annotations!r:.80} of {record.path} is not the "
+            "path of a file"
+        )
+    return SlideEntry(
+        record.path,
+        index,
+        pair,
+        record.dict_infos.get("tissue_mask"),
+        number,
+        None if annotations is None else os.fspath(annotations),
+    )
 
 
 def _is_there(record: Record) -> bool:

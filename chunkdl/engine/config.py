@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from chunkdl.annotations.use import AnnotationUse
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.grid import GridShape
@@ -79,6 +80,7 @@ class StreamConfig:
         replacement: False: the positions of a grid in mixed order, each once in a cycle of its
             slide.
         cycles: without replacement: how often each position comes in a pass; None: without end.
+        annotations: what is made of the annotations of slides; None: they are not looked at.
         rows: who makes a row.
         objects: rows travel as Python objects, for a `collate_func`.
         policy: chooses the patient of each BigChunk; None: all in turn, in closed form.
@@ -112,6 +114,7 @@ class StreamConfig:
     one_load_per_patient: bool = False
     pixels: PixelRule = AS_STORED
     pixel_filter: PixelFilter | None = None
+    annotations: AnnotationUse | None = None
 
     @property
     def in_order(self) -> bool:
@@ -153,7 +156,12 @@ class StreamConfig:
     @property
     def bigchunk_layout(self) -> BigChunkLayout:
         """How a BigChunk lies in its slot."""
-        return BigChunkLayout(self.bigchunk_px, self.most_calls)
+        return BigChunkLayout(
+            self.bigchunk_px,
+            self.most_calls,
+            region_columns(self.annotations),
+            has_label_mask=self.annotations is not None and self.annotations.label_mask,
+        )
 
     @property
     def footprint_px(self) -> int:
@@ -172,11 +180,23 @@ class StreamConfig:
     @property
     def row_format(self) -> RowFormat | None:
         """The columns of a row; None: the first row that the user's code makes shows them."""
-        return RowFormat.of_crops(self.smallchunk_px) if self.rows.are_crops else None
+        if not self.rows.are_crops:
+            return None
+        masked = self.annotations is not None and self.annotations.label_mask
+        return RowFormat.of_crops(
+            self.smallchunk_px, region_columns(self.annotations), has_label_mask=masked
+        )
 
     def layout_of(self, row_format: RowFormat) -> BatchLayout:
         """How a batch of such rows lies in its slot."""
         return BatchLayout(self.batch_size, row_format, INFO_BYTES if self.rows.by_hooks else 0)
+
+
+def region_columns(use: AnnotationUse | None) -> tuple[str, ...]:
+    """The columns of a batch that name a class of annotations, of the built-in classes."""
+    if use is None:
+        return ()
+    return ("region",) if use.regions is None else ("region", "drawn_region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,3 +274,6 @@ class EngineConfig:
     row_format: RowFormat | None = None
     """The columns of the rows that the user's code makes, where an engine before has settled them:
     whoever reads has one layout for all engines."""
+    regions_of_slide: tuple[tuple[int, ...], ...] = ()
+    """Where weights of classes hold over the stream, the indices of the classes that are annotated
+    on each slide; else empty."""

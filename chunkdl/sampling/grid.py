@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.sampling.anchors import COUNTED_AT_ONCE
+from chunkdl.sampling.positions import Area, FootprintShares
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
@@ -101,6 +102,7 @@ class GridWindows:
         shape: of the grid.
         tissue_threshold: least share of tissue in a footprint, 0 to 1.
         on_progress: called again and again while positions are counted; what it raises ends that.
+        areas: of which a footprint must have a share each besides.
     """
 
     def __init__(
@@ -110,14 +112,15 @@ class GridWindows:
         shape: GridShape,
         tissue_threshold: float,
         on_progress: Callable[[], None],
+        areas: Sequence[Area] = (),
     ) -> None:
         self._grid = grid
         self._shape = shape
-        self._threshold = tissue_threshold
         self._columns, self._rows = shape.positions(grid.width), shape.positions(grid.height)
         self._along = shape.along
-        side = shape.smallchunk_px * grid.downsample
-        self._shares = mask.shares(side, side)
+        self._shares = FootprintShares.of(
+            mask, tissue_threshold, areas, shape.smallchunk_px * grid.downsample
+        )
         self._on_progress = on_progress
 
     @cached_property
@@ -152,8 +155,8 @@ class GridWindows:
         row, column = (which * self._along for which in divmod(place, across))
         rows = range(row, min(row + self._along, self._rows))
         columns = range(column, min(column + self._along, self._columns))
-        fraction = self._fractions(rows, columns)
-        y, x = np.nonzero(fraction >= self._threshold)
+        fraction, accepted = self._looked_up(rows, columns)
+        y, x = np.nonzero(accepted)
         stride = self._shape.stride_px
         draws = Draws(
             ((column + x) * stride).astype(np.int32),
@@ -163,8 +166,11 @@ class GridWindows:
         window = Window(column * stride, row * stride, self._shape.window_px)
         return GridWindow(window, draws)
 
-    def _fractions(self, rows: range, columns: range) -> npt.NDArray[np.float32]:
-        """Of the footprints of a rectangle of grid positions, shape (rows, columns)."""
+    def _looked_up(
+        self, rows: range, columns: range
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Of the footprints of a rectangle of grid positions: the share of tissue, and whether
+        they are accepted; each of shape (rows, columns)."""
         stride, downsample = self._shape.stride_px, self._grid.downsample
         left, top = (np.asarray(places) * stride * downsample for places in (columns, rows))
         side0 = self._shape.smallchunk_px * downsample
@@ -182,7 +188,7 @@ class GridWindows:
             end = min((band + 1) * self._along, self._rows)
             for first in range(band * self._along, end, step):
                 rows = range(first, min(first + step, end))
-                held = (self._fractions(rows, columns) >= self._threshold).sum(axis=0)
+                held = self._looked_up(rows, columns)[1].sum(axis=0)
                 counts[band] += np.add.reduceat(held, columns[:: self._along])
                 on_progress()
         return counts

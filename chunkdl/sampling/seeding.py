@@ -41,6 +41,10 @@ class Purpose(IntEnum):
     """The resolution of a BigChunk, where it is drawn."""
     PROBE = 12
     """The places of a slide by which it is found out whether a pixel filter passes any."""
+    REGION = 13
+    """The class of annotations that a BigChunk is drawn from, in its slide."""
+    STRATUM = 14
+    """The slide and the class that a BigChunk is drawn from, in a round of them."""
     CYCLE = 16
     """The order of windows, and of positions in them, in a cycle of a slide."""
 

@@ -46,4 +46,5 @@ def desk_facts(spec: ServiceSpec) -> DeskFacts:
         most_calls=stream.bigchunk_layout.calls,
         most_row=MOST_ROW if stream.replacement else MOST_PLANNED_ROW,
         footprint_px=stream.footprint_px,
+        regions=() if stream.annotations is None else stream.annotations.names,
     )

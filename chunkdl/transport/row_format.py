@@ -80,9 +80,21 @@ class RowFormat(msgspec.Struct, frozen=True):
         return "dicts of " + ", ".join(f"{column.name!r}: {column}" for column in self.columns)
 
     @classmethod
-    def of_crops(cls, side_px: int) -> RowFormat:
-        """Of square crops, uint8 (side_px, side_px, 3)."""
-        return cls((ColumnFormat("image", "|u1", (side_px, side_px, 3), is_image=True),))
+    def of_crops(
+        cls, side_px: int, regions: tuple[str, ...] = (), *, has_label_mask: bool = False
+    ) -> RowFormat:
+        """Of square crops, uint8 (side_px, side_px, 3).
+
+        Args:
+            side_px: of a crop.
+            regions: columns of one int64 a row.
+            has_label_mask: each has the classes of its pixels, uint8 (side_px, side_px).
+        """
+        columns = [ColumnFormat("image", "|u1", (side_px, side_px, 3), is_image=True)]
+        columns += [ColumnFormat(name, "<i8", ()) for name in regions]
+        if has_label_mask:
+            columns.append(ColumnFormat("label_mask", "|u1", (side_px, side_px)))
+        return cls(tuple(columns))
 
     @classmethod
     def of_objects(cls, room: int) -> RowFormat:

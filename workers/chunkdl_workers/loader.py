@@ -178,7 +178,7 @@ def _done(
     plan = window_plan(stream)
     match ticket:
         case SurveyWindow():
-            planned = plan.at(opened, ticket.ordinal, ticket.attempt)
+            planned = plan.at(opened, ticket.ordinal, ticket.attempt, ticket.region)
             useful_px = survey_window(planned, ticket, stream)
             return WindowSurveyed(ticket.ordinal, ticket.attempt, useful_px)
         case SurveyGrid():
@@ -186,7 +186,7 @@ def _done(
             return GridSurveyed(ticket.slide, plan.counts(planned).tobytes())
         case LoadBigChunk():
             started = time.perf_counter()
-            planned = plan.at(opened, ticket.ordinal, ticket.attempt)
+            planned = plan.at(opened, ticket.ordinal, ticket.attempt, ticket.region)
             view = stream.bigchunk_layout.view(arena.slot(ticket.slot))
             read = load_bigchunk(planned, ticket, stream, ticket.slide, view)
             return _loaded(ticket, read, started)

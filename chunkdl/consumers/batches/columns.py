@@ -26,22 +26,26 @@ class Tables:
         paths: of the slides of the stream.
         labels: by name.
         kind: of the arrays in batches.
+        regions: names of the annotated classes.
     """
 
     patients: Sequence[Patient]
     paths: Sequence[str]
     labels: Mapping[str, LabelTable]
     kind: ArrayKind
+    regions: Sequence[str] = ()
 
     def by_name(self) -> dict[str, Any]:
         """Copies: "slide" are the paths by ``slide_index``, "patient" the names by
-        ``patient_index``, and each label its values by the index of what has it, a tensor or a
-        list as in a batch.
+        ``patient_index``, "region" the annotated classes by ``region`` and ``drawn_region``, and
+        each label its values by the index of what has it, a tensor or a list as in a batch.
         """
         tables: dict[str, Any] = {
             "slide": list(self.paths),
             "patient": [patient.name for patient in self.patients],
         }
+        if self.regions:
+            tables["region"] = list(self.regions)
         for name, table in self.labels.items():
             values = table.column.values[: table.count]
             if isinstance(values, np.ndarray):

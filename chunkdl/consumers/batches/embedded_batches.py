@@ -98,6 +98,7 @@ class Assembly:
                 [entry.patient for entry in config.slides] if rows_may_lack_slides else None,
             ),
             kind,
+            () if config.stream.annotations is None else config.stream.annotations.names,
         )
         self._layout: BatchLayout | None = None
         self._pool: Buffers | None = None

@@ -57,7 +57,7 @@ class SharedAssembly:
             of_slides += [labels for _, labels in page.slides]
         self._patients = patients
         tables = label_tables([patient.labels for patient in patients], of_slides)
-        self.tables = Tables(patients, paths, tables, self._kind)
+        self.tables = Tables(patients, paths, tables, self._kind, joined.regions)
 
     def allocate(self, size: int) -> Bytes:
         """Memory for a batch that comes from another machine."""

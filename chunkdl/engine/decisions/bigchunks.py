@@ -21,6 +21,7 @@ from chunkdl.engine.decisions.failures import (
     barren,
     lost_slide,
     missing_slide,
+    no_slide_has_class,
     no_slide_left,
     quarantine,
     too_many_substitutes,
@@ -227,6 +228,9 @@ class BigChunks:
         if self._raises(failure):
             self._outgoing.fail(failure)
             return
+        if whole_slide and self._is_of_class(ticket, failure):
+            self._leave_out_class(ticket, failure)
+            return
         if whole_slide and self._cannot_spare(ticket, failure):
             self._outgoing.fail(lost_slide(failure))
             return
@@ -235,9 +239,25 @@ class BigChunks:
             if not self.sources.rule_out(ticket, failure):
                 self._outgoing.fail(no_slide_left(len(self._config.slides), failure))
                 return
+            if not self.sources.keeps_classes():
+                self._outgoing.fail(no_slide_has_class(failure))
+                return
             self._recall(ticket.slide)
         elif not whole_slide:
             self._outgoing.note(logging.WARNING, f"region left out: {failure.message}")
+        self._leave_out(ticket, failure)
+
+    def _is_of_class(self, ticket: Ticket, failure: Failure) -> bool:
+        """Whether a slide lacks a position only in the class that was chosen."""
+        chosen = not isinstance(ticket, SurveyGrid) and ticket.region >= 0
+        return chosen and failure.kind in WITHOUT_POSITIONS
+
+    def _leave_out_class(self, ticket: Ticket, failure: Failure) -> None:
+        if not self.sources.is_ruled_out(ticket):
+            self._outgoing.note(logging.WARNING, f"class of a slide left out: {failure.message}")
+        if not self.sources.rule_out_region(ticket):
+            self._outgoing.fail(no_slide_has_class(failure))
+            return
         self._leave_out(ticket, failure)
 
     def _cannot_spare(self, ticket: Ticket, failure: Failure) -> bool:

@@ -51,6 +51,15 @@ def no_slide_left(slides: int, last: Failure) -> Failure:
     return Failure.of(error)
 
 
+def no_slide_has_class(last: Failure) -> Failure:
+    error = SlideError(
+        "no slide of the dataset is left that can give a class of regions=, so its weights cannot "
+        f"be kept; leave the class out, or lower its share or tissue_threshold; the last: "
+        f"{last.message}"
+    )
+    return Failure.of(error)
+
+
 WITHOUT_POSITIONS = frozenset({"NoTissueError", "NothingPassesError"})
 """Kinds of failures that say the same of a slide each time."""
 

@@ -10,8 +10,9 @@ from chunkdl.engine.decisions.tickets import BigChunkState, Ticket
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Opening
 from chunkdl.sampling.schedule import UniformSchedule, slide_of
+from chunkdl.sampling.strata import Stratum, StratumSchedule
 from chunkdl.sampling.streams import Source, Stream
-from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
+from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow
 
 CHOSEN_AHEAD_BATCHES = 1000
 """A BigChunk that begins further ahead gets no patient yet. Where each goes on until it is
@@ -32,6 +33,9 @@ class Sources:
     ) -> None:
         self._config = config
         self._schedule = UniformSchedule(config.stream.seed, config.slides_of_patient)
+        self._strata = _strata(config)
+        self._empty: set[Stratum] = set()
+        """Slides without a position in a class that is annotated on them."""
         self._before: dict[int, Opening] = {}
         self.places = places
         self._attempts = attempts
@@ -64,6 +68,27 @@ class Sources:
                 self.places.finish(ticket.patient)
         return True
 
+    def rule_out_region(self, ticket: Ticket) -> bool:
+        """Leave out the class of a ticket in its slide; False: no other slide has it."""
+        if self._strata is None or isinstance(ticket, SurveyGrid):
+            return True
+        self._empty.add(Stratum(ticket.slide, ticket.region))
+        return self.has_region(ticket.region)
+
+    def has_region(self, region: int) -> bool:
+        """Whether some slide that can be used has a class."""
+        return self._strata is None or any(map(self._is_usable, self._strata.strata_of(region)))
+
+    def keeps_classes(self) -> bool:
+        """Whether every class that has a weight has a slide that can be used."""
+        return self._strata is None or all(map(self.has_region, self._strata.regions))
+
+    def is_ruled_out(self, ticket: Ticket) -> bool:
+        """Whether the class of a ticket was left out in its slide."""
+        if isinstance(ticket, SurveyGrid):
+            return False
+        return Stratum(ticket.slide, ticket.region) in self._empty
+
     def substitute(self, ordinal: int, attempt: int) -> None:
         """Read a BigChunk with this attempt from now on."""
         self._attempts[ordinal] = attempt
@@ -82,8 +107,8 @@ class Sources:
 
     def survey(self, ordinal: int) -> SurveyWindow:
         """The ticket to survey a planned window."""
-        slide, attempt = self._planned(ordinal)
-        return SurveyWindow(ordinal, attempt, slide)
+        chosen, attempt = self._planned(ordinal)
+        return SurveyWindow(ordinal, attempt, chosen.slide, chosen.region)
 
     def may_open(
         self,
@@ -129,9 +154,9 @@ class Sources:
         lease = bigchunk.lease
         if self.places is not None:
             return self._chosen(ordinal, bigchunk, stream, self.places)
-        source, attempt = stream.source(ordinal), 0
+        source, attempt, region = stream.source(ordinal), 0, -1
         if source is None:
-            slide, attempt = self._planned(ordinal)
+            (slide, region), attempt = self._planned(ordinal)
             source = Source(slide, -1, stream.calls)
         bigchunk.attempt = attempt
         return LoadBigChunk(
@@ -144,6 +169,7 @@ class Sources:
             lease.generation,
             cycle=source.cycle,
             first=source.first,
+            region=region,
         )
 
     def _chosen(
@@ -168,11 +194,31 @@ class Sources:
             opening.checkpoint,
         )
 
-    def _planned(self, ordinal: int) -> tuple[int, int]:
-        """Slide and attempt of a BigChunk in closed form."""
+    def _planned(self, ordinal: int) -> tuple[Stratum, int]:
+        """Slide, class and attempt of a BigChunk in closed form."""
         attempt = self._attempts.get(ordinal, 0)
-        while (slide := self._schedule.slide(ordinal, attempt)) in self.unusable:
+        while not self._is_usable(chosen := self._stratum(ordinal, attempt)):
+            if not self.has_region(chosen.region):
+                break  # the stream has failed
             attempt += 1
         if attempt:
             self._attempts[ordinal] = attempt
-        return slide, attempt
+        return chosen, attempt
+
+    def _stratum(self, ordinal: int, attempt: int) -> Stratum:
+        if self._strata is None:
+            return Stratum(self._schedule.slide(ordinal, attempt), -1)
+        return self._strata.stratum(ordinal, attempt)
+
+    def _is_usable(self, stratum: Stratum) -> bool:
+        return stratum.slide not in self.unusable and stratum not in self._empty
+
+
+def _strata(config: CoreConfig) -> StratumSchedule | None:
+    use = config.stream.annotations
+    if not config.regions_of_slide or use is None or use.regions is None:
+        return None
+    weights = [use.regions.weights.get(name, 0.0) for name in use.names]
+    return StratumSchedule(
+        config.stream.seed, weights, config.slides_of_patient, config.regions_of_slide
+    )

@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.sources import OwnAnnotations
+from chunkdl.annotations.use import Regions, Roi, checked_names, checked_regions, checked_roi
 from chunkdl.engine.config import Edge, GridOrder, OnError, Order
 from chunkdl.engine.settings.checks import (
+    checked_annotations,
     checked_channels,
     checked_colour,
     checked_cores,
@@ -20,6 +24,7 @@ from chunkdl.engine.settings.checks import (
     checked_magnification,
     checked_mpp,
     checked_path,
+    checked_reading,
     checked_size,
     checked_window,
 )
@@ -231,6 +236,79 @@ class Arguments:
             file_type=str | dict[str, Any],
         ),
     ] = None
+    annotations: Annotated[
+        str | os.PathLike[str] | OwnAnnotations | None,
+        Setting(
+            meaning=(
+                "folder with a file of annotations for each slide, by its name; by default the "
+                "column annotations of the manifest"
+            ),
+            table="stream",
+            unit="folder",
+            check=checked_annotations,
+            example="annotations",
+            file_type=str,
+        ),
+    ] = None
+    annotation_reading: Annotated[
+        Mapping[str, Any] | ReadingOptions | None,
+        Setting(
+            meaning=(
+                "how files of annotations are read: format, cells, hole_groups, top_groups, "
+                "mask_classes"
+            ),
+            table="stream",
+            check=checked_reading,
+            example={"format": "geojson"},
+            file_type=dict[str, Any],
+        ),
+    ] = None
+    region_names: Annotated[
+        Mapping[str, str] | None,
+        Setting(
+            meaning="other names for annotated classes; an empty name leaves a class out",
+            table="stream",
+            identity="rows",
+            check=checked_names,
+            example={"Tumor": "tumor"},
+            file_type=dict[str, str],
+        ),
+    ] = None
+    roi: Annotated[
+        str | Mapping[str, Any] | Roi,
+        Setting(
+            meaning=(
+                "where SmallChunks are drawn from: inside of what is annotated, outside, auto "
+                "(inside on slides that have any) or ignore; with classes and share"
+            ),
+            table="stream",
+            identity="rows",
+            check=checked_roi,
+            file_type=str | dict[str, Any],
+        ),
+    ] = "ignore"
+    regions: Annotated[
+        Mapping[str, Any] | Regions | None,
+        Setting(
+            meaning=(
+                "weights of the annotated classes that SmallChunks are drawn from; or weights, "
+                "share and within (stream or slide)"
+            ),
+            table="stream",
+            identity="rows",
+            check=checked_regions,
+            example={"tumor": 1, "stroma": 1},
+            file_type=dict[str, Any],
+        ),
+    ] = None
+    label_mask: Annotated[
+        bool,
+        Setting(
+            meaning="each row has the annotated class of each of its pixels",
+            table="stream",
+            identity="rows",
+        ),
+    ] = False
     reader: Annotated[
         Reader,
         Setting(

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.sources import OwnAnnotations
 from chunkdl.errors import ConfigError
 from chunkdl.patches.filters.named import filter_of
 from chunkdl.patches.filters.pixel_filter import PixelFilter
@@ -227,6 +229,36 @@ def _check_ours(name: str, value: PixelFilter) -> None:
         )
     for part in value.parts:
         _check_ours(name, part)
+
+
+def checked_annotations(name: str, value: Any) -> Path | OwnAnnotations | None:
+    """A folder, or a function of the user's."""
+    if callable(value) and not isinstance(value, OwnAnnotations):
+        raise ConfigError(
+            f'{name}: give a function as OwnAnnotations(function, key="1"), so that its results '
+            "can be kept"
+        )
+    return value if isinstance(value, OwnAnnotations) else checked_path(name, value)
+
+
+def checked_reading(name: str, value: Any) -> ReadingOptions:
+    """How annotations are read, as a table or as an object."""
+    if isinstance(value, ReadingOptions):
+        return value
+    known = tuple(ReadingOptions.__dataclass_fields__)
+    if not isinstance(value, Mapping) or not set(value) <= set(known):
+        raise ConfigError(f"{name}={value!r:.80} must be a table of {', '.join(known)}")
+    given = dict(value)
+    if isinstance(given.get("hole_groups"), list):
+        given["hole_groups"] = tuple(given["hole_groups"])
+    if isinstance(given.get("mask_classes"), Mapping):
+        # Keys of a file are text.
+        given["mask_classes"] = {_number_of(k): v for k, v in given["mask_classes"].items()}
+    return ReadingOptions(**given)
+
+
+def _number_of(key: Any) -> Any:
+    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key
 
 
 def checked_mpp(name: str, value: Any) -> float | Values:

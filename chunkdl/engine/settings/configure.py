@@ -14,6 +14,7 @@ from chunkdl.dataset.label_tables import check_labels
 from chunkdl.dataset.patients import Dataset
 from chunkdl.dataset.slide_table import grouped, slide_table
 from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConfig
+from chunkdl.engine.settings.annotated import annotated, check_annotations
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.checks import (
     checked_colour,
@@ -67,6 +68,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
 
     Raises:
         ConfigError: an argument is wrong; the message says what to change.
+        AnnotationError: a file of annotations cannot be used.
         DatasetError: the dataset has no slides, a record says something impossible, or a label
             cannot be a column.
         ResolutionError: slides cannot give the resolution, or none is left.
@@ -89,12 +91,18 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     run = _run(arguments, stream)
     if not rows.by_hooks:
         slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
+    drawn_on = annotated(slides, arguments, stream.pixels, run.mask_cache)
+    check_annotations(arguments, drawn_on, are_crops=rows.are_crops)
+    slides, stream = drawn_on.slides, dataclasses.replace(stream, annotations=drawn_on.use)
     run = with_memory(run, stream, memory_limit)
     warn_of_neighbours(stream, run, len(dataset))
     check_labels(dataset, slides, own_classes=rows.by_hooks)
     wish = meant(arguments, stream)
     of_rows = rows_hash(
-        dataset, slides, stream, [identity(wish, "rows"), identity_of(arguments, own_policy)]
+        dataset,
+        slides,
+        stream,
+        [identity(wish, "rows"), identity_of(arguments, own_policy), list(drawn_on.digests)],
     )
     plan_hash = hash_of([of_rows, identity(wish, "batches")])
     cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
@@ -115,6 +123,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         plan_hash=plan_hash,
         cursor=cursor.to_dict(),
         token=secrets.token_bytes(16),
+        regions_of_slide=drawn_on.regions_of_slide,
     )
 
 

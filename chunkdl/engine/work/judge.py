@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MOST_REMEMBERED = 20_000
-"""Slides and resolutions of which a loader remembers whether anything passes, some MiB."""
+"""Slides, resolutions and classes of which a loader remembers whether anything passes, some MiB."""
 
 
 class Judge:
@@ -107,9 +107,9 @@ class Refusals:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, Resolution], str] = {}
+        self._known: dict[tuple[int, Resolution, int], str] = {}
 
-    def of(self, what: tuple[int, Resolution], find_out: Callable[[], str]) -> str:
+    def of(self, what: tuple[int, Resolution, int], find_out: Callable[[], str]) -> str:
         """Why a slide gives nothing, empty where it does; what `find_out` raises is not kept."""
         if what not in self._known:
             found = find_out()

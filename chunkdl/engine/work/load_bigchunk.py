@@ -70,6 +70,7 @@ def load_bigchunk(
         fill_outside(planned.grid, region.window, view.strips(), config.edge_fill)
     draws = region.draws
     describe(planned, ticket, slide, region.window, draws, view.records[: len(draws.x)])
+    describe_regions(planned, region.window, draws, view)
     return BigChunkPx(planned.slide.decoded_px - before, region.target_px)
 
 
@@ -80,6 +81,23 @@ def fill_outside(grid: TargetGrid, window: Window, strips: Strips, colour: Colou
     for strip in range(count):
         strips.array[strip, :, max(0, right - strip * width) :] = colour
     strips.array[:, bottom:] = colour
+
+
+def describe_regions(
+    planned: PlannedSlide, window: Window, draws: Draws, view: BigChunkView
+) -> None:
+    """Fill in the classes of the draws and of the pixels, where the stream has them."""
+    regions = planned.opened.regions
+    if regions is None:
+        return
+    if view.label_mask is not None:
+        view.label_mask[:] = regions.label_mask(planned.grid, window)
+    for name, of_calls in view.regions.items():
+        drawn = name == "drawn_region"
+        side_px = planned.opened.config.smallchunk_px
+        of_calls[: len(draws.x)] = (
+            planned.region if drawn else regions.at_centres(planned.grid, draws, side_px)
+        )
 
 
 def describe(

@@ -14,15 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from chunkdl.annotations.kept import kept_annotations
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import FilterLooks
 from chunkdl.engine.work.probes import refusal_of
-from chunkdl.errors import NoTissueError, ResolutionError, SlideError
+from chunkdl.engine.work.slide_regions import NO_REGION, SlideRegions
+from chunkdl.errors import AnnotationError, NoTissueError, ResolutionError, SlideError
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindows
-from chunkdl.sampling.positions import PositionSet, positions_of
+from chunkdl.sampling.positions import Area, PositionSet, positions_of
 from chunkdl.sampling.windows import Lattice
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
@@ -50,8 +52,8 @@ CACHED_BYTES = 64 * 2**20
 SCRATCH_BYTES = 256 * 2**20
 """What work on one slide takes until it is done: finding tissue on the largest thumbnail, or the
 largest tile, and the tables of a slide before others have made way for it."""
-MOST_RESOLUTIONS = 8
-"""At which one slide is planned at a time, those used last."""
+MOST_PLANS = 8
+"""Resolutions and classes for which one slide is planned at a time, those used last."""
 PAUSES_S = (0.2, 0.8, 3.2)
 """Before a slide that the system would not give is tried again, seconds."""
 BEAT_S = 0.05
@@ -99,21 +101,22 @@ class OpenSlide:
         self.slide: Slide = WatchedSlide(
             open_slide(entry.path, config.reader, config.pixels), on_progress
         )
-        self._plans: OrderedDict[Resolution, PlannedSlide] = OrderedDict()
+        self._plans: OrderedDict[tuple[Resolution, int], PlannedSlide] = OrderedDict()
 
-    def at(self, resolution: Resolution) -> PlannedSlide:
-        """The slide at that resolution; borrowed until the next call.
+    def at(self, resolution: Resolution, region: int = NO_REGION) -> PlannedSlide:
+        """The slide at that resolution, drawn from that class; borrowed until the next call.
 
         Raises:
             ResolutionError: it cannot give it.
         """
-        if resolution in self._plans:
-            self._plans.move_to_end(resolution)
+        key = resolution, region
+        if key in self._plans:
+            self._plans.move_to_end(key)
         else:
-            self._plans[resolution] = PlannedSlide(self, resolution)
-            while len(self._plans) > MOST_RESOLUTIONS:
+            self._plans[key] = PlannedSlide(self, resolution, region)
+            while len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
-        return self._plans[resolution]
+        return self._plans[key]
 
     def has_room(self, resolution: Resolution) -> bool:
         """Whether the slide can give that resolution, and holds a SmallChunk at it.
@@ -122,16 +125,21 @@ class OpenSlide:
         """
         if self.config.resolution.only is not None:
             return True
+        grid = self._grid(resolution)
+        return grid is not None and min(grid.width, grid.height) >= self.config.least_side_px
+
+    def _grid(self, resolution: Resolution) -> TargetGrid | None:
         try:
-            grid = resolve(self.slide.info, resolution, self.entry.mpp)
+            return resolve(self.slide.info, resolution, self.entry.mpp)
         except ResolutionError:
-            return False
-        return min(grid.width, grid.height) >= self.config.least_side_px
+            return None
 
     @property
     def nbytes(self) -> int:
         """Memory of the open slide and of what was computed so far, bytes."""
         mask = self.mask.nbytes if "mask" in self.__dict__ else 0
+        if "regions" in self.__dict__ and self.regions is not None:
+            mask += self.regions.nbytes
         return self.slide.nbytes + mask + sum(plan.nbytes for plan in self._plans.values())
 
     def tell_size(self) -> None:
@@ -144,6 +152,24 @@ class OpenSlide:
         )
         if what not in gaps.counts:
             gaps.met(what)
+
+    @cached_property
+    def regions(self) -> SlideRegions | None:
+        """What is annotated on the slide; None: the stream does not look at it."""
+        use = self.config.annotations
+        if use is None:
+            return None
+        finest0 = min(
+            grid.downsample
+            for example in self.config.resolution.examples
+            if (grid := self._grid(example)) is not None
+        )
+        given = self.entry.annotations
+        try:
+            annotations = kept_annotations(given) if isinstance(given, str) else given
+        except AnnotationError as error:
+            raise SlideError(str(error), slide=self.entry.path) from error
+        return SlideRegions(annotations, use, self.slide.info, finest0 * self.config.smallchunk_px)
 
     @cached_property
     def mask(self) -> TissueMask:
@@ -169,20 +195,22 @@ class OpenSlide:
 
 
 class PlannedSlide:
-    """An open slide at one resolution: its part of the plan.
+    """An open slide at one resolution, drawn from one class: its part of the plan.
 
     Args:
         open_slide: the slide.
         resolution: that is wished.
+        region: index of the class that SmallChunks are drawn from; -1: of none.
 
     Raises:
         ResolutionError: the slide cannot give it.
     """
 
-    def __init__(self, open_slide: OpenSlide, resolution: Resolution) -> None:
+    def __init__(self, open_slide: OpenSlide, resolution: Resolution, region: int) -> None:
         self._open = open_slide
         config = open_slide.config
         self.resolution = resolution
+        self.region = region
         self.entry = open_slide.entry
         self.slide = open_slide.slide
         info = self.slide.info
@@ -200,7 +228,14 @@ class PlannedSlide:
     def positions(self) -> PositionSet:
         """Every place where a SmallChunk may be taken; there may be none."""
         config = self._open.config
-        return positions_of(self.grid, self.mask, config.smallchunk_px, config.tissue_threshold)
+        return positions_of(
+            self.grid, self.mask, config.smallchunk_px, config.tissue_threshold, self._areas
+        )
+
+    @property
+    def _areas(self) -> tuple[Area, ...]:
+        regions = self._open.regions
+        return () if regions is None else regions.areas(self.region)
 
     @cached_property
     def anchors(self) -> Anchors:
@@ -223,7 +258,8 @@ class PlannedSlide:
         """
         opened, known = self._open, self._open.looks.refusals
         return known.of(
-            (opened.index, self.resolution), lambda: refusal_of(self, opened, pixel_filter)
+            (opened.index, self.resolution, self.region),
+            lambda: refusal_of(self, opened, pixel_filter),
         )
 
     @property
@@ -243,7 +279,12 @@ class PlannedSlide:
         if excess := shape.excess(self.grid):
             raise ResolutionError(excess, slide=self.entry.path)
         return GridWindows(
-            self.grid, self.mask, shape, config.tissue_threshold, self._open.on_progress
+            self.grid,
+            self.mask,
+            shape,
+            config.tissue_threshold,
+            self._open.on_progress,
+            self._areas,
         )
 
     def count_grid(self) -> GridWindows:
@@ -271,11 +312,23 @@ class PlannedSlide:
         side = config.smallchunk_px
         return NoTissueError(
             f"no place for a SmallChunk of {side}x{side} px with at least "
-            f"{config.tissue_threshold:.0%} tissue; the slide has {self.grid.width}x"
+            f"{config.tissue_threshold:.0%} tissue{self._besides()}; the slide has {self.grid.width}x"
             f"{self.grid.height} px at this resolution (lower tissue_threshold or "
             "smallchunk_size, or give another tissue detector or mask)",
             slide=self.entry.path,
         )
+
+    def _besides(self) -> str:
+        """What else a place needs, for people."""
+        use = self._open.config.annotations
+        if use is None:
+            return ""
+        words = ""
+        if use.roi.where != "ignore":
+            words = f" and {use.roi.share:.0%} of it {use.roi.where} what is annotated (roi)"
+        if self.region >= 0 and use.regions is not None:
+            words += f" and {use.regions.share:.0%} of it in {use.names[self.region]!r} (regions)"
+        return words
 
 
 class OpenSlides:

@@ -7,7 +7,9 @@ the loaders `window_plan` is the only place that tells them apart.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import Judge
 from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
+from chunkdl.engine.work.slide_regions import NO_REGION
 from chunkdl.engine.work.window_pixels import Room, WindowPixels
 from chunkdl.errors import (
     NothingPassesError,
@@ -67,12 +70,22 @@ class WindowPlan(ABC):
     def __init__(self, config: StreamConfig) -> None:
         self._seed = config.seed
         self._resolution = config.resolution
+        use = config.annotations
+        self._regions = None if use is None or use.regions is None else use.regions
+        self._names = () if use is None else use.names
 
-    def at(self, opened: OpenSlide, ordinal: int, attempt: int) -> PlannedSlide:
-        """The slide at the resolution of that attempt at a BigChunk.
+    def at(
+        self, opened: OpenSlide, ordinal: int, attempt: int, region: int = NO_REGION
+    ) -> PlannedSlide:
+        """The slide at the resolution, and in the class, of that attempt at a BigChunk.
 
         It is the first of the candidates at which the slide has a position: what is drawn is the
         wished distribution, restricted to what the slide can give.
+
+        Args:
+            opened: the slide.
+            ordinal, attempt: of the BigChunk.
+            region: the class that was chosen for it; -1: none was.
 
         Raises:
             ResolutionError, NoTissueError: it has no position at any of them.
@@ -84,34 +97,55 @@ class WindowPlan(ABC):
             # What a header rules out costs microseconds, and tissue milliseconds.
             if not opened.has_room(candidate):
                 continue
-            try:
-                planned = opened.at(candidate)
-                self._find_places(planned)
-            except (NoTissueError, ResolutionError) as error:
-                failure, looks = error, looks + 1
-                if looks == MOST_LOOKS:
-                    break
-            else:
-                return planned
+            for chosen in self._classes(region, ordinal, attempt, looks):
+                try:
+                    planned = opened.at(candidate, chosen)
+                    self._find_places(planned)
+                except (NoTissueError, ResolutionError) as error:
+                    failure, looks = error, looks + 1
+                else:
+                    return planned
+            if looks >= MOST_LOOKS:
+                break
         raise failure or ResolutionError(
             f"none of the values that were drawn of {self._resolution} fits the slide",
             slide=opened.entry.path,
         )
 
+    def _classes(self, region: int, ordinal: int, attempt: int, looks: int) -> Sequence[int]:
+        """The classes that may be drawn from, in the order in which they are tried.
+
+        Of weights within a slide each order has the probability that draws by weight without
+        replacement give it: the first class that the slide has comes in proportion to its weight
+        among those that it has.
+        """
+        if self._regions is None or region >= 0:
+            return (region,)
+        weights = np.array(list(self._regions.weights.values()))
+        rng = generator(self._seed, Purpose.REGION, ordinal, attempt, looks)
+        order = np.argsort(rng.exponential(size=len(weights)) / weights, kind="stable")
+        every = [self._names.index(name) for name in self._regions.classes]
+        return [every[place] for place in order.tolist()]
+
     def look(self, opened: OpenSlide, ticket: Ticket) -> None:
         """See that a slide can be used at all for a ticket; raises as `find_places`."""
-        self.find_places(opened)
+        self.find_places(opened, NO_REGION if isinstance(ticket, SurveyGrid) else ticket.region)
 
-    def find_places(self, opened: OpenSlide) -> None:
+    def find_places(self, opened: OpenSlide, region: int = NO_REGION) -> None:
         """See that there is a place for a SmallChunk in the slide, at some resolution.
+
+        Args:
+            opened: the slide.
+            region: the class that it has to be of; -1: any that is drawn.
 
         Raises:
             ResolutionError, NoTissueError: there is none.
         """
         failure: NoTissueError | ResolutionError | None = None
-        for example in self._resolution.examples:
+        classes = self._classes(region, 0, 0, 0)
+        for example, chosen in itertools.product(self._resolution.examples, classes):
             try:
-                self._find_places(opened.at(example))
+                self._find_places(opened.at(example, chosen))
             except (NoTissueError, ResolutionError) as error:
                 # A slide that says why there is no tissue says more than one that is too coarse.
                 failure = error if failure is None or isinstance(error, NoTissueError) else failure

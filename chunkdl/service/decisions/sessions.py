@@ -54,6 +54,7 @@ class DeskFacts:
         most_calls: SmallChunks of a BigChunk, at most.
         most_row: that a position may lie at.
         footprint_px: see `StreamConfig.footprint_px`.
+        regions: names of the annotated classes.
     """
 
     rows_hash: str
@@ -71,6 +72,7 @@ class DeskFacts:
     most_calls: int
     most_row: int = MOST_ROW
     footprint_px: int = 0
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -213,6 +215,7 @@ def welcome(session: Session, facts: DeskFacts, group: Group) -> Joined:
         facts.silent_s,
         group.facts.finite,
         footprint_px=facts.footprint_px,
+        regions=facts.regions,
     )
 
 

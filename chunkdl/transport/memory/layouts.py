@@ -95,12 +95,16 @@ class BigChunkView:
         records: of `RECORD`, shape (calls,).
         pixels: uint8 of shape (side · side · 3,).
         side_px: side of the region, target pixels.
+        regions: what the columns of classes say of each call, int64 of shape (calls,).
+        label_mask: uint8 of shape (side, side), the class of each pixel; None: there is none.
     """
 
     strip_px: npt.NDArray[np.int32]
     records: Array
     pixels: Bytes
     side_px: int
+    regions: Mapping[str, npt.NDArray[np.int64]]
+    label_mask: npt.NDArray[np.uint8] | None
 
     def strips(self) -> Strips:
         """The pixels, (strips, side, strip_px, 3)."""
@@ -110,31 +114,51 @@ class BigChunkView:
 
 @dataclass(frozen=True, slots=True)
 class BigChunkLayout:
-    """Where things lie in a BigChunk slot: the width of its strips, a record per call, the pixels.
+    """Where things lie in a BigChunk slot: the width of its strips, a record per call, the classes
+    of the calls, the pixels, and the classes of the pixels.
 
     Attributes:
         side_px: side of the region, target pixels.
         calls: most SmallChunks that are taken from it.
+        regions: the columns of a batch that name a class.
+        has_label_mask: each pixel has a class.
     """
 
     side_px: int
     calls: int
+    regions: tuple[str, ...] = ()
+    has_label_mask: bool = False
 
     @property
     def slot_bytes(self) -> int:
         """Bytes of one slot before the arena rounds them up."""
-        return self._pixels_at + self.side_px * self.side_px * 3
+        area = self.side_px * self.side_px
+        return self._pixels_at + area * 3 + area * self.has_label_mask
+
+    @property
+    def _regions_at(self) -> int:
+        return _end(_LINE + self.calls * RECORD.itemsize)
 
     @property
     def _pixels_at(self) -> int:
         # See `chunkdl.slides.readers.tiled` for why rows should not begin on 32 bytes.
-        return _end(_LINE + self.calls * RECORD.itemsize) + 16
+        return _end(self._regions_at + len(self.regions) * self.calls * 8) + 16
 
     def view(self, slot: Bytes) -> BigChunkView:
         """The views of a slot."""
         records = slot[_LINE : _LINE + self.calls * RECORD.itemsize].view(RECORD)
-        pixels = slot[self._pixels_at : self._pixels_at + self.side_px * self.side_px * 3]
-        return BigChunkView(slot[:4].view(np.int32), records, pixels, self.side_px)
+        area = self.side_px * self.side_px
+        end = self._pixels_at + area * 3
+        numbers = slot[self._regions_at : self._regions_at + len(self.regions) * self.calls * 8]
+        label_mask = slot[end : end + area].reshape(self.side_px, self.side_px)
+        return BigChunkView(
+            slot[:4].view(np.int32),
+            records,
+            slot[self._pixels_at : end],
+            self.side_px,
+            dict(zip(self.regions, numbers.view(np.int64).reshape(-1, self.calls), strict=True)),
+            label_mask if self.has_label_mask else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

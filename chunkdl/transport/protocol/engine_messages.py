@@ -31,11 +31,15 @@ class Part(Message, frozen=True):
 
 
 class SurveyWindow(Message, frozen=True):
-    """Tell how many pixels BigChunk `ordinal`, read from `slide`, would make you decode."""
+    """Tell how many pixels BigChunk `ordinal`, read from `slide`, would make you decode.
+
+    `region` is the class that it is drawn from; -1: none was chosen.
+    """
 
     ordinal: int
     attempt: int
     slide: int
+    region: int = -1
 
 
 class SurveyGrid(Message, frozen=True):
@@ -48,6 +52,7 @@ class LoadBigChunk(Message, frozen=True):
     """Read BigChunk `ordinal` from `slide` into a slot; `window` is its number in the grid.
 
     Without replacement `calls` positions of the window from `first` on, in the order of `cycle`.
+    `region` is the class that it is drawn from; -1: none was chosen.
 
     Of the user's classes: `slide` is -1 where the patient has none; `message` and `checkpoint` are
     pickled, empty for none.
@@ -65,6 +70,7 @@ class LoadBigChunk(Message, frozen=True):
     checkpoint: bytes = b""
     cycle: int = -1
     first: int = 0
+    region: int = -1
 
 
 class Recall(Message, frozen=True):

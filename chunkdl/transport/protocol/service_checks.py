@@ -44,6 +44,7 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
         and joined.credit_batches >= 1
         and 0 < joined.silent_s <= MOST_SILENT_S
         and 0 <= joined.footprint_px <= MOST_FOOTPRINT_PX
+        and len(joined.regions) <= MOST_REGIONS
         and joined.position.left.is_sound()
     )
     if not sound:
@@ -59,6 +60,11 @@ def check_joined(joined: Joined, before: Joined | None, *, local: bool) -> None:
 def _fixed(joined: Joined) -> tuple[object, ...]:
     rows = joined.stream_rows, joined.batch_rows, joined.row_format
     return joined.rows_hash, joined.mode, *rows, joined.patients, joined.slides
+
+
+MOST_REGIONS = 255
+_OF_ANNOTATIONS = {"region", "drawn_region", "label_mask"}
+"""Columns that rows of crops have where slides are annotated; no code of the user's makes them."""
 
 
 def check_row_format(row_format: RowFormat, joined: Joined) -> None:
@@ -79,7 +85,8 @@ def check_row_format(row_format: RowFormat, joined: Joined) -> None:
 
 
 def _can_be(column: ColumnFormat) -> bool:
-    if not _DTYPE.fullmatch(column.dtype) or wrong_name(column.name):
+    wrong = column.name not in _OF_ANNOTATIONS and wrong_name(column.name)
+    if not _DTYPE.fullmatch(column.dtype) or wrong:
         return False
     try:
         kind = np.dtype(column.dtype)

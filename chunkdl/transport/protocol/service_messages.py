@@ -182,6 +182,7 @@ class Joined(Message, frozen=True):
         rules: by which the stream is made.
         footprint_px: side of the square of its BigChunk that a row shows, target pixels; 0: nobody
             knows.
+        regions: names of the annotated classes.
     """
 
     session: str
@@ -202,6 +203,7 @@ class Joined(Message, frozen=True):
     finite: bool = False
     rules: Rules = Rules()
     footprint_px: int = 0
+    regions: tuple[str, ...] = ()
 
 
 class RowFormatKnown(Message, frozen=True):

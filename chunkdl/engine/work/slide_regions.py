@@ -1,0 +1,173 @@
+"""What is annotated on an open slide, as the stream sees it: where it may draw, and what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from chunkdl.annotations.rasterise import rasterise
+from chunkdl.annotations.shapes import Annotations
+from chunkdl.annotations.use import AnnotationUse
+from chunkdl.errors import NoTissueError, SlideError
+from chunkdl.sampling.positions import CELLS_PER_SMALLCHUNK, Area
+from chunkdl.sampling.windows import Draws, Window
+from chunkdl.slides.resolution import TargetGrid
+from chunkdl.slides.slide import SlideInfo
+from chunkdl.slides.tissue.mask import TissueMask
+
+Classes = npt.NDArray[np.uint8]
+"""0: nothing is annotated there, or nothing that counts; else 1 + the index of the class."""
+
+NO_REGION = -1
+"""Index of no class."""
+MOST_CELLS = 2**26
+"""Of the raster of a slide, a byte each."""
+
+
+class SlideRegions:
+    """The annotations of one slide.
+
+    Args:
+        annotations: of the slide; None: it has none.
+        use: what the stream makes of them.
+        info: of the slide.
+        smallchunk0: side of a SmallChunk at the finest resolution that is read, level-0 pixels.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations | None,
+        use: AnnotationUse,
+        info: SlideInfo,
+        smallchunk0: float,
+    ) -> None:
+        self._annotations = annotations
+        self._use = use
+        self._info = info
+        self._smallchunk0 = smallchunk0
+        self._masks: dict[frozenset[int], TissueMask] = {}
+        names = () if annotations is None else annotations.classes
+        self._stream_class = np.array([0, *(1 + use.named(name) for name in names)], np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what was made so far, bytes; the shapes themselves are mapped from a file."""
+        raster = self._raster.nbytes if "_raster" in self.__dict__ else 0
+        return raster + sum(mask.nbytes for mask in self._masks.values())
+
+    def areas(self, region: int) -> tuple[Area, ...]:
+        """Of what a SmallChunk must have a share, beside tissue.
+
+        Args:
+            region: index of the class that is drawn; -1: none is.
+
+        Raises:
+            NoTissueError: nothing is annotated where it has to be.
+            SlideError: the raster would be too large.
+        """
+        found = []
+        roi, regions = self._use.roi, self._use.regions
+        if roi.where != "ignore":
+            counted = self._indices(roi.classes)
+            if roi.where == "outside":
+                found.append(Area(self._mask(counted, outside=True), roi.share))
+            elif counted:
+                found.append(Area(self._mask(counted), roi.share))
+            elif roi.where == "inside":
+                raise self._nothing(f"nothing of {_listed(roi.classes)} is annotated")
+        if region >= 0 and regions is not None:
+            name = self._use.names[region]
+            if region + 1 not in self._stream_class:
+                raise self._nothing(f"no {name!r} is annotated")
+            found.append(Area(self._mask(frozenset((region + 1,))), regions.share))
+        return tuple(found)
+
+    def at_centres(self, grid: TargetGrid, draws: Draws, side_px: int) -> npt.NDArray[np.int64]:
+        """The class at the centre of each SmallChunk, as an index; -1: none.
+
+        The centre is that of the target pixel behind the middle, so of 2n pixels that with the
+        number n.
+        """
+        found = np.full(len(draws.x), NO_REGION, np.int64)
+        if self._annotations is None or not len(found):
+            return found
+        middle = side_px // 2
+        for number, (x, y) in enumerate(zip(draws.x.tolist(), draws.y.tolist(), strict=True)):
+            found[number] = self._classes(grid, (x + middle, y + middle), (1, 1))[0, 0]
+        return found - 1
+
+    def label_mask(self, grid: TargetGrid, window: Window) -> Classes:
+        """The class of each target pixel of a window, by its centre; shape (side, side)."""
+        size = window.side_px, window.side_px
+        if self._annotations is None:
+            return np.zeros(size, np.uint8)
+        return self._classes(grid, (window.x, window.y), size)
+
+    def _classes(self, grid: TargetGrid, origin: tuple[int, int], size: tuple[int, int]) -> Classes:
+        assert self._annotations is not None, "asked for where there are any"
+        found = rasterise(
+            self._annotations,
+            downsample=grid.downsample,
+            origin=origin,
+            size=size,
+            classes=self._counted,
+        )
+        return self._stream_class[found]
+
+    @cached_property
+    def _counted(self) -> tuple[str, ...]:
+        names = () if self._annotations is None else self._annotations.classes
+        return tuple(name for name in names if self._use.named(name) >= 0)
+
+    def _indices(self, names: Iterable[str]) -> frozenset[int]:
+        """The classes that count for the ROI and are on the slide, as the raster has them."""
+        here = frozenset(self._stream_class.tolist()) - {0}
+        wanted = frozenset(
+            1 + self._use.names.index(name) for name in names if name in self._use.names
+        )
+        return here & wanted if names else here
+
+    def _mask(self, of: frozenset[int], *, outside: bool = False) -> TissueMask:
+        key = of | {-1} if outside else of
+        if key not in self._masks:
+            cells = np.isin(self._raster, list(of), invert=outside)
+            level0 = self._info.levels[0]
+            self._masks[key] = TissueMask(cells, level0.width, level0.height)
+        return self._masks[key]
+
+    @cached_property
+    def _raster(self) -> Classes:
+        """Classes of cells of an eighth of a SmallChunk."""
+        level0 = self._info.levels[0]
+        cell0 = max(1.0, self._smallchunk0 / CELLS_PER_SMALLCHUNK)
+        width, height = (max(1, round(side / cell0)) for side in (level0.width, level0.height))
+        if width * height > MOST_CELLS:
+            raise SlideError(
+                f"SmallChunks of {self._smallchunk0:.0f} level-0 pixels need a raster of its "
+                f"annotations of {width}x{height} cells, and at most {MOST_CELLS:,} are possible; "
+                "raise smallchunk_size, or ask for a coarser resolution",
+                slide=self._info.path,
+            )
+        if self._annotations is None:
+            return np.zeros((height, width), np.uint8)
+        found = rasterise(
+            self._annotations,
+            downsample=(level0.width / width, level0.height / height),
+            origin=(0, 0),
+            size=(width, height),
+            classes=self._counted,
+        )
+        return self._stream_class[found]
+
+    def _nothing(self, what: str) -> NoTissueError:
+        return NoTissueError(
+            f"{what} on the slide (change roi or regions, or leave the slide out)",
+            slide=self._info.path,
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "any class"
