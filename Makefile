@@ -26,7 +26,7 @@ test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tes
 		--max-worker-restart 0
 
 fuzz: $(VENV)/installed  ## look for new counterexamples to the properties, and for slides that break a reader
-	$(BIN)/python -m pytest --hypothesis-profile=searching tests/dataset tests/engine tests/sampling \
+	$(BIN)/python -m pytest --hypothesis-profile=searching tests/annotations tests/dataset tests/engine tests/sampling \
 		tests/service/client tests/service/decisions tests/slides/tissue tests/transport \
 		tests/processes/test_drawn_resolutions.py
 	$(BIN)/python -m benchmarks.fuzz_slides --seed $$(date +%s)

@@ -7,6 +7,7 @@
     │   ├── MemoryLimitError            the configuration needs more memory than it may take
     │   └── AddressInUse                another service, or another program, is at the address
     ├── DatasetError (ValueError)       a patient, record or manifest row is wrong
+    ├── AnnotationError                 a file of annotations cannot be used; names file, feature
     ├── SlideError                      a slide file cannot be used; names slide, level, region
     │   ├── NoTissueError               the slide was read and has no position with enough tissue
     │   │   └── NothingPassesError      it has some, and the pixel filter refuses all looked at
@@ -62,6 +63,24 @@ class AddressInUse(ConfigError):
 
 class DatasetError(ChunkdlError, ValueError):
     """A patient, a record or a manifest row is wrong; the message names it."""
+
+
+class AnnotationError(ChunkdlError):
+    """A file of annotations cannot be used, or it is not clear which file is meant.
+
+    Attributes:
+        file: path of the file, empty where it is about none.
+        feature: place of the feature in the file, counted from 0, and its name; empty where it is
+            about the whole file.
+    """
+
+    def __init__(self, message: str = "", *, file: str = "", feature: str = "") -> None:
+        where = [f"file {file}"] if file else []
+        if feature:
+            where.append(f"feature {feature}")
+        super().__init__(f"{message} [{', '.join(where)}]" if where else message)
+        self.file = file
+        self.feature = feature
 
 
 class SlideError(ChunkdlError):
@@ -244,6 +263,9 @@ class Failure(msgspec.Struct, frozen=True):
     raised: str = ""
     wanted_bytes: int | None = None
     available_bytes: int | None = None
+    file: bytes = b""
+    """Path of a file of annotations, as in the file system."""
+    feature: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
@@ -252,6 +274,7 @@ class Failure(msgspec.Struct, frozen=True):
         slide = error if isinstance(error, SlideError) else SlideError()
         hook = error if isinstance(error, HookError) else HookError()
         packing = error if isinstance(error, PackingError) else PackingError()
+        drawn = error if isinstance(error, AnnotationError) else AnnotationError()
         return cls(
             kind=_name_of(type(error)),
             message=_cut(str(error), slice(4_000)),
@@ -264,6 +287,8 @@ class Failure(msgspec.Struct, frozen=True):
             raised=_cut(hook.kind, slice(1_000)),
             wanted_bytes=packing.wanted_bytes,
             available_bytes=packing.available_bytes,
+            file=file_name_bytes(drawn.file)[:4_000],
+            feature=_cut(drawn.feature, slice(1_000)),
         )
 
     def to_error(self) -> ChunkdlError:
@@ -277,6 +302,8 @@ class Failure(msgspec.Struct, frozen=True):
                 error.level, error.region = self.level, self.region
             if isinstance(error, HookError):
                 error.hook, error.patient, error.kind = self.hook, self.patient, self.raised
+            if isinstance(error, AnnotationError):
+                error.file, error.feature = os.fsdecode(self.file), self.feature
             if isinstance(error, PackingError):
                 error.wanted_bytes = self.wanted_bytes
                 error.available_bytes = self.available_bytes

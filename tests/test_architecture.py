@@ -20,12 +20,13 @@ ROOTS = (REPOSITORY, REPOSITORY / "workers")
 # ---- The rules. A new file needs a room; what the room may import says its floor.
 
 FLOORS = (
-    *("system", "errors", "slides", "dataset", "sampling", "transport", "patches", "engine"),
-    *("service", "consumers", "pydmed", "commands"),
+    *("system", "errors", "slides", "annotations", "dataset", "sampling", "transport", "patches"),
+    *("engine", "service", "consumers", "pydmed", "commands"),
 )
 """The folders of `chunkdl/`, and `errors.py`, ground floor first; each imports from below only."""
 
 SEPARATE = (
+    ("chunkdl.annotations", "chunkdl.slides.tissue"),
     ("chunkdl.engine.decisions", "chunkdl.engine.work"),
     ("chunkdl.engine.decisions", "chunkdl.engine.settings"),
     ("chunkdl.service.decisions", "chunkdl.service.client"),
@@ -53,12 +54,14 @@ ONLY_IN: Mapping[str, set[str]] = {
     "PIL": {
         "chunkdl/slides/",
         "chunkdl/slides/tissue/",
+        "chunkdl/annotations/raster_masks.py",
         "chunkdl/commands/inspect_slides.py",
         "chunkdl/commands/demo.py",
     },
     "psutil": {"chunkdl/engine/settings/machine.py", "chunkdl/pydmed/utils/multiproc.py"},
     "pyarrow": {"chunkdl/dataset/tables.py"},
     "pydicom": {"chunkdl/slides/readers/"},
+    "shapely": {"chunkdl/annotations/mending.py"},
     "skimage": {"chunkdl/slides/tissue/"},
     "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic/writing.py"},
     "torch": {

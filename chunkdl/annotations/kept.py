@@ -1,0 +1,261 @@
+"""Annotations on disk: parsed once, then mapped by every process that needs them.
+
+A file is named by everything that its content depends on, holds its own checksum and appears whole
+or not at all, so readers need no lock: what cannot be trusted is made anew. Processes that need the
+same annotations at the same time may both parse them. Whatever goes wrong with the folder costs
+time and memory, never a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.reading import annotations_of_geojson, read_annotations
+from chunkdl.annotations.shapes import ARRAYS, Annotations
+from chunkdl.annotations.sources import OwnAnnotations
+from chunkdl.errors import AnnotationError
+from chunkdl.slides.address import parse_address
+from chunkdl.system.kept_files import cache_folder, key_of, state_of, write_whole
+from chunkdl.system.steady_log import steady_logger
+
+_LOG = steady_logger(__name__)
+
+_VERSION = b"chunkdl shapes 1"
+_HEADER = struct.Struct("<16s32s32sQ")
+"""Version, key, SHA-256 of all behind it, length of the facts; then the facts, then the arrays."""
+_CHECKED_FROM = len(_VERSION) + 64
+_ALIGNED = 64
+
+
+class _Facts(msgspec.Struct):
+    """What a file says before its arrays; `lengths` is empty where there are no annotations."""
+
+    classes: list[str]
+    notes: list[str]
+    lengths: dict[str, int]
+
+
+_FACTS = msgspec.msgpack.Decoder(_Facts)
+
+
+class AnnotationCache:
+    """Annotations of slides, kept in a folder.
+
+    Args:
+        folder: where they lie, made when first needed; None: the user's.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = cache_folder("annotations") if folder is None else folder
+        self._complained = False
+
+    @property
+    def folder(self) -> Path:
+        """Where they lie; it may not be there yet."""
+        return self._folder
+
+    def of_file(
+        self,
+        path: str | os.PathLike[str],
+        options: ReadingOptions | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        slide: str = "",
+    ) -> Annotations:
+        """What `read_annotations` reads, mapped from disk if it is there and sound.
+
+        A file counts as the same while its resolved path, size and time of change (ns) are.
+
+        Raises:
+            AnnotationError: as `read_annotations`.
+            ConfigError: as `read_annotations`.
+        """
+        file, options = os.fspath(path), options or ReadingOptions()
+        about = [repr(size).encode(), os.fsencode(os.path.basename(slide)), options.key().encode()]
+
+        def key() -> bytes:
+            return _key(b"file", file, about)
+
+        def read() -> Annotations:
+            return read_annotations(file, options, size=size, slide=slide)
+
+        found = self._kept_or_made(key, read, f"the annotations in {file}")
+        assert found is not None, "a file has annotations, if only none"
+        return found
+
+    def of_call(
+        self,
+        own: OwnAnnotations,
+        slide: str,
+        options: ReadingOptions | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> Annotations | None:
+        """What the user's function says of a slide; it is called once for slide and key.
+
+        Args:
+            own: the function and its key.
+            slide: path of the slide, which the function gets.
+            options: how a file or GeoJSON that it returns is read.
+            size: width and height of level 0 of the slide, pixels.
+
+        Raises:
+            AnnotationError: the slide is not there, or the function returned something else than a
+                path, GeoJSON as dict or list, `Annotations` or None; or as `read_annotations`.
+        """
+        options = options or ReadingOptions()
+        about = [own.key.encode(), repr(size).encode(), options.key().encode()]
+        if (image := parse_address(slide).image) is not None:
+            about.append(b"image %d" % image)
+
+        def key() -> bytes:
+            return _key(b"call", parse_address(slide).path, about)
+
+        def call() -> Annotations | None:
+            return _of_answer(own.function(slide), own, slide, options, size)
+
+        return self._kept_or_made(key, call, f"the annotations of {slide}")
+
+    def _kept_or_made(
+        self, key_now: Callable[[], bytes], make: Callable[[], Annotations | None], what: str
+    ) -> Annotations | None:
+        key = key_now()
+        file = self._folder / f"{key.hex()}.shapes"
+        try:
+            return _mapped(file, key)
+        except FileNotFoundError:
+            _LOG.debug("%s are read", what)
+        except OSError as error:
+            self._complain(error)
+        except ValueError as error:
+            _LOG.warning("%s cannot be used, and is made again: %s", file, error)
+        made = make()
+        if made is not None and made.notes:
+            _LOG.warning("%s: %s", what, "; ".join(made.notes))
+        # A file that was replaced while it was read is not kept as what it was before.
+        if key_now() != key:
+            return made
+        try:
+            write_whole(file, _encoded(made, key))
+            return _mapped(file, key)
+        except (OSError, ValueError) as error:
+            self._complain(error)
+            return made
+
+    def _complain(self, error: Exception) -> None:
+        """Warn of an unusable folder, once: it concerns every slide alike."""
+        if not self._complained:
+            self._complained = True
+            _LOG.warning(
+                "annotations cannot be kept in %s (%s); each process reads them again and has its "
+                "own copy unless another cache folder is given",
+                self._folder,
+                error,
+            )
+
+
+def _of_answer(
+    answer: Any,
+    own: OwnAnnotations,
+    slide: str,
+    options: ReadingOptions,
+    size: tuple[int, int] | None,
+) -> Annotations | None:
+    if answer is None or isinstance(answer, Annotations):
+        return answer
+    if isinstance(answer, str | os.PathLike):
+        return read_annotations(answer, options, size=size, slide=slide)
+    if isinstance(answer, dict | list):
+        return annotations_of_geojson(answer, f"{own.key} of {slide}", options, size=size)
+    raise AnnotationError(
+        f"the function of annotations (key {own.key!r:.60}) returned {type(answer).__name__} for "
+        "the slide; it must return a path, GeoJSON as a dict or list, Annotations or None",
+        file=slide,
+    )
+
+
+def _key(kind: bytes, path: str, about: list[bytes]) -> bytes:
+    try:
+        state = state_of(path)
+    except OSError as error:
+        raise AnnotationError(f"it cannot be read: {error.strerror}", file=path) from error
+    return key_of([_VERSION, kind, _code(), os.fsencode(os.path.realpath(path)), state, *about])
+
+
+@functools.cache
+def _code() -> bytes:
+    """Identifies what makes annotations: what other code made is made anew."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    # Points and masks need none.
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        digest.update(importlib.metadata.version("shapely").encode())
+    return digest.digest()
+
+
+def _encoded(annotations: Annotations | None, key: bytes) -> bytes:
+    arrays = {} if annotations is None else annotations.arrays()
+    facts = msgspec.msgpack.encode(
+        _Facts(
+            list(annotations.classes) if annotations else [],
+            list(annotations.notes) if annotations else [],
+            {name: len(array) for name, array in arrays.items()},
+        )
+    )
+    parts = [struct.pack("<Q", len(facts)), facts]
+    at = _HEADER.size + len(facts)
+    for name, array in arrays.items():
+        parts.append(bytes(-at % _ALIGNED))
+        parts.append(np.ascontiguousarray(array, ARRAYS[name][0]).tobytes())
+        at += len(parts[-2]) + len(parts[-1])
+    checksum = hashlib.sha256()
+    for part in parts:
+        checksum.update(part)
+    return b"".join([_VERSION, key, checksum.digest(), *parts])
+
+
+def _mapped(file: Path, key: bytes) -> Annotations | None:
+    """The annotations in a file; its pages are shared with all who map it.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: what is wrong with it.
+    """
+    with file.open("rb") as opened:
+        if os.fstat(opened.fileno()).st_size < _HEADER.size:
+            raise ValueError("it is truncated")
+        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    version, kept_key, checksum, length = _HEADER.unpack_from(data)
+    if version != _VERSION or kept_key != key:
+        raise ValueError("it is not of these annotations")
+    with memoryview(data) as whole, whole[_CHECKED_FROM:] as checked:
+        if hashlib.sha256(checked).digest() != checksum:
+            raise ValueError("it is damaged")
+    facts = _FACTS.decode(data[_HEADER.size : _HEADER.size + length])
+    if not facts.lengths:
+        return None
+    at = _HEADER.size + length
+    arrays: dict[str, Any] = {}
+    for name, (dtype, behind) in ARRAYS.items():
+        at += -at % _ALIGNED
+        shape = (facts.lengths[name], *behind)
+        count = int(np.prod(shape))
+        # Of no bytes numpy makes no view.
+        flat = np.frombuffer(data, dtype, count, at) if count else np.empty(0, dtype)
+        arrays[name] = flat.reshape(shape)
+        at += flat.nbytes
+    return Annotations(classes=tuple(facts.classes), notes=tuple(facts.notes), **arrays)

@@ -1,0 +1,134 @@
+"""Pictures of class numbers (PNG, TIFF, pyramids), as polygons along the borders of pixels."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from chunkdl.annotations.drawn import Drawn, Source
+from chunkdl.annotations.outlines import regions_of
+from chunkdl.annotations.scales import scale_to_slide
+from chunkdl.errors import SlideError
+from chunkdl.slides.readers.registry import open_slide
+
+MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+"""Of a picture that is read whole; more than these Pillow warns of."""
+_ONE_SAMPLE = {"1", "L", "P", "I;16", "I;16B", "I"}
+"""Pillow's modes of one number a pixel; of a palette that is the index."""
+
+_PNG = b"\x89PNG"
+
+Values = npt.NDArray[np.unsignedinteger]
+
+
+def read_mask(source: Source) -> Iterator[Drawn]:
+    """Each connected region of a class as one polygon with holes, class by class.
+
+    The picture shows the whole slide at any scale. Of a TIFF pyramid that is too large the finest
+    level of at most 89,478,485 pixels is read; a level whose values were averaged is not known as
+    such unless a value is in no class.
+
+    Raises:
+        AnnotationError: it is no picture of one number a pixel, has another aspect ratio than the
+            slide, is too large, has a value of no class, or no classes were given.
+    """
+    table = source.options.mask_classes
+    if not table:
+        raise source.error(
+            "it is a raster mask, and what its values mean is not known: give mask_classes, such "
+            'as {1: "tumor", 2: "stroma"}'
+        )
+    values = _values(source)
+    height, width = values.shape
+    scale = np.array(scale_to_slide(width, height, source, "the mask"))
+    _check_values(values, source)
+    number = 0
+    for value, name in sorted(table.items()):
+        try:
+            regions = regions_of(values == value)
+        except ValueError as error:
+            raise source.error(
+                f"its value {value} ({name!r:.60}) is too ragged: {error}; give a smaller mask"
+            ) from error
+        for rings in regions:
+            yield Drawn(number, f"{name} {number}", name, [[ring * scale for ring in rings]])
+            number += 1
+
+
+def _check_values(values: Values, source: Source) -> None:
+    table = source.options.mask_classes
+    present = np.flatnonzero(np.bincount(values.reshape(-1), minlength=1)).tolist()
+    strange = [value for value in present if value != 0 and value not in table]
+    if strange:
+        shown = ", ".join(map(str, strange[:10]))
+        more = ", …" if len(strange) > 10 else ""
+        raise source.error(
+            f"it has the values {shown}{more}, which mask_classes does not name; a mask that was "
+            "averaged or saved as JPEG has such values"
+        )
+
+
+def _values(source: Source) -> Values:
+    """The class numbers, uint8 or uint16 (h, w)."""
+    try:
+        with open(source.file, "rb") as opened:
+            is_png = opened.read(len(_PNG)) == _PNG
+        # Pillow warns of sizes that are refused here.
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            image = Image.open(source.file, formats=["PNG", "TIFF"])
+        with image:
+            if image.width * image.height <= MOST_PIXELS:
+                return _of_picture(image, source)
+    except Image.DecompressionBombError:
+        pass  # it has twice as many
+    except (OSError, ValueError, SyntaxError) as error:
+        raise source.error(f"the picture cannot be read: {error}") from error
+    if not is_png:
+        return _of_pyramid(source)
+    raise source.error(
+        f"it has more than {MOST_PIXELS} pixels, and is not read: give a smaller one, or a TIFF "
+        "pyramid"
+    )
+
+
+def _of_picture(image: Image.Image, source: Source) -> Values:
+    if image.mode not in _ONE_SAMPLE:
+        raise source.error(
+            f"its pixels are {image.mode}, and a mask has one number a pixel: save it as greyscale "
+            "without an alpha channel, or with a palette"
+        )
+    values = np.asarray(image)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.dtype.kind not in "ui" or values.min() < 0 or values.max() >= 2**16:
+        raise source.error(f"its numbers are {values.dtype}, and must be from 0 to 65535")
+    return values.astype(np.uint8 if values.dtype == np.uint8 else np.uint16)
+
+
+def _of_pyramid(source: Source) -> Values:
+    try:
+        slide = open_slide(os.fspath(source.file), "tiff")
+    except SlideError as error:
+        raise source.error(f"the TIFF cannot be read: {error}") from error
+    try:
+        levels = list(enumerate(slide.info.levels))
+        fitting = [at for at, level in levels if level.width * level.height <= MOST_PIXELS // 3]
+        if not fitting:
+            raise source.error(
+                f"its smallest level has more than {MOST_PIXELS // 3} pixels: give a smaller mask"
+            )
+        level = slide.info.levels[fitting[0]]
+        pixels = np.empty((level.height, level.width, 3), np.uint8)
+        slide.read_into(pixels, fitting[0], 0, 0)
+    except SlideError as error:
+        raise source.error(f"the TIFF cannot be read: {error}") from error
+    finally:
+        slide.close()
+    if (pixels[..., 0] != pixels[..., 1]).any() or (pixels[..., 0] != pixels[..., 2]).any():
+        raise source.error("its pixels have colours, and a mask has one number a pixel")
+    return np.ascontiguousarray(pixels[..., 0])
