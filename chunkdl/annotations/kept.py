@@ -167,6 +167,23 @@ class AnnotationCache:
             )
 
 
+def kept_annotations(kept_in: str) -> Annotations | None:
+    """What another process has kept in a file, mapped.
+
+    Raises:
+        AnnotationError: it is not there any more, or damaged.
+    """
+    file = Path(kept_in)
+    try:
+        return _mapped(file, bytes.fromhex(file.stem))
+    except (OSError, ValueError) as error:
+        raise AnnotationError(
+            f"annotations were kept there and cannot be read any more ({error}); do not empty the "
+            "cache folder during a run",
+            file=kept_in,
+        ) from error
+
+
 def _of_answer(
     answer: Any,
     own: OwnAnnotations,
@@ -258,4 +275,6 @@ def _mapped(file: Path, key: bytes) -> Annotations | None:
         flat = np.frombuffer(data, dtype, count, at) if count else np.empty(0, dtype)
         arrays[name] = flat.reshape(shape)
         at += flat.nbytes
-    return Annotations(classes=tuple(facts.classes), notes=tuple(facts.notes), **arrays)
+    return Annotations(
+        classes=tuple(facts.classes), notes=tuple(facts.notes), kept_in=str(file), **arrays
+    )

@@ -45,6 +45,7 @@ def rasterise(
     size: tuple[int, int],
     objects: Objects = "annotations",
     order: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
 ) -> Classes:
     """The classes in a rectangle of the slide.
 
@@ -60,6 +61,7 @@ def rasterise(
         size: width and height of the rectangle, target pixels.
         objects: annotations without what a program detected, detections only, or all.
         order: classes from bottom to top; those that no feature has are passed over.
+        classes: features of other classes are passed over; None: of none.
 
     Returns:
         uint8 (height, width): 0 for none, else 1 + the index in ``annotations.classes``.
@@ -72,7 +74,11 @@ def rasterise(
     xs = _centres(origin[0], width, across)
     ys = _centres(origin[1], height, down)
     out = np.zeros((height, width), np.uint8)
-    chosen = _in_order(annotations, _looked_at(annotations, xs, ys, objects), order)
+    looked_at = _looked_at(annotations, xs, ys, objects)
+    if classes is not None:
+        counts = np.array([name in classes for name in annotations.classes], np.bool_)
+        looked_at = looked_at[counts[annotations.class_of[looked_at]]]
+    chosen = _in_order(annotations, looked_at, order)
     if not len(chosen):
         return out
     first, last = annotations.features[chosen], annotations.features[chosen + 1]

@@ -67,6 +67,7 @@ class Annotations:
             are only these.
         numbers: int32 (F,), place in the file, counted from 0; what was dropped is counted too.
         notes: what was mended or left out, each a whole sentence.
+        kept_in: path of the file that the arrays are mapped from; empty: they are in memory.
     """
 
     classes: tuple[str, ...]
@@ -83,6 +84,7 @@ class Annotations:
     centroids: npt.NDArray[np.float64]
     numbers: npt.NDArray[np.int32]
     notes: tuple[str, ...] = ()
+    kept_in: str = ""
 
     def __len__(self) -> int:
         """Number of features."""

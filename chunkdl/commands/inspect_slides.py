@@ -19,7 +19,8 @@ from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments, Profile
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import survey_window
-from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlides
+from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import NothingPassesError, NoTissueError
 from chunkdl.sampling import reuse

@@ -25,7 +25,8 @@ from chunkdl.commands.inspect_slides import (
 from chunkdl.commands.main import main
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.configure import configure
-from chunkdl.engine.work.open_slides import OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlides
+from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.errors import NothingPassesError
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.synthetic.writing import write_tissue_slide

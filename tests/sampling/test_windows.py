@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.work.crop_rows import fill_rows
 from chunkdl.engine.work.load_bigchunk import load_bigchunk
-from chunkdl.engine.work.open_slides import PlannedSlide
+from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.sampling.grid import GridWindow
 from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Axis, Draws, Lattice, Window

@@ -29,12 +29,14 @@ from chunkdl_workers.process import one_thread_for_torch
 class PlainRows:
     """Crops as they are, in a layout that is known from the start."""
 
-    def __init__(self, config: EngineConfig, bigchunks: Arena, batches: Arena) -> None:
+    def __init__(
+        self, config: EngineConfig, row_format: RowFormat, bigchunks: Arena, batches: Arena
+    ) -> None:
         stream = config.stream
         self._bigchunks = [
             stream.bigchunk_layout.view(bigchunks.slot(slot)) for slot in range(bigchunks.slots)
         ]
-        layout = stream.layout_of(RowFormat.of_crops(stream.smallchunk_px))
+        layout = stream.layout_of(row_format)
         self._batches = [layout.view(batches.slot(slot)) for slot in range(batches.slots)]
 
     def fill(self, ticket: FillRows, group: RowGroup) -> RowsEnded | None:
@@ -47,8 +49,8 @@ def row_maker(
     link: Link, config: EngineConfig, bigchunks: Arena, batches: Arena
 ) -> tuple[RowMaker, Callable[[RowFormat], None]]:
     """What makes the rows of this stream, and what has to know their columns."""
-    if config.stream.row_format is not None:
-        return PlainRows(config, bigchunks, batches), _known_already
+    if (row_format := config.stream.row_format) is not None:
+        return PlainRows(config, row_format, bigchunks, batches), _known_already
 
     def settle(proposal: RowFormat) -> RowFormat:
         link.send(RowFormatSet(proposal))

@@ -65,7 +65,8 @@ def annotated(
         ConfigError: settings contradict each other, or name classes that there are not.
     """
     roi, regions = arguments.roi, arguments.regions
-    assert isinstance(roi, Roi) and (regions is None or isinstance(regions, Regions)), "checked"
+    assert isinstance(roi, Roi), "checked"
+    assert regions is None or isinstance(regions, Regions), "checked"
     source = _source(slides, arguments)
     if source is None:
         return Annotated(tuple(slides))

@@ -16,7 +16,7 @@ from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import Resolution
 
 if TYPE_CHECKING:
-    from chunkdl.engine.work.open_slides import PlannedSlide
+    from chunkdl.engine.work.planned_slide import PlannedSlide
     from chunkdl.engine.work.window_pixels import WindowPixels
 
 

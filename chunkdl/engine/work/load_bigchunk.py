@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from chunkdl.engine.config import Colour, StreamConfig
-from chunkdl.engine.work.open_slides import PlannedSlide
+from chunkdl.engine.work.planned_slide import PlannedSlide
+from chunkdl.engine.work.slide_regions import at_centres
 from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
@@ -87,17 +88,18 @@ def describe_regions(
     planned: PlannedSlide, window: Window, draws: Draws, view: BigChunkView
 ) -> None:
     """Fill in the classes of the draws and of the pixels, where the stream has them."""
-    regions = planned.opened.regions
+    wanted = view.label_mask is not None or view.regions
+    regions = planned.opened.regions if wanted else None
     if regions is None:
         return
+    classes = regions.window_classes(planned.grid, window)
     if view.label_mask is not None:
-        view.label_mask[:] = regions.label_mask(planned.grid, window)
-    for name, of_calls in view.regions.items():
-        drawn = name == "drawn_region"
-        side_px = planned.opened.config.smallchunk_px
-        of_calls[: len(draws.x)] = (
-            planned.region if drawn else regions.at_centres(planned.grid, draws, side_px)
-        )
+        view.label_mask[:] = classes
+    count, side_px = len(draws.x), planned.lattice.across.smallchunk_px
+    if "region" in view.regions:
+        view.regions["region"][:count] = at_centres(classes, window, draws, side_px)
+    if "drawn_region" in view.regions:
+        view.regions["drawn_region"][:count] = planned.region
 
 
 def describe(

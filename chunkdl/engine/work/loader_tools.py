@@ -17,7 +17,8 @@ from chunkdl.dataset.patients import Patient, Record
 from chunkdl.dataset.slide_table import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.load_bigchunk import BigChunkPx, describe
-from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides
+from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.engine.work.window_pixels import WindowPixels
 from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import ConfigError, PackingError

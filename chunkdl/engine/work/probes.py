@@ -16,7 +16,8 @@ from chunkdl.slides.resampling import read_target_into
 from chunkdl.slides.slide import Pixels
 
 if TYPE_CHECKING:
-    from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
+    from chunkdl.engine.work.open_slides import OpenSlide
+    from chunkdl.engine.work.planned_slide import PlannedSlide
 
 FOLDER = "refused"
 """Of the pictures, in the folder of the tissue mask cache."""

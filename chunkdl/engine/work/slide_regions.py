@@ -1,4 +1,4 @@
-"""What is annotated on an open slide, as the stream sees it: where it may draw, and what is there."""
+"""What is annotated on an open slide, as the stream sees it: where it draws, and what is there."""
 
 from __future__ import annotations
 
@@ -85,37 +85,29 @@ class SlideRegions:
             found.append(Area(self._mask(frozenset((region + 1,))), regions.share))
         return tuple(found)
 
-    def at_centres(self, grid: TargetGrid, draws: Draws, side_px: int) -> npt.NDArray[np.int64]:
-        """The class at the centre of each SmallChunk, as an index; -1: none.
-
-        The centre is that of the target pixel behind the middle, so of 2n pixels that with the
-        number n.
-        """
-        found = np.full(len(draws.x), NO_REGION, np.int64)
-        if self._annotations is None or not len(found):
-            return found
-        middle = side_px // 2
-        for number, (x, y) in enumerate(zip(draws.x.tolist(), draws.y.tolist(), strict=True)):
-            found[number] = self._classes(grid, (x + middle, y + middle), (1, 1))[0, 0]
-        return found - 1
-
-    def label_mask(self, grid: TargetGrid, window: Window) -> Classes:
+    def window_classes(self, grid: TargetGrid, window: Window) -> Classes:
         """The class of each target pixel of a window, by its centre; shape (side, side)."""
         size = window.side_px, window.side_px
-        if self._annotations is None:
-            return np.zeros(size, np.uint8)
-        return self._classes(grid, (window.x, window.y), size)
+        return self._classes(grid.downsample, (window.x, window.y), size)
 
-    def _classes(self, grid: TargetGrid, origin: tuple[int, int], size: tuple[int, int]) -> Classes:
-        assert self._annotations is not None, "asked for where there are any"
+    def _classes(
+        self,
+        downsample: float | tuple[float, float],
+        origin: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Classes:
+        if self._annotations is None:
+            return np.zeros(size[::-1], np.uint8)
         found = rasterise(
             self._annotations,
-            downsample=grid.downsample,
+            downsample=downsample,
             origin=origin,
             size=size,
             classes=self._counted,
         )
-        return self._stream_class[found]
+        # Most often a class has the same number in the file.
+        same = np.array_equal(self._stream_class, np.arange(len(self._stream_class)))
+        return found if same else self._stream_class[found]
 
     @cached_property
     def _counted(self) -> tuple[str, ...]:
@@ -151,22 +143,32 @@ class SlideRegions:
                 "raise smallchunk_size, or ask for a coarser resolution",
                 slide=self._info.path,
             )
-        if self._annotations is None:
-            return np.zeros((height, width), np.uint8)
-        found = rasterise(
-            self._annotations,
-            downsample=(level0.width / width, level0.height / height),
-            origin=(0, 0),
-            size=(width, height),
-            classes=self._counted,
-        )
-        return self._stream_class[found]
+        scale = level0.width / width, level0.height / height
+        return self._classes(scale, (0, 0), (width, height))
 
     def _nothing(self, what: str) -> NoTissueError:
         return NoTissueError(
             f"{what} on the slide (change roi or regions, or leave the slide out)",
             slide=self._info.path,
         )
+
+
+def at_centres(
+    classes: Classes, window: Window, draws: Draws, side_px: int
+) -> npt.NDArray[np.int64]:
+    """The class at the centre of each SmallChunk of a window, as an index; -1: none.
+
+    The centre of 2n pixels is that of the pixel with the number n, as of 2n + 1.
+
+    Args:
+        classes: of the target pixels of the window.
+        window: which.
+        draws: corners of the SmallChunks.
+        side_px: of a SmallChunk, target pixels.
+    """
+    middle = side_px // 2
+    found = classes[draws.y - window.y + middle, draws.x - window.x + middle]
+    return found.astype(np.int64) - 1
 
 
 def _listed(names: Iterable[str]) -> str:

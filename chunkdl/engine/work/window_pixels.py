@@ -15,7 +15,7 @@ from chunkdl.slides.slide import Pixels
 from chunkdl.transport.memory.layouts import Strips
 
 if TYPE_CHECKING:
-    from chunkdl.engine.work.open_slides import PlannedSlide
+    from chunkdl.engine.work.planned_slide import PlannedSlide
 
 Room = Callable[[int], Strips]
 """Gives the memory for a whole window, by the width of its strips."""

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import Judge
-from chunkdl.engine.work.open_slides import OpenSlide, PlannedSlide
+from chunkdl.engine.work.open_slides import OpenSlide
+from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.engine.work.slide_regions import NO_REGION
 from chunkdl.engine.work.window_pixels import Room, WindowPixels
 from chunkdl.errors import (

@@ -150,14 +150,16 @@ class BigChunkLayout:
         area = self.side_px * self.side_px
         end = self._pixels_at + area * 3
         numbers = slot[self._regions_at : self._regions_at + len(self.regions) * self.calls * 8]
-        label_mask = slot[end : end + area].reshape(self.side_px, self.side_px)
+        label_mask = None
+        if self.has_label_mask:
+            label_mask = slot[end : end + area].reshape(self.side_px, self.side_px)
         return BigChunkView(
             slot[:4].view(np.int32),
             records,
             slot[self._pixels_at : end],
             self.side_px,
             dict(zip(self.regions, numbers.view(np.int64).reshape(-1, self.calls), strict=True)),
-            label_mask if self.has_label_mask else None,
+            label_mask,
         )
 
 

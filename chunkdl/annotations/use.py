@@ -1,0 +1,183 @@
+"""What a stream makes of annotations, as users say it: where it draws, and what it calls things."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from chunkdl.annotations.shapes import MOST_CLASSES
+from chunkdl.errors import ConfigError
+
+Where = Literal["inside", "outside", "auto", "ignore"]
+Within = Literal["stream", "slide"]
+SMALLEST_SHARE = 1e-6
+"""Shares are 32-bit floats, and with less nothing at all would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """Where a slide is drawn from.
+
+    Attributes:
+        where: "inside" of what is annotated, "outside" of it, "auto": inside where the slide has
+            any of it, else anywhere; or "ignore".
+        classes: which classes count; empty: all.
+        share: of a SmallChunk that has to lie there at least, above 0, to 1.
+
+    Raises:
+        ConfigError: one of them is not what it has to be.
+    """
+
+    where: Where
+    classes: tuple[str, ...] = ()
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.where not in get_args(Where):
+            raise ConfigError(
+                f"roi={self.where!r:.80} is unknown; choose one of "
+                f"{', '.join(map(repr, get_args(Where)))}"
+            )
+        object.__setattr__(self, "classes", _names("roi: classes", self.classes))
+        object.__setattr__(self, "share", _share("roi", self.share))
+
+    @property
+    def key(self) -> str:
+        """What it says, for the identity of the stream."""
+        return repr(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Which classes SmallChunks are drawn from, and how often each.
+
+    Attributes:
+        weights: by class; BigChunks of a class are as frequent as its weight says.
+        share: of a SmallChunk that has to lie in its class at least, above 0, to 1.
+        within: "stream": the weights hold over the stream, and a slide is drawn among those that
+            have the class; "slide": slides come as often as without weights, and each gives the
+            classes that it has in the proportions of the weights.
+
+    Raises:
+        ConfigError: one of them is not what it has to be.
+    """
+
+    weights: Mapping[str, float]
+    share: float = 0.5
+    within: Within = "stream"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, Mapping) or not self.weights:
+            raise ConfigError(
+                f'regions={self.weights!r:.80} must be weights by class, such as {{"tumor": 1, '
+                '"stroma": 2}'
+            )
+        names = _names("regions", tuple(self.weights))
+        object.__setattr__(
+            self, "weights", {name: _weight(name, self.weights[name]) for name in sorted(names)}
+        )
+        object.__setattr__(self, "share", _share("regions", self.share))
+        if self.within not in get_args(Within):
+            raise ConfigError(f'regions: within={self.within!r:.80} must be "stream" or "slide"')
+
+    @property
+    def key(self) -> str:
+        """What it says, for the identity of the stream."""
+        return repr(self)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of their names."""
+        return tuple(self.weights)
+
+
+def checked_roi(name: str, value: Any) -> Roi:
+    """A `Roi` by its word, by a table, or as an object."""
+    if isinstance(value, Roi):
+        return value
+    table = {"where": value} if isinstance(value, str) else value
+    return Roi(**_table(Roi, name, table, ("where",)))
+
+
+def checked_regions(name: str, value: Any) -> Regions:
+    """`Regions` by the weights alone, by a table, or as an object."""
+    if isinstance(value, Regions):
+        return value
+    if isinstance(value, Mapping) and not isinstance(value.get("weights"), Mapping):
+        return Regions(dict(value))
+    return Regions(**_table(Regions, name, value, ("weights",)))
+
+
+def checked_names(name: str, value: Any) -> dict[str, str]:
+    """What the classes of the files are called, by their names there; empty: left out."""
+    right = isinstance(value, Mapping) and all(
+        isinstance(one, str) and isinstance(other, str) for one, other in value.items()
+    )
+    if not right:
+        raise ConfigError(
+            f'{name}={value!r:.80} must map names of classes in files to yours, such as {{"Tumor": '
+            '"tumor", "DCIS": "tumor", "Ignore*": ""}'
+        )
+    return dict(sorted(value.items()))
+
+
+def _table(kind: Any, name: str, value: Any, needed: tuple[str, ...]) -> dict[str, Any]:
+    fields = tuple(kind.__dataclass_fields__)
+    if not isinstance(value, Mapping) or not set(needed) <= set(value) <= set(fields):
+        raise ConfigError(
+            f"{name}={value!r:.80} must be a table of {', '.join(fields)}, with "
+            f"{needed[0]} at least"
+        )
+    return dict(value)
+
+
+def _names(what: str, given: Any) -> tuple[str, ...]:
+    names = () if isinstance(given, str) else tuple(given)
+    right = all(isinstance(name, str) and 0 < len(name) <= 200 for name in names)
+    if isinstance(given, str) or not right or len(names) > MOST_CLASSES:
+        raise ConfigError(
+            f"{what} must be at most {MOST_CLASSES} names of classes, each of 1 to 200 letters, "
+            f"not {given!r:.80}"
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _share(what: str, value: Any) -> float:
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or not SMALLEST_SHARE <= value <= 1:
+        raise ConfigError(f"{what}: share={value!r:.80} must be above 0, to 1")
+    return float(value)
+
+
+def _weight(name: str, value: Any) -> float:
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"regions: the weight of {name!r} must be above 0, not {value!r:.80}")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationUse:
+    """What a stream makes of annotations.
+
+    Attributes:
+        names: of all classes of the stream, in the order of the column ``region``.
+        renamed: what classes of files are called here; those that are not named keep their name,
+            and an empty name leaves them out.
+        roi: where slides are drawn from.
+        regions: what is drawn, and how often; None: whatever is there.
+        label_mask: each row has the class of each of its pixels.
+    """
+
+    names: tuple[str, ...]
+    renamed: Mapping[str, str]
+    roi: Roi
+    regions: Regions | None
+    label_mask: bool
+
+    def named(self, in_file: str) -> int:
+        """The index of a class of a file among `names`; -1: it is left out."""
+        name = self.renamed.get(in_file, in_file)
+        return self.names.index(name) if name in self.names else -1
