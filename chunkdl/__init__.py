@@ -10,6 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chunkdl.annotations.options import ReadingOptions
+    from chunkdl.annotations.sources import OwnAnnotations
+    from chunkdl.annotations.use import Regions, Roi
     from chunkdl.consumers.batches.batch import Batch
     from chunkdl.consumers.connect import connect
     from chunkdl.consumers.lightdl import LightDL
@@ -60,13 +63,17 @@ _HOMES = {
     "NeverLoadedFirst": "sampling.policies.in_turn",
     "Not": "patches.filters.combined",
     "Otsu": "slides.tissue.detectors",
+    "OwnAnnotations": "annotations.sources",
     "OwnFilter": "patches.filters.own_filter",
     "Patient": "dataset.patients",
     "PenMarks": "patches.filters.colours",
     "PixelFilter": "patches.filters.pixel_filter",
     "Policy": "sampling.policies.policy",
     "Quota": "sampling.policies.quota",
+    "ReadingOptions": "annotations.options",
     "Record": "dataset.patients",
+    "Regions": "annotations.use",
+    "Roi": "annotations.use",
     "RoundRobin": "sampling.policies.in_turn",
     "Sharpness": "patches.filters.structure",
     "SmallChunk": "patches.chunks",
@@ -107,13 +114,17 @@ __all__ = [
     "NeverLoadedFirst",
     "Not",
     "Otsu",
+    "OwnAnnotations",
     "OwnFilter",
     "Patient",
     "PenMarks",
     "PixelFilter",
     "Policy",
     "Quota",
+    "ReadingOptions",
     "Record",
+    "Regions",
+    "Roi",
     "RoundRobin",
     "Sharpness",
     "SmallChunk",

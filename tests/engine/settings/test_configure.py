@@ -312,6 +312,15 @@ OF_GRID: dict[str, Any] = {
 """Arguments of the plan that are for a grid pass alone."""
 OF_EDGES: dict[str, Any] = {"edge_fill": (0, 0, 0)}
 """Those that are for its padded edges alone."""
+OF_ANNOTATIONS = {
+    "annotations",
+    "annotation_reading",
+    "region_names",
+    "roi",
+    "regions",
+    "label_mask",
+}
+"""What each of them changes is tried with annotations, in `test_annotated`."""
 OF_CYCLES: dict[str, Any] = {"cycles": 2}
 """Those that are for a stream without replacement alone."""
 
@@ -395,7 +404,8 @@ def test_a_grid_of_too_many_positions_is_refused_before_anything_starts(tmp_path
 def test_every_argument_is_one_of_the_plan_or_one_of_the_run() -> None:
     """A new argument has to be put on one side here."""
     given = {field.name for field in dataclasses.fields(Arguments)}
-    assert given == {*PLAN, *RUN, *OF_GRID, *OF_EDGES, *OF_CYCLES, "replacement"}
+    known = {*PLAN, *RUN, *OF_GRID, *OF_EDGES, *OF_CYCLES, *OF_ANNOTATIONS}
+    assert given == {*known, "replacement"}
 
 
 def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:

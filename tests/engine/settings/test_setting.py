@@ -22,6 +22,7 @@ from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+from tests.annotations.boxes import box, geojson_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 OTHER_NAMES = {
@@ -139,6 +140,11 @@ OTHERS: dict[str, Any] = {
     "tissue": "hsv",
     "tissue_threshold": 0.25,
     "pixel_filter": "midnight",
+    "annotations": "drawn",
+    "annotation_reading": {"format": "geojson"},
+    "region_names": {"a": "b"},
+    "roi": "outside",
+    "regions": {"a": 1},
     "reader": "tiff",
     "channels": (0,),
     "window": (0, 100),
@@ -170,6 +176,10 @@ WITH: dict[str, dict[str, Any]] = {
     "edge_fill": {"grid": True, "edge": "pad"},
     "cycles": {"replacement": False},
     "max_relative_deviation": {"mpp": 1.0},
+    **{
+        name: {"annotations": "drawn"}
+        for name in ("annotation_reading", "region_names", "roi", "regions", "label_mask")
+    },
 }
 """Settings that are for something else as well."""
 
@@ -180,12 +190,16 @@ def test_a_setting_is_part_of_the_stream_as_it_is_declared(
 ) -> None:
     """What changes the rows changes both hashes, what changes the batches one, the rest none."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn" / "s.geojson").write_bytes(geojson_of(box(10, 10, 300, 300, "a")))
     before = {**SMALL, **WITH.get(one.name, {})}
     plain = configure(dataset, Arguments(**before))
     other = configure(dataset, Arguments(**{**before, one.name: OTHERS.get(one.name, True)}))
     changed = (plain.rows_hash != other.rows_hash, plain.plan_hash != other.plan_hash)
     expected = {"rows": (True, True), "batches": (False, True), "": (False, False)}
-    assert changed == expected[one.setting.identity]
+    # What is drawn on the slides is part of the stream, wherever it lies.
+    of_files = one.name == "annotations"
+    assert changed == ((True, True) if of_files else expected[one.setting.identity])
 
 
 def test_a_resolution_that_is_drawn_is_part_of_the_stream(dataset: Dataset) -> None:
