@@ -10,7 +10,7 @@ import numpy as np
 
 from chunkdl.annotations.curves import rectangle
 from chunkdl.annotations.drawn import Drawn, Floats, Source, named
-from chunkdl.annotations.geojson import BAD_JSON, strict_json
+from chunkdl.annotations.json_text import BAD_JSON
 from chunkdl.annotations.names import stem_of
 from chunkdl.annotations.scales import scale_to_slide
 
@@ -58,7 +58,7 @@ def read_coco(source: Source) -> Iterator[Drawn]:
             aspect ratio, or an object is a run-length mask or of an unknown category.
     """
     try:
-        file = _FILE.decode(strict_json(source.data))
+        file = _FILE.decode(source.data)
     except BAD_JSON as error:
         raise source.error(f"it cannot be read as COCO: {error}") from error
     image = _image_of_slide(file.images, source)
@@ -125,5 +125,7 @@ def _image_of_slide(images: list[_Image], source: Source) -> _Image | None:
 
 def _scale(image: _Image, source: Source) -> tuple[float, float]:
     if image.width is None or image.height is None or source.size is None:
+        return 1.0, 1.0
+    if tuple(map(float, source.size)) == (image.width, image.height):
         return 1.0, 1.0
     return scale_to_slide(image.width, image.height, source, "the image in it")

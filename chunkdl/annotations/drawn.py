@@ -92,6 +92,7 @@ class Source:
         options: how it is read.
         size: width and height of level 0 of the slide, pixels; None: not known.
         slide: name of the slide without folder and suffixes; empty: not known.
+        offset: x and y that are added to all coordinates, level-0 pixels.
         notes: what was met.
     """
 
@@ -100,6 +101,7 @@ class Source:
     options: ReadingOptions
     size: tuple[int, int] | None
     slide: str
+    offset: tuple[float, float]
     notes: Notes
 
     def error(self, message: str, feature: str = "") -> AnnotationError:

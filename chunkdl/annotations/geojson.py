@@ -7,8 +7,6 @@ decoded one at a time, so a file takes no more memory than its bytes and one fea
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,13 +14,11 @@ import msgspec
 import numpy as np
 
 from chunkdl.annotations.drawn import Drawn, Floats, Source, named
+from chunkdl.annotations.json_text import BAD_JSON
 
-BAD_JSON = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-"""What decoders raise: no JSON, or not of this form; nested too deep; no UTF-8."""
 MOST_NESTED = 8
 """Collections of geometries inside each other."""
 _DETECTIONS = {"detection", "cell", "tile"}
-_NOT_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)\b', re.DOTALL)
 
 _Position = list[float | None]
 _POINT = msgspec.json.Decoder(_Position)
@@ -81,9 +77,8 @@ def read_geojson(source: Source) -> Iterator[Drawn]:
     Raises:
         AnnotationError: it is not GeoJSON, or has a geometry of no known type.
     """
-    data = strict_json(source.data)
     try:
-        features = _features(data, source)
+        features = _features(source.data, source)
     except BAD_JSON as error:
         raise source.error(f"it is not GeoJSON: {error}") from error
     for number, raw in enumerate(features):
@@ -93,22 +88,6 @@ def read_geojson(source: Source) -> Iterator[Drawn]:
             raise source.error(f"it cannot be read as GeoJSON: {error}", str(number)) from error
         if drawn is not None:
             yield drawn
-
-
-def strict_json(data: bytes) -> bytes:
-    """The text with null for NaN and Infinity, which JSON does not have and programs write."""
-    if b"NaN" not in data and b"Infinity" not in data:
-        return data
-    return _NOT_JSON.sub(lambda found: found[0] if found[0][:1] == b'"' else b"null", data)
-
-
-def as_geojson(value: dict[str, Any] | list[Any]) -> bytes:
-    """GeoJSON that a program has made as dicts and lists, as text.
-
-    Raises:
-        ValueError, TypeError, RecursionError: JSON cannot say it.
-    """
-    return json.dumps(value).encode()
 
 
 def _features(data: bytes, source: Source) -> list[msgspec.Raw]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from chunkdl.annotations.curves import ellipse, rectangle
 from chunkdl.annotations.drawn import Drawn, Floats, Source, named
-from chunkdl.annotations.geojson import BAD_JSON, strict_json
+from chunkdl.annotations.json_text import BAD_JSON
 
 Positions = list[list[float | None]]
 _LEFT_OUT = {
@@ -55,7 +55,7 @@ def read_histomics(source: Source) -> Iterator[Drawn]:
         AnnotationError: it is no such document, or an element is of no known type.
     """
     number = 0
-    data = strict_json(source.data)
+    data = source.data
     try:
         documents = _LIST.decode(data) if data.lstrip()[:1] == b"[" else [msgspec.Raw(data)]
         for raw in documents:

@@ -74,6 +74,7 @@ class AnnotationCache:
         *,
         size: tuple[int, int] | None = None,
         slide: str = "",
+        offset: tuple[float, float] = (0.0, 0.0),
     ) -> Annotations:
         """What `read_annotations` reads, mapped from disk if it is there and sound.
 
@@ -84,13 +85,13 @@ class AnnotationCache:
             ConfigError: as `read_annotations`.
         """
         file, options = os.fspath(path), options or ReadingOptions()
-        about = [repr(size).encode(), os.fsencode(os.path.basename(slide)), options.key().encode()]
+        about = [os.fsencode(os.path.basename(slide)), *_how(options, size, offset)]
 
         def key() -> bytes:
             return _key(b"file", file, about)
 
         def read() -> Annotations:
-            return read_annotations(file, options, size=size, slide=slide)
+            return read_annotations(file, options, size=size, slide=slide, offset=offset)
 
         found = self._kept_or_made(key, read, f"the annotations in {file}")
         assert found is not None, "a file has annotations, if only none"
@@ -103,6 +104,7 @@ class AnnotationCache:
         options: ReadingOptions | None = None,
         *,
         size: tuple[int, int] | None = None,
+        offset: tuple[float, float] = (0.0, 0.0),
     ) -> Annotations | None:
         """What the user's function says of a slide; it is called once for slide and key.
 
@@ -111,13 +113,14 @@ class AnnotationCache:
             slide: path of the slide, which the function gets.
             options: how a file or GeoJSON that it returns is read.
             size: width and height of level 0 of the slide, pixels.
+            offset: is added to the coordinates of such a file or GeoJSON, as of `read_annotations`.
 
         Raises:
             AnnotationError: the slide is not there, or the function returned something else than a
                 path, GeoJSON as dict or list, `Annotations` or None; or as `read_annotations`.
         """
         options = options or ReadingOptions()
-        about = [own.key.encode(), repr(size).encode(), options.key().encode()]
+        about = [own.key.encode(), *_how(options, size, offset)]
         if (image := parse_address(slide).image) is not None:
             about.append(b"image %d" % image)
 
@@ -125,7 +128,20 @@ class AnnotationCache:
             return _key(b"call", parse_address(slide).path, about)
 
         def call() -> Annotations | None:
-            return _of_answer(own.function(slide), own, slide, options, size)
+            answer = own.function(slide)
+            if answer is None or isinstance(answer, Annotations):
+                return answer
+            if isinstance(answer, str | os.PathLike):
+                return read_annotations(answer, options, size=size, slide=slide, offset=offset)
+            if isinstance(answer, dict | list):
+                name = f"{own.key} of {slide}"
+                return annotations_of_geojson(answer, name, options, size=size, offset=offset)
+            raise AnnotationError(
+                f"the function of annotations (key {own.key!r:.60}) returned "
+                f"{type(answer).__name__} for the slide; it must return a path, GeoJSON as a dict "
+                "or list, Annotations or None",
+                file=slide,
+            )
 
         return self._kept_or_made(key, call, f"the annotations of {slide}")
 
@@ -184,24 +200,11 @@ def kept_annotations(kept_in: str) -> Annotations | None:
         ) from error
 
 
-def _of_answer(
-    answer: Any,
-    own: OwnAnnotations,
-    slide: str,
-    options: ReadingOptions,
-    size: tuple[int, int] | None,
-) -> Annotations | None:
-    if answer is None or isinstance(answer, Annotations):
-        return answer
-    if isinstance(answer, str | os.PathLike):
-        return read_annotations(answer, options, size=size, slide=slide)
-    if isinstance(answer, dict | list):
-        return annotations_of_geojson(answer, f"{own.key} of {slide}", options, size=size)
-    raise AnnotationError(
-        f"the function of annotations (key {own.key!r:.60}) returned {type(answer).__name__} for "
-        "the slide; it must return a path, GeoJSON as a dict or list, Annotations or None",
-        file=slide,
-    )
+def _how(
+    options: ReadingOptions, size: tuple[int, int] | None, offset: tuple[float, float]
+) -> list[bytes]:
+    both = (float(offset[0]), float(offset[1]))
+    return [options.key().encode(), repr(size).encode(), repr(both).encode()]
 
 
 def _key(kind: bytes, path: str, about: list[bytes]) -> bytes:

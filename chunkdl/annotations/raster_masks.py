@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,16 +79,11 @@ def _values(source: Source) -> Values:
     try:
         with open(source.file, "rb") as opened:
             is_png = opened.read(len(_PNG)) == _PNG
-        # Pillow warns of sizes that are refused here.
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            image = Image.open(source.file, formats=["PNG", "TIFF"])
-        with image:
-            if image.width * image.height <= MOST_PIXELS:
-                return _of_picture(image, source)
-    except Image.DecompressionBombError:
-        pass  # it has twice as many
-    except (OSError, ValueError, SyntaxError) as error:
+        picture = _picture(source.file)
+    except Exception as error:  # Pillow raises what its parsing happens to meet
         raise source.error(f"the picture cannot be read: {error}") from error
+    if picture is not None:
+        return _numbers(*picture, source)
     if not is_png:
         return _of_pyramid(source)
     raise source.error(
@@ -96,13 +92,28 @@ def _values(source: Source) -> Values:
     )
 
 
-def _of_picture(image: Image.Image, source: Source) -> Values:
-    if image.mode not in _ONE_SAMPLE:
+def _picture(file: str) -> tuple[str, npt.NDArray[Any]] | None:
+    """Pillow's mode, and the pixels; None: it is too large."""
+    # Pillow warns of large sizes, and of what it passes over in a TIFF.
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            image = Image.open(file, formats=["PNG", "TIFF"])
+        except Image.DecompressionBombError:
+            return None
+        with image:
+            if image.width * image.height > MOST_PIXELS:
+                return None
+            # Colours are refused, and need not be decoded for that.
+            pixels = np.asarray(image) if image.mode in _ONE_SAMPLE else np.empty(0)
+            return image.mode, pixels
+
+
+def _numbers(mode: str, values: npt.NDArray[Any], source: Source) -> Values:
+    if mode not in _ONE_SAMPLE:
         raise source.error(
-            f"its pixels are {image.mode}, and a mask has one number a pixel: save it as greyscale "
+            f"its pixels are {mode}, and a mask has one number a pixel: save it as greyscale "
             "without an alpha channel, or with a palette"
         )
-    values = np.asarray(image)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if values.dtype.kind not in "ui" or values.min() < 0 or values.max() >= 2**16:

@@ -34,6 +34,8 @@ MOST_VERTICES = 2**19
 """Looked at together, unless one feature has more; about 150 bytes each."""
 MOST_CROSSINGS = 2**20
 """Computed together, unless one row has more; about 100 bytes each."""
+LARGE_RING = 2**11
+"""Vertices from which on a ring is looked through by itself, for the edges near the rows."""
 MOST_PIXELS = 2**31
 
 
@@ -167,23 +169,42 @@ class _Edges:
         owner = np.repeat(np.arange(len(chosen)), last - first)
         # A ring that lies whole on one side has no crossing, or two, to the left of any centre.
         near = _touching(annotations.ring_boxes[rings], xs, ys)
-        rings, owner = rings[near], owner[near]
-        starts, stops = annotations.rings[rings], annotations.rings[rings + 1]
-        here = ranges(starts, stops)
-        after = here + 1
-        after[np.cumsum(stops - starts) - 1] = starts
+        here, after, owner = self._ends(annotations, rings[near], owner[near])
         top, bottom = annotations.vertices[here, 1], annotations.vertices[after, 1]
         # Always from the lower y to the higher, or two neighbours would round differently.
         here, after = np.where(top <= bottom, here, after), np.where(top <= bottom, after, here)
         first = np.searchsorted(ys, np.minimum(top, bottom).astype(np.float64), "left")
         last = np.searchsorted(ys, np.maximum(top, bottom).astype(np.float64), "left")
         crossed = first < last
-        owner = np.repeat(owner, stops - starts)
         self.owner, self.first, self.last = owner[crossed], first[crossed], last[crossed]
         low = annotations.vertices[here[crossed]].astype(np.float64)
         high = annotations.vertices[after[crossed]].astype(np.float64)
         self.x, self.y = low[:, 0], low[:, 1]
         self.right, self.down = high[:, 0] - low[:, 0], high[:, 1] - low[:, 1]
+
+    def _ends(
+        self, annotations: Annotations, rings: Offsets, owner: Offsets
+    ) -> tuple[Offsets, Offsets, Offsets]:
+        """Both vertices of every edge, and whose it is; of large rings those near the rows."""
+        starts, stops = annotations.rings[rings], annotations.rings[rings + 1]
+        small = stops - starts <= LARGE_RING
+        here = ranges(starts[small], stops[small])
+        after = here + 1
+        after[np.cumsum((stops - starts)[small]) - 1] = starts[small]
+        parts = [(here, after, np.repeat(owner[small], (stops - starts)[small]))]
+        for ring in np.flatnonzero(~small).tolist():
+            start, stop = int(starts[ring]), int(stops[ring])
+            here = start + self._near_rows(annotations.vertices[start:stop, 1])
+            after = here + 1
+            after[after == stop] = start
+            parts.append((here, after, np.full(len(here), owner[ring])))
+        here, after, owner = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return here, after, owner
+
+    def _near_rows(self, y: npt.NDArray[np.int32]) -> Offsets:
+        """The edges of a ring, by their first vertices, that do not lie whole above or below."""
+        above, below = y <= self.ys[0], y > self.ys[-1]
+        return np.flatnonzero(~(above & np.roll(above, -1) | below & np.roll(below, -1)))
 
     def paint(self, out: Classes) -> None:
         """Write the classes of these features over what is there."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import json
+import math
 import os
 import stat
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from chunkdl.annotations.asap import read_asap
 from chunkdl.annotations.coco import read_coco
-from chunkdl.annotations.drawn import Notes, Reader, Source, named
-from chunkdl.annotations.geojson import BAD_JSON, TYPES, as_geojson, read_geojson, strict_json
+from chunkdl.annotations.drawn import Drawn, Notes, Reader, Source, named
+from chunkdl.annotations.geojson import TYPES, read_geojson
 from chunkdl.annotations.histomics import read_histomics
+from chunkdl.annotations.json_text import BAD_JSON, strict_json
 from chunkdl.annotations.mending import sound_features
 from chunkdl.annotations.names import stem_of
 from chunkdl.annotations.options import ReadingOptions
@@ -24,11 +27,12 @@ from chunkdl.annotations.packing import pack
 from chunkdl.annotations.raster_masks import read_mask
 from chunkdl.annotations.roi_csv import NEEDED, read_roi_csv
 from chunkdl.annotations.shapes import UNITS, Annotations
-from chunkdl.errors import AnnotationError
+from chunkdl.errors import AnnotationError, ConfigError
 
 MOST_BYTES = 2**30
 """Of a file, uncompressed. Reading takes about as much again for the packed arrays."""
 _HEAD = 512
+_JSON = (b"{", b"[")
 _GZIP = b"\x1f\x8b"
 _PICTURES = (b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BOM = b"\xef\xbb\xbf"
@@ -50,6 +54,7 @@ def read_annotations(
     *,
     size: tuple[int, int] | None = None,
     slide: str = "",
+    offset: tuple[float, float] = (0.0, 0.0),
 ) -> Annotations:
     """Read a file of annotations.
 
@@ -59,6 +64,8 @@ def read_annotations(
         size: width and height of level 0 of the slide, pixels. A raster mask cannot be read
             without it. With it, coordinates that are outside of the slide are noticed.
         slide: path or name of the slide, which chooses an image of a COCO file.
+        offset: x and y that are added to all coordinates, level-0 pixels: for programs that show
+            only the scanned part of a slide.
 
     Raises:
         AnnotationError: the file cannot be read, or is not what it has to be; names the file and
@@ -68,10 +75,10 @@ def read_annotations(
     file = os.fspath(path)
     options = options or ReadingOptions()
     data = _content(file)
-    source = _source(file, data or b"", options, size, slide)
+    source = _source(file, data or b"", options, size, slide, offset)
     kind: str = options.format
     if kind == "auto":
-        kind = "mask" if data is None else format_of(data, source)
+        kind = "mask" if data is None else format_of(source)
     elif (kind == "mask") != (data is None):
         what = "a picture" if data is None else "no picture"
         raise source.error(f"it is {what}, and format={kind!r} was asked for")
@@ -84,6 +91,7 @@ def annotations_of_geojson(
     options: ReadingOptions | None = None,
     *,
     size: tuple[int, int] | None = None,
+    offset: tuple[float, float] = (0.0, 0.0),
 ) -> Annotations:
     """The annotations that a program has made as GeoJSON in dicts and lists.
 
@@ -92,35 +100,54 @@ def annotations_of_geojson(
         name: of what made it, for messages.
         options: how it is read.
         size: width and height of level 0 of the slide, pixels.
+        offset: as of `read_annotations`.
 
     Raises:
         AnnotationError: it is no GeoJSON.
         ConfigError: there are polygons, and shapely is not installed.
     """
     try:
-        data = as_geojson(value)
+        data = json.dumps(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise AnnotationError(f"it is no GeoJSON: {error}", file=name) from error
-    return _read(_source(name, data, options or ReadingOptions(), size, ""), read_geojson)
+    source = _source(name, data, options or ReadingOptions(), size, "", offset)
+    return _read(source, read_geojson)
 
 
 def _source(
-    file: str, data: bytes, options: ReadingOptions, size: tuple[int, int] | None, slide: str
+    file: str,
+    data: bytes,
+    options: ReadingOptions,
+    size: tuple[int, int] | None,
+    slide: str,
+    offset: tuple[float, float],
 ) -> Source:
-    return Source(file, data, options, size, stem_of(slide), Notes())
+    if not all(map(math.isfinite, offset)):
+        raise ConfigError(f"offset={offset} must be two numbers, level-0 pixels")
+    is_json = data[:_HEAD].lstrip().startswith(_JSON)
+    text = strict_json(data) if is_json else data
+    return Source(file, text, options, size, stem_of(slide), offset, Notes())
 
 
 def _read(source: Source, reader: Reader) -> Annotations:
-    found = pack(sound_features(reader(source), source), source)
+    found = pack(sound_features(_moved(reader(source), source.offset), source), source)
     if source.size is not None and len(found):
         _check_places(found, source.size, source)
     return dataclasses.replace(found, notes=source.notes.sentences())
 
 
+def _moved(drawn: Iterator[Drawn], offset: tuple[float, float]) -> Iterator[Drawn]:
+    for feature in drawn:
+        if any(offset):
+            feature.polygons = [[ring + offset for ring in rings] for rings in feature.polygons]
+            feature.points = None if feature.points is None else feature.points + offset
+        yield feature
+
+
 def _check_places(found: Annotations, size: tuple[int, int], source: Source) -> None:
     """Tell of features outside of the slide, and refuse a file that has no others."""
     left, top, right, bottom = found.boxes.T
-    outside = (right <= 0) | (bottom <= 0) | (left >= size[0] * UNITS) | (top >= size[1] * UNITS)
+    outside = (right < 0) | (bottom < 0) | (left >= size[0] * UNITS) | (top >= size[1] * UNITS)
     if outside.all():
         first = (found.boxes[0] / UNITS).round(1).tolist()
         raise source.error(
@@ -132,15 +159,15 @@ def _check_places(found: Annotations, size: tuple[int, int], source: Source) -> 
         source.notes.tell("it lies outside of the slide", named(number))
 
 
-def format_of(data: bytes, source: Source) -> str:
+def format_of(source: Source) -> str:
     """The format of a text, by what is in it.
 
     Raises:
         AnnotationError: it is none of those that are read.
     """
-    start = data[:_HEAD].lstrip()
-    if start.startswith((b"{", b"[")):
-        return _json_format(data, source)
+    start = source.data[:_HEAD].lstrip()
+    if start.startswith(_JSON):
+        return _json_format(source)
     # UTF-16 begins with a mark of its own, which the parser of XML knows.
     if start.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
         return "asap"
@@ -170,9 +197,9 @@ _MEMBERS = msgspec.json.Decoder(_Members)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _json_format(data: bytes, source: Source) -> str:
+def _json_format(source: Source) -> str:
     try:
-        whole = strict_json(data)
+        whole = source.data
         if whole.lstrip()[:1] == b"[":
             items = _LIST.decode(whole)
             if not items:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from chunkdl.annotations.drawn import Drawn, Source, named
+from chunkdl.annotations.drawn import Drawn, Floats, Source, named
 from chunkdl.annotations.mending import shapely_module
 
 NEEDED = ("roi_name", "x_base", "y_base")
@@ -21,7 +22,12 @@ class _Roi:
     number: int
     name: str
     label: str
-    at: list[tuple[float, float]] = field(default_factory=list)
+    flat: array[float] = field(default_factory=lambda: array("d"))
+    """x and y in turns."""
+
+    @property
+    def at(self) -> Floats:
+        return np.array(self.flat, np.float64).reshape(-1, 2)
 
     def named(self) -> str:
         return named(self.number, self.name)
@@ -40,16 +46,12 @@ def read_roi_csv(source: Source) -> Iterator[Drawn]:
     holes_of, parent = _nested(rois)
     for index, roi in enumerate(rois):
         if parent[index] is None:
-            rings = [np.array(rois[ring].at, np.float64) for ring in (index, *holes_of[index])]
+            rings = [rois[ring].at for ring in (index, *holes_of[index])]
             yield Drawn(roi.number, roi.name, roi.label, [rings])
 
 
 def _rois(source: Source) -> list[_Roi]:
-    try:
-        text = source.data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise source.error(f"it is no text in UTF-8: {error}") from error
-    rows = csv.reader(io.StringIO(text, newline=""))
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(source.data), "utf-8", newline=""))
     try:
         header = [name.strip().lower() for name in next(rows, [])]
         missing = [name for name in NEEDED if name not in header]
@@ -79,7 +81,9 @@ def _rois(source: Source) -> list[_Roi]:
                     f"{roi.label!r:.60}",
                     roi.named(),
                 )
-            roi.at.append((x, y))
+            roi.flat.extend((x, y))
+    except UnicodeDecodeError as error:
+        raise source.error(f"it is no text in UTF-8: {error}") from error
     except csv.Error as error:
         raise source.error(f"it is no table: line {rows.line_num}: {error}") from error
     return list(found.values())

@@ -19,10 +19,13 @@ def scale_to_slide(width: float, height: float, source: Source, what: str) -> tu
         what: the picture, for the message.
 
     Raises:
-        AnnotationError: its aspect ratio is another one, or the size of the slide is not known.
+        AnnotationError: its aspect ratio is another one, the size of the slide is not known, or an
+            offset was given.
     """
     if source.size is None:
         raise source.error(f"{what} has a size of its own, and the size of the slide is not known")
+    if any(source.offset):
+        raise source.error(f"{what} shows the whole slide, so the offset must be (0, 0)")
     width0, height0 = source.size
     if not (width > 0 and height > 0):
         raise source.error(f"{what} has {width:g}x{height:g} pixels")

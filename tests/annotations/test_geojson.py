@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from chunkdl.annotations.options import ReadingOptions
-from chunkdl.errors import AnnotationError
+from chunkdl.errors import AnnotationError, ConfigError
 from tests.annotations.drawings import collection, drawn, feature, read_text, square, whole
 
 TUMOR = feature(square(2, 2, 20), name="tumor")
@@ -167,6 +167,16 @@ def test_names_with_the_words_of_numbers_stay_as_they_are(tmp_path: Path) -> Non
     text = json.dumps(collection(feature(square(0, 0, 5), name='the "NaN" class')))
     found = read_text(tmp_path, "a.json", text.replace("5.0", "5.0 ").replace("0.0", "0.0"))
     assert found.classes == ('the "NaN" class',)
+
+
+def test_an_offset_moves_everything(tmp_path: Path) -> None:
+    """QuPath counts from the corner of the scanned part of a slide that states one."""
+    point = geometry("Point", [3, 4])
+    found = read_text(tmp_path, "a.json", [TUMOR, point], offset=(1000, 2000.5), size=(2000, 3000))
+    assert (found.boxes / 64).tolist() == [[1002, 2002.5, 1022, 2022.5], [1003, 2004.5] * 2]
+    assert found.areas.tolist() == [400, 0]
+    with pytest.raises(ConfigError, match="offset"):
+        read_text(tmp_path, "a.json", [TUMOR], offset=(float("nan"), 0))
 
 
 def test_what_has_no_inside_is_left_out_and_told() -> None:

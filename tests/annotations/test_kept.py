@@ -84,17 +84,18 @@ def test_what_the_result_depends_on_is_in_the_name(
     cache.of_file(file, ReadingOptions(cells="nucleus"))
     cache.of_file(file, size=(50, 50))
     cache.of_file(file, slide="/data/slide.svs")
-    assert len(reads) == 4
+    cache.of_file(file, offset=(1, 0))
+    assert len(reads) == 5
     file.write_text(json.dumps([feature(square(0, 0, 5))]))
     assert cache.of_file(file).areas.tolist() == [25]
     os.utime(file, ns=(0, 0))
     cache.of_file(file)
-    assert len(reads) == 6
+    assert len(reads) == 7
     cache.of_file(file)
     link = tmp_path / "link.geojson"
     link.symlink_to(file)
     cache.of_file(link)
-    assert len(reads) == 6
+    assert len(reads) == 7
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "a byte", "another version", "another file"])

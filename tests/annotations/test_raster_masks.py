@@ -180,6 +180,8 @@ def test_a_mask_of_another_slide_is_refused(tmp_path: Path) -> None:
         read_annotations(path, TWO, size=(15000, 10400))
     with pytest.raises(AnnotationError, match="size of the slide is not known"):
         read_annotations(path, TWO)
+    with pytest.raises(AnnotationError, match="offset must be"):
+        read_annotations(path, TWO, size=(15000, 10000), offset=(1, 0))
     tiny = saved(tmp_path, blobs(10, 15, 3), "tiny.png")
     assert len(read_annotations(tiny, TWO, size=(15900, 10000)))
 

@@ -195,6 +195,8 @@ def test_the_numbers_say_how_much_is_done_together_and_nothing_else(
     monkeypatch.setattr(rasterise_module, "MOST_VERTICES", 50)
     monkeypatch.setattr(rasterise_module, "MOST_CROSSINGS", 30)
     assert rasterise(annotations, **size).tobytes() == expected.tobytes()
+    monkeypatch.setattr(rasterise_module, "LARGE_RING", 3)
+    assert rasterise(annotations, **size).tobytes() == expected.tobytes()
 
 
 def independent_labels(
