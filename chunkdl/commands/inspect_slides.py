@@ -6,7 +6,7 @@ BigChunks of a stream over this slide alone, with the same settings and seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from chunkdl.commands.refused_places import ELSEWHERE, NO_TISSUE, Audit, audit_of, codes_of
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments, Profile
@@ -41,6 +42,10 @@ COLOURS = (
     *((240, 200, 0), (150, 0, 255), (120, 220, 0), (130, 70, 20)),
 )
 """Of the windows, in turn; none is a colour of H&E."""
+CLASS_COLOURS = ((230, 0, 230), (0, 0, 0), (0, 220, 220), (120, 0, 0), (90, 90, 0), (0, 0, 140))
+"""Of the outlines of annotated classes, in the order of their names."""
+REFUSED_COLOURS = {NO_TISSUE: (150, 150, 150), ELSEWHERE: (255, 150, 0)}
+"""Of the dots where nothing is drawn."""
 FOOTPRINT_FILL, FOOTPRINT_EDGE = 26, 150
 """Opacities, of 255; where many footprints lie over each other, the colour is denser."""
 
@@ -63,6 +68,9 @@ class Look:
     tissue: str = "otsu"
     tissue_threshold: float = 0.5
     pixel_filter: str | None = None
+    annotations: str | None = None
+    roi: str = "ignore"
+    regions: Mapping[str, float] | None = None
     channels: tuple[int, ...] | None = None
     window: tuple[float, float] | None = None
     icc: Profile | None = None
@@ -71,7 +79,20 @@ class Look:
     positions: int | None = None
 
 
-def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError | None:
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What was found out about a slide, beside its picture.
+
+    Attributes:
+        problem: why nothing can be sampled from the slide; None: all is well.
+        audit: how many places each rule takes away.
+    """
+
+    problem: NoTissueError | None
+    audit: Audit
+
+
+def inspect_slide(patient: Patient, look: Look, picture: Path) -> Inspected:
     """Draw one picture of the first slide of a patient.
 
     Args:
@@ -80,9 +101,10 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
         picture: the PNG file to write; its folder is made where it is not.
 
     Returns:
-        Why nothing can be sampled from the slide, which is drawn all the same; None: all is well.
+        What was found; the slide is drawn also where nothing can be sampled from it.
 
     Raises:
+        AnnotationError: the annotations of the slide cannot be read.
         ConfigError: a setting of `look` is wrong for every slide.
         SlideError: the slide cannot be opened or read, or cannot give the resolution.
     """
@@ -103,10 +125,11 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> NoTissueError 
             problem = error
             facts = f"no position with at least {config.tissue_threshold:.0%} tissue"
         image = _drawn(planned, config, samples)
-        caption = _caption(patient.name, planned, config, facts)
+        audit = audit_of(planned, config)
+        caption = _caption(patient.name, planned, config, facts, audit)
     picture.parent.mkdir(parents=True, exist_ok=True)
     _captioned(image, caption).save(picture)
-    return problem
+    return Inspected(problem, audit)
 
 
 def _arguments(look: Look) -> Arguments:
@@ -123,6 +146,9 @@ def _arguments(look: Look) -> Arguments:
         tissue=look.tissue,
         tissue_threshold=look.tissue_threshold,
         pixel_filter=look.pixel_filter,
+        annotations=look.annotations,
+        roi=look.roi,
+        regions=look.regions,
         channels=look.channels,
         window=look.window,
         icc=look.icc,
@@ -147,13 +173,20 @@ def _sampled(
         NoTissueError: there are no positions.
     """
     per_window = calls_for_reuse(planned, config) if look.positions is None else look.positions
-    samples = tuple(sample(planned, config, ordinal, per_window) for ordinal in range(look.windows))
+    samples = tuple(
+        sample(_of_class(planned, config, ordinal), config, ordinal, per_window)
+        for ordinal in range(look.windows)
+    )
     delivered = per_window * look.windows * config.smallchunk_px**2
     reuse = delivered / sum(one.target_px for one in samples)
-    return (
-        f"{planned.anchors.count:,} positions with at least {config.tissue_threshold:.0%} "
-        f"tissue  ·  {len(samples)} windows of {per_window} positions: reuse {reuse:.2f}"
-    ), samples
+    return f"{len(samples)} windows of {per_window} positions: reuse {reuse:.2f}", samples
+
+
+def _of_class(planned: PlannedSlide, config: StreamConfig, ordinal: int) -> PlannedSlide:
+    """The slide, drawn from the class that comes with that BigChunk where classes have weights."""
+    if config.annotations is None or config.annotations.regions is None:
+        return planned
+    return window_plan(config).at(planned.opened, ordinal, 0)
 
 
 def _refused(slides: OpenSlides) -> str:
@@ -167,7 +200,7 @@ def _refused(slides: OpenSlides) -> str:
 def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
     """SmallChunks per BigChunk that a stream over this slide settles on for its `reuse`."""
     areas = [
-        survey_window(planned, SurveyWindow(ordinal, 0, 0), config)
+        survey_window(_of_class(planned, config, ordinal), SurveyWindow(ordinal, 0, 0), config)
         for ordinal in range(reuse.SURVEYED_WINDOWS)
     ]
     return reuse.calls_for_reuse(config, areas)
@@ -183,7 +216,12 @@ def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int
 
 
 def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Region]) -> Image.Image:
-    image = Image.fromarray(_outlined(_thumbnail(planned.slide), planned.mask.cells))
+    pixels = _outlined(_thumbnail(planned.slide), planned.mask.cells, OUTLINE)
+    regions = planned.opened.regions
+    if regions is not None and config.annotations is not None:
+        for index in filter(regions.has, range(len(config.annotations.names))):
+            pixels = _outlined(pixels, regions.raster == index + 1, colour_of_class(index))
+    image = _with_refused(Image.fromarray(pixels), planned, config)
     scale = image.width / planned.slide.info.levels[0].width * planned.grid.downsample
     image = _with_footprints(image, scale, samples, config.smallchunk_px)
     _draw_windows(image, scale, samples)
@@ -197,8 +235,27 @@ def _thumbnail(slide: Slide) -> Pixels:
     return pixels
 
 
-def _outlined(pixels: Pixels, tissue: npt.NDArray[np.bool_]) -> Pixels:
-    """The picture with the border of the tissue, two pixels wide."""
+def colour_of_class(index: int) -> tuple[int, int, int]:
+    """Of the outline of an annotated class."""
+    return CLASS_COLOURS[index % len(CLASS_COLOURS)]
+
+
+def _with_refused(image: Image.Image, planned: PlannedSlide, config: StreamConfig) -> Image.Image:
+    """A dot where the SmallChunk around it is refused, in a colour for each reason."""
+    codes, step = codes_of(planned, config)
+    scale = image.width / planned.slide.info.levels[0].width * planned.grid.downsample
+    draw = ImageDraw.Draw(image)
+    for code, colour in REFUSED_COLOURS.items():
+        for row, column in np.argwhere(codes == code).tolist():
+            x, y = (column + 0.5) * step * scale, (row + 0.5) * step * scale
+            draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
+    return image
+
+
+def _outlined(
+    pixels: Pixels, tissue: npt.NDArray[np.bool_], colour: tuple[int, int, int]
+) -> Pixels:
+    """The picture with the border of what is marked, two pixels wide."""
     height, width = pixels.shape[:2]
     rows = np.arange(height) * tissue.shape[0] // height
     columns = np.arange(width) * tissue.shape[1] // width
@@ -209,7 +266,7 @@ def _outlined(pixels: Pixels, tissue: npt.NDArray[np.bool_]) -> Pixels:
     border[:-1] |= down
     border[:, 1:] |= across
     border[:, :-1] |= across
-    return np.where(border[..., None], np.array(OUTLINE, np.uint8), pixels)
+    return np.where(border[..., None], np.array(colour, np.uint8), pixels)
 
 
 def _with_footprints(
@@ -251,7 +308,9 @@ def _draw_windows(image: Image.Image, scale: float, samples: Sequence[Region]) -
         draw.text(at, str(number), colour, font, stroke_width=2, stroke_fill="white")
 
 
-def _caption(name: str, planned: PlannedSlide, config: StreamConfig, facts: str) -> tuple[str, ...]:
+def _caption(
+    name: str, planned: PlannedSlide, config: StreamConfig, facts: str, audit: Audit
+) -> tuple[str, ...]:
     share = planned.mask.cells.mean()
     info, grid, lattice = planned.slide.info, planned.grid, planned.lattice
     first = info.levels[0]
@@ -269,7 +328,19 @@ def _caption(name: str, planned: PlannedSlide, config: StreamConfig, facts: str)
         f"BigChunk {config.bigchunk_px} px on a lattice of {stride} px  ·  "
         f"SmallChunk {config.smallchunk_px} px",
         f"tissue ({tissue}) {share:.1%} of the slide  ·  {facts}",
+        f"{audit} (grey dots: too little tissue; orange: outside of roi or regions)",
+        *_classes(config),
     )
+
+
+def _classes(config: StreamConfig) -> tuple[str, ...]:
+    """The classes by the colours of their outlines; nothing without annotations."""
+    use = config.annotations
+    if use is None:
+        return ()
+    colours = "magenta", "black", "cyan", "dark red", "olive", "dark blue"
+    named = (f"{name} {colours[i % len(colours)]}" for i, name in enumerate(use.names))
+    return (f"annotated: {', '.join(named)}",)
 
 
 def _captioned(image: Image.Image, lines: Sequence[str]) -> Image.Image:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from chunkdl import __version__
 from chunkdl.commands.inspect_slides import Look, inspect_slide
+from chunkdl.commands.refused_places import Audit
 from chunkdl.commands.service import add_service_commands
 from chunkdl.commands.setting_flags import add_flag
 from chunkdl.dataset.patients import Dataset
-from chunkdl.errors import ChunkdlError, ConfigError, SlideError
+from chunkdl.errors import AnnotationError, ChunkdlError, ConfigError, SlideError
 from chunkdl.slides.readers.dicom_series import dicom_files_in
 from chunkdl.slides.readers.registry import read_structure
 from chunkdl.slides.structure import text_of
@@ -116,6 +117,9 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
     add_flag(inspect, "pixel_filter", metavar="NAME")
+    add_flag(inspect, "annotations", metavar="DIR")
+    add_flag(inspect, "roi", default=look.roi, metavar="WHERE")
+    add_flag(inspect, "regions", type=_weights, metavar="CLASS=WEIGHT,…")
     wish = inspect.add_mutually_exclusive_group()
     add_flag(wish, "level")
     for name in ("mpp", "downsample"):
@@ -128,6 +132,11 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
         "--structure",
         action="store_true",
         help="instead, print the structure of the files: every image, its role and why",
+    )
+    inspect.add_argument(
+        "--audit",
+        action="store_true",
+        help="print how many places for a SmallChunk each rule takes away, of each slide and of all",
     )
     inspect.add_argument(
         "--windows", type=_count, default=look.windows, help="how many (default: %(default)s)"
@@ -146,6 +155,19 @@ def _channels(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} must be sample numbers such as 0,1,2")
     return tuple(map(int, parts))
+
+
+def _weights(text: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        try:
+            found[name.strip()] = float(weight or 1)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be classes with weights, such as tumor=1,stroma=2"
+            ) from error
+    return found
 
 
 def _count(text: str) -> int:
@@ -193,24 +215,35 @@ def _demo(given: argparse.Namespace) -> int:
 
 def _inspect(given: argparse.Namespace) -> int:
     fields = ("smallchunk_size", "bigchunk_size", "mpp", "level", "downsample", "magnification")
-    more = ("tissue", "tissue_threshold", "pixel_filter")
+    more = ("tissue", "tissue_threshold", "pixel_filter", "annotations", "roi", "regions")
     other = ("windows", "positions", "seed", "channels", "icc")
     if given.structure:
         return _structures(given.slides)
     window = None if given.window is None else tuple(given.window)
     look = Look(window=window, **{name: getattr(given, name) for name in (*fields, *more, *other)})
     dataset = Dataset.from_slides(given.slides)
-    status = EXIT_OK
+    status, whole = EXIT_OK, Audit()
     for patient, picture in zip(dataset, _pictures(dataset, given.out), strict=True):
+        problem: ChunkdlError | None
         try:
-            problem: SlideError | None = inspect_slide(patient, look, picture)
+            found = inspect_slide(patient, look, picture)
+            problem, whole = found.problem, whole + found.audit
             print(printable(str(picture)))
-        except SlideError as error:
+            if given.audit:
+                print(f"  {found.audit}")
+        except (SlideError, AnnotationError) as error:
             # The other slides may be fine, and the user wants to see them.
+            problem = error
+        except ConfigError as error:
+            if look.annotations is None:
+                raise
+            # One slide may have no annotations, and another may.
             problem = error
         if problem is not None:
             _complain(problem)
             status = EXIT_ERROR
+    if given.audit and len(dataset) > 1:
+        print(f"all slides\n  {whole}")
     return status
 
 

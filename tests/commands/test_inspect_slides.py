@@ -100,7 +100,7 @@ def test_the_outline_follows_the_mask_and_windows_lie_where_they_are(
     picture = tmp_path / "made" / "square.png"
     look = Look(smallchunk_size=64, bigchunk_size=384, windows=1, positions=1)
 
-    assert inspect_slide(patient, look, picture) is None
+    assert inspect_slide(patient, look, picture).problem is None
     pixels = pixels_of(picture)[MARGIN_PX:, MARGIN_PX:][:HEIGHT, :WIDTH]
     green = (pixels == OUTLINE).all(axis=-1)
     rows, columns = np.nonzero(green)
@@ -153,12 +153,12 @@ def test_what_a_pixel_filter_refuses_is_in_the_picture(
             assert HsvShare()(out_px)
         assert "refused" in _refused(slides)
     black = OwnFilter(lambda rgb: False, version="1", title="black")
-    problem = inspect_slide(
+    found = inspect_slide(
         Dataset.from_slides(slide)[0],
         dataclasses.replace(LOOK, pixel_filter=black),  # type: ignore[arg-type]
         tmp_path / "none.png",
     )
-    assert isinstance(problem, NothingPassesError)
+    assert isinstance(found.problem, NothingPassesError)
     assert (tmp_path / "none.png").exists()
 
 

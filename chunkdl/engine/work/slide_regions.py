@@ -58,6 +58,15 @@ class SlideRegions:
         raster = self._raster.nbytes if "_raster" in self.__dict__ else 0
         return raster + sum(mask.nbytes for mask in self._masks.values())
 
+    def has(self, region: int) -> bool:
+        """Whether anything of a class is annotated on the slide."""
+        return region + 1 in self._stream_class
+
+    @property
+    def raster(self) -> Classes:
+        """Classes of cells of about an eighth of a SmallChunk, over the whole slide."""
+        return self._raster
+
     def areas(self, region: int) -> tuple[Area, ...]:
         """Of what a SmallChunk must have a share, beside tissue.
 
@@ -80,7 +89,7 @@ class SlideRegions:
                 raise self._nothing(f"nothing of {_listed(roi.classes)} is annotated")
         if region >= 0 and regions is not None:
             name = self._use.names[region]
-            if region + 1 not in self._stream_class:
+            if not self.has(region):
                 raise self._nothing(f"no {name!r} is annotated")
             found.append(Area(self._mask(frozenset((region + 1,))), regions.share))
         return tuple(found)
