@@ -136,7 +136,7 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     inspect.add_argument(
         "--audit",
         action="store_true",
-        help="print how many places for a SmallChunk each rule takes away, of each slide and of all",
+        help="print how many places each rule takes away, of each slide and of all",
     )
     inspect.add_argument(
         "--windows", type=_count, default=look.windows, help="how many (default: %(default)s)"
