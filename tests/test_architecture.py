@@ -106,7 +106,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
     # what is written, and beside it what reads it again
     "chunkdl/transport/memory/packing.py": 440,
-    "chunkdl/engine/settings/arguments.py": 620,  # every setting of a stream, and nothing else
+    "chunkdl/engine/settings/arguments.py": 640,  # every setting of a stream, and nothing else
     "chunkdl/transport/protocol/engine_messages.py": 490,  # every message, and nothing else
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 510,

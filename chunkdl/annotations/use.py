@@ -11,6 +11,7 @@ from chunkdl.annotations.shapes import MOST_CLASSES
 from chunkdl.errors import ConfigError
 
 Where = Literal["inside", "outside", "auto", "ignore"]
+Label = Literal["centre", "largest"]
 Within = Literal["stream", "slide"]
 SMALLEST_SHARE = 1e-6
 """Shares are 32-bit floats, and with less nothing at all would do."""
@@ -169,6 +170,9 @@ class AnnotationUse:
         roi: where slides are drawn from.
         regions: what is drawn, and how often; None: whatever is there.
         label_mask: each row has the class of each of its pixels.
+        label: whether the column ``region`` has the class at the centre, or the one with the
+            largest share of the pixels.
+        shares: each row has the share of each class.
     """
 
     names: tuple[str, ...]
@@ -176,6 +180,8 @@ class AnnotationUse:
     roi: Roi
     regions: Regions | None
     label_mask: bool
+    label: Label = "centre"
+    shares: bool = False
 
     def named(self, in_file: str) -> int:
         """The index of a class of a file among `names`; -1: it is left out."""

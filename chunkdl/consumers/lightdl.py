@@ -17,7 +17,7 @@ import msgspec
 
 from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.sources import OwnAnnotations
-from chunkdl.annotations.use import Regions, Roi
+from chunkdl.annotations.use import Label, Regions, Roi
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.arrays import ArraysName
 from chunkdl.consumers.batches.batch import Batch, Stand
@@ -110,6 +110,8 @@ class LightDL(Loader):
         roi: "inside", "outside", "auto" or "ignore", or a `Roi` with classes and a share.
         regions: weights of the classes that SmallChunks are drawn from, or `Regions`.
         label_mask: each row has the class of each of its pixels.
+        region_label: the column ``region`` has the class at the "centre", or the "largest" one.
+        region_shares: each row has the share of each class.
         reader: "auto", "tiff", "dicom" or "openslide".
         channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
             for a grey image of one sample; needed if the file does not say it.
@@ -199,6 +201,8 @@ class LightDL(Loader):
         roi: str | Mapping[str, Any] | Roi = "ignore",
         regions: Mapping[str, Any] | Regions | None = None,
         label_mask: bool = False,
+        region_label: Label = "centre",
+        region_shares: bool = False,
         reader: Reader = "auto",
         channels: Sequence[int] | None = None,
         window: Sequence[float] | None = None,
@@ -251,6 +255,8 @@ class LightDL(Loader):
             roi=roi,
             regions=regions,
             label_mask=label_mask,
+            region_label=region_label,
+            region_shares=region_shares,
             reader=reader,
             channels=channels,
             window=window,

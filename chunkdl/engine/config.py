@@ -17,7 +17,7 @@ from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.slides.slide import AS_STORED, PixelRule
 from chunkdl.slides.tissue.detectors import TissueDetector
 from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
-from chunkdl.transport.row_format import RowFormat
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 Order = Literal["strict", "relaxed"]
 OnError = Literal["substitute", "raise"]
@@ -159,7 +159,7 @@ class StreamConfig:
         return BigChunkLayout(
             self.bigchunk_px,
             self.most_calls,
-            region_columns(self.annotations),
+            columns_of(self.annotations),
             has_label_mask=self.annotations is not None and self.annotations.label_mask,
         )
 
@@ -184,7 +184,7 @@ class StreamConfig:
             return None
         masked = self.annotations is not None and self.annotations.label_mask
         return RowFormat.of_crops(
-            self.smallchunk_px, region_columns(self.annotations), has_label_mask=masked
+            self.smallchunk_px, columns_of(self.annotations), has_label_mask=masked
         )
 
     def layout_of(self, row_format: RowFormat) -> BatchLayout:
@@ -192,11 +192,16 @@ class StreamConfig:
         return BatchLayout(self.batch_size, row_format, INFO_BYTES if self.rows.by_hooks else 0)
 
 
-def region_columns(use: AnnotationUse | None) -> tuple[str, ...]:
-    """The columns of a batch that name a class of annotations, of the built-in classes."""
+def columns_of(use: AnnotationUse | None) -> tuple[ColumnFormat, ...]:
+    """The columns of crops that say what is annotated there, beside the label mask."""
     if use is None:
         return ()
-    return ("region",) if use.regions is None else ("region", "drawn_region")
+    found = [ColumnFormat("region", "<i8", ())]
+    if use.regions is not None:
+        found.append(ColumnFormat("drawn_region", "<i8", ()))
+    if use.shares:
+        found.append(ColumnFormat("region_shares", "<f4", (len(use.names),)))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

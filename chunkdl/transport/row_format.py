@@ -81,17 +81,21 @@ class RowFormat(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_crops(
-        cls, side_px: int, regions: tuple[str, ...] = (), *, has_label_mask: bool = False
+        cls,
+        side_px: int,
+        more: tuple[ColumnFormat, ...] = (),
+        *,
+        has_label_mask: bool = False,
     ) -> RowFormat:
         """Of square crops, uint8 (side_px, side_px, 3).
 
         Args:
             side_px: of a crop.
-            regions: columns of one int64 a row.
+            more: columns beside the image that each of them has.
             has_label_mask: each has the classes of its pixels, uint8 (side_px, side_px).
         """
         columns = [ColumnFormat("image", "|u1", (side_px, side_px, 3), is_image=True)]
-        columns += [ColumnFormat(name, "<i8", ()) for name in regions]
+        columns += more
         if has_label_mask:
             columns.append(ColumnFormat("label_mask", "|u1", (side_px, side_px)))
         return cls(tuple(columns))

@@ -116,6 +116,25 @@ def test_every_row_has_the_class_of_its_centre_and_of_each_pixel(
         assert set(seen) == {-1, 0, 1, 2}
 
 
+def test_shares_and_the_largest_class_are_those_of_the_label_mask(
+    dataset: Dataset, stream: dict[str, Any]
+) -> None:
+    """By the pixels; what is not annotated may be the largest."""
+    asked: dict[str, Any] = {"label_mask": True, "region_label": "largest", "region_shares": True}
+    with LightDL(dataset, **stream, **asked) as loader:
+        seen = set()
+        for _ in range(40):
+            batch = loader.next_batch(60)
+            assert batch["region_shares"].shape == (16, 3)
+            for row, mask in enumerate(batch["label_mask"].numpy()):
+                counts = np.bincount(mask.ravel(), minlength=4)
+                assert int(batch["region"][row]) == int(counts.argmax()) - 1
+                shares = batch["region_shares"][row].numpy()
+                assert np.array_equal(shares, (counts[1:] / SIDE**2).astype(np.float32))
+                seen.add(int(batch["region"][row]) == int(mask[SIDE // 2, SIDE // 2]) - 1)
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("where", ["inside", "outside"])
 @pytest.mark.parametrize("share", [0.25, 1.0])
 def test_rows_lie_inside_or_outside_as_far_as_they_have_to(

@@ -85,7 +85,15 @@ def annotated(
     renamed: Mapping[str, str] = arguments.region_names or {}
     classes = [_classes(one, renamed) for one in found]
     names = _names(classes, roi, regions)
-    use = AnnotationUse(names, renamed, roi, regions, arguments.label_mask)
+    use = AnnotationUse(
+        names,
+        renamed,
+        roi,
+        regions,
+        arguments.label_mask,
+        arguments.region_label,
+        arguments.region_shares,
+    )
     stays = [_gives_something(one, roi, regions) for one in classes]
     _tell_left_out(slides, stays, roi, regions)
     kept = [index for index, stay in enumerate(stays) if stay]
@@ -124,6 +132,8 @@ def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None
             ("roi", isinstance(roi, Roi) and roi.where != "ignore"),
             ("regions", arguments.regions is not None),
             ("label_mask", arguments.label_mask),
+            ("region_label", arguments.region_label != "centre"),
+            ("region_shares", arguments.region_shares),
             ("region_names", bool(arguments.region_names)),
             ("annotation_reading", arguments.annotation_reading is not None),
         )
@@ -240,8 +250,14 @@ def check_annotations(arguments: Arguments, annotations: Annotated, *, are_crops
     use = annotations.use
     if use is None:
         return
-    if not are_crops and (use.regions is not None or use.label_mask):
-        name = "label_mask" if use.label_mask else "regions"
+    of_rows = {
+        "label_mask": use.label_mask,
+        "regions": use.regions is not None,
+        "region_label": use.label != "centre",
+        "region_shares": use.shares,
+    }
+    name = next((name for name, is_asked in of_rows.items() if is_asked), None)
+    if not are_crops and name is not None:
         raise ConfigError(
             f"{name} gives columns beside the image, and rows that your own classes or transforms "
             "make have no place for them: apply the transform to the batches in the training "

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 
 from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.sources import OwnAnnotations
-from chunkdl.annotations.use import Regions, Roi, checked_names, checked_regions, checked_roi
+from chunkdl.annotations.use import (
+    Label,
+    Regions,
+    Roi,
+    checked_names,
+    checked_regions,
+    checked_roi,
+)
 from chunkdl.engine.config import Edge, GridOrder, OnError, Order
 from chunkdl.engine.settings.checks import (
     checked_annotations,
@@ -305,6 +312,26 @@ class Arguments:
         bool,
         Setting(
             meaning="each row has the annotated class of each of its pixels",
+            table="stream",
+            identity="rows",
+        ),
+    ] = False
+    region_label: Annotated[
+        Label,
+        Setting(
+            meaning=(
+                "which class the column region has: that at the centre, or the one with the "
+                "largest share of the pixels"
+            ),
+            table="stream",
+            identity="rows",
+            file_type=str,
+        ),
+    ] = "centre"
+    region_shares: Annotated[
+        bool,
+        Setting(
+            meaning="each row has the share of its pixels that each annotated class has",
             table="stream",
             identity="rows",
         ),

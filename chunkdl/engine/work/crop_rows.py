@@ -9,7 +9,7 @@ from chunkdl.transport.protocol.engine_messages import RowGroup
 
 
 def fill_rows(group: RowGroup, bigchunk: BigChunkView, batch: BatchView) -> None:
-    """Write records, pixels and classes of the rows that one BigChunk serves.
+    """Write records, pixels and columns of the rows that one BigChunk serves.
 
     Args:
         group: which rows of the batch, and which calls of the BigChunk they are.
@@ -20,7 +20,7 @@ def fill_rows(group: RowGroup, bigchunk: BigChunkView, batch: BatchView) -> None
     calls = np.frombuffer(group.calls, dtype=np.int32)
     records = bigchunk.records[calls]
     batch.records[rows] = records
-    for name, of_calls in bigchunk.regions.items():
+    for name, of_calls in bigchunk.columns.items():
         batch.columns[name][rows] = of_calls[calls]
     image, strips = batch.columns["image"], bigchunk.strips()
     corners = zip(rows.tolist(), records["left"].tolist(), records["top"].tolist(), strict=True)

@@ -8,7 +8,6 @@ import numpy as np
 
 from chunkdl.engine.config import Colour, StreamConfig
 from chunkdl.engine.work.planned_slide import PlannedSlide
-from chunkdl.engine.work.slide_regions import at_centres
 from chunkdl.engine.work.window_plans import DrawnWindows, window_plan
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
@@ -88,18 +87,17 @@ def describe_regions(
     planned: PlannedSlide, window: Window, draws: Draws, view: BigChunkView
 ) -> None:
     """Fill in the classes of the draws and of the pixels, where the stream has them."""
-    wanted = view.label_mask is not None or view.regions
+    wanted = view.label_mask is not None or view.columns
     regions = planned.opened.regions if wanted else None
     if regions is None:
         return
     classes = regions.window_classes(planned.grid, window)
     if view.label_mask is not None:
         view.label_mask[:] = classes
-    count, side_px = len(draws.x), planned.lattice.across.smallchunk_px
-    if "region" in view.regions:
-        view.regions["region"][:count] = at_centres(classes, window, draws, side_px)
-    if "drawn_region" in view.regions:
-        view.regions["drawn_region"][:count] = planned.region
+    columns = regions.columns(classes, window, draws, planned.lattice.across.smallchunk_px)
+    columns["drawn_region"] = np.full(len(draws.x), planned.region)
+    for name, of_calls in view.columns.items():
+        of_calls[: len(draws.x)] = columns[name]
 
 
 def describe(

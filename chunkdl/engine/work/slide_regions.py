@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,37 @@ class SlideRegions:
         """The class of each target pixel of a window, by its centre; shape (side, side)."""
         size = window.side_px, window.side_px
         return self._classes(grid.downsample, (window.x, window.y), size)
+
+    def columns(
+        self, classes: Classes, window: Window, draws: Draws, side_px: int
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What is said of each SmallChunk of a window.
+
+        Args:
+            classes: of the target pixels of the window.
+            window: which.
+            draws: corners of the SmallChunks.
+            side_px: of a SmallChunk, target pixels.
+
+        Returns:
+            "region", int64 (n,): the index of a class, -1 for none. "region_shares", float32 (n,
+            classes): of its pixels; where the stream asks for shares, or for the largest class.
+        """
+        region = at_centres(classes, window, draws, side_px)
+        if not self._use.shares and self._use.label == "centre":
+            return {"region": region}
+        left, top = draws.x - window.x, draws.y - window.y
+        counts = np.empty((len(draws.x), 1 + len(self._use.names)), np.int64)
+        for row, (x, y) in enumerate(zip(left.tolist(), top.tolist(), strict=True)):
+            of_row = classes[y : y + side_px, x : x + side_px]
+            counts[row] = np.bincount(of_row.ravel(), minlength=counts.shape[1])
+        if self._use.label == "largest":
+            # Of equal shares the first; what is not annotated counts as a class.
+            region = counts.argmax(axis=1) - 1
+        return {
+            "region": region,
+            "region_shares": (counts[:, 1:] / side_px**2).astype(np.float32),
+        }
 
     def _classes(
         self,

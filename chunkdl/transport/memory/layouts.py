@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.transport.row_format import RowFormat
+from chunkdl.transport.row_format import ColumnFormat, RowFormat
 
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -29,6 +29,11 @@ INFO_BYTES = 4096
 def _end(size: int) -> int:
     """End of a part of `size` bytes, on a cache line."""
     return -(-size // _LINE) * _LINE
+
+
+def _column(slot: Bytes, column: ColumnFormat, start: int, rows: int) -> Array:
+    data = slot[start : start + rows * column.row_bytes]
+    return data.view(column.dtype).reshape(rows, *column.shape)
 
 
 COLUMNS: tuple[tuple[str, type[np.generic]], ...] = (
@@ -95,7 +100,8 @@ class BigChunkView:
         records: of `RECORD`, shape (calls,).
         pixels: uint8 of shape (side · side · 3,).
         side_px: side of the region, target pixels.
-        regions: what the columns of classes say of each call, int64 of shape (calls,).
+        columns: what the columns beside the image say of each call, each of the type of its format
+            and shape (calls, ...).
         label_mask: uint8 of shape (side, side), the class of each pixel; None: there is none.
     """
 
@@ -103,7 +109,7 @@ class BigChunkView:
     records: Array
     pixels: Bytes
     side_px: int
-    regions: Mapping[str, npt.NDArray[np.int64]]
+    columns: Mapping[str, Array]
     label_mask: npt.NDArray[np.uint8] | None
 
     def strips(self) -> Strips:
@@ -114,19 +120,19 @@ class BigChunkView:
 
 @dataclass(frozen=True, slots=True)
 class BigChunkLayout:
-    """Where things lie in a BigChunk slot: the width of its strips, a record per call, the classes
-    of the calls, the pixels, and the classes of the pixels.
+    """Where things lie in a BigChunk slot: the width of its strips, a record per call, the columns
+    beside the image by call, the pixels, and the classes of the pixels.
 
     Attributes:
         side_px: side of the region, target pixels.
         calls: most SmallChunks that are taken from it.
-        regions: the columns of a batch that name a class.
+        columns: of a batch, beside the image.
         has_label_mask: each pixel has a class.
     """
 
     side_px: int
     calls: int
-    regions: tuple[str, ...] = ()
+    columns: tuple[ColumnFormat, ...] = ()
     has_label_mask: bool = False
 
     @property
@@ -136,20 +142,25 @@ class BigChunkLayout:
         return self._pixels_at + area * 3 + area * self.has_label_mask
 
     @property
-    def _regions_at(self) -> int:
-        return _end(_LINE + self.calls * RECORD.itemsize)
+    def _columns_at(self) -> tuple[int, ...]:
+        """Where each column begins, and the end of all."""
+        sizes = [_end(self.calls * column.row_bytes) for column in self.columns]
+        return tuple(accumulate(sizes, initial=_end(_LINE + self.calls * RECORD.itemsize)))
 
     @property
     def _pixels_at(self) -> int:
         # See `chunkdl.slides.readers.tiled` for why rows should not begin on 32 bytes.
-        return _end(self._regions_at + len(self.regions) * self.calls * 8) + 16
+        return self._columns_at[-1] + 16
 
     def view(self, slot: Bytes) -> BigChunkView:
         """The views of a slot."""
         records = slot[_LINE : _LINE + self.calls * RECORD.itemsize].view(RECORD)
         area = self.side_px * self.side_px
         end = self._pixels_at + area * 3
-        numbers = slot[self._regions_at : self._regions_at + len(self.regions) * self.calls * 8]
+        columns = {
+            column.name: _column(slot, column, start, self.calls)
+            for column, start in zip(self.columns, self._columns_at[:-1], strict=True)
+        }
         label_mask = None
         if self.has_label_mask:
             label_mask = slot[end : end + area].reshape(self.side_px, self.side_px)
@@ -158,7 +169,7 @@ class BigChunkLayout:
             records,
             slot[self._pixels_at : end],
             self.side_px,
-            dict(zip(self.regions, numbers.view(np.int64).reshape(-1, self.calls), strict=True)),
+            columns,
             label_mask,
         )
 
@@ -216,10 +227,10 @@ class BatchLayout:
         """The views of a slot."""
         records = slot[: self.rows * RECORD.itemsize].view(RECORD)
         infos = slot[self._infos_at : self._infos_at + self.rows * self.info_bytes]
-        columns = {}
-        for column, start in zip(self.format.columns, self._columns_at, strict=True):
-            data = slot[start : start + self.rows * column.row_bytes]
-            columns[column.name] = data.view(column.dtype).reshape(self.rows, *column.shape)
+        columns = {
+            column.name: _column(slot, column, start, self.rows)
+            for column, start in zip(self.format.columns, self._columns_at, strict=True)
+        }
         return BatchView(records, infos.reshape(self.rows, self.info_bytes), columns)
 
     def parts(self, slot: Bytes, first: int, rows: int) -> tuple[Bytes, ...]:

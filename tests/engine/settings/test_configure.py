@@ -319,6 +319,8 @@ OF_ANNOTATIONS = {
     "roi",
     "regions",
     "label_mask",
+    "region_label",
+    "region_shares",
 }
 """What each of them changes is tried with annotations, in `test_annotated`."""
 OF_CYCLES: dict[str, Any] = {"cycles": 2}

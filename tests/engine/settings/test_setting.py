@@ -145,6 +145,7 @@ OTHERS: dict[str, Any] = {
     "region_names": {"a": "b"},
     "roi": "outside",
     "regions": {"a": 1},
+    "region_label": "largest",
     "reader": "tiff",
     "channels": (0,),
     "window": (0, 100),
@@ -178,7 +179,10 @@ WITH: dict[str, dict[str, Any]] = {
     "max_relative_deviation": {"mpp": 1.0},
     **{
         name: {"annotations": "drawn"}
-        for name in ("annotation_reading", "region_names", "roi", "regions", "label_mask")
+        for name in (
+            *("annotation_reading", "region_names", "roi", "regions", "label_mask"),
+            *("region_label", "region_shares"),
+        )
     },
 }
 """Settings that are for something else as well."""
