@@ -111,15 +111,18 @@ def checked_regions(name: str, value: Any) -> Regions:
     return Regions(**_table(Regions, name, value, ("weights",)))
 
 
-def checked_names(name: str, value: Any) -> dict[str, str]:
-    """What the classes of the files are called, by their names there; empty: left out."""
+def checked_names(name: str, value: Any) -> dict[str, str] | tuple[str, ...]:
+    """What the classes of the files are called, by their names there, empty: left out; or all
+    classes that count, in their order."""
+    if isinstance(value, list | tuple):
+        return _names(name, value)
     right = isinstance(value, Mapping) and all(
         isinstance(one, str) and isinstance(other, str) for one, other in value.items()
     )
     if not right:
         raise ConfigError(
             f'{name}={value!r:.80} must map names of classes in files to yours, such as {{"Tumor": '
-            '"tumor", "DCIS": "tumor", "Ignore*": ""}'
+            '"tumor", "DCIS": "tumor", "Ignore*": ""}, or be a list of the classes that count'
         )
     return dict(sorted(value.items()))
 
@@ -165,8 +168,8 @@ class AnnotationUse:
 
     Attributes:
         names: of all classes of the stream, in the order of the column ``region``.
-        renamed: what classes of files are called here; those that are not named keep their name,
-            and an empty name leaves them out.
+        renamed: what classes of files are called here; those that are not named keep their name.
+            What is not among `names` then is left out.
         roi: where slides are drawn from.
         regions: what is drawn, and how often; None: whatever is there.
         label_mask: each row has the class of each of its pixels.

@@ -13,9 +13,12 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.sources import OwnAnnotations
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.loader import check_batches
 from chunkdl.consumers.meeting import Meeting, Served
+from chunkdl.consumers.merged import check_classes
 from chunkdl.consumers.rank_loader import Machines, RankDL
 from chunkdl.consumers.ranks import Place, find, refuse_children
 from chunkdl.dataset.patients import Dataset
@@ -97,6 +100,7 @@ def for_ddp(cls: type[LightDL], dataset: Dataset, arguments: Mapping[str, Any]) 
         machines = None
         if meeting is not None and place.nodes > 1:
             all_served = meeting.services(range(place.nodes))
+            check_classes({f"machine {n}": one.regions for n, one in enumerate(all_served)})
             served = all_served[place.node]
             machines = Machines(meeting, place, tuple(one.rows_hash for one in all_served))
             _warn_of_uneven_passes(rest, place)
@@ -135,6 +139,8 @@ def _described(dataset: Dataset, arguments: Mapping[str, Any]) -> str:
         f"{name}={told}"
         for name, value in sorted(arguments.items())
         if name not in OF_A_RANK and (told := _told(value))
+        # A folder may have another path on another machine.
+        if name != "annotations" or isinstance(value, OwnAnnotations)
     ]
     # Folders may differ from machine to machine.
     names = [
@@ -153,6 +159,8 @@ def _told(value: object) -> str:
         return repr(sorted((str(key), _told(one)) for key, one in value.items()))
     if isinstance(value, list | tuple):
         return repr([_told(one) for one in value])
+    if isinstance(value, ReadingOptions):
+        return repr(value.key())
     key = None if isinstance(value, type) else getattr(value, "key", None)
     return "" if key is None or callable(key) else repr(key)
 
@@ -195,7 +203,8 @@ def _started(
             # Else they would wait for it.
             meeting.serve(place.node, Served(failure=Failure.of(error)))
         raise
-    served = Served(address, spec.config.rows_hash)
+    use = spec.config.stream.annotations
+    served = Served(address, spec.config.rows_hash, () if use is None else use.names)
     if meeting is not None:
         try:
             meeting.serve(place.node, served)

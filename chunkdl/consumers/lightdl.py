@@ -106,7 +106,8 @@ class LightDL(Loader):
         annotations: folder with a file of annotations for each slide, or `OwnAnnotations`; by
             default those that the dataset names. See the page on annotations for all of these.
         annotation_reading: how files of annotations are read, `ReadingOptions`.
-        region_names: other names for annotated classes; an empty name leaves a class out.
+        region_names: other names for annotated classes, an empty one leaves a class out; or a list
+            of those that count, in the order of their numbers.
         roi: "inside", "outside", "auto" or "ignore", or a `Roi` with classes and a share.
         regions: weights of the classes that SmallChunks are drawn from, or `Regions`.
         label_mask: each row has the class of each of its pixels.
@@ -197,7 +198,7 @@ class LightDL(Loader):
         pixel_filter: str | Mapping[str, Any] | PixelFilter | None = None,
         annotations: str | os.PathLike[str] | OwnAnnotations | None = None,
         annotation_reading: Mapping[str, Any] | ReadingOptions | None = None,
-        region_names: Mapping[str, str] | None = None,
+        region_names: Mapping[str, str] | Sequence[str] | None = None,
         roi: str | Mapping[str, Any] | Roi = "ignore",
         regions: Mapping[str, Any] | Regions | None = None,
         label_mask: bool = False,

@@ -55,10 +55,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """The service of a machine: its address and the identity of its rows, or why there is none."""
+    """The service of a machine: its address, the identity of its rows and the annotated classes in
+    them, or why there is none."""
 
     address: str = ""
     rows_hash: str = ""
+    regions: tuple[str, ...] = ()
     failure: Failure | None = None
 
 

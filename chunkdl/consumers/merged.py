@@ -78,6 +78,25 @@ class _Node:
         self.stand = loader._last_stand
 
 
+def check_classes(of_services: Mapping[str, Sequence[str]]) -> None:
+    """See that the annotated classes have the same numbers in all services.
+
+    Args:
+        of_services: names of the classes in their order, by address.
+
+    Raises:
+        ConfigError: they have not, so a row's class would depend on where it comes from.
+    """
+    (first, names), *others = of_services.items()
+    for address, other in others:
+        if list(other) != list(names):
+            raise ConfigError(
+                f"{first} has the annotated classes {list(names)} and {address} has {list(other)}, "
+                "so the numbers in the column region mean other classes in each; give all of them "
+                "the same list, such as region_names=['stroma', 'tumor']"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class MergedState:
     """Where the stream stands on every node, and which are gone.
@@ -145,6 +164,7 @@ class MergedDL(Loader):
     ) -> None:
         finite = all(one.is_finite for one in loaders.values())
         check_batches(batches, finite=finite)
+        check_classes({address: one.tables.get("region", ()) for address, one in loaders.items()})
         super().__init__(finite=finite, batches=batches)
         self._nodes = [_Node(address, loader) for address, loader in loaders.items()]
         self._kind = kind

@@ -182,6 +182,7 @@ def _arguments(config: DaemonConfig) -> Arguments:
     given = {**structs.asdict(config.stream), **structs.asdict(config.run)}
     transform = _transform(config, given.pop("transform"))
     given["mask_cache"] = _path(config, given["mask_cache"])
+    given["annotations"] = _path(config, given["annotations"])
     return Arguments(**_fields(Arguments, given), tfms=transform)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +323,38 @@ def test_classes_have_other_names_or_none(dataset: Dataset, stream: dict[str, An
                 if number == 0:
                     expected = whole[y : y + SIDE, x : x + SIDE]
                     assert np.array_equal(batch["label_mask"][row].numpy(), expected)
+
+
+def test_a_list_of_classes_has_them_in_its_order_and_no_others(
+    dataset: Dataset, stream: dict[str, Any]
+) -> None:
+    """Also one that is on no slide, so that the numbers are the same for other slides."""
+    names = ["tumor", "necrosis", "stroma"]
+    with LightDL(dataset, **stream, region_names=names, label_mask=True) as loader:
+        assert loader.tables["region"] == names
+        values = {int(v) for _ in range(20) for v in loader.next_batch(60)["label_mask"].unique()}
+    assert values == {0, 1, 3}
+
+
+def test_services_with_other_classes_are_not_read_as_one(
+    dataset: Dataset, stream: dict[str, Any], tmp_path: Path
+) -> None:
+    """A number would mean another class in each; with the same list it does not."""
+    addresses = [f"ipc://{tmp_path}/{number}" for number in range(2)]
+    for names, refused in ((None, True), (["stroma", "tumor", "ink"], False)):
+        with ExitStack() as stack:
+            for address, patient in zip(addresses, list(dataset)[1:], strict=True):
+                settings = ServiceSettings(binds=(address,), groups=(GroupSpec(name="train"),))
+                given = arguments(**{**stream, "batch_slots": 0, "region_names": names})
+                spec = configure_service(Dataset("one", [patient]), given, settings)
+                stack.callback(ServiceProcess(spec).close)
+            if refused:
+                with pytest.raises(ConfigError, match="the numbers in the column region"):
+                    connect(addresses, rank=0, world_size=1)
+                continue
+            with connect(addresses, rank=0, world_size=1) as loader:
+                assert loader.tables["region"] == [names, names]
+                assert set(loader.next_batch(60)["node"].tolist()) == {0, 1}
 
 
 def double(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -82,9 +82,10 @@ def annotated(
             "none of the slides has annotations; files must have the names of their slides, or be "
             "named in the column annotations of the manifest"
         )
-    renamed: Mapping[str, str] = arguments.region_names or {}
-    classes = [_classes(one, renamed) for one in found]
-    names = _names(classes, roi, regions)
+    given = arguments.region_names or {}
+    renamed, only = (given, None) if isinstance(given, Mapping) else ({}, tuple(given))
+    classes = [_classes(one, renamed, only) for one in found]
+    names = _names(classes, only, roi, regions)
     use = AnnotationUse(
         names,
         renamed,
@@ -171,18 +172,23 @@ def _folder(arguments: Arguments) -> Path | None:
     return None if given is None else Path(given) / FOLDER
 
 
-def _classes(annotations: Annotations | None, renamed: Mapping[str, str]) -> set[str]:
-    """The classes that have an area on a slide, as the stream calls them."""
+def _classes(
+    annotations: Annotations | None, renamed: Mapping[str, str], only: tuple[str, ...] | None
+) -> set[str]:
+    """The classes that have an area on a slide and count, as the stream calls them."""
     if annotations is None:
         return set()
     has_area = (annotations.features[1:] > annotations.features[:-1]) & ~annotations.detected
     indices = np.unique(annotations.class_of[has_area]).tolist()
     names = (annotations.classes[index] for index in indices)
-    return {renamed.get(name, name) for name in names} - {""}
+    found = {renamed.get(name, name) for name in names} - {""}
+    return found if only is None else found & set(only)
 
 
-def _names(classes: Sequence[set[str]], roi: Roi, regions: Regions | None) -> tuple[str, ...]:
-    """All classes of the stream, in the order of their names.
+def _names(
+    classes: Sequence[set[str]], only: tuple[str, ...] | None, roi: Roi, regions: Regions | None
+) -> tuple[str, ...]:
+    """All classes of the stream: as they were listed, else in the order of their names.
 
     Raises:
         ConfigError: there are too many, or a setting names one that no slide has.
@@ -201,7 +207,7 @@ def _names(classes: Sequence[set[str]], roi: Roi, regions: Regions | None) -> tu
             f"the annotations have {len(there)} classes, and at most {MOST_CLASSES} are possible; "
             "put some together with region_names, or leave some out"
         )
-    return tuple(there)
+    return tuple(there) if only is None else only
 
 
 def _gives_something(classes: set[str], roi: Roi, regions: Regions | None) -> bool:

@@ -271,14 +271,17 @@ class Arguments:
         ),
     ] = None
     region_names: Annotated[
-        Mapping[str, str] | None,
+        Mapping[str, str] | Sequence[str] | None,
         Setting(
-            meaning="other names for annotated classes; an empty name leaves a class out",
+            meaning=(
+                "other names for annotated classes, an empty one leaves a class out; or a list of "
+                "the classes that count, in the order of their numbers"
+            ),
             table="stream",
             identity="rows",
             check=checked_names,
             example={"Tumor": "tumor"},
-            file_type=dict[str, str],
+            file_type=dict[str, str] | tuple[str, ...],
         ),
     ] = None
     roi: Annotated[
