@@ -105,6 +105,8 @@ def test_places_beyond_every_slide_are_refused() -> None:
     with pytest.raises(AnnotationError, match=r"feature 1 .*\]") as caught:
         drawn(TUMOR, feature(square(1e9, 0, 5)))
     assert "coordinates must be level-0 pixels" in str(caught.value)
+    with pytest.raises(AnnotationError):
+        drawn(feature(square(2**24 - 5, 0, 6)))
     at_the_end = drawn(feature(square(2**24 - 5, -(2**24), 5)))
     assert at_the_end.areas.tolist() == [25]
 

@@ -194,6 +194,19 @@ def test_every_element_that_has_an_inside_is_read(tmp_path: Path) -> None:
     )
 
 
+def test_shapes_are_turned_from_x_towards_y(tmp_path: Path) -> None:
+    """By radians, around their centre."""
+    turned = {"center": [50, 60, 0], "width": 40, "height": 10, "rotation": math.pi / 6}
+    found = read_text(
+        tmp_path, "a.json", document({"type": "rectangle", **turned}, {"type": "ellipse", **turned})
+    )
+    corner = (50 + 20 * math.cos(math.pi / 6), 60 + 20 * math.sin(math.pi / 6))
+    ring = found.rings_of(0)[0]
+    middles = (ring + np.roll(ring, 1, axis=0)) / 2
+    assert np.abs(middles - corner).max(axis=1).min() < 0.02
+    assert np.abs(found.rings_of(1)[0] - corner).max(axis=1).min() < 0.02
+
+
 def test_the_class_is_the_group_then_the_label_then_the_document(tmp_path: Path) -> None:
     """In a list of records of the archive, or in one."""
     ring = square(0, 0, 5)

@@ -156,6 +156,23 @@ def test_of_a_large_pyramid_a_level_is_read_that_fits(
         read_annotations(saved(tmp_path, mask), TWO, size=(768, 512))
 
 
+def test_a_level_that_was_averaged_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between 0 and 2 lies 1, which is a class."""
+    mask = np.kron(blobs(32, 48, 2) * 2, np.ones((15, 15), np.uint8))
+    mean = (mask.reshape(240, 2, 360, 2).mean(axis=(1, 3))).astype(np.uint8)
+    assert set(np.unique(mean)) == {0, 1, 2}
+    path = tmp_path / "mask.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for level in (mask, mean):
+            tiff.write(level, tile=(128, 128), compression="deflate")
+    assert len(read_annotations(path, TWO, size=(720, 480)))
+    monkeypatch.setattr(raster_masks, "MOST_PIXELS", 3 * 240 * 360)
+    with pytest.raises(AnnotationError, match="was averaged"):
+        read_annotations(path, TWO, size=(720, 480))
+
+
 def test_values_of_no_class_are_refused(tmp_path: Path) -> None:
     """Averages at borders would be classes otherwise; 0 is none unless it is named."""
     mask = blobs(20, 30, 3)
@@ -184,6 +201,8 @@ def test_a_mask_of_another_slide_is_refused(tmp_path: Path) -> None:
         read_annotations(path, TWO, size=(15000, 10000), offset=(1, 0))
     tiny = saved(tmp_path, blobs(10, 15, 3), "tiny.png")
     assert len(read_annotations(tiny, TWO, size=(15900, 10000)))
+    narrow = saved(tmp_path, blobs(300, 4, 3), "narrow.png")
+    assert len(read_annotations(narrow, TWO, size=(4450, 300_000)))
 
 
 def test_pictures_that_are_no_masks_are_refused(tmp_path: Path) -> None:
