@@ -59,7 +59,8 @@ def read_mask(source: Source) -> Iterator[Drawn]:
                 f"its value {value} ({name!r:.60}) is too ragged: {error}; give a smaller mask"
             ) from error
         for rings in regions:
-            yield Drawn(number, f"{name} {number}", name, [[ring * scale for ring in rings]])
+            polygon = [ring * scale for ring in rings]
+            yield Drawn(number, f"{name} {number}", name, [polygon], is_sound=True)
             number += 1
 
 

@@ -59,7 +59,7 @@ def test_parts_that_overlap_are_one_area() -> None:
     found = drawn({"type": "Feature", "geometry": geometry})
     assert found.areas.tolist() == [700]
     assert (whole(found) != 0).sum() == 700
-    assert found.notes == ("feature 0: its parts overlap; united",)
+    assert found.notes == ("feature 0: its parts overlap, or share an edge; united",)
 
 
 def test_a_hole_outside_its_outline_takes_nothing_and_adds_nothing() -> None:

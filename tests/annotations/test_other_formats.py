@@ -180,6 +180,7 @@ def test_every_element_that_has_an_inside_is_read(tmp_path: Path) -> None:
             {"type": "point", "center": [3, 4, 0]},
             {"type": "polyline", "points": outer, "closed": False},
             {"type": "arrow", "points": outer},
+            {"type": "polyline", "points": [], "holes": [hole], "closed": True},
         ),
     )
     assert found.areas[:3].tolist() == [300, 200, 200]
@@ -191,6 +192,8 @@ def test_every_element_that_has_an_inside_is_read(tmp_path: Path) -> None:
     assert found.notes == (
         "feature 6: it is a line and has no inside; left out",
         "feature 7: it is of the type arrow and no region; left out",
+        "feature 8: a ring has fewer than three different points; the ring was left out",
+        "feature 8: nothing of it has an inside; left out",
     )
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from chunkdl.annotations import mending, raster_masks
 from chunkdl.annotations import outlines as outlines_module
-from chunkdl.annotations import raster_masks
 from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.outlines import regions_of
 from chunkdl.annotations.rasterise import rasterise
@@ -59,12 +59,16 @@ def pixels_of(
 
 
 @pytest.mark.parametrize("scale", [1, 16, 7.3])
-def test_the_raster_of_a_mask_is_the_mask(scale: float, tmp_path: Path) -> None:
-    """At any scale against level 0, pixel for pixel."""
+def test_the_raster_of_a_mask_is_the_mask(
+    scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any scale against level 0, pixel for pixel; nothing of it has to be mended."""
+    monkeypatch.setattr(mending, "shapely_module", None)
     mask = blobs(90, 130, 3)
     size = (round(130 * scale), round(90 * scale))
     found = read_annotations(saved(tmp_path, mask), TWO, size=size)
     assert found.classes == ("stroma", "tumor")
+    assert found.notes == ()
     height, width = mask.shape
     raster = rasterise(
         found, downsample=(size[0] / width, size[1] / height), origin=(0, 0), size=(width, height)

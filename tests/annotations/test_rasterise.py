@@ -196,18 +196,22 @@ def test_windows_of_one_row_or_column_leave_nothing_out(
 
 
 def test_overlapping_features_lie_over_each_other_as_stated() -> None:
-    """Unclassified ones below, then by the file, then the classes of `order`."""
-    annotations = drawn(
-        feature(square(0, 0, 40), name="b"),
+    """Unclassified ones below, then by area, then the classes of `order`."""
+    features = [
+        feature(square(20, 20, 38)),
         feature(square(10, 10, 40), name="a"),
-        feature(square(20, 20, 40)),
-    )
-    assert annotations.classes == ("a", "b", "unclassified")
-    assert [whole(annotations)[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 1, 1, 3]
-    turned = whole(annotations, order=("a", "b"))
-    assert [turned[y, y] for y in (5, 15, 25, 45, 55)] == [2, 2, 2, 1, 3]
-    last = whole(annotations, order=("unclassified", "of another slide"))
-    assert [last[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 3, 3, 3]
+        feature(square(0, 0, 41), name="b"),
+    ]
+    for exported in (features, features[::-1]):
+        annotations = drawn(*exported)
+        assert annotations.classes == ("a", "b", "unclassified")
+        assert [whole(annotations)[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 1, 1, 3]
+        turned = whole(annotations, order=("a", "b"))
+        assert [turned[y, y] for y in (5, 15, 25, 45, 55)] == [2, 2, 2, 1, 3]
+        last = whole(annotations, order=("unclassified", "of another slide"))
+        assert [last[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 3, 3, 3]
+    equal = drawn(feature(square(0, 0, 40), name="b"), feature(square(0, 0, 40), name="a"))
+    assert whole(equal)[0, 0] == 1
 
 
 def test_detections_are_drawn_only_where_they_are_asked_for() -> None:
@@ -240,11 +244,12 @@ def test_the_numbers_say_how_much_is_done_together_and_nothing_else(
 def independent_labels(
     annotations: Annotations, downsample: float, side: int
 ) -> npt.NDArray[np.uint8]:
-    """Feature by feature, by shapely's test of points."""
+    """Feature by feature, the largest first, by shapely's test of points."""
     out = np.zeros((side, side), np.uint8)
     x, y = np.meshgrid(*((np.arange(side) + 0.5) * downsample,) * 2)
-    for index in range(len(annotations)):
-        inside = shapely.intersects_xy(polygon_of(annotations, index), x, y)
+    polygons = [polygon_of(annotations, index) for index in range(len(annotations))]
+    for index in sorted(range(len(annotations)), key=lambda index: -polygons[index].area):
+        inside = shapely.intersects_xy(polygons[index], x, y)
         out[inside] = annotations.class_of[index] + 1
     return out
 
