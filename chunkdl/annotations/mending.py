@@ -252,13 +252,18 @@ def _mended(
     found = {}
     for index in sorted(crossing | overlapping):
         parts = polygons[feature == index]
-        if index in crossing:
-            kind = "its outline crosses or touches itself; mended"
-            parts = [_mend(shapely, part) for part in parts]
-        else:
-            kind = "its parts overlap, or share an edge; united"
+        kind = "its parts overlap, or share an edge; united"
+        try:
+            if index in crossing:
+                kind = "its outline crosses or touches itself; mended"
+                parts = [_mend(shapely, part) for part in parts]
+            whole = shapely.union_all(parts)
+        except shapely.errors.ShapelyError as error:
+            raise source.error(
+                f"its outline crosses itself and cannot be mended: {error}", chunk[index].named()
+            ) from error
         source.notes.tell(kind, chunk[index].named())
-        found[index] = _rings_in(shapely, shapely.union_all(parts))
+        found[index] = _rings_in(shapely, whole)
     return found
 
 

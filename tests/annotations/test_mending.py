@@ -53,6 +53,18 @@ def test_an_outline_that_crosses_itself_is_inside_wherever_it_goes_around() -> N
     )
 
 
+def test_what_cannot_be_mended_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the feature; the geometry library may give up."""
+
+    def give_up(*_: Any) -> Any:
+        raise shapely.errors.GEOSException("TopologyException")
+
+    monkeypatch.setattr(mending, "_mend", give_up)
+    with pytest.raises(AnnotationError, match="cannot be mended: TopologyException") as caught:
+        drawn(TUMOR, feature([(0, 0), (10, 10), (10, 0), (0, 10)]))
+    assert caught.value.feature == "1 ('an id')"
+
+
 def test_parts_that_overlap_are_one_area() -> None:
     """Of a MultiPolygon; even-odd alone would make a hole of what is in both."""
     geometry = {"type": "MultiPolygon", "coordinates": [[square(0, 0, 20)], [square(10, 10, 20)]]}
