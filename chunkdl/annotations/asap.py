@@ -46,16 +46,25 @@ def read_asap(source: Source) -> Iterator[Drawn]:
         AnnotationError: it is not XML of ASAP, or a number in it is none.
     """
     parsed = _Parsed(source)
-    holes = {name.casefold() for name in source.options.hole_groups}
+    names = {name.casefold() for name in source.options.hole_groups}
+    holes = {a.number for a in parsed.annotations if a.group.casefold() in names}
+    features = _features(parsed, source)
+    if not holes:
+        yield from features
+        return
     drawn: list[Drawn] = []
     cut: list[Drawn] = []
+    for found in features:
+        is_hole = found.number in holes and found.points is None
+        (cut if is_hole else drawn).append(found)
+    yield from with_holes(drawn, cut, source)
+
+
+def _features(parsed: _Parsed, source: Source) -> Iterator[Drawn]:
     for annotation in parsed.annotations:
-        group = annotation.group
         found = _drawn(annotation, parsed.class_of(annotation, source), source)
         if found is not None:
-            is_hole = group.casefold() in holes and found.points is None
-            (cut if is_hole else drawn).append(found)
-    yield from with_holes(drawn, cut, source) if cut else drawn
+            yield found
 
 
 def _drawn(annotation: _Annotation, class_name: str, source: Source) -> Drawn | None:
@@ -112,8 +121,8 @@ class _Parsed:
         parser = expat.ParserCreate()
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
+        # Entities can be declared nowhere else, and are not known without.
         parser.StartDoctypeDeclHandler = self._refuse
-        parser.EntityDeclHandler = self._refuse
         try:
             for start in range(0, max(len(source.data), 1), _PIECE):
                 piece = source.data[start : start + _PIECE]

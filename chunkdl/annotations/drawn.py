@@ -30,6 +30,7 @@ class Drawn:
         points: float64 (k, 2), or None.
         detected: whether a program has found it.
         must_close: whether the format asks that rings end where they begin.
+        is_sound: whether it was made from pixels: even-odd is right for it, whatever it touches.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Drawn:
     points: Floats | None = None
     detected: bool = False
     must_close: bool = False
+    is_sound: bool = False
 
     def named(self) -> str:
         """The feature in messages: number and name."""

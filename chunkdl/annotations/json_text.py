@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import msgspec
@@ -20,20 +21,20 @@ def strict_json(data: bytes) -> bytes:
     Names in which these words are stay as they are. Where there is nothing to change, it is the
     same object.
     """
-    places = [found.span() for found in _NO_JSON.finditer(data)]
-    if not places:
+    found = (match.span() for match in _NO_JSON.finditer(data))
+    places = np.fromiter(found, np.dtype((np.int64, 2)))
+    if not len(places):
         return data
-    quotes = _quotes(data)
-    starts = np.array([start for start, _ in places])
     # Behind an even number of quotes it is in no string.
-    outside = np.searchsorted(quotes, starts) % 2 == 0
-    parts: list[bytes] = []
+    outside = places[np.searchsorted(_quotes(data), places[:, 0]) % 2 == 0]
+    text = io.BytesIO()
     at = 0
-    for (start, stop), is_outside in zip(places, outside.tolist(), strict=True):
-        if is_outside:
-            parts += (data[at:start], b"null")
-            at = stop
-    return b"".join([*parts, data[at:]])
+    for start, stop in outside.tolist():
+        text.write(data[at:start])
+        text.write(b"null")
+        at = stop
+    text.write(data[at:])
+    return text.getvalue()
 
 
 def _quotes(data: bytes) -> npt.NDArray[np.int64]:

@@ -181,7 +181,8 @@ def _rings_of(chunk: list[Drawn]) -> _Rings:
 
 def _cleaned(rings: _Rings, chunk: list[Drawn], finite: Bools, source: Source) -> _Rings:
     """Without features that are not finite, repeated vertices, and rings without an inside."""
-    rings = rings.with_rings(finite[rings.feature] & (rings.lengths > 0))
+    rings = rings.with_rings(finite[rings.feature])
+    rings = _with_enough(rings, 1, chunk, source)
     if not len(rings.ends):
         return rings
     first, last = rings.at[rings.starts], rings.at[rings.ends - 1]
@@ -195,8 +196,12 @@ def _cleaned(rings: _Rings, chunk: list[Drawn], finite: Bools, source: Source) -
     keep = np.ones(len(rings.at), np.bool_)
     closing = (rings.at[rings.starts] == rings.at[rings.ends - 1]).all(axis=1)
     keep[(rings.ends - 1)[closing & (rings.lengths > 1)]] = False
-    rings = rings.with_vertices(keep)
-    enough = rings.lengths >= 3
+    return _with_enough(rings.with_vertices(keep), 3, chunk, source)
+
+
+def _with_enough(rings: _Rings, least: int, chunk: list[Drawn], source: Source) -> _Rings:
+    """Without rings of fewer vertices."""
+    enough = rings.lengths >= least
     for feature in rings.feature[~enough].tolist():
         source.notes.tell(
             "a ring has fewer than three different points; the ring was left out",
@@ -228,7 +233,7 @@ def _mended(
     rings: _Rings, chunk: list[Drawn], source: Source
 ) -> dict[int, tuple[list[Coordinates], list[bool]]]:
     """The rings of the features that had to be mended, and which of them are outer ones."""
-    if not len(rings.ends):
+    if not len(rings.ends) or all(drawn.is_sound for drawn in chunk):
         return {}
     shapely = shapely_module()
     owner = np.repeat(np.arange(len(rings.ends)), rings.lengths)
@@ -247,13 +252,18 @@ def _mended(
     found = {}
     for index in sorted(crossing | overlapping):
         parts = polygons[feature == index]
-        if index in crossing:
-            kind = "its outline crosses or touches itself; mended"
-            parts = [_mend(shapely, part) for part in parts]
-        else:
-            kind = "its parts overlap; united"
+        kind = "its parts overlap, or share an edge; united"
+        try:
+            if index in crossing:
+                kind = "its outline crosses or touches itself; mended"
+                parts = [_mend(shapely, part) for part in parts]
+            whole = shapely.union_all(parts)
+        except shapely.errors.ShapelyError as error:
+            raise source.error(
+                f"its outline crosses itself and cannot be mended: {error}", chunk[index].named()
+            ) from error
         source.notes.tell(kind, chunk[index].named())
-        found[index] = _rings_in(shapely, shapely.union_all(parts))
+        found[index] = _rings_in(shapely, whole)
     return found
 
 

@@ -16,12 +16,15 @@ from chunkdl.annotations.outlines import regions_of
 from chunkdl.annotations.scales import scale_to_slide
 from chunkdl.errors import SlideError
 from chunkdl.slides.readers.registry import open_slide
+from chunkdl.slides.slide import Level, Slide
 
 MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 """Of a picture that is read whole; more than these Pillow warns of."""
 _ONE_SAMPLE = {"1", "L", "P", "I;16", "I;16B", "I"}
 """Pillow's modes of one number a pixel; of a palette that is the index."""
 
+_LOOKED_AT = 100
+"""Pixels of a reduced level."""
 _PNG = b"\x89PNG"
 
 Values = npt.NDArray[np.unsignedinteger]
@@ -31,12 +34,11 @@ def read_mask(source: Source) -> Iterator[Drawn]:
     """Each connected region of a class as one polygon with holes, class by class.
 
     The picture shows the whole slide at any scale. Of a TIFF pyramid that is too large the finest
-    level of at most 89,478,485 pixels is read; a level whose values were averaged is not known as
-    such unless a value is in no class.
+    level of at most 29,826,161 pixels is read, and some pixels of it are looked for in level 0.
 
     Raises:
         AnnotationError: it is no picture of one number a pixel, has another aspect ratio than the
-            slide, is too large, has a value of no class, or no classes were given.
+            slide, is too large, has a value of no class, was averaged, or no classes were given.
     """
     table = source.options.mask_classes
     if not table:
@@ -57,7 +59,8 @@ def read_mask(source: Source) -> Iterator[Drawn]:
                 f"its value {value} ({name!r:.60}) is too ragged: {error}; give a smaller mask"
             ) from error
         for rings in regions:
-            yield Drawn(number, f"{name} {number}", name, [[ring * scale for ring in rings]])
+            polygon = [ring * scale for ring in rings]
+            yield Drawn(number, f"{name} {number}", name, [polygon], is_sound=True)
             number += 1
 
 
@@ -136,6 +139,11 @@ def _of_pyramid(source: Source) -> Values:
         level = slide.info.levels[fitting[0]]
         pixels = np.empty((level.height, level.width, 3), np.uint8)
         slide.read_into(pixels, fitting[0], 0, 0)
+        if fitting[0] > 0 and _is_averaged(slide, level, pixels[..., 0]):
+            raise source.error(
+                "its reduced level was averaged, which makes wrong classes between others: make "
+                "its levels by nearest neighbour, or give a smaller mask"
+            )
     except SlideError as error:
         raise source.error(f"the TIFF cannot be read: {error}") from error
     finally:
@@ -143,3 +151,21 @@ def _of_pyramid(source: Source) -> Values:
     if (pixels[..., 0] != pixels[..., 1]).any() or (pixels[..., 0] != pixels[..., 2]).any():
         raise source.error("its pixels have colours, and a mask has one number a pixel")
     return np.ascontiguousarray(pixels[..., 0])
+
+
+def _is_averaged(slide: Slide, level: Level, values: Values) -> bool:
+    """Whether a level has, at borders of classes, a value that level 0 does not have there."""
+    ys, xs = np.nonzero(values[:, 1:] != values[:, :-1])
+    whole = slide.info.levels[0]
+    across, down = whole.width / level.width, whole.height / level.height
+    for at in np.unique(np.linspace(0, len(ys) - 1, _LOOKED_AT).astype(int)) if len(ys) else ():
+        y, x = int(ys[at]), int(xs[at])
+        # A pixel more all around, wherever the writer has put the centre.
+        left, top = max(0, int(x * across) - 1), max(0, int(y * down) - 1)
+        right = min(whole.width, int((x + 1) * across) + 2)
+        bottom = min(whole.height, int((y + 1) * down) + 2)
+        block = np.empty((bottom - top, right - left, 3), np.uint8)
+        slide.read_into(block, 0, left, top)
+        if not (block[..., 0] == values[y, x]).any():
+            return True
+    return False

@@ -51,9 +51,10 @@ def rasterise(
 ) -> Classes:
     """The classes in a rectangle of the slide.
 
-    Where features overlap, the one that comes later wins: unclassified ones come first, then
-    those of classes that `order` does not name, as they lie in the file, then those of each class
-    that it names.
+    Where features overlap, the one on top wins. At the bottom lie unclassified ones, above them
+    those of classes that `order` does not name, above them those of each class that it names. Of
+    these the smaller lies on the larger, whatever their order in the file, for programs export
+    what lies inside another before or behind it; of equal areas the later one is on top.
 
     Args:
         annotations: of the slide.
@@ -143,7 +144,8 @@ def _in_order(annotations: Annotations, features: Offsets, order: Sequence[str])
             rank[index] = 2 + order.index(name)
         elif name == UNCLASSIFIED:
             rank[index] = 0
-    return features[np.argsort(rank[annotations.class_of[features]], kind="stable")]
+    by = (features, -annotations.areas[features], rank[annotations.class_of[features]])
+    return features[np.lexsort(by)]
 
 
 def _runs(block: Offsets) -> list[tuple[int, int]]:

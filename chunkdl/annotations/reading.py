@@ -107,7 +107,7 @@ def annotations_of_geojson(
         ConfigError: there are polygons, and shapely is not installed.
     """
     try:
-        data = json.dumps(value).encode()
+        data = strict_json(json.dumps(value).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise AnnotationError(f"it is no GeoJSON: {error}", file=name) from error
     source = _source(name, data, options or ReadingOptions(), size, "", offset)
@@ -124,9 +124,7 @@ def _source(
 ) -> Source:
     if not all(map(math.isfinite, offset)):
         raise ConfigError(f"offset={offset} must be two numbers, level-0 pixels")
-    is_json = data[:_HEAD].lstrip().startswith(_JSON)
-    text = strict_json(data) if is_json else data
-    return Source(file, text, options, size, stem_of(slide), offset, Notes())
+    return Source(file, data, options, size, stem_of(slide), offset, Notes())
 
 
 def _read(source: Source, reader: Reader) -> Annotations:
@@ -234,7 +232,7 @@ def _content(file: str) -> bytes | None:
                 raise _too_large(file)
             opened.seek(0)
             if not head.startswith(_GZIP):
-                return opened.read(MOST_BYTES + 1).removeprefix(_BOM)
+                return _text(opened.read(MOST_BYTES + 1))
             with gzip.GzipFile(fileobj=opened) as unpacked:
                 data = unpacked.read(MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -245,7 +243,12 @@ def _content(file: str) -> bytes | None:
         raise AnnotationError(f"it cannot be read: {error.strerror}", file=file) from error
     if len(data) > MOST_BYTES:
         raise _too_large(file)
-    return data.removeprefix(_BOM)
+    return _text(data)
+
+
+def _text(data: bytes) -> bytes:
+    text = data.removeprefix(_BOM)
+    return strict_json(text) if text[:_HEAD].lstrip().startswith(_JSON) else text
 
 
 def _too_large(file: str) -> AnnotationError:

@@ -107,12 +107,6 @@ class Annotations:
             digest.update(np.ascontiguousarray(array).data)
         return digest.digest()
 
-    def of_class(self, name: str) -> npt.NDArray[np.bool_]:
-        """Which features have that class, bool (F,); none where nothing has it."""
-        if name not in self.classes:
-            return np.zeros(len(self), np.bool_)
-        return np.asarray(self.class_of == self.classes.index(name))
-
     def rings_of(self, feature: int) -> list[npt.NDArray[np.float64]]:
         """The rings of a feature, float64 (n, 2) in level-0 pixels, for drawing."""
         first, last = int(self.features[feature]), int(self.features[feature + 1])

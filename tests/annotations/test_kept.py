@@ -158,6 +158,21 @@ def test_an_unusable_folder_costs_time_and_one_warning(
     assert caplog.text.count("annotations cannot be kept in") == 1
 
 
+def test_a_file_that_was_replaced_while_it_was_read_is_not_kept(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be taken for the new one, or for the old one when that comes back."""
+
+    def read(path: Any, *more: Any, **named: Any) -> Annotations:
+        found = read_annotations(path, *more, **named)
+        file.write_text("[]")
+        return found
+
+    monkeypatch.setattr(kept_module, "read_annotations", read)
+    assert len(AnnotationCache(tmp_path / "kept").of_file(file)) == 3
+    assert not (tmp_path / "kept").exists()
+
+
 def test_errors_are_not_kept(tmp_path: Path, reads: list[str]) -> None:
     """A file that was corrected is read."""
     cache = AnnotationCache(tmp_path / "kept")

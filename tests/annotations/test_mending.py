@@ -53,13 +53,25 @@ def test_an_outline_that_crosses_itself_is_inside_wherever_it_goes_around() -> N
     )
 
 
+def test_what_cannot_be_mended_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the feature; the geometry library may give up."""
+
+    def give_up(*_: Any) -> Any:
+        raise shapely.errors.GEOSException("TopologyException")
+
+    monkeypatch.setattr(mending, "_mend", give_up)
+    with pytest.raises(AnnotationError, match="cannot be mended: TopologyException") as caught:
+        drawn(TUMOR, feature([(0, 0), (10, 10), (10, 0), (0, 10)]))
+    assert caught.value.feature == "1 ('an id')"
+
+
 def test_parts_that_overlap_are_one_area() -> None:
     """Of a MultiPolygon; even-odd alone would make a hole of what is in both."""
     geometry = {"type": "MultiPolygon", "coordinates": [[square(0, 0, 20)], [square(10, 10, 20)]]}
     found = drawn({"type": "Feature", "geometry": geometry})
     assert found.areas.tolist() == [700]
     assert (whole(found) != 0).sum() == 700
-    assert found.notes == ("feature 0: its parts overlap; united",)
+    assert found.notes == ("feature 0: its parts overlap, or share an edge; united",)
 
 
 def test_a_hole_outside_its_outline_takes_nothing_and_adds_nothing() -> None:
@@ -105,6 +117,8 @@ def test_places_beyond_every_slide_are_refused() -> None:
     with pytest.raises(AnnotationError, match=r"feature 1 .*\]") as caught:
         drawn(TUMOR, feature(square(1e9, 0, 5)))
     assert "coordinates must be level-0 pixels" in str(caught.value)
+    with pytest.raises(AnnotationError):
+        drawn(feature(square(2**24 - 5, 0, 6)))
     at_the_end = drawn(feature(square(2**24 - 5, -(2**24), 5)))
     assert at_the_end.areas.tolist() == [25]
 

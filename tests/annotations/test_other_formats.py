@@ -180,6 +180,7 @@ def test_every_element_that_has_an_inside_is_read(tmp_path: Path) -> None:
             {"type": "point", "center": [3, 4, 0]},
             {"type": "polyline", "points": outer, "closed": False},
             {"type": "arrow", "points": outer},
+            {"type": "polyline", "points": [], "holes": [hole], "closed": True},
         ),
     )
     assert found.areas[:3].tolist() == [300, 200, 200]
@@ -191,7 +192,22 @@ def test_every_element_that_has_an_inside_is_read(tmp_path: Path) -> None:
     assert found.notes == (
         "feature 6: it is a line and has no inside; left out",
         "feature 7: it is of the type arrow and no region; left out",
+        "feature 8: a ring has fewer than three different points; the ring was left out",
+        "feature 8: nothing of it has an inside; left out",
     )
+
+
+def test_shapes_are_turned_from_x_towards_y(tmp_path: Path) -> None:
+    """By radians, around their centre."""
+    turned = {"center": [50, 60, 0], "width": 40, "height": 10, "rotation": math.pi / 6}
+    found = read_text(
+        tmp_path, "a.json", document({"type": "rectangle", **turned}, {"type": "ellipse", **turned})
+    )
+    corner = (50 + 20 * math.cos(math.pi / 6), 60 + 20 * math.sin(math.pi / 6))
+    ring = found.rings_of(0)[0]
+    middles = (ring + np.roll(ring, 1, axis=0)) / 2
+    assert np.abs(middles - corner).max(axis=1).min() < 0.02
+    assert np.abs(found.rings_of(1)[0] - corner).max(axis=1).min() < 0.02
 
 
 def test_the_class_is_the_group_then_the_label_then_the_document(tmp_path: Path) -> None:

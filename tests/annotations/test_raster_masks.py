@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from chunkdl.annotations import mending, raster_masks
 from chunkdl.annotations import outlines as outlines_module
-from chunkdl.annotations import raster_masks
 from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.outlines import regions_of
 from chunkdl.annotations.rasterise import rasterise
@@ -59,12 +59,16 @@ def pixels_of(
 
 
 @pytest.mark.parametrize("scale", [1, 16, 7.3])
-def test_the_raster_of_a_mask_is_the_mask(scale: float, tmp_path: Path) -> None:
-    """At any scale against level 0, pixel for pixel."""
+def test_the_raster_of_a_mask_is_the_mask(
+    scale: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any scale against level 0, pixel for pixel; nothing of it has to be mended."""
+    monkeypatch.setattr(mending, "shapely_module", None)
     mask = blobs(90, 130, 3)
     size = (round(130 * scale), round(90 * scale))
     found = read_annotations(saved(tmp_path, mask), TWO, size=size)
     assert found.classes == ("stroma", "tumor")
+    assert found.notes == ()
     height, width = mask.shape
     raster = rasterise(
         found, downsample=(size[0] / width, size[1] / height), origin=(0, 0), size=(width, height)
@@ -156,6 +160,23 @@ def test_of_a_large_pyramid_a_level_is_read_that_fits(
         read_annotations(saved(tmp_path, mask), TWO, size=(768, 512))
 
 
+def test_a_level_that_was_averaged_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between 0 and 2 lies 1, which is a class."""
+    mask = np.kron(blobs(32, 48, 2) * 2, np.ones((15, 15), np.uint8))
+    mean = (mask.reshape(240, 2, 360, 2).mean(axis=(1, 3))).astype(np.uint8)
+    assert set(np.unique(mean)) == {0, 1, 2}
+    path = tmp_path / "mask.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for level in (mask, mean):
+            tiff.write(level, tile=(128, 128), compression="deflate")
+    assert len(read_annotations(path, TWO, size=(720, 480)))
+    monkeypatch.setattr(raster_masks, "MOST_PIXELS", 3 * 240 * 360)
+    with pytest.raises(AnnotationError, match="was averaged"):
+        read_annotations(path, TWO, size=(720, 480))
+
+
 def test_values_of_no_class_are_refused(tmp_path: Path) -> None:
     """Averages at borders would be classes otherwise; 0 is none unless it is named."""
     mask = blobs(20, 30, 3)
@@ -184,6 +205,8 @@ def test_a_mask_of_another_slide_is_refused(tmp_path: Path) -> None:
         read_annotations(path, TWO, size=(15000, 10000), offset=(1, 0))
     tiny = saved(tmp_path, blobs(10, 15, 3), "tiny.png")
     assert len(read_annotations(tiny, TWO, size=(15900, 10000)))
+    narrow = saved(tmp_path, blobs(300, 4, 3), "narrow.png")
+    assert len(read_annotations(narrow, TWO, size=(4450, 300_000)))
 
 
 def test_pictures_that_are_no_masks_are_refused(tmp_path: Path) -> None:

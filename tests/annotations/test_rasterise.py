@@ -157,19 +157,61 @@ def test_neighbours_share_every_pixel_of_their_border(
     np.testing.assert_array_equal(both[0] + both[1], inside)
 
 
-def test_overlapping_features_lie_over_each_other_as_stated() -> None:
-    """Unclassified ones below, then by the file, then the classes of `order`."""
+@pytest.mark.parametrize("downsample", [0.1, 0.3, 0.7, 1 / 3])
+def test_centres_on_a_diagonal_are_decided_the_same_from_everywhere(downsample: float) -> None:
+    """Where rounding could decide: in both neighbours, and in every window."""
+    ring = [(-50.0, -50.0), (61.0, 61.0), (61.0, -50.0)]
+    upper, lower = drawn(feature(ring)), drawn(feature([(y, x) for x, y in ring[::-1]]))
+    side = int(60 / downsample)
+    where: dict[str, Any] = {"downsample": downsample, "size": (side, side)}
+    for origin in (int(-49 / downsample), -13, 0):
+        both = [rasterise(one, origin=(origin, origin), **where) for one in (upper, lower)]
+        assert (both[0] + both[1] == 1).all()
+        for at in range(0, side, 7):
+            place = (origin + at, origin + at)
+            pixel = rasterise(upper, downsample=downsample, origin=place, size=(1, 1))
+            assert pixel[0, 0] == both[0][at, at]
+
+
+@pytest.mark.parametrize("downsample", [0.5, 1.0, 2.6])
+def test_windows_of_one_row_or_column_leave_nothing_out(
+    downsample: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many small features on whole and half pixels, and of large rings, none is passed over."""
+    rng = np.random.default_rng(8)
+    corners = rng.integers(0, 90, (150, 1, 2)) / 2 + rng.integers(-6, 7, (150, 4, 2)) / 2
     annotations = drawn(
-        feature(square(0, 0, 40), name="b"),
-        feature(square(10, 10, 40), name="a"),
-        feature(square(20, 20, 40)),
+        *(feature(ring.tolist(), name="abc"[i % 3]) for i, ring in enumerate(corners))
     )
-    assert annotations.classes == ("a", "b", "unclassified")
-    assert [whole(annotations)[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 1, 1, 3]
-    turned = whole(annotations, order=("a", "b"))
-    assert [turned[y, y] for y in (5, 15, 25, 45, 55)] == [2, 2, 2, 1, 3]
-    last = whole(annotations, order=("unclassified", "of another slide"))
-    assert [last[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 3, 3, 3]
+    side = int(50 / downsample)
+    whole = rasterise(annotations, downsample=downsample, origin=(-2, -2), size=(side, side))
+    for large_ring in (10**6, 1):
+        monkeypatch.setattr(rasterise_module, "LARGE_RING", large_ring)
+        for at in range(side):
+            where: dict[str, Any] = {"downsample": downsample}
+            row = rasterise(annotations, origin=(-2, at - 2), size=(side, 1), **where)
+            column = rasterise(annotations, origin=(at - 2, -2), size=(1, side), **where)
+            assert row[0].tobytes() == whole[at].tobytes()
+            assert column[:, 0].tobytes() == whole[:, at].tobytes()
+
+
+def test_overlapping_features_lie_over_each_other_as_stated() -> None:
+    """Unclassified ones below, then by area, then the classes of `order`."""
+    features = [
+        feature(square(20, 20, 38)),
+        feature(square(10, 10, 40), name="a"),
+        feature(square(0, 0, 41), name="b"),
+    ]
+    for exported in (features, features[::-1]):
+        annotations = drawn(*exported)
+        assert annotations.classes == ("a", "b", "unclassified")
+        assert [whole(annotations)[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 1, 1, 3]
+        turned = whole(annotations, order=("a", "b"))
+        assert [turned[y, y] for y in (5, 15, 25, 45, 55)] == [2, 2, 2, 1, 3]
+        last = whole(annotations, order=("unclassified", "of another slide"))
+        assert [last[y, y] for y in (5, 15, 25, 45, 55)] == [2, 1, 3, 3, 3]
+    equal = drawn(feature(square(0, 0, 40), name="b"), feature(square(0, 0, 40), name="a"))
+    assert whole(equal)[0, 0] == 1
 
 
 def test_detections_are_drawn_only_where_they_are_asked_for() -> None:
@@ -202,11 +244,12 @@ def test_the_numbers_say_how_much_is_done_together_and_nothing_else(
 def independent_labels(
     annotations: Annotations, downsample: float, side: int
 ) -> npt.NDArray[np.uint8]:
-    """Feature by feature, by shapely's test of points."""
+    """Feature by feature, the largest first, by shapely's test of points."""
     out = np.zeros((side, side), np.uint8)
     x, y = np.meshgrid(*((np.arange(side) + 0.5) * downsample,) * 2)
-    for index in range(len(annotations)):
-        inside = shapely.intersects_xy(polygon_of(annotations, index), x, y)
+    polygons = [polygon_of(annotations, index) for index in range(len(annotations))]
+    for index in sorted(range(len(annotations)), key=lambda index: -polygons[index].area):
+        inside = shapely.intersects_xy(polygons[index], x, y)
         out[inside] = annotations.class_of[index] + 1
     return out
 

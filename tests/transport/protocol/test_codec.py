@@ -67,6 +67,8 @@ FAILURES = st.builds(
     hook=TEXT,
     patient=TEXT,
     raised=TEXT,
+    file=st.binary(max_size=200),
+    feature=TEXT,
 )
 COLUMN_FORMATS = st.builds(
     ColumnFormat, TEXT, TEXT, st.lists(WHOLE, max_size=4).map(tuple), st.booleans()
