@@ -6,9 +6,10 @@ BigChunks of a stream over this slide alone, with the same settings and seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ class Look:
     level: int | None = None
     downsample: float | None = None
     magnification: str | None = None
-    tissue: str = "otsu"
+    tissue: str | Mapping[str, Any] = "otsu"
     tissue_threshold: float = 0.5
     pixel_filter: str | None = None
     channels: tuple[int, ...] | None = None

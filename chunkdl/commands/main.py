@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from chunkdl import __version__
 from chunkdl.commands.inspect_slides import Look, inspect_slide
@@ -113,8 +115,9 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="folder of the pictures (default: %(default)s)",
     )
-    for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
+    for name in ("smallchunk_size", "bigchunk_size", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
+    add_flag(inspect, "tissue", default=look.tissue, type=_detector, metavar="NAME")
     add_flag(inspect, "pixel_filter", metavar="NAME")
     wish = inspect.add_mutually_exclusive_group()
     add_flag(wish, "level")
@@ -146,6 +149,19 @@ def _channels(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} must be sample numbers such as 0,1,2")
     return tuple(map(int, parts))
+
+
+def _detector(text: str) -> str | dict[str, Any]:
+    """A name, or a table as a configuration file has it."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        table: dict[str, Any] = tomllib.loads(f"detector = {text}")["detector"]
+    except tomllib.TOMLDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no table of TOML, such as '{{name = \"clam\", a_t = 4}}': {error}"
+        ) from error
+    return table
 
 
 def _count(text: str) -> int:

@@ -32,7 +32,8 @@ from chunkdl.sampling.policies.weighted import Weighted
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution, Mixture
 from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
-from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+from chunkdl.slides.tissue.detectors.hsv_range import HsvRange
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.transport.memory.layouts import RECORD
 from tests.slides.huge_slide import write_huge_slide
 
