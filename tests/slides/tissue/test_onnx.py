@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,33 @@ def test_the_tissue_is_where_it_is_at_any_resolution(model: Path, fill: int) -> 
     assert cells[106:194, 56:144].all()
     cells[94:206, 44:156] = False
     assert not cells.any()
+
+
+def test_the_network_is_shown_its_own_microns(tmp_path: Path) -> None:
+    """Lines of one pixel are seen at 8 microns, and are grey at 16."""
+    weights = np.zeros((1, 3, 5, 5), np.float32)
+    weights[0, 0, 2, 2] = 1
+    path = str(network(tmp_path / "red.onnx", weights, [0]))
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[::2] = 255
+    np.testing.assert_array_equal(OnnxTissue(path, 8.0).find(rgb, AT_8), rgb[..., 0] > 0)
+    grey = OnnxTissue(path, 16.0, threshold=0.7).find(rgb, AT_8)
+    assert not grey[4:-4].any()
+    assert OnnxTissue(path, 16.0, threshold=0.3).find(rgb, AT_8)[4:-4].all()
+
+
+def test_the_largest_thumbnail_takes_bounded_memory(model: Path) -> None:
+    """That of the thumbnail and its answer, and one tile; what onnxruntime takes is its own."""
+    rgb = np.full((4096, 4096, 3), 200, np.uint8)
+    detector = OnnxTissue(str(model), 8.0)
+    detector.find(rgb[:8, :8], AT_8)
+    tracemalloc.start()
+    try:
+        detector.find(rgb, AT_8)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 208 * 2**20
 
 
 def test_classes_are_those_of_the_largest_channel(tmp_path: Path) -> None:

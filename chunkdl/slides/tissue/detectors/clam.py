@@ -113,16 +113,14 @@ class Clam(ScaledDetector):
         stones, stone_sizes = pieces(framed, connectivity=2)
         kept = stone_sizes > least_tissue
         kept[0] = False
-        # What lies above the first pixel of a hole is of the piece around it.
+        # What lies above the first pixel of a hole is of the piece around it; the frame is in none.
         above[[0, outside]] = 0
         around = stones.ravel()[above]
         found = kept[stones]
         del stones
         open_ = self._open(around, gap_sizes, least_hole)
         # Other holes of kept pieces are filled.
-        filled = kept[around] & ~open_
-        filled[[0, outside]] = False
-        found |= filled[gaps]
+        found |= (kept[around] & ~open_)[gaps]
         return np.ascontiguousarray(found[1:-1, 1:-1])
 
     def _open(
