@@ -161,7 +161,6 @@ SMALL = {
     "num_bigchunks": 2,
     "num_collectors": 1,
     "arrays": "numpy",
-    "on_error": "raise",
 }
 
 
