@@ -37,7 +37,7 @@ from chunkdl.slides.readers.argb import composite
 from chunkdl.slides.readers.registry import open_slide, read_structure
 from chunkdl.slides.search import slides_at
 from chunkdl.slides.slide import Slide
-from chunkdl.slides.tissue.detectors import Otsu
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import compute_mask
 
 SIDE_PX = 2048

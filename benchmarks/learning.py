@@ -31,7 +31,7 @@ from torch import nn
 from chunkdl import Dataset, LightDL, Patient, Record
 from chunkdl.consumers.batches.diversity import Diversity
 from chunkdl.slides.readers.registry import open_slide
-from chunkdl.slides.tissue.detectors import Otsu
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import compute_mask
 
 SLIDES = (

@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from chunkdl.service.keys import ClientKeys, load_client_keys, load_public_key
     from chunkdl.slides.readers.registry import open_slide
     from chunkdl.slides.synthetic.writing import write_tissue_slide
-    from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+    from chunkdl.slides.tissue.detectors.blurred_areas import BlurredAreas
+    from chunkdl.slides.tissue.detectors.clam import Clam
+    from chunkdl.slides.tissue.detectors.combined import TissueAll, TissueAny, TissueWithout
+    from chunkdl.slides.tissue.detectors.grey_otsu import GreyOtsu
+    from chunkdl.slides.tissue.detectors.hsv_range import HsvRange
+    from chunkdl.slides.tissue.detectors.onnx_tissue import OnnxTissue
+    from chunkdl.slides.tissue.detectors.otsu import Otsu
+    from chunkdl.slides.tissue.detectors.own_tissue import OwnTissue
+    from chunkdl.slides.tissue.detectors.pen_areas import PenAreas
 
 __version__ = "0.1.0"
 
@@ -46,26 +54,32 @@ _HOMES = {
     "Batch": "consumers.batches.batch",
     "BigChunk": "patches.chunks",
     "BigChunkLoader": "patches.hooks",
+    "BlurredAreas": "slides.tissue.detectors.blurred_areas",
     "ChunkdlError": "errors",
+    "Clam": "slides.tissue.detectors.clam",
     "ClientKeys": "service.keys",
     "Continuous": "sampling.resolutions",
     "Contrast": "patches.filters.structure",
     "Dataset": "dataset.patients",
     "EXHAUSTED": "patches.hooks",
     "EndOfStream": "errors",
+    "GreyOtsu": "slides.tissue.detectors.grey_otsu",
     "GreyShare": "patches.filters.colours",
     "HALT": "sampling.policies.policy",
-    "HsvRange": "slides.tissue.detectors",
+    "HsvRange": "slides.tissue.detectors.hsv_range",
     "HsvShare": "patches.filters.colours",
     "LabelBalanced": "sampling.policies.balanced",
     "LightDL": "consumers.lightdl",
     "Mixture": "sampling.resolutions",
     "NeverLoadedFirst": "sampling.policies.in_turn",
     "Not": "patches.filters.combined",
-    "Otsu": "slides.tissue.detectors",
+    "OnnxTissue": "slides.tissue.detectors.onnx_tissue",
+    "Otsu": "slides.tissue.detectors.otsu",
     "OwnAnnotations": "annotations.sources",
     "OwnFilter": "patches.filters.own_filter",
+    "OwnTissue": "slides.tissue.detectors.own_tissue",
     "Patient": "dataset.patients",
+    "PenAreas": "slides.tissue.detectors.pen_areas",
     "PenMarks": "patches.filters.colours",
     "PixelFilter": "patches.filters.pixel_filter",
     "Policy": "sampling.policies.policy",
@@ -78,8 +92,11 @@ _HOMES = {
     "Sharpness": "patches.filters.structure",
     "SmallChunk": "patches.chunks",
     "SmallChunkCollector": "patches.hooks",
+    "TissueAll": "slides.tissue.detectors.combined",
+    "TissueAny": "slides.tissue.detectors.combined",
     "TissueBigChunkLoader": "patches.tissue_hooks",
     "TissueSmallChunkCollector": "patches.tissue_hooks",
+    "TissueWithout": "slides.tissue.detectors.combined",
     "Uniform": "sampling.policies.in_turn",
     "Weighted": "sampling.policies.weighted",
     "WhiteShare": "patches.filters.colours",
@@ -99,12 +116,15 @@ __all__ = [
     "Batch",
     "BigChunk",
     "BigChunkLoader",
+    "BlurredAreas",
     "ChunkdlError",
+    "Clam",
     "ClientKeys",
     "Continuous",
     "Contrast",
     "Dataset",
     "EndOfStream",
+    "GreyOtsu",
     "GreyShare",
     "HsvRange",
     "HsvShare",
@@ -113,10 +133,13 @@ __all__ = [
     "Mixture",
     "NeverLoadedFirst",
     "Not",
+    "OnnxTissue",
     "Otsu",
     "OwnAnnotations",
     "OwnFilter",
+    "OwnTissue",
     "Patient",
+    "PenAreas",
     "PenMarks",
     "PixelFilter",
     "Policy",
@@ -129,8 +152,11 @@ __all__ = [
     "Sharpness",
     "SmallChunk",
     "SmallChunkCollector",
+    "TissueAll",
+    "TissueAny",
     "TissueBigChunkLoader",
     "TissueSmallChunkCollector",
+    "TissueWithout",
     "Uniform",
     "Weighted",
     "WhiteShare",

@@ -45,11 +45,12 @@ ONLY_IN: Mapping[str, set[str]] = {
             "chunkdl/transport/memory/packing.py",
             "chunkdl/commands/service.py",
             "chunkdl/service/process.py",
-            "chunkdl/patches/filters/own_filter.py",
+            "chunkdl/system/packed_function.py",
         ),
     },
     "imagecodecs": {"chunkdl/slides/"},
     "msgpack": {"chunkdl/transport/protocol/codec.py"},
+    "onnxruntime": {"chunkdl/slides/tissue/detectors/onnx_tissue.py"},
     "openslide": {"chunkdl/slides/readers/openslide.py"},
     "PIL": {
         "chunkdl/slides/",
@@ -62,7 +63,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "pyarrow": {"chunkdl/dataset/tables.py"},
     "pydicom": {"chunkdl/slides/readers/"},
     "shapely": {"chunkdl/annotations/mending.py"},
-    "skimage": {"chunkdl/slides/tissue/"},
+    "skimage": {"chunkdl/slides/tissue/detectors/"},
     "tifffile": {"chunkdl/slides/readers/", "chunkdl/slides/synthetic/writing.py"},
     "torch": {
         "chunkdl/consumers/batches/torch_batches.py",

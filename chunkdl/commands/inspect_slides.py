@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +66,7 @@ class Look:
     level: int | None = None
     downsample: float | None = None
     magnification: str | None = None
-    tissue: str = "otsu"
+    tissue: str | Mapping[str, Any] = "otsu"
     tissue_threshold: float = 0.5
     pixel_filter: str | None = None
     annotations: str | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from chunkdl import __version__
 from chunkdl.commands.inspect_slides import Look, inspect_slide
@@ -114,8 +116,9 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="folder of the pictures (default: %(default)s)",
     )
-    for name in ("smallchunk_size", "bigchunk_size", "tissue", "tissue_threshold"):
+    for name in ("smallchunk_size", "bigchunk_size", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
+    add_flag(inspect, "tissue", default=look.tissue, type=_detector, metavar="NAME")
     add_flag(inspect, "pixel_filter", metavar="NAME")
     add_flag(inspect, "annotations", metavar="DIR")
     add_flag(inspect, "roi", default=look.roi, metavar="WHERE")
@@ -168,6 +171,19 @@ def _weights(text: str) -> dict[str, float]:
                 f"{text!r} must be classes with weights, such as tumor=1,stroma=2"
             ) from error
     return found
+
+
+def _detector(text: str) -> str | dict[str, Any]:
+    """A name, or a table as a configuration file has it."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        table: dict[str, Any] = tomllib.loads(f"detector = {text}")["detector"]
+    except tomllib.TOMLDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no table of TOML, such as '{{name = \"clam\", a_t = 4}}': {error}"
+        ) from error
+    return table
 
 
 def _count(text: str) -> int:

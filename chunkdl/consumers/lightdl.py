@@ -42,7 +42,7 @@ from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
 from chunkdl.slides.resolution import LevelPolicy
-from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.memory.notes import note_of, value_of
@@ -99,7 +99,8 @@ class LightDL(Loader):
         arrays: "torch"; or "numpy": columns are numpy arrays, and torch need not be installed.
         tensors_only: batches have only columns that are arrays, for frameworks that need this;
             ``slide_index`` and ``patient_index`` are indices into `tables`, which has the rest.
-        tissue: "otsu", "hsv", a detector, or "none" to sample the whole slide.
+        tissue: a detector, its name ("otsu", "hsv", "clam", …), its name with parameters, or "none"
+            to sample the whole slide.
         tissue_threshold: minimum share of tissue in a SmallChunk, 0 to 1.
         pixel_filter: which SmallChunks pass by their pixels: "midnight", a name with parameters, or
             an object such as `HsvShare` or `OwnFilter`; see `chunkdl.patches.filters`.

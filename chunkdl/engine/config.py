@@ -15,7 +15,7 @@ from chunkdl.sampling.grid import GridShape
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.slides.slide import AS_STORED, PixelRule
-from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
 from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
 from chunkdl.transport.row_format import ColumnFormat, RowFormat
 

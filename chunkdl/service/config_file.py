@@ -183,6 +183,7 @@ def _arguments(config: DaemonConfig) -> Arguments:
     transform = _transform(config, given.pop("transform"))
     given["mask_cache"] = _path(config, given["mask_cache"])
     given["annotations"] = _path(config, given["annotations"])
+    given["tissue"] = _with_paths(config, given["tissue"])
     return Arguments(**_fields(Arguments, given), tfms=transform)
 
 
@@ -240,6 +241,18 @@ def _transform(config: DaemonConfig, named: str | None) -> Callable[[Any], Any] 
 
 def _path(config: DaemonConfig, given: str | None) -> Path | None:
     return None if given is None else config.folder / _home(given)
+
+
+def _with_paths(config: DaemonConfig, detector: Any) -> Any:
+    """What a file says of a detector, with whole paths of networks, in detectors of any depth."""
+    if isinstance(detector, list):
+        return [_with_paths(config, one) for one in detector]
+    if not isinstance(detector, dict):
+        return detector
+    whole = {name: _with_paths(config, value) for name, value in detector.items()}
+    if isinstance(whole.get("path"), str):
+        whole["path"] = str(_path(config, whole["path"]))
+    return whole
 
 
 def _home(given: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +29,11 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.open_slides import OpenSlides
 from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.errors import NothingPassesError
+from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.synthetic.writing import write_tissue_slide
+from chunkdl.slides.tissue.detectors.named import detector_of
+from chunkdl.slides.tissue.mask import compute_mask
 
 WIDTH, HEIGHT = 1200, 1000
 LOOK = Look(smallchunk_size=64, bigchunk_size=384, seed=5, windows=4)
@@ -115,6 +119,42 @@ def test_the_outline_follows_the_mask_and_windows_lie_where_they_are(
     middle = (max(window.y, 0) + min(window.y + window.side_px, HEIGHT)) // 2
     left = max(1, window.x)
     assert (pixels[middle, left : left + 2] == COLOURS[0]).all()
+
+
+@pytest.mark.parametrize(
+    "tissue",
+    [
+        "clam-bwh-biopsy",
+        '{name = "any", detectors = ["wsistream-otsu", {name = "clam", a_t = 0.1}]}',
+    ],
+)
+def test_every_detector_can_be_drawn_as_a_file_says_it(
+    slide: Path, tmp_path: Path, tissue: str
+) -> None:
+    """By name, and as a table of TOML; the outline is that of its mask."""
+    out = tmp_path / "out"
+    sizes = ["--smallchunk-size", "64", "--bigchunk-size", "384", "--windows", "1"]
+    assert main(["inspect", str(slide), "--out", str(out), "--tissue", tissue, *sizes]) == 0
+    pixels = pixels_of(out / f"{slide.name}.png")[MARGIN_PX:, MARGIN_PX:][:HEIGHT, :WIDTH]
+    opened = open_slide(slide)
+    detector = detector_of(tomllib.loads(f"one = {quoted(tissue)}")["one"])
+    cells = compute_mask(opened, detector).cells
+    opened.close()
+    rows = np.arange(HEIGHT) * cells.shape[0] // HEIGHT
+    columns = np.arange(WIDTH) * cells.shape[1] // WIDTH
+    large = cells[rows[:, None], columns]
+    inner = large[1:-1, 1:-1]
+    border = np.zeros_like(inner)
+    for near in (large[:-2, 1:-1], large[2:, 1:-1], large[1:-1, :-2], large[1:-1, 2:]):
+        border |= near != inner
+    green = (pixels == OUTLINE).all(axis=-1)[1:-1, 1:-1]
+    assert border.sum() > 1000
+    assert green[border].mean() > 0.6
+    assert not green[~border].any()
+
+
+def quoted(tissue: str) -> str:
+    return tissue if tissue.startswith("{") else f'"{tissue}"'
 
 
 def test_a_slide_without_tissue_is_drawn_and_reported(

@@ -89,6 +89,7 @@ def test_an_error_is_one_line_and_exit_2(
 SENSELESS = (
     *(["demo", "--seconds", "0"], ["inspect", "x", "--windows", "-1"]),
     *(["demo", "--out", "folder"], ["inspect", "x", "--icc", "adobe"]),
+    ["inspect", "x", "--tissue", "{name="],
 )
 
 

@@ -18,7 +18,7 @@ import pytest
 from chunkdl import Dataset, LightDL
 from chunkdl.errors import HookTimeout, WorkerDied
 from chunkdl.slides.synthetic.writing import CoordinateSlide
-from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
 from tests.processes.bad_slides import with_killing_slide
 from tests.processes.slow_classes import CornerCollector, Marked, ReadingLoader
 

@@ -16,7 +16,18 @@ import pytest
 import tifffile
 from zmq.auth import load_certificate
 
-from chunkdl import AllOf, HsvShare, LightDL, Not, PenMarks
+from chunkdl import (
+    AllOf,
+    Clam,
+    HsvShare,
+    LightDL,
+    Not,
+    OnnxTissue,
+    PenAreas,
+    PenMarks,
+    TissueAny,
+    TissueWithout,
+)
 from chunkdl.engine.config import RowSource
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.setting import declared
@@ -228,7 +239,7 @@ def test_every_key_arrives(written: Written, folder: Path) -> None:
             num_bigchunks = 3
             reuse = 2
             smallchunks_per_bigchunk = 9
-            tissue = "hsv"
+            tissue = {{name = "without", detector = {{name = "clam", a_t = 2}}, remove = ["pen"]}}
             tissue_threshold = 0.25
             reader = "tiff"
             grid = true
@@ -270,8 +281,7 @@ def test_every_key_arrives(written: Written, folder: Path) -> None:
     assert stream.resolution == FixedResolution(Resolution("downsample", 2, "nearest"))
     assert (stream.num_bigchunks, stream.reuse) == (3, 2)
     assert (stream.smallchunks_per_bigchunk, stream.tissue_threshold) == (9, 0.25)
-    assert stream.tissue is not None
-    assert "hsv" in str(stream.tissue.key)
+    assert stream.tissue == TissueWithout(Clam(a_t=2), PenAreas())
     assert (stream.reader, stream.grid, stream.drop_last) == ("tiff", True, True)
     assert (stream.seed, run.order) == (2**64 - 1, "strict")
     assert (run.num_loaders, run.num_collectors, run.batch_slots) == (2, 3, 40)
@@ -346,6 +356,18 @@ def test_paths_begin_at_the_file(
     assert spec.keys is not None
     assert spec.keys.public.encode() == load_certificate(public)[0]
     assert len(spec.keys.allowed) == 1
+
+
+def test_networks_that_find_tissue_lie_beside_the_file(written: Written, folder: Path) -> None:
+    """Whole paths stay; also in detectors of detectors."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra that is not installed")
+    (folder / "net.onnx").write_bytes(b"a network")
+    for path in ("net.onnx", str(folder / "net.onnx")):
+        network = f'{{name = "onnx", path = "{path}", mpp = 8}}'
+        said = SMALL.replace('"none"', f'{{name = "any", detectors = [{network}]}}')
+        spec = spec_of(written(f'[dataset]\nslides = ["slides"]\n{said}'))
+        tissue = spec.config.stream.tissue
+        assert tissue == TissueAny(OnnxTissue(str(folder / "net.onnx"), 8.0))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
 from chunkdl.sampling.seeding import MAX_SEED
 from chunkdl.slides.resolution import MOST_DEVIATION, LevelPolicy
-from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
 
 MOST_ROWS = 4096
 """Of a batch: the rows of more fit into no message. What a consumer of a service gets is put
@@ -209,8 +209,8 @@ class Arguments:
         str | Mapping[str, Any] | TissueDetector | None,
         Setting(
             meaning=(
-                "tissue detector: otsu or hsv, optionally with parameters, or none to sample the "
-                "whole slide"
+                "tissue detector: otsu, hsv, clam and others, optionally with parameters, or none "
+                "to sample the whole slide"
             ),
             table="stream",
             identity="rows",

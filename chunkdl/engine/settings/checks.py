@@ -16,7 +16,11 @@ from chunkdl.errors import ConfigError
 from chunkdl.patches.filters.named import filter_of
 from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.resolutions import Mixture, Values, values_of
-from chunkdl.slides.tissue.detectors import TissueDetector, detector_of
+from chunkdl.slides.tissue.detectors.blurred_areas import BlurredAreas
+from chunkdl.slides.tissue.detectors.combined import is_detector
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
+from chunkdl.slides.tissue.detectors.named import detector_of
+from chunkdl.slides.tissue.detectors.pen_areas import PenAreas
 
 
 def checked_int(name: str, value: object, least: int, most: int | None = None) -> int:
@@ -193,13 +197,18 @@ def checked_detector(name: str, value: Any) -> TissueDetector | None:
     if value is None or (isinstance(value, str) and value == "none"):
         return None
     if isinstance(value, str | Mapping):
-        return detector_of(value)
-    named = all(isinstance(getattr(value, one, None), str) for one in ("name", "key"))
-    if isinstance(value, type) or not callable(value) or not named:
+        value = detector_of(value)
+    if isinstance(value, PenAreas | BlurredAreas):
         raise ConfigError(
-            f'{name}={_short(value)} is not a detector; give "otsu", "hsv", "none", a name with '
-            'parameters such as {"name": "hsv", "value": [0.4, 1]}, or an object with name, key '
-            "and __call__ (see chunkdl.slides.tissue.detectors)"
+            f"{name}: {value.name} finds what is no tissue, so nothing else would be sampled; take "
+            f'it away from tissue, as {{name = "without", detector = "otsu", remove = '
+            f'["{value.name}"]}} or TissueWithout(Otsu(), {type(value).__name__}())'
+        )
+    if not is_detector(value):
+        raise ConfigError(
+            f'{name}={_short(value)} is not a detector; give a name such as "otsu", "clam" or '
+            '"none", a name with parameters such as {"name": "hsv", "value": [0.4, 1]}, a detector '
+            'such as Otsu(), or your own function as OwnTissue(function, version="1")'
         )
     detector: TissueDetector = value
     return detector

@@ -31,7 +31,7 @@ from chunkdl.engine.settings.mixing import warn_of_neighbours
 from chunkdl.engine.settings.setting import checked, identity
 from chunkdl.engine.settings.usable_slides import usable_slides
 from chunkdl.engine.settings.users_code import (
-    check_filter,
+    check_can_be_sent,
     hook_stream,
     identity_of,
     policies_of,
@@ -83,7 +83,8 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         policy=policy,
         one_load_per_patient=rows.by_hooks and arguments.checkpoints,
     )
-    check_filter(stream.pixel_filter)
+    check_can_be_sent("pixel_filter", stream.pixel_filter)
+    check_can_be_sent("tissue", stream.tissue)
     if rows.by_hooks:
         # More open at a time than there are patients would load one of them twice at a time.
         stream = hook_stream(stream, len(dataset))

@@ -18,6 +18,7 @@ from chunkdl.patches.user_code import UserCode
 from chunkdl.sampling.policies.in_turn import Uniform
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.policies.quota import is_built_in
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
 
 SMALLCHUNKS_OF_HOOKS = 100
 """SmallChunks of a BigChunk of the user's classes unless said: as many as PyDmed's queue held."""
@@ -118,19 +119,19 @@ def user_code(
         ) from error
 
 
-def check_filter(pixel_filter: PixelFilter | None) -> None:
-    """See that a pixel filter can be sent to the loaders.
+def check_can_be_sent(name: str, value: PixelFilter | TissueDetector | None) -> None:
+    """See that a pixel filter or a tissue detector can be sent to the loaders.
 
     Raises:
         ConfigError: a function in it cannot be pickled.
     """
     try:
-        cloudpickle.dumps(pixel_filter)
+        cloudpickle.dumps(value)
     except Exception as error:
         raise ConfigError(
-            f"pixel_filter={pixel_filter} cannot be sent to the loaders: {type(error).__name__}: "
-            f"{error}; its function may not hold what belongs to one process, such as locks, "
-            "sockets and open files"
+            f"{name}={value} cannot be sent to the loaders: {type(error).__name__}: {error}; its "
+            "function may not hold what belongs to one process, such as locks, sockets and open "
+            "files"
         ) from error
 
 

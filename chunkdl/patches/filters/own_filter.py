@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import cloudpickle
 import numpy as np
 
 from chunkdl.errors import ConfigError
 from chunkdl.patches.filters.pixel_filter import Look, PixelFilter
 from chunkdl.slides.slide import Pixels
-
-
-class _Packed:
-    """A function that is unpacked where it is called first: it may bring a model along, which the
-    processes that only pass it on have no use for.
-
-    Args:
-        pickled: the function, by value where its module is not installed.
-    """
-
-    def __init__(self, pickled: bytes) -> None:
-        self.pickled = pickled
-        self._function: Callable[[Pixels], Any] | None = None
-
-    def __call__(self, rgb: Pixels) -> Any:
-        return self.unpacked()(rgb)
-
-    def unpacked(self) -> Callable[[Pixels], Any]:
-        """The function."""
-        if self._function is None:
-            self._function = pickle.loads(self.pickled)  # noqa: S301 - made by our own parent
-        return self._function
+from chunkdl.system.packed_function import PackedFunction, name_of_function, pickled_function
 
 
 def _of_packed(pickled: bytes, version: str, title: str) -> OwnFilter:
-    return OwnFilter(_Packed(pickled), version, title)
+    return OwnFilter(PackedFunction(pickled), version, title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +56,13 @@ class OwnFilter(PixelFilter):
         object.__setattr__(self, "title", self.title or self._name_of_function())
 
     def _name_of_function(self) -> str:
-        name = getattr(self.function, "__qualname__", "")
-        if not name or "<lambda>" in name:
+        name = name_of_function(self.function)
+        if not name:
             raise ConfigError(
                 f"OwnFilter: {self.function!r:.80} has no name that tells it from others of its "
                 'kind; give title, such as OwnFilter(…, version="1", title="blur below 0.5")'
             )
-        return f"{self.function.__module__}.{name}"
+        return name
 
     @property
     def key(self) -> str:
@@ -93,15 +70,11 @@ class OwnFilter(PixelFilter):
         return f"{self.name}/1 {self.title!r} {self.version!r}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if isinstance(self.function, _Packed):
-            pickled = self.function.pickled
-        else:
-            pickled = cloudpickle.dumps(self.function)
-        return _of_packed, (pickled, self.version, self.title)
+        return _of_packed, (pickled_function(self.function), self.version, self.title)
 
     def prepare(self) -> None:
         """Unpack the function, and import what it needs."""
-        if isinstance(self.function, _Packed):
+        if isinstance(self.function, PackedFunction):
             self.function.unpacked()
 
     def __repr__(self) -> str:

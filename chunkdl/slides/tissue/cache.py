@@ -22,7 +22,7 @@ import numpy as np
 
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.tissue.detectors import TissueDetector
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
 from chunkdl.slides.tissue.mask import TissueMask
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.kept_files import cache_folder, key_of, read_at_most, state_of, write_whole

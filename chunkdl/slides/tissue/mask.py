@@ -12,7 +12,12 @@ import numpy.typing as npt
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.slide import AS_STORED, PixelRule, Scanned, Slide, SlideInfo
 from chunkdl.slides.tissue.box_shares import BoxShares
-from chunkdl.slides.tissue.detectors import Cells, TissueDetector
+from chunkdl.slides.tissue.detectors.detector import (
+    Cells,
+    Scale,
+    TissueDetector,
+    find_tissue,
+)
 from chunkdl.slides.tissue.thumbnail import (
     MOST_CELLS_A_SIDE,
     cells_under,
@@ -102,24 +107,31 @@ def compute_mask(
         mpp: microns per level-0 pixel, instead of what the slide says.
 
     Raises:
-        SlideError: nothing of the slide can be read.
+        SlideError: nothing of the slide can be read, or the detector needs a resolution that it
+            does not have.
         ConfigError: the detector gave no bool array of the thumbnail's shape.
+        HookError: a detector of the user raised.
     """
     info = slide.info
     plan = thumbnail_plan(info, mpp)
     thumbnail, unknown = read_thumbnail(slide, plan)
-    tissue = detector(thumbnail)
-    if not isinstance(tissue, np.ndarray) or tissue.dtype != np.bool_:
-        raise ConfigError(f"tissue detector {detector.name!r} must return a bool array")
-    if tissue.shape != thumbnail.shape[:2]:
-        raise ConfigError(
-            f"tissue detector {detector.name!r} returned shape {tissue.shape} for a thumbnail of "
-            f"shape {thumbnail.shape}; it must be {thumbnail.shape[:2]}"
-        )
+    tissue = find_tissue(detector, thumbnail, _scale(info, thumbnail.shape, mpp))
     for box in unknown:
         tissue[cells_under(box, info.levels[plan.level], tissue.shape)] = False
     mask = TissueMask(tissue, info.levels[0].width, info.levels[0].height)
     return within(mask, slide.scanned())
+
+
+def _scale(
+    info: SlideInfo, shape: tuple[int, ...], mpp: float | tuple[float, float] | None
+) -> Scale:
+    """How large the pixels are of a thumbnail of that shape."""
+    across, down = info.levels[0].width / shape[1], info.levels[0].height / shape[0]
+    given = info.mpp if mpp is None else mpp
+    if given is None:
+        return Scale(across, down, None, info.path)
+    both = (given, given) if isinstance(given, int | float) else given
+    return Scale(across, down, (across * both[0] + down * both[1]) / 2, info.path)
 
 
 def mask_settings(

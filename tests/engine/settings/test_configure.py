@@ -32,7 +32,11 @@ from chunkdl.sampling.policies.weighted import Weighted
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution, Mixture
 from chunkdl.slides.resolution import Resolution
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
-from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+from chunkdl.slides.tissue.detectors.clam import Clam
+from chunkdl.slides.tissue.detectors.combined import TissueAll
+from chunkdl.slides.tissue.detectors.hsv_range import HsvRange
+from chunkdl.slides.tissue.detectors.otsu import Otsu
+from chunkdl.slides.tissue.detectors.own_tissue import OwnTissue
 from chunkdl.transport.memory.layouts import RECORD
 from tests.slides.huge_slide import write_huge_slide
 
@@ -436,6 +440,22 @@ def test_the_plan_hash_tells_every_plan_apart(dataset: Dataset) -> None:
         for detector in (Otsu(smallest=65), Otsu(smallest=66), HsvRange())
     ]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_the_plan_hash_is_that_of_the_detector_however_it_is_said(dataset: Dataset) -> None:
+    """By name, as a table, as an object; of a function by its name and version."""
+    hashes = [
+        {configured(dataset, tissue=said).plan_hash for said in ways}
+        for ways in (
+            ("clam-tcga", {"name": "clam", "a_t": 16, "a_h": 4.0}, Clam(a_t=16, a_h=4)),
+            ("otsu", {"name": "otsu"}, Otsu()),
+            ({"name": "all", "detectors": ["otsu", "hsv"]}, TissueAll(Otsu(), HsvRange())),
+            (OwnTissue(len, "1", "a"), OwnTissue(max, "1", "a")),
+            (OwnTissue(len, "2", "a"),),
+        )
+    ]
+    assert [len(of_one) for of_one in hashes] == [1] * len(hashes)
+    assert len(set.union(*hashes)) == len(hashes)
 
 
 def test_the_plan_hash_is_blind_to_how_the_stream_is_run(dataset: Dataset) -> None:

@@ -21,7 +21,8 @@ from chunkdl.sampling.resolutions import Continuous, Mixture
 from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.readers.registry import READERS
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
-from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+from chunkdl.slides.tissue.detectors.hsv_range import HsvRange
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from tests.annotations.boxes import box, geojson_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -290,7 +291,7 @@ def test_a_detector_has_a_form_of_plain_data() -> None:
         HsvRange(hue=(1, 2, 3))  # type: ignore[arg-type]
     for wrong, message in (
         ({}, "no tissue detector None"),
-        ({"name": "clam"}, "no tissue detector 'clam'"),
+        ({"name": "clem"}, "no tissue detector 'clem'"),
         ({"name": "otsu", "hue": 1}, "'otsu' has no parameter 'hue'; it has lowest"),
         ({"name": "otsu", "closing": "much"}, "'otsu': Expected `int`"),
         ({"name": "hsv", "value": [0.9, 0.1]}, "low, high"),

@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 from chunkdl.errors import NoTissueError, SlideError
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.tissue.cache import MaskCache, default_folder
-from chunkdl.slides.tissue.detectors import HsvRange, Otsu
+from chunkdl.slides.tissue.detectors.hsv_range import HsvRange
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import TissueMask
 
 MASK = TissueMask(np.random.default_rng(0).random((37, 53)) < 0.4, 5_300, 3_701)
@@ -175,7 +176,7 @@ FULL_DISK = """
 import pathlib, resource, sys
 import numpy as np
 from chunkdl.slides.tissue.cache import MaskCache
-from chunkdl.slides.tissue.detectors import Otsu
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import TissueMask
 
 cells = np.random.default_rng(0).random((400, 500)) < 0.4
@@ -244,7 +245,7 @@ import pathlib, sys
 import numpy as np
 from chunkdl.slides.slide import Pixels
 from chunkdl.slides.tissue.cache import MaskCache
-from chunkdl.slides.tissue.detectors import Otsu
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import TissueMask
 
 folder, slide, own = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
@@ -302,7 +303,7 @@ COMPUTER = """
 import pathlib, sys
 import numpy as np
 from chunkdl.slides.tissue.cache import MaskCache
-from chunkdl.slides.tissue.detectors import Otsu
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import TissueMask
 
 waits = 0

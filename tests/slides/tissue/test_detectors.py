@@ -16,7 +16,10 @@ from PIL import Image, ImageDraw
 
 from chunkdl.errors import ConfigError
 from chunkdl.slides.slide import PixelRule, Pixels, SlideInfo
-from chunkdl.slides.tissue.detectors import HsvRange, Otsu, TissueDetector, detector_of
+from chunkdl.slides.tissue.detectors.detector import TissueDetector
+from chunkdl.slides.tissue.detectors.hsv_range import HsvRange
+from chunkdl.slides.tissue.detectors.named import detector_of
+from chunkdl.slides.tissue.detectors.otsu import Otsu
 from chunkdl.slides.tissue.mask import TissueMask, compute_mask
 
 PINK = (220, 150, 190)
@@ -200,8 +203,8 @@ def test_detectors_come_by_name_and_an_unknown_name_lists_them() -> None:
     """The error names what there is."""
     assert detector_of("otsu") == Otsu()
     assert detector_of("hsv") == HsvRange()
-    with pytest.raises(ConfigError, match=r"'clam'; choose one of 'otsu', 'hsv'"):
-        detector_of("clam")
+    with pytest.raises(ConfigError, match=r"'clem'; choose one of 'otsu', 'hsv', 'clam'"):
+        detector_of("clem")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from chunkdl.errors import SlideError
 from chunkdl.slides.slide import Pixels, Scanned
 from chunkdl.slides.tissue import thumbnail
-from chunkdl.slides.tissue.detectors import Cells
+from chunkdl.slides.tissue.detectors.detector import Cells
 from chunkdl.slides.tissue.mask import (
     TissueMask,
     compute_mask,
