@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import FilterLooks
 from chunkdl.engine.work.probes import refusal_of
