@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import numpy.typing as npt
 import psutil
@@ -113,11 +114,13 @@ def _shared_memory() -> list[str]:
 
 def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
     """Whether `condition` became true in time; asks again until then."""
-    deadline = time.monotonic() + patience_s
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > patience_s:
             return False
-        time.sleep(0.01)
+        # What takes long is asked about less often: a look at all processes costs some time too.
+        time.sleep(min(0.1, max(0.01, waited_s / 20)))
     return True
 
 
@@ -147,6 +150,19 @@ def nothing_left_behind() -> Iterator[None]:
     assert _temporary() == temporary
     assert _shared_memory() == shared
     assert getattr(bit_generator, "randbits", None) is secrets.randbits
+
+
+@pytest.fixture(autouse=True)
+def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Workers get the classes and transforms of a test itself, as those of a script.
+
+    To import its module they would import pytest and torch first, which takes longer than all that
+    a worker imports else. Programs whose classes lie in modules have tests of their own.
+    """
+    module = request.module
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture
@@ -199,7 +215,10 @@ def coordinate_dataset(coordinate_slides: dict[str, CoordinateSlide]) -> Dataset
 
 @pytest.fixture(scope="session")
 def small_stream() -> dict[str, Any]:
-    """Arguments of a stream that is quick to make and has everything in it."""
+    """Arguments of a stream that is quick to make and has everything in it.
+
+    It is the same for any number of loaders; the tests of faults have two.
+    """
     return {
         "batch_size": 16,
         "smallchunk_size": 64,
@@ -207,7 +226,7 @@ def small_stream() -> dict[str, Any]:
         "num_bigchunks": 6,
         "smallchunks_per_bigchunk": 40,
         "tissue_threshold": 0.5,
-        "num_loaders": 2,
+        "num_loaders": 1,
         "num_collectors": 1,
         "seed": 3,
     }

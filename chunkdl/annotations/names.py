@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from chunkdl.slides.search import SLIDE_SUFFIXES
+from chunkdl.slides.suffixes import SLIDE_SUFFIXES
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "geojson": (".geojson", ".json"),

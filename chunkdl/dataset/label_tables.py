@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from chunkdl.dataset.labels import RESERVED, Stacked, is_plain, plain, refusal, stacked
 from chunkdl.dataset.patients import Patient
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.errors import DatasetError
 from chunkdl.system.steady_log import steady_logger
 

@@ -11,15 +11,18 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from chunkdl.dataset.labels import plain
-from chunkdl.dataset.manifest import NEEDED, patients_of
-from chunkdl.dataset.tables import Table, read_table, read_text, refuse
 from chunkdl.errors import DatasetError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.search import SLIDE_SUFFIXES as SLIDE_SUFFIXES
-from chunkdl.slides.search import same_slides, slide_names, slides_at
+from chunkdl.slides.suffixes import SLIDE_SUFFIXES as SLIDE_SUFFIXES
+
+if TYPE_CHECKING:
+    from chunkdl.dataset.tables import Table
+
+# What makes a dataset of files and tables is imported where one is made: a worker, which is given
+# its patients, needs none of it, and it takes longer to import than all that is here.
 
 StrPath = str | os.PathLike[str]
 
@@ -171,6 +174,9 @@ class Dataset(Sequence[Patient]):
         Raises:
             DatasetError: a path is not there, comes twice, or no slide was found.
         """
+        from chunkdl.dataset.tables import refuse
+        from chunkdl.slides.search import same_slides, slide_names, slides_at
+
         given = [slides] if isinstance(slides, str | os.PathLike) else list(slides)
         paths = [os.path.abspath(path) for path in given]
         problems: list[str] = []
@@ -224,6 +230,9 @@ class Dataset(Sequence[Patient]):
             DatasetError: the manifest cannot be used; names the file and up to ten bad rows
                 (the header is row 1).
         """
+        from chunkdl.dataset.manifest import NEEDED
+        from chunkdl.dataset.tables import read_text
+
         return cls._of(read_text(os.fspath(path), NEEDED), path, root, None)
 
     @classmethod
@@ -258,10 +267,15 @@ class Dataset(Sequence[Patient]):
             DatasetError: the table cannot be used; names it and up to ten bad rows (counted from
                 0, except in text files).
         """
+        from chunkdl.dataset.manifest import NEEDED
+        from chunkdl.dataset.tables import read_table
+
         return cls._of(read_table(source, NEEDED), source, root, name)
 
     @classmethod
     def _of(cls, table: Table, source: Any, root: StrPath | None, name: str | None) -> Self:
+        from chunkdl.dataset.manifest import patients_of
+
         file = os.fspath(source) if isinstance(source, str | os.PathLike) else None
         if name is None:
             name = "table" if file is None else os.path.splitext(os.path.basename(file))[0]

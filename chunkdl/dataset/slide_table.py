@@ -5,40 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chunkdl.dataset.patients import Dataset, Patient, Record
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.errors import DatasetError
 from chunkdl.slides.address import parse_address
 from chunkdl.system.printing import printable
-
-
-@dataclass(frozen=True, slots=True)
-class SlideEntry:
-    """One slide of the dataset.
-
-    Attributes:
-        path: the file, with "#image=K" behind it where it is one of several slides in the file
-            (see `chunkdl.slides.address`).
-        patient: index of its patient in the dataset.
-        mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
-        tissue_mask: array or image file that replaces the detector; None: the detector.
-        record: which of the slides of its patient it is, counted from 0.
-        annotations: of the dataset, the file that its record names; of a stream that looks at
-            them, the file that they are kept in, or `Annotations` where none could be written;
-            None: it has none.
-    """
-
-    path: str
-    patient: int
-    mpp: tuple[float, float] | None
-    tissue_mask: Any
-    record: int = 0
-    annotations: Any = None
 
 
 def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEntry, ...]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chunkdl.annotations.use import AnnotationUse
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.patches.filters.pixel_filter import PixelFilter
-from chunkdl.sampling.grid import GridShape
+from chunkdl.sampling.grid_shape import GridShape
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
 from chunkdl.slides.slide import AS_STORED, PixelRule

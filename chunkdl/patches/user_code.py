@@ -10,10 +10,12 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chunkdl.dataset.patients import Patient
 from chunkdl.errors import HookError, SlideError
+
+if TYPE_CHECKING:
+    from chunkdl.dataset.patients import Patient
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import ProtocolError
-from chunkdl.sampling.grid import slide_order
+from chunkdl.sampling.grid_pass import slide_order
 from chunkdl.sampling.seeding import Purpose, generator
 
 WHOLE = 720_720

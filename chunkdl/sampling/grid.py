@@ -1,16 +1,11 @@
-"""A finite pass: every position of a grid that has tissue, exactly once an epoch.
+"""The windows of a grid on one slide: every position that has tissue is in one of them.
 
 Grid positions lie at multiples of the stride. They are grouped into windows of as many of them as a
-BigChunk holds, so that each BigChunk is read once and used up at once. The slides come in a mixed
-order, which the number of the pass names, or in that of the dataset; the windows of a slide row by
-row, and so the positions of a window.
+BigChunk holds, so that each BigChunk is read once and used up at once.
 """
 
 from __future__ import annotations
 
-import bisect
-import itertools
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,66 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.sampling.anchors import COUNTED_AT_ONCE
+from chunkdl.sampling.grid_shape import GridShape
 from chunkdl.sampling.positions import Area, FootprintShares
-from chunkdl.sampling.seeding import Purpose, generator
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.tissue.mask import TissueMask
-
-MOST_POSITIONS = 100_000_000
-"""Of a slide: more take minutes to count, and nobody reads them."""
-MOST_WINDOWS = 4_000_000
-"""Of a slide: a number of each is kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class GridShape:
-    """How a grid lies on a slide; lengths in target pixels.
-
-    Attributes:
-        smallchunk_px: side of a SmallChunk.
-        window_px: side of a BigChunk, at least `smallchunk_px`.
-        stride_px: distance of neighbours; less than a side: they overlap, more: there are gaps.
-        pads: along each axis there is one position more where the last one does not reach the edge
-            of the slide. Its footprint begins in the slide and overhangs.
-    """
-
-    smallchunk_px: int
-    window_px: int
-    stride_px: int
-    pads: bool
-
-    @property
-    def along(self) -> int:
-        """Positions along one side of a window."""
-        return (self.window_px - self.smallchunk_px) // self.stride_px + 1
-
-    def positions(self, length: int) -> int:
-        """Positions along an axis of so many target pixels."""
-        room = length - self.smallchunk_px
-        inside = room // self.stride_px + 1 if room >= 0 else 0
-        if not self.pads:
-            return inside
-        reaching = -(-max(0, room) // self.stride_px) + 1
-        return min(reaching, (length - 1) // self.stride_px + 1)
-
-    def excess(self, grid: TargetGrid) -> str:
-        """Why a slide of that size has too much of it, and what to do; empty: it has not."""
-        columns, rows = self.positions(grid.width), self.positions(grid.height)
-        windows = -(-columns // self.along) * -(-rows // self.along)
-        if columns * rows > MOST_POSITIONS:
-            return (
-                f"stride={self.stride_px} makes {columns * rows:,} positions of a slide of "
-                f"{grid.width}x{grid.height} px, and at most {MOST_POSITIONS:,} are possible; "
-                "raise stride, or ask for a coarser resolution"
-            )
-        if windows > MOST_WINDOWS:
-            return (
-                f"bigchunk_size={self.window_px} holds {self.along**2} positions, so a slide of "
-                f"{grid.width}x{grid.height} px has {windows:,} BigChunks, and at most "
-                f"{MOST_WINDOWS:,} are possible; raise bigchunk_size or stride"
-            )
-        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,65 +162,3 @@ def _edges(
     last = np.minimum(first + side_px, length_px)
     edges = np.unique(np.concatenate((first, last)))
     return np.searchsorted(edges, first), np.searchsorted(edges, last), edges[1:] - edges[:-1]
-
-
-def slide_order(seed: int, epoch: int, slides: int) -> npt.NDArray[np.int64]:
-    """The order in which a pass visits the slides, int64 of shape (slides,)."""
-    return generator(seed, Purpose.GRID, epoch).permutation(slides)
-
-
-class GridPass:
-    """The rows of one pass, growing as the slides are surveyed in the order of the pass.
-
-    BigChunk k is the k-th window of the pass; its calls are its positions in order.
-    """
-
-    def __init__(self, order: Sequence[int]) -> None:
-        self._order = tuple(int(slide) for slide in order)
-        self._first_windows: list[int] = []
-        self._starts = array("q", [0])
-
-    @property
-    def next_slide(self) -> int | None:
-        """The slide to survey next; None when all of them are known."""
-        surveyed = len(self._first_windows)
-        return self._order[surveyed] if surveyed < len(self._order) else None
-
-    @property
-    def upcoming(self) -> tuple[int, ...]:
-        """The slides still to survey, in the order in which they are needed."""
-        return self._order[len(self._first_windows) :]
-
-    @property
-    def windows(self) -> int:
-        """BigChunks known so far."""
-        return len(self._starts) - 1
-
-    @property
-    def rows(self) -> int:
-        """Rows known so far."""
-        return self._starts[-1]
-
-    def add(self, counts: Sequence[int]) -> None:
-        """Record how many positions each window of `next_slide` has; none for a bad slide."""
-        self._first_windows.append(self.windows)
-        self._starts.extend(itertools.accumulate(counts, initial=self._starts.pop()))
-
-    def source(self, ordinal: int) -> tuple[int, int]:
-        """Slide and window index of BigChunk `ordinal`."""
-        # Slides without windows begin where the next one does.
-        place = bisect.bisect_right(self._first_windows, ordinal) - 1
-        return self._order[place], ordinal - self._first_windows[place]
-
-    def span(self, ordinal: int) -> tuple[int, int]:
-        """First row of BigChunk `ordinal`, and one past its last."""
-        return self._starts[ordinal], self._starts[ordinal + 1]
-
-    def ordinals(
-        self, first_row: int, count: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Ordinal and call of `count` rows from `first_row` on, int64 of shape (count,)."""
-        row = np.arange(first_row, first_row + count)
-        starts = np.frombuffer(self._starts, dtype=np.int64)
-        ordinal = np.searchsorted(starts, row, side="right") - 1
-        return ordinal, row - starts[ordinal]

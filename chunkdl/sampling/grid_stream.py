@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.grid import GridPass, slide_order
+from chunkdl.sampling.grid_pass import GridPass, slide_order
 from chunkdl.sampling.streams import RowPlan, Source, Stream, StreamRules
 
 

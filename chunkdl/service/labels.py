@@ -10,7 +10,7 @@ import msgspec
 from chunkdl.dataset.label_tables import slide_labels
 from chunkdl.dataset.labels import Label, plain
 from chunkdl.dataset.patients import Dataset
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.errors import ConfigError
 from chunkdl.service.spec import PatientFacts
 from chunkdl.system.steady_log import steady_logger

@@ -21,9 +21,9 @@ import msgspec
 import chunkdl.slides
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
+from chunkdl.slides.suffixes import DICOM_SUFFIX
 from chunkdl.slides.tissue.cache import default_folder
 from chunkdl.system.kept_files import key_of, read_at_most, state_of, write_whole
 from chunkdl.system.printing import printable

@@ -9,14 +9,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers.dicom_series import DICOM_SUFFIX, series_among, slides_among
+from chunkdl.slides.readers.dicom_series import series_among, slides_among
+from chunkdl.slides.suffixes import DICOM_SUFFIX, SLIDE_SUFFIXES
 from chunkdl.system.steady_log import steady_logger
-
-SLIDE_SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".scn", ".mrxs", ".bif", ".svslide"),
-    *(".vms", ".vmu", ".czi", DICOM_SUFFIX),
-)
-"""How the names of slide files end, in lower case."""
 
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What the system says of a link whose target is not there."""

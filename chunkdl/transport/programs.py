@@ -10,38 +10,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import multiprocessing.spawn
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
 
 from chunkdl.errors import ConfigError
 from chunkdl.system.awake_clock import PIECE_S, deadline_of
 from chunkdl.system.steady_log import steady_logger
 from chunkdl.transport.channel import descriptor_of
 from chunkdl.transport.child_imports import VARIABLE, Imports
+from chunkdl.transport.given import FOR_THE_TRAINING, Given, given_here, is_child, training_stderr
 from chunkdl.transport.stderr_tail import StderrTail
 
 log = steady_logger("chunkdl")
 
-FOR_THE_TRAINING = (
-    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
-    *(
-        signal.SIGALRM,
-        signal.SIGVTALRM,
-        signal.SIGPROF,
-        signal.SIGXCPU,
-        signal.SIGIO,
-        signal.SIGPWR,
-    ),
-)
-"""Signals that a batch system or a terminal sends to all processes of a job and that end a process
-which does not know them. What they mean is for the training to decide."""
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); import chunkdl_workers; del sys.path[0]; "
     "from chunkdl_workers.birth import run; run()"
@@ -51,43 +36,6 @@ package is named by its folder and has nothing in it, so nothing else is taken f
 KILLED_S = 5.0
 """For a process that was killed to be gone."""
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-_given: Given | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What this process, being a child itself, was given at its start.
-
-    Attributes:
-        imports: of the training.
-        stderr: descriptor of the training's stderr, where this process copies its children's.
-    """
-
-    imports: Imports
-    stderr: int
-
-    @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """From the plain data of `told`."""
-        return cls(Imports.of(told["imports"]), told["stderr"])
-
-    def told(self) -> dict[str, Any]:
-        """As plain data, that a program reads before it can import this."""
-        return {"imports": self.imports.told(), "stderr": self.stderr}
-
-
-def remember(given: Given) -> None:
-    """What this process starts gets what it was given itself."""
-    global _given
-    _given = given
-    if given.stderr != 2:
-        os.set_inheritable(given.stderr, False)
-
-
-def is_child() -> bool:
-    """Whether this process is one of these programs itself."""
-    return _given is not None
 
 
 class ChildProgram:
@@ -234,7 +182,8 @@ def command_of(module: str, stderr: int) -> tuple[list[str], dict[str, str], int
     Raises:
         ConfigError: there is no Python to start.
     """
-    imports = Imports.of_this_process() if _given is None else _given.imports
+    given = given_here()
+    imports = Imports.of_this_process() if given is None else given.imports
     environment = dict(os.environ)
     # It would come before the standard library; the child is told where to import from.
     environment.pop(VARIABLE, None)
@@ -250,6 +199,11 @@ def _interpreter() -> str:
     Raises:
         ConfigError: this program is none.
     """
+    if is_child():
+        return sys.executable
+    # A child starts others as it was started itself, and saves the import.
+    import multiprocessing.spawn
+
     # What programs that have a Python built in set for multiprocessing counts here too.
     executable = os.fsdecode(multiprocessing.spawn.get_executable() or "")
     if not executable or (getattr(sys, "frozen", False) and executable == sys.executable):
@@ -298,16 +252,6 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def training_stderr() -> int:
-    """A new descriptor of the training's stderr; of nothing where that is closed."""
-    try:
-        return fcntl.fcntl(2 if _given is None else _given.stderr, fcntl.F_DUPFD_CLOEXEC, 3)
-    except OSError:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        with contextlib.closing(os.fdopen(nothing, "wb", buffering=0)):
-            return fcntl.fcntl(nothing, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 @contextlib.contextmanager

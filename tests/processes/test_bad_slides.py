@@ -16,6 +16,12 @@ from chunkdl.errors import ResolutionError, SlideError, WorkerFailed
 from tests.processes.bad_slides import with_bad_slides
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @pytest.fixture
 def mixed(coordinate_dataset: Dataset, tmp_path: Path) -> Dataset:
     """Good slides, and beside them one of every bad kind."""

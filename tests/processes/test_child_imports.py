@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing.spawn
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 from chunkdl import Dataset, LightDL
+from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ConfigError
 from chunkdl.transport.child_imports import Imports
 from tests.test_architecture import REPOSITORY, ROOTS
@@ -23,6 +26,7 @@ from tests.test_architecture import REPOSITORY, ROOTS
 HIDING = (
     *("random", "logging", "select", "struct", "socket", "numpy", "zmq", "sitecustomize"),
     *("usercustomize", "resource", "chunkdl_workers", "chunkdl", "json", "os"),
+    *("tifffile", "imagecodecs"),  # imported when the first slide is opened
 )
 """Names of modules that a working folder may have by chance."""
 TRAIN = """
@@ -101,7 +105,7 @@ def test_a_notebook_in_a_folder_with_such_names_works(
     hostile: Path, environment: dict[str, str]
 ) -> None:
     """Its kernel has the folder first on its path, put there when Python was up."""
-    more = "sys.path.insert(0, ''); sys.modules.pop('resource', None)"
+    more = "import tifffile, imagecodecs; sys.path.insert(0, ''); sys.modules.pop('resource', None)"
     program = TRAIN.format(more=more, given="")
     environment["PYTHONSAFEPATH"] = "1"
     (hostile / "sitecustomize.py").unlink()
@@ -109,15 +113,50 @@ def test_a_notebook_in_a_folder_with_such_names_works(
     assert done.stdout == "batch 1 False\n", done.stderr
 
 
-def test_a_collector_starts_without_the_readers_of_slides() -> None:
-    """It knows no slides, and the readers are a quarter of the time in which it would start."""
-    program = (
-        "import sys, chunkdl_workers.collector as _; "
-        "print([name for name in sys.modules if name.startswith(('chunkdl.slides.readers.registry',"
-        " 'openslide', 'tifffile', 'PIL', 'torch'))])"
+READERS = ("openslide", "tifffile", "pydicom", "imagecodecs", "chunkdl.slides.readers.tiff")
+OF_SLIDES = (*READERS, "PIL", "skimage", "chunkdl.slides.readers", "chunkdl.slides.tissue.mask")
+OF_USERS = ("torch", "chunkdl.patches.hooks", "chunkdl.patches.seeded_code", "cloudpickle")
+OF_TABLES = ("csv", "pyarrow", "pandas", "chunkdl.dataset.tables", "chunkdl.dataset.patients")
+
+
+@pytest.mark.parametrize(
+    ("program", "needless"),
+    [
+        ("coordinator", (*OF_SLIDES, *OF_USERS, *OF_TABLES)),
+        ("collector", (*OF_SLIDES, *OF_USERS, *OF_TABLES, "subprocess", "multiprocessing", "zmq")),
+        ("loader", (*READERS, *OF_USERS, *OF_TABLES, "skimage", "subprocess", "zmq")),
+    ],
+)
+def test_a_worker_of_crops_imports_only_what_it_needs(
+    coordinate_dataset: Dataset,
+    small_stream: dict[str, Any],
+    program: str,
+    needless: tuple[str, ...],
+) -> None:
+    """Also for what it is told of its stream: imports are nearly all of the time of a start."""
+    arguments = Arguments(**{**small_stream, "num_loaders": 1})
+    config = configure(coordinate_dataset, arguments)
+    looks = (
+        f"import sys, pickle, chunkdl_workers.{program} as _; "
+        "pickle.load(sys.stdin.buffer); print(*sys.modules)"
     )
     own = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, ROOTS))}
-    assert train(["-c", program], Path("/"), own).stdout == "[]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", looks],
+        env=own,
+        input=pickle.dumps(config),
+        capture_output=True,
+        check=True,
+        timeout=100,
+    )
+    imported = done.stdout.decode().split()
+    assert f"chunkdl_workers.{program}" in imported
+    found = [
+        name
+        for name in imported
+        if any(name == one or name.startswith(f"{one}.") for one in needless)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("how", ["script", "-m", "-c"])

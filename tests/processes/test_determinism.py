@@ -20,6 +20,12 @@ from chunkdl import Dataset, LightDL
 Digest = Callable[[Any], str]
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @pytest.mark.parametrize("collectors", [1, 2])
 @pytest.mark.parametrize("loaders", [1, 2, 3])
 def test_the_number_of_processes_does_not_change_a_bit(

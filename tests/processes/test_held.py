@@ -16,6 +16,12 @@ from tests.processes.held import held
 Processes = Callable[..., list[psutil.Process]]
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @pytest.mark.parametrize("program", ["loader", "collector"])
 def test_the_work_of_a_worker_that_the_kernel_holds_is_done_by_others(
     coordinate_dataset: Dataset,

@@ -17,6 +17,12 @@ from chunkdl.sampling.policies.quota import Quota
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 class Latest(Policy):
     """A policy of the user, asked in a process of its own."""
 

@@ -31,7 +31,7 @@ def test_closing_ends_every_process(
     """After close() nothing runs, get() says that it was closed, closing again is not an error."""
     loader = LightDL(coordinate_dataset, **small_stream)
     loader.get(timeout=60)
-    assert len(processes_of_this_run()) == 4
+    assert len(processes_of_this_run()) == 3
     loader.close()
     loader.close()
 

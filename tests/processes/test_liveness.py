@@ -26,6 +26,12 @@ STALL_S = 1.0
 """Silence that ends a worker. The long slide takes several times as long to read."""
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 def write_one_level(path: Path, side: int) -> None:
     """A BigTIFF of one level whose tiles are all one and the same JPEG: small, and long to read."""
     colours = np.random.default_rng(0).integers(90, 200, (32, 32, 3), np.uint8)

@@ -34,6 +34,12 @@ with LightDL(dataset, **stream) as loader:
 """
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @pytest.mark.parametrize(
     ("stall_s", "of_workers_s"), [(20 * MOMENT_S, MOMENT_S), (3 * MOMENT_S, 4.5 * MOMENT_S)]
 )

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from chunkdl import Dataset, LightDL
-from chunkdl.transport.programs import FOR_THE_TRAINING
+from chunkdl.transport.given import FOR_THE_TRAINING
 from tests.processes.noisy_classes import Installs, Starts
 
 Processes = Callable[..., list[psutil.Process]]

@@ -40,6 +40,12 @@ with LightDL(Dataset.from_slides(paths), **given, **arguments) as loader:
 LIMITS = [{}, {"hook_timeout": LIMIT_S}]
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @contextmanager
 def running(dataset: Dataset, stream: dict[str, Any], file: Path) -> Iterator[psutil.Process]:
     """A training that writes a line after each batch, and beside it when its last call began."""

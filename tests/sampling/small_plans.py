@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from chunkdl.engine.config import StreamConfig
 from chunkdl.sampling.anchors import Anchors
-from chunkdl.sampling.grid import GridShape, GridWindow, GridWindows
+from chunkdl.sampling.grid import GridWindow, GridWindows
+from chunkdl.sampling.grid_shape import GridShape
 from chunkdl.sampling.positions import PositionSet, positions_of
 from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.windows import Axis, Lattice

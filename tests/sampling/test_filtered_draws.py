@@ -238,9 +238,9 @@ def test_both_calls_have_exactly_equal_chances_whatever_passes(
 
 @pytest.mark.slow
 def test_every_accepted_position_is_equally_likely_where_windows_differ_tenfold() -> None:
-    """100,000 BigChunks; to filter what was drawn in a window fails the same test."""
+    """40,000 BigChunks; to filter what was drawn in a window fails the same test."""
     slide = uneven()
-    rows = one_row_each(lambda n: slide.drawn(n, 1 + n % 2).draws, 100_000, 2)
+    rows = one_row_each(lambda n: slide.drawn(n, 1 + n % 2).draws, 40_000, 2)
     assert p_of(rows, slide.accepted) > 1e-3
     naive = one_row_each(lambda n: slide.filtered_after(n, 1 + n % 2), 20_000, 2)
     assert p_of(naive, slide.accepted) < 1e-9
@@ -253,7 +253,7 @@ def test_calls_that_repeat_others_are_as_uniform(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rule, "DRAWS_PER_CALL", 1)
     slide, repeated = uneven(), 0
     corners = []
-    for ordinal in range(20_000):
+    for ordinal in range(8_000):
         draws = slide.drawn(ordinal, 4).draws
         assert draws is not None
         every = list(zip(draws.x.tolist(), draws.y.tolist(), strict=True))

@@ -12,14 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.sampling.cursor import Cursor
-from chunkdl.sampling.grid import (
-    GridPass,
-    GridShape,
-    GridWindow,
-    GridWindows,
-    covered_px,
-    slide_order,
-)
+from chunkdl.sampling.grid import GridWindow, GridWindows, covered_px
+from chunkdl.sampling.grid_pass import GridPass, slide_order
+from chunkdl.sampling.grid_shape import GridShape
 from chunkdl.sampling.grid_stream import GridStream
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid

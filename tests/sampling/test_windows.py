@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.work.crop_rows import fill_rows
 from chunkdl.engine.work.load_bigchunk import load_bigchunk
 from chunkdl.engine.work.planned_slide import PlannedSlide

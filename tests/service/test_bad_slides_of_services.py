@@ -24,6 +24,12 @@ from tests.service.ways import WAYS, Serve, readers_by, rows_expected, rows_of, 
 BATCHES = 30
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @pytest.fixture
 def serve(socket_folder: Path) -> Iterator[Serve]:
     """Starts services of a dataset."""

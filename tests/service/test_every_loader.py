@@ -65,7 +65,8 @@ class Make:
 GRID = {"smallchunks_per_bigchunk": None, "grid": True}
 
 
-@pytest.fixture(params=["embedded", "local", "remote", "merged", "ranks"])
+# "merged" reads two local services and "ranks" reads one.
+@pytest.fixture(params=["embedded", "remote", "merged", "ranks"])
 def make(
     request: pytest.FixtureRequest,
     coordinate_dataset: Dataset,

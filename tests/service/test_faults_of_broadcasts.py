@@ -39,6 +39,12 @@ TRIALS = (GroupSpec(name="trials", mode="broadcast"),)
 # ---- Also for the services of several nodes
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 def running(service: ServiceProcess, program: str) -> list[psutil.Process]:
     """The coordinators, loaders or collectors of one service, of all its groups."""
     found = []

@@ -43,6 +43,12 @@ EACH = 8
 """Rows that each node gives to a batch: they have as many patients."""
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 class Nodes(NamedTuple):
     """Two services, and where a consumer comes to each."""
 

@@ -24,12 +24,17 @@ COLUMNS = ("context", "image", "score")
 
 
 def three(crop: Pixels) -> dict[str, Any]:
-    """The crop as a torch image, every other pixel of it, and a number."""
+    """The crop with its channels first, every other pixel of it, and a number."""
     return {
-        "image": torch.from_numpy(crop).permute(2, 0, 1).float() / 255,
+        "image": np.ascontiguousarray(crop.transpose(2, 0, 1), dtype=np.float32) / 255,
         "context": np.ascontiguousarray(crop[::2, ::2]),
         "score": np.float32(crop.mean(dtype=np.float64)),
     }
+
+
+def three_of_torch(crop: Pixels) -> dict[str, Any]:
+    """The same, with a torch image: its workers import torch, which takes most of their start."""
+    return {**three(crop), "image": torch.from_numpy(crop).permute(2, 0, 1).float() / 255}
 
 
 def assert_made_by_three(batch: Batch) -> None:
@@ -44,13 +49,12 @@ def assert_made_by_three(batch: Batch) -> None:
     assert np.array_equal(score, crops.mean((1, 2, 3), dtype=np.float64).astype(np.float32))
 
 
-@pytest.mark.parametrize("copy", [None, True, False])
-def test_every_loader_brings_rows_with_several_columns(make: Make, copy: bool | None) -> None:
+def test_every_loader_brings_rows_with_several_columns(make: Make) -> None:
     """Two images of different size and a number, of the same crop; nothing is told apart by how
     they come.
     """
     loader = make(tfms=three)
-    for _ in range(12):
+    for copy in (None, True, False) * 4:
         batch = loader.next_batch(60, copy=copy)
         assert batch.row_columns == COLUMNS
         assert list(batch)[:3] == list(COLUMNS)
@@ -88,7 +92,8 @@ def test_the_rows_are_those_of_the_stream_without_a_transform(
     with LightDL(coordinate_dataset, **small_stream) as plain:
         crops = [plain.next_batch(60)["image"].permute(0, 2, 3, 1).numpy().copy() for _ in range(4)]
     for way in ways:
-        with LightDL(coordinate_dataset, tfms=three, **small_stream, **way) as loader:
+        transform = three if "arrays" in way else three_of_torch
+        with LightDL(coordinate_dataset, tfms=transform, **small_stream, **way) as loader:
             for expected in crops:
                 batch = loader.next_batch(60)
                 assert batch.row_columns == COLUMNS
@@ -126,7 +131,7 @@ def test_columns_stay_apart_whichever_row_comes_first(make: Make) -> None:
     """In every engine: after a state, and after what was paused."""
     loader = make(tfms=in_any_order)
     states = [loader.next_batch(60).state for _ in range(6)]
-    for state in states:
+    for state in states[::2]:
         loader.load_state_dict(state)
         batch = loader.next_batch(60)
         assert set(batch["a"].tolist()) == {1.0}
@@ -146,7 +151,7 @@ def test_an_engine_knows_the_rows_of_the_one_before_it(
     """What comes of it is what came before, or an error that says what is other."""
     kinds, told = set(), []
     with LightDL(coordinate_dataset, tfms=number_or_text, **small_stream) as loader:
-        for _ in range(6):
+        for _ in range(4):
             try:
                 kinds.add(loader.next_batch(60).row_columns)
             except HookError as error:

@@ -40,6 +40,12 @@ KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 STALL: dict[str, Any] = {"stall_timeout": 1.0}
 
 
+@pytest.fixture(scope="session")
+def small_stream(small_stream: dict[str, Any]) -> dict[str, Any]:
+    """With two loaders: one goes on where the other does not."""
+    return {**small_stream, "num_loaders": 2}
+
+
 @pytest.fixture
 def hit(processes_of_this_run: Processes, eventually: Eventually) -> Iterator[Hit]:
     """Sends a signal to all processes of a kind; what stands still goes on after the test."""

@@ -22,7 +22,7 @@ from chunkdl.errors import ServiceDied
 from chunkdl.service.client.control import operate
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.spec import ServiceSpec
-from chunkdl.transport.programs import FOR_THE_TRAINING
+from chunkdl.transport.given import FOR_THE_TRAINING
 from tests.service.both_modes import each_row_once, in_turn, readers_of
 from tests.service.conftest import Start
 from tests.service.consumer_program import lines_of

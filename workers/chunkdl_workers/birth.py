@@ -26,11 +26,13 @@ def run() -> None:
     gc.disable()
     sys.path[:] = told["imports"]["first"]
     _take("chunkdl", told["imports"]["library"])
+    from chunkdl.system.own_imports import remember_path
     from chunkdl.transport import child_imports
-    from chunkdl.transport import programs as child_program
+    from chunkdl.transport.given import Given, remember
 
-    given = child_program.Given.of(told)
-    child_program.remember(given)
+    given = Given.of(told)
+    remember(given)
+    remember_path(given.imports.first)
     program = import_module(module)
     gc.freeze()
     gc.enable()

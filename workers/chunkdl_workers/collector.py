@@ -6,12 +6,12 @@ Started by the supervisor; knows two arenas, no slides.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from chunkdl.engine.config import EngineConfig
 from chunkdl.engine.work.crop_rows import fill_rows
-from chunkdl.engine.work.row_writer import RowWriter
-from chunkdl.engine.work.rows_by_hook import HookRows, RowMaker, TransformedRows
 from chunkdl.patches.user_code import load_user_code
+from chunkdl.system.own_imports import importing_ours
 from chunkdl.transport.memory.arena import Arena
 from chunkdl.transport.protocol.engine_messages import (
     FillRows,
@@ -24,6 +24,9 @@ from chunkdl.transport.row_format import RowFormat
 from chunkdl_workers.arenas import batch_arena, bigchunk_arena
 from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch
+
+if TYPE_CHECKING:
+    from chunkdl.engine.work.rows_by_hook import RowMaker
 
 
 class PlainRows:
@@ -55,6 +58,11 @@ def row_maker(
     def settle(proposal: RowFormat) -> RowFormat:
         link.send(RowFormatSet(proposal))
         return link.wait_for(RowFormatSet).format
+
+    # A third of the start, and most streams are of crops.
+    with importing_ours():
+        from chunkdl.engine.work.row_writer import RowWriter
+        from chunkdl.engine.work.rows_by_hook import HookRows, TransformedRows
 
     user = load_user_code(config.user["collector"])
     one_thread_for_torch()

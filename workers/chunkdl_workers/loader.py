@@ -8,17 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import EngineConfig, StreamConfig
 from chunkdl.engine.work.load_bigchunk import BigChunkPx, load_bigchunk, survey_window
-from chunkdl.engine.work.load_by_hook import Extractor
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides
 from chunkdl.engine.work.window_plans import window_plan
 from chunkdl.errors import Failure, HookError, NoTissueError, SlideError
-from chunkdl.patches.hooks import Exhausted
 from chunkdl.patches.user_code import load_user_code
 from chunkdl.slides.watched import Recalled
+from chunkdl.system.own_imports import importing_ours
 from chunkdl.transport.flight_recorder import EXTRACT_BIGCHUNK
 from chunkdl.transport.memory.arena import Arena
 from chunkdl.transport.protocol.engine_messages import (
@@ -37,6 +37,9 @@ from chunkdl.transport.protocol.engine_messages import (
 from chunkdl_workers.arenas import bigchunk_arena
 from chunkdl_workers.link import Link, serve
 from chunkdl_workers.process import one_thread_for_torch, yield_to_others
+
+if TYPE_CHECKING:
+    from chunkdl.engine.work.load_by_hook import Extractor
 
 
 class Progress:
@@ -80,6 +83,10 @@ def work(link: Link, config: EngineConfig, descriptors: list[int]) -> None:
             one_thread_for_torch()
         answer = partial(_answer, stream=stream, slides=slides, arena=arena, progress=progress)
         if stream.rows.by_hooks:
+            # A tenth of the start, and most streams have no classes of the user.
+            with importing_ours():
+                from chunkdl.engine.work.load_by_hook import Extractor
+
             user = load_user_code(config.user["loader"])
             one_thread_for_torch()
             extractor = Extractor(config, user, slides, link.log, link.warn)
@@ -137,7 +144,7 @@ def _extracted(
         return LoadFailed(ticket.ordinal, ticket.attempt, ticket.slide, True, left_out)
     finally:
         link.recorder.leave()
-    if isinstance(read, Exhausted):
+    if not isinstance(read, BigChunkPx):
         return NothingLeft(ticket.ordinal, ticket.attempt)
     return _loaded(ticket, read, started)
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from chunkdl.transport.programs import FOR_THE_TRAINING
+from chunkdl.transport.given import FOR_THE_TRAINING
 from chunkdl_workers.signal_stack import make_room
 
 _PR_SET_PDEATHSIG = 1

@@ -7,7 +7,7 @@ import os
 import socket
 
 from chunkdl.transport.channel import send
-from chunkdl.transport.programs import training_stderr
+from chunkdl.transport.given import training_stderr
 from chunkdl.transport.protocol.codec import encode
 from chunkdl.transport.protocol.engine_messages import Message
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from chunkdl.consumers.batches.arrays import ArrayKind, NumpyArrays
 from chunkdl.engine.settings.checks import choice
 from chunkdl.errors import ConfigError
-from chunkdl.transport import programs
+from chunkdl.transport.given import is_child
 
 
 def _torch_arrays() -> Callable[[bool | None], ArrayKind] | None:
@@ -26,7 +26,7 @@ def _torch_arrays() -> Callable[[bool | None], ArrayKind] | None:
     return TorchArrays
 
 
-if not programs.is_child():
+if not is_child():
     _torch_arrays()
 
 

@@ -16,7 +16,7 @@ from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.shapes import MOST_CLASSES, Annotations
 from chunkdl.annotations.sources import OwnAnnotations, file_of_each_slide, files_below
 from chunkdl.annotations.use import AnnotationUse, Regions, Roi
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.address import parse_address

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from chunkdl.dataset.patients import Dataset
-from chunkdl.dataset.slide_table import SlideEntry, slide_identity
+from chunkdl.dataset.slide_entry import SlideEntry
+from chunkdl.dataset.slide_table import slide_identity
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution

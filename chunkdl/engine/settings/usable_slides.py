@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
 from chunkdl.errors import ConfigError, ResolutionError, SlideError
 from chunkdl.slides.header_facts import HeaderFacts, header_facts

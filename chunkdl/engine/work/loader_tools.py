@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.dataset.patients import Patient, Record
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.load_bigchunk import BigChunkPx, describe
 from chunkdl.engine.work.open_slides import OpenSlide, OpenSlides

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from chunkdl.annotations.kept import kept_annotations
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import FilterLooks
 from chunkdl.engine.work.planned_slide import PlannedSlide

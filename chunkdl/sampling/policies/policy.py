@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from chunkdl.dataset.patients import Patient
 
 Indices = npt.NDArray[np.int64]
 

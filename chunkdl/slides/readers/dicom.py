@@ -12,7 +12,8 @@ from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.microns import Claim, believed
 from chunkdl.slides.readers.dicom_frames import Frames, frames_of
-from chunkdl.slides.readers.dicom_header import Instance, is_dicom, read_instance
+from chunkdl.slides.readers.dicom_header import Instance, read_instance
+from chunkdl.slides.readers.dicom_magic import NO_DICOM, is_dicom
 from chunkdl.slides.readers.dicom_pixels import check_first, maker_of, reason_against
 from chunkdl.slides.readers.dicom_pyramid import Picture, Pyramid, pictures_of, pyramids_of
 from chunkdl.slides.readers.dicom_series import series_in, unreadable_in
@@ -149,7 +150,7 @@ def _series(path: str) -> list[tuple[str, ...]]:
         if not os.path.exists(path):
             raise SlideError("no such file", slide=path)
         if not is_dicom(path):
-            raise NotTaken("it is not a DICOM file")
+            raise NotTaken(NO_DICOM)
         folder, own = os.path.split(path)
         for files in series_in(folder or ".").values():
             if own in map(os.path.basename, files):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunkdl.slides.microns import is_measure
+from chunkdl.slides.readers.dicom_magic import MAGIC_AT
 from chunkdl.slides.readers.dicom_tags import (
     DEFLATED,
     LONG_VRS,
@@ -32,7 +33,6 @@ PER_FRAME_GROUPS = 0x52009230
 SHARED_GROUPS = 0x52009229
 OPTICAL_PATHS = 0x00480105
 IMAGE_TYPE, SERIES = 0x00080008, 0x0020000E
-MAGIC_AT = 128
 MOST_FRAME_PX = 16 * 2**20
 MOST_TILES = 2**23
 
@@ -160,16 +160,6 @@ class _Header(io.BufferedReader):
         data = super().read(wanted)
         self._left -= len(data)
         return data
-
-
-def is_dicom(path: str) -> bool:
-    """Whether the file begins as a DICOM file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with open(path, "rb", buffering=0) as file:
-        return os.pread(file.fileno(), 4, MAGIC_AT) == b"DICM"
 
 
 @dataclass(frozen=True, slots=True)

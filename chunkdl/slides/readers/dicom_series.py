@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from functools import lru_cache
 
-from chunkdl.slides.readers.dicom_header import Member, is_dicom, member_of
+from chunkdl.slides.readers.dicom_header import Member, member_of
+from chunkdl.slides.readers.dicom_magic import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken
+from chunkdl.slides.suffixes import DICOM_SUFFIX
 from chunkdl.system.steady_log import steady_logger
-
-DICOM_SUFFIX = ".dcm"
 
 log = steady_logger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chunkdl.slides.address import SlideAddress
 from chunkdl.slides.readers.dicom import structure_of as dicom_structure
-from chunkdl.slides.readers.dicom_header import is_dicom
+from chunkdl.slides.readers.dicom_magic import is_dicom
 from chunkdl.slides.readers.refusals import NotTaken, Refused
 from chunkdl.slides.readers.tiff import describe_tiff, tiff_directories
 from chunkdl.slides.readers.tiff_header import is_tiff

@@ -1,39 +1,87 @@
-"""Which reader opens a slide, and what a file is that none may open."""
+"""Which reader opens a slide, and what a file is that none may open.
+
+A reader is imported when the first file is its own: most processes read slides of one format, and
+all readers with their libraries are a third of what a loader has to import.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.readers.colours import in_srgb
-from chunkdl.slides.readers.dicom import dicom_slide
-from chunkdl.slides.readers.dicom import structure_of as dicom_structure
+from chunkdl.slides.readers.dicom_magic import NO_DICOM, is_dicom
 from chunkdl.slides.readers.foreign import what_it_is
-from chunkdl.slides.readers.openslide import OpenSlideSlide, openslide_structure
 from chunkdl.slides.readers.refusals import NotTaken, Refused
-from chunkdl.slides.readers.tiff import tiff_slide, tiff_structure
 from chunkdl.slides.readers.tiff_header import is_tiff
 from chunkdl.slides.slide import AS_STORED, PixelRule, Slide
 from chunkdl.slides.structure import Structure
+from chunkdl.system.own_imports import importing_ours
 from chunkdl.system.steady_log import steady_logger
 
 _log = steady_logger(__name__)
 HEAD_BYTES = 512
 
+
+def _dicom(name: str, rule: PixelRule) -> Slide:
+    _refuse_no_dicom(parse_address(name).path)
+    with importing_ours():
+        from chunkdl.slides.readers.dicom import dicom_slide
+    return dicom_slide(name, rule)
+
+
+def _tiff(name: str, rule: PixelRule) -> Slide:
+    with importing_ours():
+        from chunkdl.slides.readers.tiff import tiff_slide
+    return tiff_slide(name, rule)
+
+
+def _openslide(name: str, rule: PixelRule) -> Slide:
+    with importing_ours():
+        from chunkdl.slides.readers.openslide import OpenSlideSlide
+    return OpenSlideSlide(name, rule)
+
+
+def _dicom_structure(path: str) -> Structure:
+    _refuse_no_dicom(path)
+    with importing_ours():
+        from chunkdl.slides.readers.dicom import structure_of
+    return structure_of(path)
+
+
+def _tiff_structure(path: str) -> Structure:
+    with importing_ours():
+        from chunkdl.slides.readers.tiff import tiff_structure
+    return tiff_structure(path)
+
+
+def _openslide_structure(path: str) -> Structure:
+    with importing_ours():
+        from chunkdl.slides.readers.openslide import openslide_structure
+    return openslide_structure(path)
+
+
+def _refuse_no_dicom(path: str) -> None:
+    # What cannot be read the reader says itself.
+    with suppress(OSError):
+        if not os.path.isdir(path) and not is_dicom(path):
+            raise NotTaken(NO_DICOM)
+
+
 READERS: Mapping[str, Callable[[str, PixelRule], Slide]] = {
     # Files of the Imaging Data Commons are DICOM and TIFF in one, and as a TIFF have one level.
-    "dicom": dicom_slide,
-    "tiff": tiff_slide,
-    "openslide": OpenSlideSlide,
+    "dicom": _dicom,
+    "tiff": _tiff,
+    "openslide": _openslide,
 }
 """Readers by name, in the order in which "auto" asks them."""
 _STRUCTURES: Mapping[str, Callable[[str], Structure]] = {
-    "dicom": dicom_structure,
-    "tiff": tiff_structure,
-    "openslide": openslide_structure,
+    "dicom": _dicom_structure,
+    "tiff": _tiff_structure,
+    "openslide": _openslide_structure,
 }
 
 
@@ -73,7 +121,11 @@ def open_slide(
             raise SlideError(str(refusal), slide=name) from refusal
         why = f" ({'; '.join(map(str, refusals))})" if refusals else ""
         _log.info("slide %s: reader %s%s", name, candidate, why)
-        return in_srgb(slide) if rule.icc == "srgb" else slide
+        if rule.icc != "srgb":
+            return slide
+        with importing_ours():
+            from chunkdl.slides.readers.colours import in_srgb
+        return in_srgb(slide)
     reasons = "; ".join(map(str, refusals))
     raise SlideError(
         f"no reader accepts the file: {reasons}; convert it to a tiled TIFF or to DICOM", slide=name

@@ -15,7 +15,7 @@ from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.columns import Columns, Tables
 from chunkdl.dataset.label_tables import check_labels, label_tables, slide_labels
 from chunkdl.dataset.patients import Dataset, Patient, Record
-from chunkdl.dataset.slide_table import SlideEntry
+from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.errors import DatasetError
 from chunkdl.service.labels import facts_that_travel
 from chunkdl.transport.memory.layouts import COLUMNS, RECORD

@@ -20,7 +20,7 @@ from chunkdl.engine.decisions.core_config import CoreConfig
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.cycle_stream import CycleStream
-from chunkdl.sampling.grid import slide_order
+from chunkdl.sampling.grid_pass import slide_order
 from chunkdl.sampling.resolutions import FixedResolution
 from chunkdl.sampling.reuse import SURVEYED_WINDOWS
 from chunkdl.sampling.rotation import Rotation
