@@ -12,19 +12,14 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import mmap
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import numpy as np
-
+from chunkdl.annotations.kept_file import VERSION, encoded, mapped
 from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.reading import annotations_of_geojson, read_annotations
-from chunkdl.annotations.shapes import ARRAYS, Annotations
+from chunkdl.annotations.shapes import Annotations
 from chunkdl.annotations.sources import OwnAnnotations
 from chunkdl.errors import AnnotationError
 from chunkdl.slides.address import parse_address
@@ -32,23 +27,6 @@ from chunkdl.system.kept_files import cache_folder, key_of, state_of, write_whol
 from chunkdl.system.steady_log import steady_logger
 
 _LOG = steady_logger(__name__)
-
-_VERSION = b"chunkdl shapes 1"
-_HEADER = struct.Struct("<16s32s32sQ")
-"""Version, key, SHA-256 of all behind it, length of the facts; then the facts, then the arrays."""
-_CHECKED_FROM = len(_VERSION) + 64
-_ALIGNED = 64
-
-
-class _Facts(msgspec.Struct):
-    """What a file says before its arrays; `lengths` is empty where there are no annotations."""
-
-    classes: list[str]
-    notes: list[str]
-    lengths: dict[str, int]
-
-
-_FACTS = msgspec.msgpack.Decoder(_Facts)
 
 
 class AnnotationCache:
@@ -151,7 +129,7 @@ class AnnotationCache:
         key = key_now()
         file = self._folder / f"{key.hex()}.shapes"
         try:
-            return _mapped(file, key)
+            return mapped(file, key)
         except FileNotFoundError:
             _LOG.debug("%s are read", what)
         except OSError as error:
@@ -165,8 +143,8 @@ class AnnotationCache:
         if key_now() != key:
             return made
         try:
-            write_whole(file, _encoded(made, key))
-            return _mapped(file, key)
+            write_whole(file, encoded(made, key))
+            return mapped(file, key)
         except (OSError, ValueError) as error:
             self._complain(error)
             return made
@@ -183,23 +161,6 @@ class AnnotationCache:
             )
 
 
-def kept_annotations(kept_in: str) -> Annotations | None:
-    """What another process has kept in a file, mapped.
-
-    Raises:
-        AnnotationError: it is not there any more, or damaged.
-    """
-    file = Path(kept_in)
-    try:
-        return _mapped(file, bytes.fromhex(file.stem))
-    except (OSError, ValueError) as error:
-        raise AnnotationError(
-            f"annotations were kept there and cannot be read any more ({error}); do not empty the "
-            "cache folder during a run",
-            file=kept_in,
-        ) from error
-
-
 def _how(
     options: ReadingOptions, size: tuple[int, int] | None, offset: tuple[float, float]
 ) -> list[bytes]:
@@ -212,7 +173,7 @@ def _key(kind: bytes, path: str, about: list[bytes]) -> bytes:
         state = state_of(path)
     except OSError as error:
         raise AnnotationError(f"it cannot be read: {error.strerror}", file=path) from error
-    return key_of([_VERSION, kind, _code(), os.fsencode(os.path.realpath(path)), state, *about])
+    return key_of([VERSION, kind, _code(), os.fsencode(os.path.realpath(path)), state, *about])
 
 
 @functools.cache
@@ -225,59 +186,3 @@ def _code() -> bytes:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         digest.update(importlib.metadata.version("shapely").encode())
     return digest.digest()
-
-
-def _encoded(annotations: Annotations | None, key: bytes) -> bytes:
-    arrays = {} if annotations is None else annotations.arrays()
-    facts = msgspec.msgpack.encode(
-        _Facts(
-            list(annotations.classes) if annotations else [],
-            list(annotations.notes) if annotations else [],
-            {name: len(array) for name, array in arrays.items()},
-        )
-    )
-    parts = [struct.pack("<Q", len(facts)), facts]
-    at = _HEADER.size + len(facts)
-    for name, array in arrays.items():
-        parts.append(bytes(-at % _ALIGNED))
-        parts.append(np.ascontiguousarray(array, ARRAYS[name][0]).tobytes())
-        at += len(parts[-2]) + len(parts[-1])
-    checksum = hashlib.sha256()
-    for part in parts:
-        checksum.update(part)
-    return b"".join([_VERSION, key, checksum.digest(), *parts])
-
-
-def _mapped(file: Path, key: bytes) -> Annotations | None:
-    """The annotations in a file; its pages are shared with all who map it.
-
-    Raises:
-        OSError: there is none, or it cannot be read.
-        ValueError: what is wrong with it.
-    """
-    with file.open("rb") as opened:
-        if os.fstat(opened.fileno()).st_size < _HEADER.size:
-            raise ValueError("it is truncated")
-        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    version, kept_key, checksum, length = _HEADER.unpack_from(data)
-    if version != _VERSION or kept_key != key:
-        raise ValueError("it is not of these annotations")
-    with memoryview(data) as whole, whole[_CHECKED_FROM:] as checked:
-        if hashlib.sha256(checked).digest() != checksum:
-            raise ValueError("it is damaged")
-    facts = _FACTS.decode(data[_HEADER.size : _HEADER.size + length])
-    if not facts.lengths:
-        return None
-    at = _HEADER.size + length
-    arrays: dict[str, Any] = {}
-    for name, (dtype, behind) in ARRAYS.items():
-        at += -at % _ALIGNED
-        shape = (facts.lengths[name], *behind)
-        count = int(np.prod(shape))
-        # Of no bytes numpy makes no view.
-        flat = np.frombuffer(data, dtype, count, at) if count else np.empty(0, dtype)
-        arrays[name] = flat.reshape(shape)
-        at += flat.nbytes
-    return Annotations(
-        classes=tuple(facts.classes), notes=tuple(facts.notes), kept_in=str(file), **arrays
-    )

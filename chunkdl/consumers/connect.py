@@ -9,8 +9,9 @@ from typing import overload
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.batches.arrays import ArrayKind, ArraysName
 from chunkdl.consumers.loader import check_batches
-from chunkdl.consumers.merged import MergedDL, OnNodeLost, portions
+from chunkdl.consumers.merged import MergedDL, OnNodeLost
 from chunkdl.consumers.ranks import find
+from chunkdl.consumers.several_services import portions
 from chunkdl.consumers.shared import SharedDL
 from chunkdl.engine.settings.checks import checked_float, checked_int, choice, flag, parse_bytes
 from chunkdl.errors import ConfigError

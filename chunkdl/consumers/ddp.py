@@ -18,9 +18,9 @@ from chunkdl.annotations.sources import OwnAnnotations
 from chunkdl.consumers.batches.array_kinds import array_kind
 from chunkdl.consumers.loader import check_batches
 from chunkdl.consumers.meeting import Meeting, Served
-from chunkdl.consumers.merged import check_classes
 from chunkdl.consumers.rank_loader import Machines, RankDL
 from chunkdl.consumers.ranks import Place, find, refuse_children
+from chunkdl.consumers.several_services import check_classes
 from chunkdl.dataset.patients import Dataset
 from chunkdl.engine.settings.arguments import has_passes
 from chunkdl.engine.settings.checks import flag

@@ -6,19 +6,20 @@ function of the nodes alone, and every batch holds patients of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from chunkdl.consumers.batches.arrays import ArrayKind
 from chunkdl.consumers.batches.batch import Batch, Stand
+from chunkdl.consumers.batches.together import Together
 from chunkdl.consumers.callers import Caller
 from chunkdl.consumers.loader import Loader, check_batches
+from chunkdl.consumers.several_services import check_classes
 from chunkdl.consumers.shared import SharedDL
 from chunkdl.engine.loader_statistics import Told
 from chunkdl.errors import (
     ChunkdlError,
-    ConfigError,
     EndOfStream,
     GetTimeout,
     ServiceDied,
@@ -34,27 +35,6 @@ Left = Callable[[float], float]
 """How long the next piece of a wait may be, of `deadline_of`."""
 
 log = steady_logger("chunkdl")
-
-
-def portions(patients: Sequence[int], rows: int) -> tuple[int, ...]:
-    """How many of so many rows each node gives: in proportion to its patients, at least one.
-
-    What is left after rounding down goes to the largest remainders, the first of equals.
-
-    Raises:
-        ConfigError: there are fewer rows than nodes.
-    """
-    if rows < len(patients):
-        raise ConfigError(
-            f"batch_size={rows} is too small for {len(patients)} nodes; each gives at least a row"
-        )
-    free, total = rows - len(patients), sum(patients)
-    shares = [free * count / total for count in patients]
-    given = [1 + int(share) for share in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda n: int(shares[n]) - shares[n])
-    for node in by_remainder[: rows - sum(given)]:
-        given[node] += 1
-    return tuple(given)
 
 
 class _Node:
@@ -76,25 +56,6 @@ class _Node:
         self.lost = ""
         self.part: Batch | None = None
         self.stand = loader._last_stand
-
-
-def check_classes(of_services: Mapping[str, Sequence[str]]) -> None:
-    """See that the annotated classes have the same numbers in all services.
-
-    Args:
-        of_services: names of the classes in their order, by address.
-
-    Raises:
-        ConfigError: they have not, so a row's class would depend on where it comes from.
-    """
-    (first, names), *others = of_services.items()
-    for address, other in others:
-        if list(other) != list(names):
-            raise ConfigError(
-                f"{first} has the annotated classes {list(names)} and {address} has {list(other)}, "
-                "so the numbers in the column region mean other classes in each; give all of them "
-                "the same list, such as region_names=['stroma', 'tumor']"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +151,7 @@ class MergedDL(Loader):
             self._steps = max(known) if len(known) == len(lengths) else self._steps
             raise EndOfStream("the pass has delivered all its batches")
         batches = [batch for _, batch in parts]
-        columns = _Together(batches, [number for number, _ in parts], self._kind)
+        columns = Together(batches, [number for number, _ in parts], self._kind)
         patients = [patient for batch in batches for patient in batch.patients]
         stands = [
             node.stand if node.part is None else node.loader._last_stand for node in self._nodes
@@ -374,37 +335,3 @@ def _next_of(loader: SharedDL, left: Left | None, *, copy: bool | None) -> Batch
                 raise
         else:
             return batch
-
-
-class _Together(Mapping[str, Any]):
-    """The columns of several batches, one behind the other; made when they are asked for."""
-
-    def __init__(self, batches: Sequence[Batch], nodes: Sequence[int], kind: ArrayKind) -> None:
-        self._kind = kind
-        self._batches = batches
-        self._nodes = nodes
-        self._made: dict[str, Any] = {}
-        self._names = [
-            *(name for name in batches[0] if all(name in other for other in batches)),
-            "node",
-        ]
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            if name not in self._names:
-                raise KeyError(name)
-            self._made[name] = self._make(name)
-        return self._made[name]
-
-    def _make(self, name: str) -> Any:
-        if name == "node":
-            return self._kind.repeated(
-                self._nodes, [len(batch.patients) for batch in self._batches]
-            )
-        return self._kind.together([batch[name] for batch in self._batches])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkdl.consumers.connect import connect
-from chunkdl.consumers.merged import portions
+from chunkdl.consumers.several_services import portions
 from chunkdl.errors import ConfigError, GetTimeout, ServiceDied
 from chunkdl.service.client.control import operate
 from tests.service.conftest import Start, row_digests

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from chunkdl.annotations.kept import kept_annotations
+from chunkdl.annotations.kept_file import kept_annotations
 from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import FilterLooks

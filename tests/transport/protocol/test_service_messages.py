@@ -45,6 +45,7 @@ FIELDS: dict[object, st.SearchStrategy[object]] = {
     **VALUES,
     Position: POSITIONS,
     Position | None: st.none() | POSITIONS,
+    tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
     Rules: st.builds(Rules, WHOLE, WHOLE),
     tuple[service_messages.Piece, ...]: st.lists(PIECES, max_size=5).map(tuple),
     tuple[tuple[int, bytes, dict[str, Label]], ...]: st.lists(
