@@ -17,15 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.annotations.shapes import UNCLASSIFIED, UNITS, Annotations, Offsets, ranges
+from chunkdl.annotations.shapes import UNCLASSIFIED, UNITS, Annotations, Objects, Offsets, ranges
 from chunkdl.errors import ConfigError
-
-Objects = Literal["annotations", "detections", "all"]
 
 Centres = npt.NDArray[np.float64]
 Classes = npt.NDArray[np.uint8]
@@ -77,20 +75,56 @@ def rasterise(
     xs = _centres(origin[0], width, across)
     ys = _centres(origin[1], height, down)
     out = np.zeros((height, width), np.uint8)
-    looked_at = _looked_at(annotations, xs, ys, objects)
+    counted = None
     if classes is not None:
-        counts = np.array([name in classes for name in annotations.classes], np.bool_)
-        looked_at = looked_at[counts[annotations.class_of[looked_at]]]
-    chosen = _in_order(annotations, looked_at, order)
+        counted = np.array([name in classes for name in annotations.classes], np.bool_)
+    chosen = _in_order(annotations, _looked_at(annotations, xs, ys, objects, counted), order)
+    _paint(annotations, chosen, annotations.class_of[chosen] + np.uint8(1), (xs, ys), out)
+    return out
+
+
+def feature_numbers(
+    annotations: Annotations,
+    xs: Centres,
+    ys: Centres,
+    counted: npt.NDArray[np.bool_],
+    objects: Objects = "annotations",
+) -> npt.NDArray[np.int32]:
+    """The feature on top at each of some places; what is on top is as of `rasterise`.
+
+    Args:
+        annotations: of the slide.
+        xs, ys: columns and rows of the places, in level-0 pixels, rising.
+        counted: by index of `annotations.classes`; features of other classes are passed over.
+        objects: as of `rasterise`.
+
+    Returns:
+        int32 (rows, columns): index of the feature, -1 for none.
+    """
+    lines = xs * UNITS, ys * UNITS
+    out = np.full((len(ys), len(xs)), -1, np.int32)
+    chosen = _in_order(annotations, _looked_at(annotations, *lines, objects, counted), ())
+    _paint(annotations, chosen, chosen.astype(np.int32), lines, out)
+    return out
+
+
+def _paint(
+    annotations: Annotations,
+    chosen: Offsets,
+    values: npt.NDArray[Any],
+    lines: tuple[Centres, Centres],
+    out: npt.NDArray[Any],
+) -> None:
+    """Write the value of each of the chosen features where it is, the later over the earlier."""
     if not len(chosen):
-        return out
+        return
     first, last = annotations.features[chosen], annotations.features[chosen + 1]
     vertices = annotations.rings[last] - annotations.rings[first]
     # Later blocks are painted over earlier ones.
     block = np.cumsum(vertices) // MOST_VERTICES
     for start, stop in _runs(block):
-        _Edges(annotations, chosen[start:stop], xs, ys).paint(out)
-    return out
+        here = slice(start, stop)
+        _Edges(annotations, chosen[here], values[here], *lines).paint(out)
 
 
 def _checked(
@@ -117,7 +151,13 @@ def _centres(first: int, count: int, downsample: float) -> Centres:
     return centres
 
 
-def _looked_at(annotations: Annotations, xs: Centres, ys: Centres, objects: Objects) -> Offsets:
+def _looked_at(
+    annotations: Annotations,
+    xs: Centres,
+    ys: Centres,
+    objects: Objects,
+    counted: npt.NDArray[np.bool_] | None,
+) -> Offsets:
     """The features whose box has a centre of the rectangle, as indices in their order."""
     found = _touching(annotations.boxes, xs, ys)
     if objects == "annotations":
@@ -126,7 +166,8 @@ def _looked_at(annotations: Annotations, xs: Centres, ys: Centres, objects: Obje
         found &= annotations.detected
     elif objects != "all":
         raise ConfigError(f"objects={objects!r} must be 'annotations', 'detections' or 'all'")
-    return np.flatnonzero(found & (annotations.features[1:] > annotations.features[:-1]))
+    looked_at = np.flatnonzero(found & (annotations.features[1:] > annotations.features[:-1]))
+    return looked_at if counted is None else looked_at[counted[annotations.class_of[looked_at]]]
 
 
 def _touching(boxes: npt.NDArray[np.int32], xs: Centres, ys: Centres) -> npt.NDArray[np.bool_]:
@@ -159,12 +200,20 @@ class _Edges:
     Args:
         annotations: of the slide.
         chosen: the features, in the order in which they are painted.
+        values: what is written for each.
         xs: centres of the columns, steps.
         ys: centres of the rows, steps.
     """
 
-    def __init__(self, annotations: Annotations, chosen: Offsets, xs: Centres, ys: Centres) -> None:
-        self.values = annotations.class_of[chosen] + np.uint8(1)
+    def __init__(
+        self,
+        annotations: Annotations,
+        chosen: Offsets,
+        values: npt.NDArray[Any],
+        xs: Centres,
+        ys: Centres,
+    ) -> None:
+        self.values = values
         self.xs, self.ys = xs, ys
         first, last = annotations.features[chosen], annotations.features[chosen + 1]
         rings = ranges(first, last)
@@ -208,11 +257,11 @@ class _Edges:
         above, below = y <= self.ys[0], y > self.ys[-1]
         return np.flatnonzero(~(above & np.roll(above, -1) | below & np.roll(below, -1)))
 
-    def paint(self, out: Classes) -> None:
-        """Write the classes of these features over what is there."""
+    def paint(self, out: npt.NDArray[Any]) -> None:
+        """Write the values of these features over what is there."""
         self._paint_rows(out, 0, len(self.ys))
 
-    def _paint_rows(self, out: Classes, top: int, bottom: int) -> None:
+    def _paint_rows(self, out: npt.NDArray[Any], top: int, bottom: int) -> None:
         first, last = np.maximum(self.first, top), np.minimum(self.last, bottom)
         edges = np.flatnonzero(first < last)
         first, last = first[edges], last[edges]
@@ -238,7 +287,9 @@ class _Edges:
         _fill(out.reshape(-1), place, length, values)
 
 
-def _fill(flat: Classes, place: Offsets, length: Offsets, values: Classes) -> None:
+def _fill(
+    flat: npt.NDArray[Any], place: Offsets, length: Offsets, values: npt.NDArray[Any]
+) -> None:
     """Write each value `length` times from its place on, one after the other."""
     stops = place + length
     for start, stop, value in zip(place.tolist(), stops.tolist(), values.tolist(), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ MOST_CLASSES = 255
 """A raster of uint8 has 0 for none."""
 UNCLASSIFIED = "unclassified"
 """The class of what has none in its file."""
+
+Objects = Literal["annotations", "detections", "all"]
+"""Annotations without what a program detected, detections only, or both."""
 
 Coordinates = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]

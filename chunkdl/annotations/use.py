@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from chunkdl.annotations.shapes import MOST_CLASSES
+from chunkdl.annotations.shapes import MOST_CLASSES, Objects
 from chunkdl.errors import ConfigError
 
 Where = Literal["inside", "outside", "auto", "ignore"]
 Label = Literal["centre", "largest"]
 Within = Literal["stream", "slide"]
+Draw = Literal["places", "annotations", "centroids"]
+MOST_JITTER_PX = 2**14
 SMALLEST_SHARE = 1e-6
 """Shares are 32-bit floats, and with less nothing at all would do."""
 
@@ -60,6 +62,16 @@ class Regions:
         within: "stream": the weights hold over the stream, and a slide is drawn among those that
             have the class; "slide": slides come as often as without weights, and each gives the
             classes that it has in the proportions of the weights.
+        draw: "places": every place of the class is equally likely; "annotations": each annotation
+            of the class, of whatever size, and in it every place that holds the centre of the
+            SmallChunk; "centroids": each annotation, with its centroid in the middle of the
+            SmallChunk. Points are in the middle in both cases.
+        area_power: annotations come in proportion to their area to that power, 0 to 1: 0: equally
+            often; 1: by area. Above 0 points, which have none, do not come.
+        jitter_px: how far the middle of the SmallChunk may be from a point or centroid, in x and
+            in y, target pixels; every distance is equally likely.
+        objects: "annotations", "detections" (what a program found, such as the cells of QuPath),
+            or "all"; other than "annotations" with `draw="centroids"` only.
 
     Raises:
         ConfigError: one of them is not what it has to be.
@@ -68,6 +80,10 @@ class Regions:
     weights: Mapping[str, float]
     share: float = 0.5
     within: Within = "stream"
+    draw: Draw = "places"
+    area_power: float = 0.0
+    jitter_px: int = 0
+    objects: Objects = "annotations"
 
     def __post_init__(self) -> None:
         if not isinstance(self.weights, Mapping) or not self.weights:
@@ -82,6 +98,37 @@ class Regions:
         object.__setattr__(self, "share", _share("regions", self.share))
         if self.within not in get_args(Within):
             raise ConfigError(f'regions: within={self.within!r:.80} must be "stream" or "slide"')
+        self._check_draw()
+
+    def _check_draw(self) -> None:
+        for name, kind in (("draw", Draw), ("objects", Objects)):
+            if (given := getattr(self, name)) not in get_args(kind):
+                raise ConfigError(
+                    f"regions: {name}={given!r:.80} is unknown; choose one of "
+                    f"{', '.join(map(repr, get_args(kind)))}"
+                )
+        power, jitter = self.area_power, self.jitter_px
+        right = isinstance(power, int | float) and not isinstance(power, bool)
+        if not right or not 0 <= power <= 1:
+            raise ConfigError(f"regions: area_power={power!r:.80} must be a number from 0 to 1")
+        object.__setattr__(self, "area_power", float(power))
+        whole = isinstance(jitter, int) and not isinstance(jitter, bool)
+        if not whole or not 0 <= jitter <= MOST_JITTER_PX:
+            raise ConfigError(
+                f"regions: jitter_px={jitter!r:.80} must be a whole number from 0 to "
+                f"{MOST_JITTER_PX}"
+            )
+        if self.draw == "places" and (power or jitter):
+            raise ConfigError(
+                'regions: area_power and jitter_px need draw="annotations" or "centroids"'
+            )
+        if self.draw != "places" and self.share != 0.5:
+            raise ConfigError(
+                f'regions: share={self.share} needs draw="places"; with draw={self.draw!r} the '
+                "centre of a SmallChunk is what counts"
+            )
+        if self.draw != "centroids" and self.objects != "annotations":
+            raise ConfigError(f'regions: objects={self.objects!r} needs draw="centroids"')
 
     @property
     def key(self) -> str:

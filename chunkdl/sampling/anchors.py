@@ -22,6 +22,7 @@ import numpy as np
 
 from chunkdl.sampling.positions import Ints, PositionSet
 from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.sampling.windows import Content, Lattice, Window
 
 CANDIDATES = 1024
 """Corners that are tried before positions are counted. Where a share of 1 in 100 is accepted, one
@@ -51,6 +52,10 @@ class Anchors:
             rng: of this draw.
         """
         return self._tried(rng) or self.at(int(rng.integers(self.count)))
+
+    def content(self, lattice: Lattice, window: Window) -> Content:
+        """The positions of a window, of which there is at least one."""
+        return lattice.content(self._positions, window)
 
     def exist(self) -> bool:
         """Whether the slide has any position; exact, and the same in every process."""

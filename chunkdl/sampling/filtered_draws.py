@@ -32,10 +32,9 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.errors import SlideError
-from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.positions import PositionSet
 from chunkdl.sampling.seeding import Purpose, generator
-from chunkdl.sampling.windows import Draws, Lattice, Window
+from chunkdl.sampling.windows import Draws, Lattice, Places, Window, WindowContent
 
 MOST_TRIALS = 4096
 """Anchors that are drawn for one BigChunk. Where 1 in 100 passes, none of them does so once in
@@ -63,16 +62,18 @@ class FilteredDraws:
         window: of the last trial, which was accepted; of the last one, where none was.
         draws: one for each call, all accepted; None: all trials were refused.
         trials: anchors that were looked at.
+        useful_px: of the window that was accepted, as of `WindowContent`.
     """
 
     window: Window
     draws: Draws | None
     trials: int
+    useful_px: int = 0
 
 
 def filtered_draws(
     lattice: Lattice,
-    anchors: Anchors,
+    places: Places,
     positions: PositionSet,
     calls: int,
     named: Callable[[Purpose, int], np.random.Generator],
@@ -82,7 +83,7 @@ def filtered_draws(
     """The window of a BigChunk and its accepted positions.
 
     Args:
-        lattice, anchors, positions: of the slide, which has a position.
+        lattice, places, positions: of the slide, which has a position.
         calls: how many draws are wanted, at least 1.
         named: makes the generator of the BigChunk for a purpose and a trial.
         passes: the filter; asked for the anchor alone first.
@@ -93,13 +94,14 @@ def filtered_draws(
     """
     for trial in range(MOST_TRIALS):
         rng = named(Purpose.WINDOW, trial)
-        x, y = anchors.draw(rng)
+        x, y = places.draw(rng)
         window = lattice.window_around(x, y, rng)
         anchor = _at(positions, x, y)
         if _is_accepted(window, anchor, passes, on_damage):
             rng = named(Purpose.POSITIONS, trial)
-            draws = _drawn(lattice, positions, window, anchor, calls, rng, passes)
-            return FilteredDraws(window, draws, trial + 1)
+            content = places.content(lattice, window)
+            draws = _drawn(content, anchor, calls, rng, passes)
+            return FilteredDraws(window, draws, trial + 1, content.useful_px())
     return FilteredDraws(window, None, MOST_TRIALS)
 
 
@@ -121,9 +123,7 @@ def _is_accepted(
 
 
 def _drawn(
-    lattice: Lattice,
-    positions: PositionSet,
-    window: Window,
+    content: WindowContent,
     anchor: Draws,
     calls: int,
     rng: np.random.Generator,
@@ -131,12 +131,11 @@ def _drawn(
 ) -> Draws:
     """The anchor, and what is accepted of the draws behind it."""
     found, have = [anchor], 1
-    content = lattice.content(positions, window)
     left = max(FEWEST_DRAWS, DRAWS_PER_CALL * calls)
     while have < calls and left:
         draws = content.draw(min(calls - have, left), rng)
         left -= len(draws.x)
-        found.append(draws.taken(passes(window, draws)))
+        found.append(draws.taken(passes(content.window, draws)))
         have += len(found[-1].x)
     every = Draws(
         *(np.concatenate([getattr(one, name) for one in found]) for name in ("x", "y", "fraction"))
@@ -159,14 +158,14 @@ def probes_at_each(resolutions: int) -> int:
 
 
 def probes(
-    anchors: Anchors, seed: int, slide: int, resolution: float, count: int
+    places: Places, seed: int, slide: int, resolution: float, count: int
 ) -> Iterator[tuple[int, int]]:
     """Positions (x, y) of a slide that are the same for every BigChunk and in every process.
 
     Whether a slide is left out may not depend on the BigChunk that comes to it first.
 
     Args:
-        anchors: of the slide at the resolution.
+        places: of the slide at the resolution.
         seed: of the stream.
         slide: its index.
         resolution: the value that is wished, whatever its unit.
@@ -174,4 +173,4 @@ def probes(
     """
     (bits,) = struct.unpack("<Q", struct.pack("<d", resolution))
     for number in range(count):
-        yield anchors.draw(generator(seed, Purpose.PROBE, slide, bits, number))
+        yield places.draw(generator(seed, Purpose.PROBE, slide, bits, number))

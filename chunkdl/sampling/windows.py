@@ -19,12 +19,11 @@ m·(m+1) the weights are integers, and the draws are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.positions import CellAxis, PositionSet
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.slide import Level
@@ -110,6 +109,35 @@ class Draws:
         return Draws(self.x[which], self.y[which], self.fraction[which])
 
 
+class WindowContent(Protocol):
+    """What may be drawn in a window."""
+
+    @property
+    def window(self) -> Window:
+        """The region."""
+
+    def draw(self, count: int, rng: np.random.Generator) -> Draws:
+        """`count` corners, independent of each other."""
+
+    def useful_px(self) -> int:
+        """Target pixels of the blocks that its SmallChunks can show, as far as they are inside the
+        window and the slide."""
+
+
+class Places(Protocol):
+    """What is drawn on a slide at one resolution: all its positions alike, or spots by weight."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory, bytes."""
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """An anchor (x, y)."""
+
+    def content(self, lattice: Lattice, window: Window) -> WindowContent:
+        """What may be drawn in a window that is around an anchor."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lattice:
     """The windows of one slide."""
@@ -133,14 +161,14 @@ class Lattice:
             ),
         )
 
-    def draw_window(self, anchors: Anchors, rng: np.random.Generator) -> Window:
+    def draw_window(self, places: Places, rng: np.random.Generator) -> Window:
         """A window with probability Z(w)/N.
 
         Args:
-            anchors: of the slide, which has at least one position.
+            places: of the slide, at least one.
             rng: of this draw.
         """
-        return self.window_around(*anchors.draw(rng), rng)
+        return self.window_around(*places.draw(rng), rng)
 
     def window_around(self, x: int, y: int, rng: np.random.Generator) -> Window:
         """One of the windows that hold the footprint at a position, each with equal probability."""
@@ -293,10 +321,7 @@ class Content:
         return np.asarray(down.T @ self.accepted.astype(np.float32) @ across > 0)
 
     def useful_px(self) -> int:
-        """Target pixels of the useful blocks, as far as they are inside the window and the slide.
-
-        A SmallChunk of the window cannot show any other pixels.
-        """
+        """See `WindowContent.useful_px`."""
         blocks = self.useful_blocks()
         rows, columns = blocks.shape
         height = self.down.axis.clipped(self.window.y, rows, self.positions.down.length_px)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 
 from chunkdl import Dataset, LightDL, OwnAnnotations, Patient, Record, Regions, connect
 from chunkdl.errors import AnnotationError, ConfigError, StateError
@@ -226,11 +227,37 @@ def test_rows_of_a_class_lie_in_it(dataset: Dataset, stream: dict[str, Any]) -> 
                 assert share >= 0.8 - 2 / 16
 
 
+def test_a_small_annotation_comes_as_often_as_a_large_one(
+    dataset: Dataset, stream: dict[str, Any]
+) -> None:
+    """The first slide has two of tumor, one of them in what is annotated as stroma."""
+    regions = {"weights": {"tumor": 1}, "draw": "annotations"}
+    small = drawn = 0
+    with LightDL(dataset, **{**stream, "smallchunks_per_bigchunk": 1}, regions=regions) as loader:
+        for _ in range(40):
+            batch = loader.next_batch(60)
+            for number, x, y, _ in rows_of(batch):
+                if number == 0:
+                    drawn += 1
+                    small += 890 - 8 <= x + SIDE // 2 < 1010 and 390 <= y + SIDE // 2 < 500
+    assert drawn == 40 * 8
+    assert stats.binomtest(small, drawn, 0.5).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        {"tumor": 1, "stroma": 1},
+        {"weights": {"tumor": 1, "ink": 1}, "draw": "annotations", "area_power": 0.5},
+        {"weights": {"tumor": 1, "ink": 1}, "draw": "centroids", "jitter_px": 40},
+    ],
+    ids=["places", "annotations", "centroids"],
+)
 def test_the_rows_are_the_same_for_any_workers_resumed_and_from_a_service(
-    dataset: Dataset, stream: dict[str, Any], tmp_path: Path
+    dataset: Dataset, stream: dict[str, Any], tmp_path: Path, regions: dict[str, Any]
 ) -> None:
     """Bit for bit, classes and label masks too; a far consumer knows the names."""
-    wish = {**stream, "regions": {"tumor": 1, "stroma": 1}, "label_mask": True}
+    wish = {**stream, "regions": regions, "label_mask": True}
     with LightDL(dataset, **wish) as loader:
         expected = [digest_of(loader.next_batch(60)) for _ in range(40)]
         names = loader.tables["region"]

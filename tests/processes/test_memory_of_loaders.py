@@ -19,6 +19,7 @@ from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.settings.memory_plan import loader_bytes
 from chunkdl.engine.work import open_slides
 from chunkdl.engine.work.open_slides import MOST_BYTES, SCRATCH_BYTES, OpenSlide, OpenSlides
+from chunkdl.sampling.anchors import Anchors
 from chunkdl.slides.readers import openslide, tiled
 from chunkdl.slides.resolution import Resolution
 from tests.service.conftest import arguments
@@ -90,7 +91,9 @@ def opened(folder: Path, count: int, on_progress: Callable[[], None]) -> Iterato
 
 def plan(opened: OpenSlide) -> int:
     """What a loader asks of a slide before it reads."""
-    return opened.at(Resolution("level", 0, "error")).anchors.count
+    places = opened.at(Resolution("level", 0, "error")).places
+    assert isinstance(places, Anchors)
+    return places.count
 
 
 def test_the_slides_that_a_loader_keeps_stay_within_the_bound(huge: Path) -> None:

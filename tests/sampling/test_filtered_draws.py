@@ -51,11 +51,15 @@ BIN = 90
 class ListedAnchors:
     """Takes the place of `Anchors`, which are as uniform and slower: see `test_anchors`."""
 
+    positions: PositionSet
     corners: Ints
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
         y, x = self.corners[rng.integers(len(self.corners))].tolist()
         return x, y
+
+    def content(self, lattice: Lattice, window: Window) -> windows.Content:
+        return lattice.content(self.positions, window)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +92,7 @@ class Filtered:
 
     @cached_property
     def anchors(self) -> Anchors:
-        return cast(Anchors, ListedAnchors(np.argwhere(accepted(self.positions))))
+        return cast(Anchors, ListedAnchors(self.positions, np.argwhere(accepted(self.positions))))
 
     @cached_property
     def lattice(self) -> Lattice:
@@ -211,7 +215,7 @@ def test_both_calls_have_exactly_equal_chances_whatever_passes(
         map(tuple, data.draw(st.lists(st.sampled_from(every), min_size=1, unique_by=tuple)))
     )
     lattice = data.draw(lattices(slide.smallchunk_px))
-    anchors = cast(Anchors, ListedAnchors(np.array(every)))
+    anchors = cast(Anchors, ListedAnchors(slide.positions, np.array(every)))
 
     def passes(window: Window, draws: Draws) -> Flags:
         return np.array([corner in passing for corner in zip(draws.y, draws.x, strict=True)])

@@ -245,7 +245,7 @@ def load(
         grid=slide.grid,
         lattice=lattice,
         positions=slide.positions,
-        anchors=slide.anchors,
+        places=slide.anchors,
         grid_windows=SimpleNamespace(window=plan.__getitem__),
         entry=SlideEntry("memory.svs", 0, None, None),
     )

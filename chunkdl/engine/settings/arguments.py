@@ -301,8 +301,9 @@ class Arguments:
         Mapping[str, Any] | Regions | None,
         Setting(
             meaning=(
-                "weights of the annotated classes that SmallChunks are drawn from; or weights, "
-                "share and within (stream or slide)"
+                "weights of the annotated classes that SmallChunks are drawn from; or a table of "
+                "weights, share, within (stream or slide), draw (places, annotations or "
+                "centroids), area_power, jitter_px and objects"
             ),
             table="stream",
             identity="rows",

@@ -25,6 +25,9 @@ from chunkdl.transport.memory.layouts import Strips
 if TYPE_CHECKING:
     from chunkdl.engine.work.planned_slide import PlannedSlide
 
+PIECE_PX = 2**16
+"""Marked at once: few calls, and bytes of them fit into the cache of a core."""
+
 
 class MarkedPixels:
     """The marks of one window after the other, block by block.
@@ -55,10 +58,17 @@ class MarkedPixels:
             self._marks = {one: np.empty(shape, np.bool_) for one in self._counted}
         for region in self._new.touched(window, draws):
             place = region.place(window, strips.array.shape[2])
-            for one, marks in self._marks.items():
-                marks[place] = one.marked(strips.array[place])
+            self._mark(strips.array[place], place)
         corners = zip(draws.x.tolist(), draws.y.tolist(), strict=True)
         return [LookAtWindow(self._planned, window, strips, self._marks, x, y) for x, y in corners]
+
+    def _mark(self, rgb: Pixels, place: tuple[int, slice, slice]) -> None:
+        """Mark a region, in pieces: of large ones the memory of every step is mapped anew."""
+        rows = max(1, PIECE_PX // rgb.shape[1])
+        for one, marks in self._marks.items():
+            there = marks[place]
+            for top in range(0, len(rgb), rows):
+                there[top : top + rows] = one.marked(rgb[top : top + rows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

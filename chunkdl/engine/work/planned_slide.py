@@ -11,14 +11,14 @@ from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.anchors import Anchors
 from chunkdl.sampling.grid import GridWindows
 from chunkdl.sampling.positions import Area, PositionSet, positions_of
-from chunkdl.sampling.windows import Lattice
+from chunkdl.sampling.windows import Lattice, Places
 from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
 from chunkdl.slides.tissue.mask import TissueMask
 
 if TYPE_CHECKING:
     from chunkdl.engine.work.open_slides import OpenSlide
 
-_COMPUTED = "positions", "anchors", "grid_windows"
+_COMPUTED = "positions", "places", "grid_windows"
 
 
 class PlannedSlide:
@@ -65,12 +65,19 @@ class PlannedSlide:
         return () if regions is None else regions.areas(self.region)
 
     @cached_property
-    def anchors(self) -> Anchors:
-        """Draws positions, of which there is at least one.
+    def places(self) -> Places:
+        """What is drawn, of which there is something.
 
         Raises:
-            NoTissueError: there is none.
+            NoTissueError: there is nothing.
+            SlideError: its annotations need too much memory.
         """
+        regions = self._open.regions
+        if regions is not None and regions.by_annotation(self.region):
+            spots = regions.spots(self.region, self.positions, self._open.on_progress)
+            if spots is None:
+                raise self._no_tissue()
+            return spots
         anchors = Anchors(self.positions, self._open.on_progress)
         if not anchors.exist():
             raise self._no_tissue()
@@ -154,5 +161,8 @@ class PlannedSlide:
         if use.roi.where != "ignore":
             words = f" and {use.roi.share:.0%} of it {use.roi.where} what is annotated (roi)"
         if self.region >= 0 and use.regions is not None:
-            words += f" and {use.regions.share:.0%} of it in {use.names[self.region]!r} (regions)"
+            name = use.names[self.region]
+            share = f" and {use.regions.share:.0%} of it in {name!r} (regions)"
+            by_annotation = f", around an annotation of {name!r} (regions)"
+            words += share if use.regions.draw == "places" else by_annotation
         return words

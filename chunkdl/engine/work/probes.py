@@ -47,7 +47,7 @@ def refusal_of(planned: PlannedSlide, opened: OpenSlide, pixel_filter: PixelFilt
     damaged: SlideError | None = None
     count = probes_at_each(len(config.resolution.examples))
     value = planned.resolution.value
-    for x, y in probes(planned.anchors, config.seed, opened.index, value, count):
+    for x, y in probes(planned.places, config.seed, opened.index, value, count):
         try:
             read_target_into(planned.slide, planned.grid, pixels, x, y)
         except SlideError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from chunkdl.annotations.rasterise import rasterise
 from chunkdl.annotations.shapes import Annotations
 from chunkdl.annotations.use import AnnotationUse
+from chunkdl.engine.work.slide_spots import SlideSpots
 from chunkdl.errors import NoTissueError, SlideError
-from chunkdl.sampling.positions import CELLS_PER_SMALLCHUNK, Area
+from chunkdl.sampling.positions import CELLS_PER_SMALLCHUNK, Area, PositionSet
+from chunkdl.sampling.spots import Spots
 from chunkdl.sampling.windows import Draws, Window
 from chunkdl.slides.resolution import TargetGrid
 from chunkdl.slides.slide import SlideInfo
@@ -92,8 +94,36 @@ class SlideRegions:
             name = self._use.names[region]
             if not self.has(region):
                 raise self._nothing(f"no {name!r} is annotated")
-            found.append(Area(self._mask(frozenset((region + 1,))), regions.share))
+            if regions.draw == "places":
+                found.append(Area(self._mask(frozenset((region + 1,))), regions.share))
         return tuple(found)
+
+    def by_annotation(self, region: int) -> bool:
+        """Whether a class is drawn annotation by annotation."""
+        return region >= 0 and self._use.regions is not None and self._use.regions.draw != "places"
+
+    def spots(
+        self, region: int, positions: PositionSet, on_progress: Callable[[], None]
+    ) -> Spots | None:
+        """Where the annotations of a class are drawn from; None: none has a place.
+
+        Args:
+            region: index of the class, which the slide has.
+            positions: of the slide, whatever class they are of.
+            on_progress: called again and again; what it raises ends the work.
+
+        Raises:
+            SlideError: they are too many.
+        """
+        regions, annotations = self._use.regions, self._annotations
+        if regions is None or annotations is None:
+            return None
+        of = self._stream_class[1:]
+        finder = SlideSpots(annotations, of > 0, of == region + 1, regions, positions, on_progress)
+        try:
+            return finder.spots()
+        except SlideError as error:
+            raise SlideError(str(error), slide=self._info.path) from error
 
     def window_classes(self, grid: TargetGrid, window: Window) -> Classes:
         """The class of each target pixel of a window, by its centre; shape (side, side)."""

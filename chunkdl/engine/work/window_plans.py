@@ -34,7 +34,7 @@ from chunkdl.sampling.cycles import positions_in_order
 from chunkdl.sampling.filtered_draws import filtered_draws
 from chunkdl.sampling.grid import covered_px
 from chunkdl.sampling.seeding import Purpose, generator
-from chunkdl.sampling.windows import Content, Draws, Window
+from chunkdl.sampling.windows import Draws, Window, WindowContent
 from chunkdl.transport.memory.layouts import Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow
 
@@ -188,7 +188,7 @@ class DrawnWindows(WindowPlan):
     """Of the endless stream."""
 
     def _find_places(self, planned: PlannedSlide) -> None:
-        _ = planned.anchors
+        _ = planned.places
 
     def of(self, planned: PlannedSlide, ticket: LoadBigChunk) -> Region:
         """See `WindowPlan.of`."""
@@ -196,11 +196,11 @@ class DrawnWindows(WindowPlan):
         rng = generator(self._seed, Purpose.POSITIONS, ticket.ordinal, ticket.attempt)
         return Region(content.window, content.draw(ticket.calls, rng), content.useful_px())
 
-    def content(self, planned: PlannedSlide, ordinal: int, attempt: int) -> Content:
-        """The positions of the window of that attempt at a BigChunk."""
+    def content(self, planned: PlannedSlide, ordinal: int, attempt: int) -> WindowContent:
+        """What may be drawn in the window of that attempt at a BigChunk."""
         rng = generator(self._seed, Purpose.WINDOW, ordinal, attempt)
-        window = planned.lattice.draw_window(planned.anchors, rng)
-        return planned.lattice.content(planned.positions, window)
+        window = planned.lattice.draw_window(planned.places, rng)
+        return planned.places.content(planned.lattice, window)
 
 
 class FilteredWindows(DrawnWindows):
@@ -252,7 +252,7 @@ class FilteredWindows(DrawnWindows):
         try:
             found = filtered_draws(
                 planned.lattice,
-                planned.anchors,
+                planned.places,
                 planned.positions,
                 ticket.calls,
                 named,
@@ -269,8 +269,7 @@ class FilteredWindows(DrawnWindows):
                 slide=planned.entry.path,
                 level=planned.grid.level,
             )
-        useful_px = planned.lattice.content(planned.positions, found.window).useful_px()
-        return Region(found.window, found.draws, useful_px)
+        return Region(found.window, found.draws, found.useful_px)
 
 
 class GridWindowsInOrder(WindowPlan):

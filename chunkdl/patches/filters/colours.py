@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -77,16 +78,20 @@ class HsvShare(PixelShare):
         planes = Planes.of(rgb)
         brightest = planes.brightest
         low, high = (round(255 * end) for end in self.value)
-        inside: Flags = (brightest >= low) & (brightest <= high)
-        # The saturation in 255 steps is 255 c / v, rounded; multiplied by v all fits into 16 bits.
-        scaled = (brightest - planes.darkest) * np.uint16(255)
-        scaled += brightest >> 1
-        low, high = (round(255 * end) for end in self.saturation)
+        inside = self._in_hue(planes)
         if low > 0:
-            inside &= (scaled >= brightest * np.uint16(low)) & (brightest > 0)
+            inside &= brightest >= low
         if high < 255:
-            inside &= (scaled < brightest * np.uint16(high + 1)) | (brightest == 0)
-        return inside & self._in_hue(planes)
+            inside &= brightest <= high
+        low, high = (round(255 * end) for end in self.saturation)
+        if low > 0 or high < 255:
+            chroma: Plane = brightest - planes.darkest
+            if low > 0:
+                inside &= chroma >= _by_brightness(brightest, _least_chromas(low))
+            if high < 255:
+                # Less than what a pixel of the next saturation has.
+                inside &= chroma < _by_brightness(brightest, _least_chromas(high + 1))
+        return inside
 
     def _in_hue(self, planes: Planes) -> Flags:
         low, high = (int(degrees) for degrees in self.hue)
@@ -99,6 +104,22 @@ class HsvShare(PixelShare):
         if to_high is None:
             return from_low
         return from_low & to_high if low <= high else from_low | to_high
+
+
+@lru_cache(maxsize=16)
+def _least_chromas(saturation: int) -> bytes:
+    """By brightest colour, the least difference to the darkest that gives a saturation, in 255
+    steps: 255 c / v, rounded, so c >= (saturation v - v // 2) / 255. Black has none, and of these
+    nothing is compared with 256, so 255 for black is never reached.
+    """
+    least = [-(-(saturation * v - v // 2) // 255) for v in range(1, 256)]
+    return bytes([255, *(min(255, one) for one in least)])
+
+
+def _by_brightness(brightest: Plane, table: bytes) -> Plane:
+    """The entry of each pixel; quicker than by numpy, which first makes an index of 64 bits."""
+    found = np.frombuffer(brightest.tobytes().translate(table), np.uint8)
+    return found.reshape(brightest.shape)
 
 
 def _from(planes: Planes, lower: Flags, low: int) -> Flags | None:
