@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from chunkdl import Dataset, LightDL, OwnAnnotations, Patient, Record, Regions, connect
-from chunkdl.errors import AnnotationError, ConfigError, StateError
+from chunkdl.errors import AnnotationError, ConfigError, HookError, StateError
 from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
 from chunkdl.service.settings import GroupSpec, ServiceSettings
@@ -384,9 +384,40 @@ def test_services_with_other_classes_are_not_read_as_one(
                 assert set(loader.next_batch(60)["node"].tolist()) == {0, 1}
 
 
-def double(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A transform."""
-    return crop * np.uint8(2)
+def double(crop: npt.NDArray[np.uint8]) -> dict[str, Any]:
+    """A transform to two columns."""
+    return {"image": crop * np.uint8(2), "first": crop[0, 0, 0]}
+
+
+def test_rows_of_a_transform_have_the_columns_of_their_annotations(
+    dataset: Dataset, stream: dict[str, Any]
+) -> None:
+    """Beside its own, the same as without the transform."""
+    wish = {**stream, "regions": {"tumor": 1}, "label_mask": True, "region_shares": True}
+    with LightDL(dataset, **wish) as plain, LightDL(dataset, **wish, tfms=double) as loader:
+        for _ in range(10):
+            expected, batch = plain.next_batch(60), loader.next_batch(60)
+            assert {"image", "first", "label_mask", "region_shares"} <= set(batch)
+            for name in ("region", "drawn_region", "region_shares", "label_mask"):
+                assert batch[name].equal(expected[name]), name
+            # A transform has the channels where it left them.
+            image = expected["image"].permute(0, 2, 3, 1)
+            assert batch["image"].equal(image * 2)
+            assert batch["first"].equal(image[:, 0, 0, 0])
+
+
+def test_rows_without_a_place_for_what_is_asked_are_an_error(
+    dataset: Dataset, stream: dict[str, Any]
+) -> None:
+    """Not rows without it."""
+    with (
+        LightDL(dataset, **stream, regions={"tumor": 1}, tfms=lambda crop: crop.tolist()) as loader,
+        pytest.raises(HookError, match="no place for the columns drawn_region"),
+    ):
+        loader.next_batch(60)
+
+
+OBJECTS = {"tfms": double, "collate_func": list}
 
 
 @pytest.mark.parametrize(
@@ -400,8 +431,8 @@ def double(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         ),
         ({"regions": {"necrosis": 1}}, "regions: no slide has the class 'necrosis'"),
         ({"regions": {"tumor": 1}, "grid": True, "smallchunks_per_bigchunk": None}, "give roi="),
-        ({"regions": {"tumor": 1}, "tfms": double}, "regions gives columns beside the image"),
-        ({"label_mask": True, "tfms": double}, "label_mask gives columns beside the image"),
+        ({"regions": {"tumor": 1}, **OBJECTS}, "regions gives columns beside the image"),
+        ({"label_mask": True, **OBJECTS}, "label_mask gives columns beside the image"),
         ({"roi": "within"}, "roi='within' is unknown"),
         ({"roi": {"share": 0.5}}, "must be a table of where, classes, share"),
         ({"regions": {"tumor": 0}}, "weight of 'tumor' must be above 0"),

@@ -17,6 +17,7 @@ from chunkdl.annotations.shapes import MOST_CLASSES, Annotations
 from chunkdl.annotations.sources import OwnAnnotations, file_of_each_slide, files_below
 from chunkdl.annotations.use import AnnotationUse, Regions, Roi
 from chunkdl.dataset.slide_entry import SlideEntry
+from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.address import parse_address
@@ -247,7 +248,7 @@ def _for_loaders(annotations: Annotations | None) -> Any:
     return None if annotations is None else annotations.kept_in or annotations
 
 
-def check_annotations(arguments: Arguments, annotations: Annotated, *, are_crops: bool) -> None:
+def check_annotations(arguments: Arguments, annotations: Annotated, stream: StreamConfig) -> None:
     """Refuse what annotations cannot be used with.
 
     Raises:
@@ -263,11 +264,11 @@ def check_annotations(arguments: Arguments, annotations: Annotated, *, are_crops
         "region_shares": use.shares,
     }
     name = next((name for name, is_asked in of_rows.items() if is_asked), None)
-    if not are_crops and name is not None:
+    if name is not None and (stream.rows.by_hooks or stream.objects):
         raise ConfigError(
-            f"{name} gives columns beside the image, and rows that your own classes or transforms "
-            "make have no place for them: apply the transform to the batches in the training "
-            "loop, or give tfms_in='consumer'"
+            f"{name} gives columns beside the image, and rows that your own classes make, or that "
+            "are objects for a collate_func, have no place for them; use the built-in classes, and "
+            "a transform that returns arrays (tfms)"
         )
     if use.regions is None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chunkdl.transport.memory.layouts import BatchView, BigChunkView
+from chunkdl.transport.memory.layouts import Array, BatchView, BigChunkView
 from chunkdl.transport.protocol.engine_messages import RowGroup
 
 
@@ -27,5 +27,20 @@ def fill_rows(group: RowGroup, bigchunk: BigChunkView, batch: BatchView) -> None
     for row, left, top in corners:
         strips.crop_into(image[row], left, top)
         if bigchunk.label_mask is not None:
-            masks, side_px = batch.columns["label_mask"], image.shape[1]
-            masks[row] = bigchunk.label_mask[top : top + side_px, left : left + side_px]
+            mask = batch.columns["label_mask"][row]
+            mask[:] = mask_of(bigchunk.label_mask, left, top, image.shape[1])
+
+
+def told_of(bigchunk: BigChunkView, call: int, side_px: int) -> dict[str, Array]:
+    """What annotations say of one call of a BigChunk, by column, beside the pixels; borrowed."""
+    found = {name: of_calls[call] for name, of_calls in bigchunk.columns.items()}
+    if bigchunk.label_mask is not None:
+        record = bigchunk.records[call]
+        left, top = int(record["left"]), int(record["top"])
+        found["label_mask"] = mask_of(bigchunk.label_mask, left, top, side_px)
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def mask_of(label_mask: Array, left: int, top: int, side_px: int) -> Array:
+    """The classes of the pixels of a crop."""
+    return label_mask[top : top + side_px, left : left + side_px]

@@ -7,6 +7,7 @@ proposes how rows lie in a slot; the coordinator tells everybody, and every row 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from chunkdl.engine.config import EngineConfig
@@ -16,6 +17,8 @@ from chunkdl.transport.memory.arena import ALIGNMENT, Arena
 from chunkdl.transport.memory.layouts import Array, BatchLayout, BatchView
 from chunkdl.transport.memory.packing import Packer, dump
 from chunkdl.transport.row_format import RowFormat
+
+NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 class RowWriter:
@@ -58,6 +61,7 @@ class RowWriter:
         data: Any,
         infos: Any = None,
         of_load: tuple[object, int] | None = None,
+        more: Mapping[str, Array] = NOTHING,
     ) -> None:
         """Write one row.
 
@@ -68,11 +72,20 @@ class RowWriter:
                 or another object.
             infos: the two info dicts; None: the stream has none.
             of_load: one object more that both sides have, and its number.
+            more: columns beside those of `data`; rows that are objects have none.
 
         Raises:
             PackingError: it is not like the rows before it, too large, or cannot be pickled.
         """
         arrays = None if self._config.stream.objects else row_of(data)
+        if arrays is not None:
+            arrays = {**arrays, **more}
+        elif asked := ", ".join(sorted(set(more) - {"region"})):
+            raise PackingError(
+                f"the SmallChunk is {type(data).__name__}, which has no place for the columns "
+                f"{asked}; let the transform return an array, a tensor, or a dict of these, or ask "
+                "for no regions, label_mask and shares"
+            )
         if self._layout is None:
             self.settled(self._settle(self._proposal(arrays)))
         view, layout = self._view(slot)

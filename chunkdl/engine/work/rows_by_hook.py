@@ -20,6 +20,7 @@ import numpy.typing as npt
 from chunkdl.dataset.patients import Patient
 from chunkdl.engine.config import EngineConfig
 from chunkdl.engine.work.collector_tools import CollectorTools
+from chunkdl.engine.work.crop_rows import told_of
 from chunkdl.engine.work.extracted import Extracted
 from chunkdl.engine.work.row_writer import RowWriter
 from chunkdl.errors import ChunkdlError, Failure, HookError, PackingError
@@ -109,7 +110,8 @@ class TransformedRows:
             seed_globals(stream.seed, Purpose.SMALLCHUNK, *key)
             try:
                 data = self._transform.apply(crop, *key, name, enter)
-                self._writer.write(ticket.slot, row, record, data)
+                more = told_of(view, call, stream.smallchunk_px)
+                self._writer.write(ticket.slot, row, record, data, more=more)
             except (HookError, PackingError) as error:
                 self._ended[group.slot] = group.ordinal, group.attempt
                 return ended(ticket, group, done, error, self._transform.name, name)
