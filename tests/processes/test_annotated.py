@@ -13,7 +13,17 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from chunkdl import Dataset, LightDL, OwnAnnotations, Patient, Record, Regions, connect
+from chunkdl import (
+    Dataset,
+    LightDL,
+    OwnAnnotations,
+    Patient,
+    Record,
+    Regions,
+    TissueBigChunkLoader,
+    TissueSmallChunkCollector,
+    connect,
+)
 from chunkdl.errors import AnnotationError, ConfigError, HookError, StateError
 from chunkdl.service.configure import configure_service
 from chunkdl.service.process import ServiceProcess
@@ -417,7 +427,14 @@ def test_rows_without_a_place_for_what_is_asked_are_an_error(
         loader.next_batch(60)
 
 
-OBJECTS = {"tfms": double, "collate_func": list}
+class OwnLoader(TissueBigChunkLoader):
+    """A class of the user."""
+
+
+OWN_CLASSES = {
+    "type_bigchunkloader": OwnLoader,
+    "type_smallchunkcollector": TissueSmallChunkCollector,
+}
 
 
 @pytest.mark.parametrize(
@@ -431,8 +448,8 @@ OBJECTS = {"tfms": double, "collate_func": list}
         ),
         ({"regions": {"necrosis": 1}}, "regions: no slide has the class 'necrosis'"),
         ({"regions": {"tumor": 1}, "grid": True, "smallchunks_per_bigchunk": None}, "give roi="),
-        ({"regions": {"tumor": 1}, **OBJECTS}, "regions gives columns beside the image"),
-        ({"label_mask": True, **OBJECTS}, "label_mask gives columns beside the image"),
+        ({"regions": {"tumor": 1}, **OWN_CLASSES}, "regions gives columns beside the image"),
+        ({"label_mask": True, **OWN_CLASSES}, "label_mask gives columns beside the image"),
         ({"roi": "within"}, "roi='within' is unknown"),
         ({"roi": {"share": 0.5}}, "must be a table of where, classes, share"),
         ({"regions": {"tumor": 0}}, "weight of 'tumor' must be above 0"),

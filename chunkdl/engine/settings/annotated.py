@@ -264,11 +264,10 @@ def check_annotations(arguments: Arguments, annotations: Annotated, stream: Stre
         "region_shares": use.shares,
     }
     name = next((name for name, is_asked in of_rows.items() if is_asked), None)
-    if name is not None and (stream.rows.by_hooks or stream.objects):
+    if name is not None and stream.rows.by_hooks:
         raise ConfigError(
-            f"{name} gives columns beside the image, and rows that your own classes make, or that "
-            "are objects for a collate_func, have no place for them; use the built-in classes, and "
-            "a transform that returns arrays (tfms)"
+            f"{name} gives columns beside the image, and rows that your own classes make have no "
+            "place for them; use the built-in classes, and a transform (tfms)"
         )
     if use.regions is None:
         return
