@@ -223,6 +223,8 @@ class AnnotationUse:
         label: whether the column ``region`` has the class at the centre, or the one with the
             largest share of the pixels.
         shares: each row has the share of each class.
+        cells: each row has the objects of that kind whose centroid lies in it; None: it has not.
+        most_cells: that a row can have.
     """
 
     names: tuple[str, ...]
@@ -232,6 +234,8 @@ class AnnotationUse:
     label_mask: bool
     label: Label = "centre"
     shares: bool = False
+    cells: Objects | None = None
+    most_cells: int = 0
 
     def named(self, in_file: str) -> int:
         """The index of a class of a file among `names`; -1: it is left out."""

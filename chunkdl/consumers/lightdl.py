@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.shapes import Objects
 from chunkdl.annotations.sources import OwnAnnotations
 from chunkdl.annotations.use import Label, Regions, Roi
 from chunkdl.consumers.batches.array_kinds import array_kind
@@ -114,6 +115,8 @@ class LightDL(Loader):
         label_mask: each row has the class of each of its pixels.
         region_label: the column ``region`` has the class at the "centre", or the "largest" one.
         region_shares: each row has the share of each class.
+        cells: each row has the objects whose centroid lies in it: "annotations", "detections" (of
+            a program) or "all".
         reader: "auto", "tiff", "dicom" or "openslide".
         channels: which samples of a pixel become red, green and blue, such as (0, 1, 2), or (3,)
             for a grey image of one sample; needed if the file does not say it.
@@ -205,6 +208,7 @@ class LightDL(Loader):
         label_mask: bool = False,
         region_label: Label = "centre",
         region_shares: bool = False,
+        cells: Objects | None = None,
         reader: Reader = "auto",
         channels: Sequence[int] | None = None,
         window: Sequence[float] | None = None,
@@ -259,6 +263,7 @@ class LightDL(Loader):
             label_mask=label_mask,
             region_label=region_label,
             region_shares=region_shares,
+            cells=cells,
             reader=reader,
             channels=channels,
             window=window,

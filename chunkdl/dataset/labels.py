@@ -27,7 +27,8 @@ RESERVED = frozenset(
         *("slide", "patient", "node", "slide_index", "patient_index"),
         *("info_smallchunk", "info_bigchunk"),
         *("number", "state", "origin", "epoch", "rank", "weight"),
-        *("region", "drawn_region", "region_shares", "label_mask", "cells"),
+        *("region", "drawn_region", "region_shares", "label_mask"),
+        *("cells", "cell_class", "cell_count"),
     )
 )
 """Names of columns of a batch, also of some that are still to come: no label can have one."""

@@ -201,6 +201,10 @@ def columns_of(use: AnnotationUse | None) -> tuple[ColumnFormat, ...]:
         found.append(ColumnFormat("drawn_region", "<i8", ()))
     if use.shares:
         found.append(ColumnFormat("region_shares", "<f4", (len(use.names),)))
+    if use.cells is not None:
+        found.append(ColumnFormat("cells", "<f4", (use.most_cells, 2)))
+        found.append(ColumnFormat("cell_class", "<i8", (use.most_cells,)))
+        found.append(ColumnFormat("cell_count", "<i8", ()))
     return tuple(found)
 
 

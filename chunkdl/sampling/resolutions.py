@@ -63,6 +63,11 @@ class Values(ABC):
 
     @property
     @abstractmethod
+    def coarsest(self) -> float:
+        """No value is larger."""
+
+    @property
+    @abstractmethod
     def key(self) -> list[Any]:
         """Plain data that is equal for equal values only."""
 
@@ -120,6 +125,11 @@ class Mixture(Values):
     def examples(self) -> tuple[float, ...]:
         """All of them."""
         return tuple(self.weights)
+
+    @property
+    def coarsest(self) -> float:
+        """See `Values.coarsest`."""
+        return max(self.weights)
 
     @property
     def key(self) -> list[Any]:
@@ -216,6 +226,11 @@ class Continuous(Values):
         return tuple(values if self.density == "minmax" else values[:-1])
 
     @property
+    def coarsest(self) -> float:
+        """See `Values.coarsest`."""
+        return self.high
+
+    @property
     def key(self) -> list[Any]:
         """The arguments; a strength that has no meaning is left out."""
         strength = self.strength if self.density == "maxavg" else None
@@ -265,6 +280,11 @@ class DrawnResolution:
         """Resolutions by which it is found out what a slide can give, the finest first."""
         return tuple(self._at(one) for one in self.values.examples)
 
+    @property
+    def coarsest(self) -> Resolution:
+        """None is coarser."""
+        return self._at(self.values.coarsest)
+
     def _at(self, value: float) -> Resolution:
         return Resolution(
             self.unit,
@@ -305,6 +325,11 @@ class FixedResolution:
     def examples(self) -> tuple[Resolution, ...]:
         """The resolution."""
         return (self.only,)
+
+    @property
+    def coarsest(self) -> Resolution:
+        """The resolution."""
+        return self.only
 
 
 def values_of(name: str, given: Mapping[Any, Any]) -> Values:

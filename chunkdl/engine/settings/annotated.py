@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from chunkdl.annotations.centres import centres_of, most_together
 from chunkdl.annotations.kept import AnnotationCache
 from chunkdl.annotations.options import ReadingOptions
-from chunkdl.annotations.shapes import MOST_CLASSES, Annotations
+from chunkdl.annotations.shapes import MOST_CLASSES, Annotations, Objects
 from chunkdl.annotations.sources import OwnAnnotations, file_of_each_slide, files_below
 from chunkdl.annotations.use import AnnotationUse, Regions, Roi
 from chunkdl.dataset.slide_entry import SlideEntry
@@ -22,13 +24,19 @@ from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError, SlideError
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.header_facts import header_facts
-from chunkdl.slides.slide import PixelRule, SlideInfo
+from chunkdl.slides.resolution import resolve
+from chunkdl.slides.slide import SlideInfo
 from chunkdl.system.printing import printable
 from chunkdl.system.steady_log import steady_logger
 
 FOLDER = "annotations"
 """Of kept annotations, in the folder of the tissue mask cache where one is given."""
 MOST_NAMED = 10
+MOST_CELLS = 2**14
+"""Of a row, 16 bytes each."""
+
+Flags = npt.NDArray[np.bool_]
+NO_FLAGS: Flags = np.zeros(0, np.bool_)
 
 log = steady_logger("chunkdl")
 
@@ -51,14 +59,17 @@ class Annotated:
 
 
 def annotated(
-    slides: Sequence[SlideEntry], arguments: Arguments, pixels: PixelRule, mask_cache: Path | None
+    slides: Sequence[SlideEntry],
+    arguments: Arguments,
+    stream: StreamConfig,
+    mask_cache: Path | None,
 ) -> Annotated:
     """Read the annotations of all slides, and leave out slides that have nothing to give.
 
     Args:
         slides: that can be used otherwise.
         arguments: of the user, each checked by itself.
-        pixels: how slides are opened.
+        stream: made of the arguments, but for what annotations add.
         mask_cache: folder of the tissue mask cache; None: the user's.
 
     Raises:
@@ -71,7 +82,7 @@ def annotated(
     source = _source(slides, arguments)
     if source is None:
         return Annotated(tuple(slides))
-    facts = header_facts([one.path for one in slides], arguments.reader, mask_cache, pixels)
+    facts = header_facts([one.path for one in slides], arguments.reader, mask_cache, stream.pixels)
     found = [
         None
         if isinstance(fact, SlideError)
@@ -85,8 +96,11 @@ def annotated(
         )
     given = arguments.region_names or {}
     renamed, only = (given, None) if isinstance(given, Mapping) else ({}, tuple(given))
-    classes = [_classes(one, renamed, only) for one in found]
-    names = _names(classes, only, roi, regions)
+    naming = _Naming(renamed, only)
+    classes = [naming.classes(one, _with_area(one)) for one in found]
+    drawn = [naming.classes(one, _drawn(one, regions)) for one in found]
+    listed = (naming.classes(one, _objects(one, arguments.cells)) for one in found)
+    names = _names(classes, drawn, set().union(*listed), only, roi, regions)
     use = AnnotationUse(
         names,
         renamed,
@@ -95,8 +109,13 @@ def annotated(
         arguments.label_mask,
         arguments.region_label,
         arguments.region_shares,
+        arguments.cells,
+        _most_cells(slides, facts, found, arguments.cells, stream),
     )
-    stays = [_gives_something(one, roi, regions) for one in classes]
+    stays = [
+        _gives_something(area, of_slide, roi, regions)
+        for area, of_slide in zip(classes, drawn, strict=True)
+    ]
     _tell_left_out(slides, stays, roi, regions)
     kept = [index for index, stay in enumerate(stays) if stay]
     over_stream = regions is not None and regions.within == "stream"
@@ -107,17 +126,13 @@ def annotated(
         ),
         use,
         tuple(
-            tuple(names.index(name) for name in sorted(classes[index] & set(regions.classes)))
+            tuple(names.index(name) for name in sorted(drawn[index] & set(regions.classes)))
             for index in kept
         )
         if over_stream and regions is not None
         else (),
         tuple("" if (one := found[index]) is None else one.digest().hex() for index in kept),
     )
-
-
-def _size(info: SlideInfo) -> tuple[int, int]:
-    return info.levels[0].width, info.levels[0].height
 
 
 Source = Callable[[SlideEntry, tuple[int, int]], Annotations | None]
@@ -136,6 +151,7 @@ def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None
             ("label_mask", arguments.label_mask),
             ("region_label", arguments.region_label != "centre"),
             ("region_shares", arguments.region_shares),
+            ("cells", arguments.cells is not None),
             ("region_names", bool(arguments.region_names)),
             ("annotation_reading", arguments.annotation_reading is not None),
         )
@@ -173,48 +189,117 @@ def _folder(arguments: Arguments) -> Path | None:
     return None if given is None else Path(given) / FOLDER
 
 
-def _classes(
-    annotations: Annotations | None, renamed: Mapping[str, str], only: tuple[str, ...] | None
-) -> set[str]:
-    """The classes that have an area on a slide and count, as the stream calls them."""
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """What classes of files are called in the stream, and which of them count; None: all."""
+
+    renamed: Mapping[str, str]
+    only: tuple[str, ...] | None
+
+    def classes(self, annotations: Annotations | None, which: Flags) -> set[str]:
+        """The classes of some features of a slide."""
+        if annotations is None:
+            return set()
+        names = (annotations.classes[one] for one in np.unique(annotations.class_of[which]))
+        found = {self.renamed.get(name, name) for name in names} - {""}
+        return found if self.only is None else found & set(self.only)
+
+
+def _with_area(annotations: Annotations | None) -> Flags:
+    """The annotations that have an area."""
     if annotations is None:
-        return set()
-    has_area = (annotations.features[1:] > annotations.features[:-1]) & ~annotations.detected
-    indices = np.unique(annotations.class_of[has_area]).tolist()
-    names = (annotations.classes[index] for index in indices)
-    found = {renamed.get(name, name) for name in names} - {""}
-    return found if only is None else found & set(only)
+        return NO_FLAGS
+    return (annotations.features[1:] > annotations.features[:-1]) & ~annotations.detected
+
+
+def _drawn(annotations: Annotations | None, regions: Regions | None) -> Flags:
+    """What regions may draw; points too, where annotations are drawn one by one."""
+    if annotations is None or regions is None or regions.draw == "places":
+        return _with_area(annotations)
+    found = _objects(annotations, regions.objects)
+    if regions.area_power:
+        found &= annotations.areas > 0
+    return found
+
+
+def _objects(annotations: Annotations | None, objects: Objects | None) -> Flags:
+    if annotations is None or objects is None:
+        return NO_FLAGS if annotations is None else np.zeros(len(annotations), np.bool_)
+    found: Flags = np.ones(len(annotations), np.bool_)
+    if objects != "all":
+        found &= annotations.detected == (objects == "detections")
+    return found
+
+
+def _most_cells(
+    slides: Sequence[SlideEntry],
+    facts: Sequence[SlideInfo | SlideError],
+    found: Sequence[Annotations | None],
+    cells: Objects | None,
+    stream: StreamConfig,
+) -> int:
+    """A bound of the objects whose centroid lies in one SmallChunk, of any slide.
+
+    Raises:
+        ConfigError: so many have no place in a row.
+    """
+    if cells is None:
+        return 0
+    most = 1
+    for entry, fact, drawn_on in zip(slides, facts, found, strict=True):
+        if drawn_on is None or isinstance(fact, SlideError):
+            continue
+        downsample = resolve(fact, stream.resolution.coarsest, entry.mpp).downsample
+        side0 = downsample * stream.smallchunk_px
+        together = most_together(centres_of(drawn_on, cells).places, side0)
+        if together > MOST_CELLS:
+            raise ConfigError(
+                f"cells: a SmallChunk of {printable(entry.path)} may have {together:,} objects, "
+                f"and at most {MOST_CELLS:,} are possible; lower smallchunk_size, or ask for a "
+                "finer resolution"
+            )
+        most = max(most, together)
+    return most
 
 
 def _names(
-    classes: Sequence[set[str]], only: tuple[str, ...] | None, roi: Roi, regions: Regions | None
+    areas: Sequence[set[str]],
+    drawn: Sequence[set[str]],
+    listed: set[str],
+    only: tuple[str, ...] | None,
+    roi: Roi,
+    regions: Regions | None,
 ) -> tuple[str, ...]:
     """All classes of the stream: as they were listed, else in the order of their names.
 
     Raises:
         ConfigError: there are too many, or a setting names one that no slide has.
     """
-    there = sorted(set().union(*classes))
-    asked = (("roi", roi.classes), ("regions", () if regions is None else regions.classes))
-    for setting, wanted in asked:
+    with_area, to_draw = set().union(*areas), set().union(*drawn)
+    asked = (
+        ("roi", roi.classes, with_area),
+        ("regions", () if regions is None else regions.classes, to_draw),
+    )
+    for setting, wanted, there in asked:
         if missing := [name for name in wanted if name not in there]:
             raise ConfigError(
                 f"{setting}: no slide has the class {missing[0]!r}; there are "
-                f"{', '.join(map(repr, there[:MOST_NAMED])) or 'none'} (region_names gives classes "
-                "other names)"
+                f"{', '.join(map(repr, sorted(there)[:MOST_NAMED])) or 'none'} (region_names gives "
+                "classes other names)"
             )
-    if len(there) > MOST_CLASSES:
+    every = sorted(with_area | listed | (set() if regions is None else to_draw))
+    if len(every) > MOST_CLASSES:
         raise ConfigError(
-            f"the annotations have {len(there)} classes, and at most {MOST_CLASSES} are possible; "
+            f"the annotations have {len(every)} classes, and at most {MOST_CLASSES} are possible; "
             "put some together with region_names, or leave some out"
         )
-    return tuple(there) if only is None else only
+    return tuple(every) if only is None else only
 
 
-def _gives_something(classes: set[str], roi: Roi, regions: Regions | None) -> bool:
-    if roi.where == "inside" and not (classes & set(roi.classes) if roi.classes else classes):
+def _gives_something(areas: set[str], drawn: set[str], roi: Roi, regions: Regions | None) -> bool:
+    if roi.where == "inside" and not (areas & set(roi.classes) if roi.classes else areas):
         return False
-    return regions is None or bool(classes & set(regions.classes))
+    return regions is None or bool(drawn & set(regions.classes))
 
 
 def _tell_left_out(
@@ -262,6 +347,7 @@ def check_annotations(arguments: Arguments, annotations: Annotated, stream: Stre
         "regions": use.regions is not None,
         "region_label": use.label != "centre",
         "region_shares": use.shares,
+        "cells": use.cells is not None,
     }
     name = next((name for name, is_asked in of_rows.items() if is_asked), None)
     if name is not None and stream.rows.by_hooks:

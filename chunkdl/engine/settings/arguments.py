@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.shapes import Objects
 from chunkdl.annotations.sources import OwnAnnotations
 from chunkdl.annotations.use import (
     Label,
@@ -340,6 +341,18 @@ class Arguments:
             identity="rows",
         ),
     ] = False
+    cells: Annotated[
+        Objects | None,
+        Setting(
+            meaning=(
+                "each row has the objects whose centroid lies in it, such as cells: annotations, "
+                "detections (of a program) or all"
+            ),
+            table="stream",
+            identity="rows",
+            file_type=str,
+        ),
+    ] = None
     reader: Annotated[
         Reader,
         Setting(

@@ -92,7 +92,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     run = _run(arguments, stream)
     if not rows.by_hooks:
         slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
-    drawn_on = annotated(slides, arguments, stream.pixels, run.mask_cache)
+    drawn_on = annotated(slides, arguments, stream, run.mask_cache)
     check_annotations(arguments, drawn_on, stream)
     slides, stream = drawn_on.slides, dataclasses.replace(stream, annotations=drawn_on.use)
     run = with_memory(run, stream, memory_limit)

@@ -94,7 +94,8 @@ def describe_regions(
     classes = regions.window_classes(planned.grid, window)
     if view.label_mask is not None:
         view.label_mask[:] = classes
-    columns = regions.columns(classes, window, draws, planned.lattice.across.smallchunk_px)
+    side_px = planned.lattice.across.smallchunk_px
+    columns = regions.columns(classes, window, draws, planned.grid, side_px)
     columns["drawn_region"] = np.full(len(draws.x), planned.region)
     for name, of_calls in view.columns.items():
         of_calls[: len(draws.x)] = columns[name]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from chunkdl.annotations.centres import Centres, centres_of
 from chunkdl.annotations.rasterise import rasterise
 from chunkdl.annotations.shapes import Annotations
 from chunkdl.annotations.use import AnnotationUse
@@ -59,6 +60,8 @@ class SlideRegions:
     def nbytes(self) -> int:
         """Memory of what was made so far, bytes; the shapes themselves are mapped from a file."""
         raster = self._raster.nbytes if "_raster" in self.__dict__ else 0
+        if "_centres" in self.__dict__:
+            raster += self._centres.places.nbytes + self._centres.class_of.nbytes
         return raster + sum(mask.nbytes for mask in self._masks.values())
 
     def has(self, region: int) -> bool:
@@ -131,7 +134,7 @@ class SlideRegions:
         return self._classes(grid.downsample, (window.x, window.y), size)
 
     def columns(
-        self, classes: Classes, window: Window, draws: Draws, side_px: int
+        self, classes: Classes, window: Window, draws: Draws, grid: TargetGrid, side_px: int
     ) -> dict[str, npt.NDArray[Any]]:
         """What is said of each SmallChunk of a window.
 
@@ -139,15 +142,21 @@ class SlideRegions:
             classes: of the target pixels of the window.
             window: which.
             draws: corners of the SmallChunks.
+            grid: the target frame.
             side_px: of a SmallChunk, target pixels.
 
         Returns:
             "region", int64 (n,): the index of a class, -1 for none. "region_shares", float32 (n,
             classes): of its pixels; where the stream asks for shares, or for the largest class.
+            "cells", float32 (n, most, 2), "cell_class", int64 (n, most), and "cell_count", int64
+            (n,), where the stream asks for them: x and y in the pixels of the SmallChunk, class,
+            and number of the objects in it, in the order of their file; behind the last of them
+            NaN and -1.
         """
+        found = {} if self._use.cells is None else self._cells(draws, grid.downsample, side_px)
         region = at_centres(classes, window, draws, side_px)
         if not self._use.shares and self._use.label == "centre":
-            return {"region": region}
+            return {**found, "region": region}
         left, top = draws.x - window.x, draws.y - window.y
         counts = np.empty((len(draws.x), 1 + len(self._use.names)), np.int64)
         for row, (x, y) in enumerate(zip(left.tolist(), top.tolist(), strict=True)):
@@ -157,9 +166,38 @@ class SlideRegions:
             # Of equal shares the first; what is not annotated counts as a class.
             region = counts.argmax(axis=1) - 1
         return {
+            **found,
             "region": region,
             "region_shares": (counts[:, 1:] / side_px**2).astype(np.float32),
         }
+
+    def _cells(self, draws: Draws, downsample: float, side_px: int) -> dict[str, npt.NDArray[Any]]:
+        calls, most = len(draws.x), self._use.most_cells
+        cells = np.full((calls, most, 2), np.nan, np.float32)
+        class_of = np.full((calls, most), -1, np.int64)
+        count = np.zeros(calls, np.int64)
+        last = np.nextafter(np.float32(side_px), np.float32(0))
+        places = self._centres.places / downsample
+        corners = np.stack((draws.x, draws.y), axis=1)
+        near = (places >= corners.min(axis=0)) & (places < corners.max(axis=0) + side_px)
+        some = np.flatnonzero(near.all(axis=1))
+        for call, corner in enumerate(corners):
+            relative = places[some] - corner
+            inside = ((relative >= 0) & (relative < side_px)).all(axis=1)
+            count[call] = number = int(inside.sum())
+            # Rounded to 32 bits none may come to lie on the edge, which is outside.
+            cells[call, :number] = np.minimum(relative[inside].astype(np.float32), last)
+            class_of[call, :number] = self._centres.class_of[some[inside]].astype(np.int64) - 1
+        return {"cells": cells, "cell_class": class_of, "cell_count": count}
+
+    @cached_property
+    def _centres(self) -> Centres:
+        """Of the objects that rows have, with 1 + the index of their class in the stream."""
+        if self._annotations is None or self._use.cells is None:
+            return Centres(np.empty((0, 2)), np.empty(0, np.uint8))
+        every = centres_of(self._annotations, self._use.cells)
+        class_of = self._stream_class[1 + every.class_of.astype(np.int64)]
+        return Centres(every.places[class_of > 0], class_of[class_of > 0])
 
     def _classes(
         self,

@@ -63,7 +63,10 @@ def _fixed(joined: Joined) -> tuple[object, ...]:
 
 
 MOST_REGIONS = 255
-_OF_ANNOTATIONS = {"region", "drawn_region", "region_shares", "label_mask"}
+_OF_ANNOTATIONS = {
+    *("region", "drawn_region", "region_shares", "label_mask"),
+    *("cells", "cell_class", "cell_count"),
+}
 """Columns that rows of crops have where slides are annotated; no code of the user's makes them."""
 
 

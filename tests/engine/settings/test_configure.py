@@ -325,6 +325,7 @@ OF_ANNOTATIONS = {
     "label_mask",
     "region_label",
     "region_shares",
+    "cells",
 }
 """What each of them changes is tried with annotations, in `test_annotated`."""
 OF_CYCLES: dict[str, Any] = {"cycles": 2}

@@ -147,6 +147,7 @@ OTHERS: dict[str, Any] = {
     "roi": "outside",
     "regions": {"a": 1},
     "region_label": "largest",
+    "cells": "all",
     "reader": "tiff",
     "channels": (0,),
     "window": (0, 100),
@@ -182,7 +183,7 @@ WITH: dict[str, dict[str, Any]] = {
         name: {"annotations": "drawn"}
         for name in (
             *("annotation_reading", "region_names", "roi", "regions", "label_mask"),
-            *("region_label", "region_shares"),
+            *("region_label", "region_shares", "cells"),
         )
     },
 }
