@@ -107,7 +107,7 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
     # what is written, and beside it what reads it again
     "chunkdl/transport/memory/packing.py": 440,
-    "chunkdl/engine/settings/arguments.py": 640,  # every setting of a stream, and nothing else
+    "chunkdl/engine/settings/arguments.py": 650,  # every setting of a stream, and nothing else
     "chunkdl/transport/protocol/engine_messages.py": 490,  # every message, and nothing else
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 510,
@@ -117,7 +117,7 @@ LONG_FILES: Mapping[str, int] = {
     # every socket to a service: opened, watched, read and closed
     "chunkdl/service/client/sockets.py": 420,
     # every argument, said once, and the way of a batch to the user
-    "chunkdl/consumers/lightdl.py": 620,
+    "chunkdl/consumers/lightdl.py": 630,
 }
 """Files that are longer, and how long they may become; each is still one concept."""
 

@@ -21,7 +21,10 @@ from chunkdl.system.steady_log import steady_logger
 
 NEEDED = ("patient", "slide")
 _OPTIONAL = ("image", "mpp", "tissue_mask", "annotations")
-_FILES = {"tissue_mask": "an image file", "annotations": "a file of annotations"}
+_FILES = {
+    "tissue_mask": "an image file, or of outlines",
+    "annotations": "a file of annotations",
+}
 """Columns of other files of the slide, and what they are."""
 _IMAGE = re.compile(r"[0-9]{1,6}")
 _UNNAMED = re.compile(r"|Unnamed: [0-9]+(\.[0-9]+)?|__index_level_[0-9]+__")

@@ -38,7 +38,7 @@ class Record:
         dict_infos: any facts. chunkdl reads "slide" (bool: whether this record is a slide,
             whatever its name), "mpp" (microns per pixel of level 0, a float or (x, y), instead of
             what the file says) and "tissue_mask" (a 2-D bool or uint8 array over the whole slide,
-            or the path of an image file of one).
+            or the path of an image file of one, or of a file of outlines, such as GeoJSON).
         labels: of the slide. Each is a column of a batch, in which a row has the value of its
             slide. If the patient has a label of the same name, the label of the slide has priority.
             If the slide has no such label or a missing value (None, NaN, NaT, NA), the row has the
@@ -245,9 +245,9 @@ class Dataset(Sequence[Patient]):
         patient, and ids count from 0 in the order of appearance) and `slide` (a file, or a folder
         with the DICOM files of one slide). Optional columns, which may have empty cells: `image`
         (which of several slides in the file, counted from 0), `mpp` (0.25, or "0.25 0.26" for x
-        and y) and `tissue_mask` (the path of an image file). The names may have capitals. Every
-        other column is a label. It is a label of the patient if all rows of each patient agree,
-        else of the slide; the log says so. A named pandas index is a column too, but counts once
+        and y) and `tissue_mask` (the path of an image file or of outlines). The names may have
+        capitals. Every other column is a label. It is a label of the patient if all rows of each
+        patient agree, else of the slide; the log says so. A named pandas index is a column too, but counts once
         if there is an equal column of that name; an index without a name is ignored.
 
         Cells keep their types, except in text files (see `from_csv`). NaN, NaT and NA are missing.

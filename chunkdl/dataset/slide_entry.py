@@ -15,7 +15,8 @@ class SlideEntry:
             (see `chunkdl.slides.address`).
         patient: index of its patient in the dataset.
         mpp: microns per pixel of level 0 that replace the file's, as (x, y); None: the file's.
-        tissue_mask: array or image file that replaces the detector; None: the detector.
+        tissue_mask: array, image file or file of outlines that replaces the detector; None: the
+            detector.
         record: which of the slides of its patient it is, counted from 0.
         annotations: of the dataset, the file that its record names; of a stream that looks at
             them, the file that they are kept in, or `Annotations` where none could be written;

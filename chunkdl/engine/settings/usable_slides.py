@@ -11,12 +11,13 @@ from pathlib import Path
 
 from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import OnError, StreamConfig
+from chunkdl.engine.work.given_masks import given_mask
 from chunkdl.errors import ConfigError, ResolutionError, SlideError
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.microns import MPP_TIMES_POWER
 from chunkdl.slides.resolution import GIVE_MPP, mean_mpp, resolve
 from chunkdl.slides.slide import SlideInfo
-from chunkdl.slides.tissue.mask import mask_from
+from chunkdl.slides.tissue.cache import default_folder
 from chunkdl.system.printing import printable
 from chunkdl.system.steady_log import steady_logger
 
@@ -111,7 +112,7 @@ def usable_slides(
             names = _listed(map(str, errors))
             log.warning("%d of %d slides %s: %s", len(errors), len(slides), what, names)
     of_path = dict(zip((entry.path for entry in slides), facts, strict=True))
-    _check_masks(kept, of_path)
+    _check_masks(kept, of_path, mask_cache)
     _check_grid(kept, of_path, stream)
     return tuple(kept)
 
@@ -226,13 +227,15 @@ def _tell_notes(facts: Sequence[HeaderFacts]) -> None:
         log.warning("and %d more notes about slides", len(notes) - MOST_NAMED)
 
 
-def _check_masks(kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts]) -> None:
+def _check_masks(
+    kept: Sequence[SlideEntry], facts: dict[str, HeaderFacts], cache: Path | None
+) -> None:
     """Refuse a given tissue mask that does not fit its slide, of some of them."""
     given = [entry for entry in kept if entry.tissue_mask is not None]
     for entry in given[:: max(1, -(-len(given) // CHECKED_MASKS))]:
         fact = facts[entry.path]
         if isinstance(fact, SlideInfo):
-            mask_from(entry.tissue_mask, fact)
+            given_mask(entry.tissue_mask, fact, default_folder() if cache is None else cache)
 
 
 def _check_grid(

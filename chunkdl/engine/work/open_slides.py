@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 from chunkdl.annotations.kept_file import kept_annotations
 from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.work.given_masks import given_mask
 from chunkdl.engine.work.judge import FilterLooks
 from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.engine.work.slide_regions import NO_REGION, SlideRegions
@@ -28,7 +29,6 @@ from chunkdl.slides.tissue.cache import MaskCache
 from chunkdl.slides.tissue.mask import (
     TissueMask,
     compute_mask,
-    mask_from,
     mask_settings,
     whole_slide_mask,
     within,
@@ -170,7 +170,8 @@ class OpenSlide:
         """The tissue of the slide, in the level-0 frame."""
         info = self.slide.info
         if self.entry.tissue_mask is not None:
-            return within(mask_from(self.entry.tissue_mask, info), self.slide.scanned())
+            mask = given_mask(self.entry.tissue_mask, info, self.cache.folder)
+            return within(mask, self.slide.scanned())
         detector = self.config.tissue
         if detector is None:
             return within(whole_slide_mask(info), self.slide.scanned())
