@@ -57,6 +57,7 @@ ONLY_IN: Mapping[str, set[str]] = {
         "chunkdl/slides/tissue/",
         "chunkdl/annotations/raster_masks.py",
         "chunkdl/commands/inspect_slides.py",
+        "chunkdl/commands/labelled_patches.py",
         "chunkdl/commands/demo.py",
     },
     "psutil": {"chunkdl/engine/settings/machine.py", "chunkdl/pydmed/utils/multiproc.py"},

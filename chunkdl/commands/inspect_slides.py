@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from chunkdl.commands.labelled_patches import labelled_patches
 from chunkdl.commands.refused_places import ELSEWHERE, NO_TISSUE, Audit, audit_of, codes_of
 from chunkdl.dataset.patients import Dataset, Patient
 from chunkdl.engine.config import StreamConfig
@@ -126,8 +127,11 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> Inspected:
             problem = error
             facts = f"no position with at least {config.tissue_threshold:.0%} tissue"
         image = _drawn(planned, config, samples)
+        patches = labelled_patches(planned, samples, colour_of_class, image.width)
         audit = audit_of(planned, config)
         caption = _caption(patient.name, planned, config, facts, audit)
+    if patches is not None:
+        image = _below(image, patches)
     picture.parent.mkdir(parents=True, exist_ok=True)
     _captioned(image, caption).save(picture)
     return Inspected(problem, audit)
@@ -342,6 +346,13 @@ def _classes(config: StreamConfig) -> tuple[str, ...]:
     colours = "magenta", "black", "cyan", "dark red", "olive", "dark blue"
     named = (f"{name} {colours[i % len(colours)]}" for i, name in enumerate(use.names))
     return (f"annotated: {', '.join(named)}",)
+
+
+def _below(image: Image.Image, other: Image.Image) -> Image.Image:
+    whole = Image.new("RGB", (image.width, image.height + MARGIN_PX + other.height), "white")
+    whole.paste(image, (0, 0))
+    whole.paste(other, (0, image.height + MARGIN_PX))
+    return whole
 
 
 def _captioned(image: Image.Image, lines: Sequence[str]) -> Image.Image:

@@ -247,8 +247,8 @@ class Dataset(Sequence[Patient]):
         (which of several slides in the file, counted from 0), `mpp` (0.25, or "0.25 0.26" for x
         and y) and `tissue_mask` (the path of an image file or of outlines). The names may have
         capitals. Every other column is a label. It is a label of the patient if all rows of each
-        patient agree, else of the slide; the log says so. A named pandas index is a column too, but counts once
-        if there is an equal column of that name; an index without a name is ignored.
+        patient agree, else of the slide; the log says so. A named pandas index is a column too, but
+        counts once if there is an equal column of that name; an index without a name is ignored.
 
         Cells keep their types, except in text files (see `from_csv`). NaN, NaT and NA are missing.
         Dates become text in ISO 8601. Categories of text, numbers or booleans become these values;
