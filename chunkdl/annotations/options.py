@@ -23,6 +23,9 @@ class ReadingOptions:
             is cut out of every other polygon that holds a point inside it.
         top_groups: an ASAP annotation has the class of the topmost group that holds its own group,
             instead of its own.
+        origin: of the coordinates, in streams: "level0": the corner of level 0; "scanned": that of
+            the scanned part, where a slide states one, as QuPath has it if it is not told
+            `--no-crop`; "": level 0, with a warning where a slide states another corner.
         mask_classes: class names by value, of a raster mask. Value 0 is no class unless it is
             here; any other value that is not here is an error.
 
@@ -34,6 +37,7 @@ class ReadingOptions:
     cells: Literal["cell", "nucleus"] = "cell"
     hole_groups: tuple[str, ...] = ("hole", "holes", "exclusion")
     top_groups: bool = False
+    origin: Literal["", "level0", "scanned"] = ""
     mask_classes: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -44,6 +48,8 @@ class ReadingOptions:
             )
         if self.cells not in ("cell", "nucleus"):
             raise ConfigError(f"cells={self.cells!r} must be 'cell' or 'nucleus'")
+        if self.origin not in ("", "level0", "scanned"):
+            raise ConfigError(f"origin={self.origin!r:.80} must be 'level0' or 'scanned'")
         # One text would be taken for its letters.
         if not isinstance(self.hole_groups, tuple):
             raise ConfigError(f"hole_groups={self.hole_groups!r} must be a tuple of names")

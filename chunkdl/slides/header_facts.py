@@ -37,7 +37,7 @@ THREADS = 16
 SILENCE_S = 30.0
 """Without an answer, after which the slides that are waited for are named, again and again."""
 _MOST_NAMED = 3
-_VERSION = b"chunkdl header 1"
+_VERSION = b"chunkdl header 2"
 _CHECKSUM_AT = len(_VERSION) + 32
 _BODY_AT = _CHECKSUM_AT + 32
 _MOST_BYTES = 2**20

@@ -46,6 +46,8 @@ class SlideInfo:
         notes: what a user has to know about this slide, each a whole sentence: sources that
             contradict each other, pixels that are not square, tiles that are missing.
         icc: what became of a colour profile.
+        scanned_from: where the scanned part of level 0 begins, (x, y), if the file states it;
+            QuPath counts from there.
     """
 
     path: str
@@ -57,6 +59,7 @@ class SlideInfo:
     magnification: float | None = None
     notes: tuple[str, ...] = ()
     icc: Literal["", "in the file, not used", "converted to sRGB"] = ""
+    scanned_from: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,9 +84,7 @@ def annotated(
         return Annotated(tuple(slides))
     facts = header_facts([one.path for one in slides], arguments.reader, mask_cache, stream.pixels)
     found = [
-        None
-        if isinstance(fact, SlideError)
-        else source(entry, (fact.levels[0].width, fact.levels[0].height))
+        None if isinstance(fact, SlideError) else source(entry, fact)
         for entry, fact in zip(slides, facts, strict=True)
     ]
     if not any(found):
@@ -135,11 +133,11 @@ def annotated(
     )
 
 
-Source = Callable[[SlideEntry, tuple[int, int]], Annotations | None]
+Source = Callable[[SlideEntry, SlideInfo], Annotations | None]
 
 
 def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None:
-    """What gives the annotations of a slide, whose size is told; None: nothing is asked for."""
+    """What gives the annotations of a slide, whose facts are told; None: nothing is asked for."""
     given, options, roi = arguments.annotations, arguments.annotation_reading, arguments.roi
     options = ReadingOptions() if options is None else options
     assert isinstance(options, ReadingOptions), "checked"
@@ -168,20 +166,47 @@ def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None
         return None
     cache = AnnotationCache(_folder(arguments))
     if isinstance(given, OwnAnnotations):
-        return lambda entry, size: cache.of_call(given, entry.path, options, size=size)
+        return lambda entry, info: cache.of_call(
+            given, entry.path, options, size=_size(info), offset=_corner(info, options)
+        )
     paths = [entry.annotations for entry in slides]
     if given is not None:
         every = [entry.path for entry in slides]
         paths = list(file_of_each_slide(every, files_below(os.fspath(given)), options))
     of_slide = dict(zip((entry.path for entry in slides), paths, strict=True))
 
-    def read(entry: SlideEntry, size: tuple[int, int]) -> Annotations | None:
+    def read(entry: SlideEntry, info: SlideInfo) -> Annotations | None:
         path = of_slide[entry.path]
         if path is None:
             return None
-        return cache.of_file(path, options, size=size, slide=parse_address(entry.path).path)
+        return cache.of_file(
+            path,
+            options,
+            size=_size(info),
+            slide=parse_address(entry.path).path,
+            offset=_corner(info, options),
+        )
 
     return read
+
+
+def _size(info: SlideInfo) -> tuple[int, int]:
+    return info.levels[0].width, info.levels[0].height
+
+
+def _corner(info: SlideInfo, options: ReadingOptions) -> tuple[float, float]:
+    """Where the coordinates of a file begin, in the level-0 frame."""
+    if options.origin == "scanned":
+        return info.scanned_from
+    if not options.origin and any(info.scanned_from):
+        log.warning(
+            "%s states that its scanned part begins at %s, where QuPath begins to count; its "
+            "annotations are taken to count from the corner of level 0: give "
+            'annotation_reading={"origin": "scanned"}, or "level0" to have this line no more',
+            printable(info.path),
+            info.scanned_from,
+        )
+    return 0.0, 0.0
 
 
 def _folder(arguments: Arguments) -> Path | None:

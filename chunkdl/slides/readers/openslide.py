@@ -273,7 +273,14 @@ def _read_info(
         magnification=_power(properties),
         notes=microns.notes,
         icc="in the file, not used" if library.get_icc_profile_size(handle) > 0 else "",
+        scanned_from=_scanned_from(properties),
     )
+
+
+def _scanned_from(properties: dict[str, str]) -> tuple[int, int]:
+    corner = [properties.get(f"openslide.bounds-{axis}", "0") for axis in "xy"]
+    x, y = (int(text) if text.isdecimal() else 0 for text in corner)
+    return x, y
 
 
 def _holds(stored: Level, ours: Level) -> bool:
