@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chunkdl.patches.filters.structure import Contrast, Sharpness
     from chunkdl.patches.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
     from chunkdl.patches.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
+    from chunkdl.sampling.balance import Balance
     from chunkdl.sampling.policies.balanced import LabelBalanced
     from chunkdl.sampling.policies.in_turn import NeverLoadedFirst, RoundRobin, Uniform
     from chunkdl.sampling.policies.policy import HALT, Policy
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AllOf": "patches.filters.combined",
     "AnyOf": "patches.filters.combined",
+    "Balance": "sampling.balance",
     "Batch": "consumers.batches.batch",
     "BigChunk": "patches.chunks",
     "BigChunkLoader": "patches.hooks",
@@ -113,6 +115,7 @@ __all__ = [
     "HALT",
     "AllOf",
     "AnyOf",
+    "Balance",
     "Batch",
     "BigChunk",
     "BigChunkLoader",

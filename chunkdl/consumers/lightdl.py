@@ -39,6 +39,7 @@ from chunkdl.engine.settings.arguments import Arguments, Profile, Reader, Where
 from chunkdl.engine.settings.configure import configure
 from chunkdl.errors import ConfigError, EndOfStream, GetTimeout
 from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.sampling.balance import Balance
 from chunkdl.sampling.cursor import Cursor
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
@@ -110,6 +111,8 @@ class LightDL(Loader):
         annotation_reading: how files of annotations are read, `ReadingOptions`.
         region_names: other names for annotated classes, an empty one leaves a class out; or a list
             of those that count, in the order of their numbers.
+        balance: how often slides come: "patient" (the default), "slide", ["grade", "patient"] or
+            another list of labels and what is alike in their categories, or `Balance`.
         roi: "inside", "outside", "auto" or "ignore", or a `Roi` with classes and a share.
         regions: weights of the classes that SmallChunks are drawn from, or `Regions`.
         label_mask: each row has the class of each of its pixels.
@@ -203,6 +206,7 @@ class LightDL(Loader):
         annotations: str | os.PathLike[str] | OwnAnnotations | None = None,
         annotation_reading: Mapping[str, Any] | ReadingOptions | None = None,
         region_names: Mapping[str, str] | Sequence[str] | None = None,
+        balance: str | Sequence[str] | Mapping[str, Any] | Balance | None = None,
         roi: str | Mapping[str, Any] | Roi = "ignore",
         regions: Mapping[str, Any] | Regions | None = None,
         label_mask: bool = False,
@@ -258,6 +262,7 @@ class LightDL(Loader):
             annotations=annotations,
             annotation_reading=annotation_reading,
             region_names=region_names,
+            balance=balance,
             roi=roi,
             regions=regions,
             label_mask=label_mask,

@@ -14,6 +14,7 @@ from chunkdl.patches.filters.pixel_filter import PixelFilter
 from chunkdl.sampling.grid_shape import GridShape
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import DrawnResolution, FixedResolution
+from chunkdl.sampling.strata import Group
 from chunkdl.slides.slide import AS_STORED, PixelRule
 from chunkdl.slides.tissue.detectors.detector import TissueDetector
 from chunkdl.transport.memory.layouts import INFO_BYTES, BatchLayout, BigChunkLayout
@@ -283,6 +284,5 @@ class EngineConfig:
     row_format: RowFormat | None = None
     """The columns of the rows that the user's code makes, where an engine before has settled them:
     whoever reads has one layout for all engines."""
-    regions_of_slide: tuple[tuple[int, ...], ...] = ()
-    """Where weights of classes hold over the stream, the indices of the classes that are annotated
-    on each slide; else empty."""
+    groups: tuple[Group, ...] = ()
+    """What has weights, where slides or classes have them over the stream; else empty."""

@@ -1,16 +1,17 @@
-"""Which slide, and which class in it, a BigChunk is drawn from, where classes have weights.
+"""Which slide, and which class in it, a BigChunk is drawn from, where these have weights.
 
-A stratum is a slide with one of the classes that it has. Its weight is the class's, shared equally
-by the patients that have the class, and by the slides of each that do. In round r of S ordinals,
+A *group* is what has a weight of its own: a class of annotations, or a category of slides. Its
+members are slides with a share each, and a stratum is one of them. In round r of S ordinals,
 ordinal i takes the point (π_r(i) + u_i)/S of the cumulative weights, π_r a random permutation and
 u_i random numbers of the round. So every stratum comes with exactly its weight, and of strata that
-lie behind each other, such as those of a class, a round has their weight times S, rounded up or
+lie behind each other, such as those of a group, a round has their weight times S, rounded up or
 down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,13 +22,34 @@ from chunkdl.sampling.seeding import Purpose, generator
 
 ROUND = 64
 """Fewest ordinals of a round, so that weights which are no simple fractions hold in it too."""
+NO_REGION = -1
+"""Index of no class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Slides that are drawn from together.
+
+    Attributes:
+        name: for messages.
+        region: index of the class that is drawn in them; -1: none is.
+        weight: how often the group comes, above 0, up to a factor that all groups share.
+        shares: how often each of its slides comes, above 0, by index, up to a factor. Strata lie
+            behind each other in this order.
+    """
+
+    name: str
+    region: int
+    weight: float
+    shares: Mapping[int, float]
 
 
 class Stratum(NamedTuple):
-    """What a BigChunk is drawn from: indices of a slide and of a class."""
+    """What a BigChunk is drawn from: indices of a slide, of a class, and of its group."""
 
     slide: int
     region: int
+    group: int = 0
 
 
 class StratumSchedule:
@@ -35,41 +57,27 @@ class StratumSchedule:
 
     Args:
         seed: of the stream.
-        weights: by index of the class.
-        slides_of_patient: for each patient the indices of its slides.
-        regions_of_slide: for each slide the indices of the classes that it has.
+        groups: all of them; at least one, each with a slide.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        weights: Sequence[float],
-        slides_of_patient: Sequence[Sequence[int]],
-        regions_of_slide: Sequence[Sequence[int]],
-    ) -> None:
+    def __init__(self, seed: int, groups: Sequence[Group]) -> None:
         self._seed = seed
+        self.groups = tuple(groups)
+        """As they were given."""
         self._strata: list[Stratum] = []
-        self._of_region: list[npt.NDArray[np.float64]] = []
-        """By class, the cumulative weights of its strata, up to 1."""
+        self._of_group: list[npt.NDArray[np.float64]] = []
+        """By group, the cumulative shares of its strata, up to 1."""
         self._first: list[int] = []
-        """By class, its first stratum."""
+        """By group, its first stratum."""
         ends: list[npt.NDArray[np.float64]] = []
-        total, reached = sum(weights), 0.0
-        for region, weight in enumerate(weights):
-            shares = []
+        total, reached = sum(group.weight for group in groups), 0.0
+        for index, group in enumerate(groups):
             self._first.append(len(self._strata))
-            having = [
-                [slide for slide in slides if region in regions_of_slide[slide]]
-                for slides in slides_of_patient
-            ]
-            patients = [slides for slides in having if slides]
-            for slides in patients:
-                shares += [1 / len(patients) / len(slides)] * len(slides)
-                self._strata += [Stratum(slide, region) for slide in slides]
-            until = np.cumsum(shares)
-            self._of_region.append(until / until[-1] if len(until) else until)
-            ends.append(reached + self._of_region[-1] * weight / total)
-            reached += weight / total
+            self._strata += [Stratum(slide, group.region, index) for slide in group.shares]
+            until = np.cumsum(list(group.shares.values()))
+            self._of_group.append(until / until[-1])
+            ends.append(reached + self._of_group[-1] * group.weight / total)
+            reached += group.weight / total
         self._ends = np.concatenate(ends)
         self._size = max(ROUND, len(self._strata))
         self._round = lru_cache(maxsize=4)(self._drawn)
@@ -79,26 +87,22 @@ class StratumSchedule:
 
         Args:
             ordinal: of the BigChunk.
-            attempt: how often it was substituted; a substitute has the class of the first attempt,
-                and is drawn from it by weight, independent of everything else.
+            attempt: how often it was substituted; a substitute is of the group of the first
+                attempt, and is drawn from it by its shares, independent of everything else.
         """
         round_, place = divmod(ordinal, self._size)
         chosen = self._strata[int(self._round(round_)[place])]
         if attempt == 0:
             return chosen
-        until = self._of_region[chosen.region]
+        until = self._of_group[chosen.group]
         point = generator(self._seed, Purpose.SUBSTITUTE, ordinal, attempt).random()
         which = min(int(np.searchsorted(until, point, side="right")), len(until) - 1)
-        return self._strata[self._first[chosen.region] + which]
+        return self._strata[self._first[chosen.group] + which]
 
-    @property
-    def regions(self) -> tuple[int, ...]:
-        """The classes that have any."""
-        return tuple(sorted({one.region for one in self._strata}))
-
-    def strata_of(self, region: int) -> tuple[Stratum, ...]:
-        """Those of a class."""
-        return tuple(one for one in self._strata if one.region == region)
+    def strata_of(self, group: int) -> tuple[Stratum, ...]:
+        """Those of a group."""
+        first = self._first[group]
+        return tuple(self._strata[first : first + len(self._of_group[group])])
 
     def _drawn(self, round_: int) -> npt.NDArray[np.intp]:
         rng = generator(self._seed, Purpose.STRATUM, round_)

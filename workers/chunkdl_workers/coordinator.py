@@ -77,7 +77,7 @@ log = steady_logger(__name__)
 def core_config(config: EngineConfig) -> CoreConfig:
     """What the core needs of the configuration."""
     return CoreConfig(
-        regions_of_slide=config.regions_of_slide,
+        groups=config.groups,
         stream=config.stream,
         slides_of_patient=config.slides_of_patient,
         slides=tuple(entry.path for entry in config.slides),

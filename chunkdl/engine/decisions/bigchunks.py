@@ -21,8 +21,8 @@ from chunkdl.engine.decisions.failures import (
     barren,
     lost_slide,
     missing_slide,
-    no_slide_has_class,
     no_slide_left,
+    no_slide_of_group,
     quarantine,
     too_many_substitutes,
 )
@@ -239,8 +239,8 @@ class BigChunks:
             if not self.sources.rule_out(ticket, failure):
                 self._outgoing.fail(no_slide_left(len(self._config.slides), failure))
                 return
-            if not self.sources.keeps_classes():
-                self._outgoing.fail(no_slide_has_class(failure))
+            if (lost := self.sources.lost_group()) is not None:
+                self._outgoing.fail(no_slide_of_group(lost, failure))
                 return
             self._recall(ticket.slide)
         elif not whole_slide:
@@ -255,8 +255,9 @@ class BigChunks:
     def _leave_out_class(self, ticket: Ticket, failure: Failure) -> None:
         if not self.sources.is_ruled_out(ticket):
             self._outgoing.note(logging.WARNING, f"class of a slide left out: {failure.message}")
-        if not self.sources.rule_out_region(ticket):
-            self._outgoing.fail(no_slide_has_class(failure))
+        self.sources.rule_out_region(ticket)
+        if (lost := self.sources.lost_group()) is not None:
+            self._outgoing.fail(no_slide_of_group(lost, failure))
             return
         self._leave_out(ticket, failure)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chunkdl.engine.config import OnError, Order, StreamConfig
+from chunkdl.sampling.strata import Group
 from chunkdl.transport.row_format import RowFormat
 
 
@@ -16,8 +17,7 @@ class CoreConfig:
         stream: the plan's configuration.
         slides_of_patient: slide indices of each patient; none where its slides were left out.
         slides: names of the slides, for messages.
-        regions_of_slide: where weights of classes hold over the stream, the indices of the classes
-            that are annotated on each slide; else empty.
+        groups: what has weights, where slides or classes have them over the stream; else empty.
         bigchunk_slots, batch_slots: slots of the two arenas.
         loaders, collectors: workers; loaders have the numbers from 0, collectors follow, then the
             scheduler, where there is one.
@@ -50,7 +50,7 @@ class CoreConfig:
     max_restarts: int = 20
     withheld_slots: int = 0
     row_format: RowFormat | None = None
-    regions_of_slide: tuple[tuple[int, ...], ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @property
     def scheduler(self) -> int:

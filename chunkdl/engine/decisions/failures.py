@@ -51,11 +51,11 @@ def no_slide_left(slides: int, last: Failure) -> Failure:
     return Failure.of(error)
 
 
-def no_slide_has_class(last: Failure) -> Failure:
+def no_slide_of_group(name: str, last: Failure) -> Failure:
     error = SlideError(
-        "no slide of the dataset is left that can give a class of regions=, so its weights cannot "
-        f"be kept; leave the class out, or lower its share or tissue_threshold; the last: "
-        f"{last.message}"
+        f"no slide of the dataset is left that can give {name or 'anything'}, so the weights of "
+        "regions or balance cannot be kept; leave it out, or lower share or tissue_threshold; the "
+        f"last: {last.message}"
     )
     return Failure.of(error)
 

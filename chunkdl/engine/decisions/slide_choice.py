@@ -10,7 +10,7 @@ from chunkdl.engine.decisions.tickets import BigChunkState, Ticket
 from chunkdl.errors import Failure
 from chunkdl.sampling.cursor import Opening
 from chunkdl.sampling.schedule import UniformSchedule, slide_of
-from chunkdl.sampling.strata import Stratum, StratumSchedule
+from chunkdl.sampling.strata import NO_REGION, Stratum, StratumSchedule
 from chunkdl.sampling.streams import Source, Stream
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow
 
@@ -33,8 +33,9 @@ class Sources:
     ) -> None:
         self._config = config
         self._schedule = UniformSchedule(config.stream.seed, config.slides_of_patient)
-        self._strata = _strata(config)
-        self._empty: set[Stratum] = set()
+        groups, seed = config.groups, config.stream.seed
+        self._strata = StratumSchedule(seed, groups) if groups else None
+        self._empty: set[tuple[int, int]] = set()
         """Slides without a position in a class that is annotated on them."""
         self._before: dict[int, Opening] = {}
         self.places = places
@@ -68,26 +69,29 @@ class Sources:
                 self.places.finish(ticket.patient)
         return True
 
-    def rule_out_region(self, ticket: Ticket) -> bool:
-        """Leave out the class of a ticket in its slide; False: no other slide has it."""
-        if self._strata is None or isinstance(ticket, SurveyGrid):
-            return True
-        self._empty.add(Stratum(ticket.slide, ticket.region))
-        return self.has_region(ticket.region)
+    def rule_out_region(self, ticket: Ticket) -> None:
+        """Leave out the class of a ticket in its slide."""
+        if not isinstance(ticket, SurveyGrid):
+            self._empty.add((ticket.slide, ticket.region))
 
-    def has_region(self, region: int) -> bool:
-        """Whether some slide that can be used has a class."""
-        return self._strata is None or any(map(self._is_usable, self._strata.strata_of(region)))
+    def lost_group(self) -> str | None:
+        """The name of a group that has a weight and no slide that can be used; None: there is no
+        such group."""
+        if self._strata is None:
+            return None
+        for index, group in enumerate(self._strata.groups):
+            if not self._has_group(index):
+                return group.name
+        return None
 
-    def keeps_classes(self) -> bool:
-        """Whether every class that has a weight has a slide that can be used."""
-        return self._strata is None or all(map(self.has_region, self._strata.regions))
+    def _has_group(self, group: int) -> bool:
+        return self._strata is None or any(map(self._is_usable, self._strata.strata_of(group)))
 
     def is_ruled_out(self, ticket: Ticket) -> bool:
         """Whether the class of a ticket was left out in its slide."""
         if isinstance(ticket, SurveyGrid):
             return False
-        return Stratum(ticket.slide, ticket.region) in self._empty
+        return (ticket.slide, ticket.region) in self._empty
 
     def substitute(self, ordinal: int, attempt: int) -> None:
         """Read a BigChunk with this attempt from now on."""
@@ -156,8 +160,9 @@ class Sources:
             return self._chosen(ordinal, bigchunk, stream, self.places)
         source, attempt, region = stream.source(ordinal), 0, -1
         if source is None:
-            (slide, region), attempt = self._planned(ordinal)
-            source = Source(slide, -1, stream.calls)
+            chosen, attempt = self._planned(ordinal)
+            region = chosen.region
+            source = Source(chosen.slide, -1, stream.calls)
         bigchunk.attempt = attempt
         return LoadBigChunk(
             ordinal,
@@ -198,7 +203,7 @@ class Sources:
         """Slide, class and attempt of a BigChunk in closed form."""
         attempt = self._attempts.get(ordinal, 0)
         while not self._is_usable(chosen := self._stratum(ordinal, attempt)):
-            if not self.has_region(chosen.region):
+            if not self._has_group(chosen.group):
                 break  # the stream has failed
             attempt += 1
         if attempt:
@@ -207,18 +212,8 @@ class Sources:
 
     def _stratum(self, ordinal: int, attempt: int) -> Stratum:
         if self._strata is None:
-            return Stratum(self._schedule.slide(ordinal, attempt), -1)
+            return Stratum(self._schedule.slide(ordinal, attempt), NO_REGION)
         return self._strata.stratum(ordinal, attempt)
 
     def _is_usable(self, stratum: Stratum) -> bool:
-        return stratum.slide not in self.unusable and stratum not in self._empty
-
-
-def _strata(config: CoreConfig) -> StratumSchedule | None:
-    use = config.stream.annotations
-    if not config.regions_of_slide or use is None or use.regions is None:
-        return None
-    weights = [use.regions.weights.get(name, 0.0) for name in use.names]
-    return StratumSchedule(
-        config.stream.seed, weights, config.slides_of_patient, config.regions_of_slide
-    )
+        return stratum.slide not in self.unusable and stratum[:2] not in self._empty

@@ -38,6 +38,7 @@ from chunkdl.engine.settings.checks import (
 )
 from chunkdl.engine.settings.setting import Setting
 from chunkdl.patches.filters.pixel_filter import PixelFilter
+from chunkdl.sampling.balance import Balance, checked_balance
 from chunkdl.sampling.policies.policy import Policy
 from chunkdl.sampling.resolutions import Values
 from chunkdl.sampling.seeding import MAX_SEED
@@ -283,6 +284,20 @@ class Arguments:
             check=checked_names,
             example={"Tumor": "tumor"},
             file_type=dict[str, str] | tuple[str, ...],
+        ),
+    ] = None
+    balance: Annotated[
+        str | Sequence[str] | Mapping[str, Any] | Balance | None,
+        Setting(
+            meaning=(
+                "how often slides come: patient (patients alike, the default), slide, a list of "
+                "labels and then patient or slide, or a table of category, alike, weights, bins "
+                "and slide_weights"
+            ),
+            table="stream",
+            check=checked_balance,
+            identity="rows",
+            file_type=str | list[str] | dict[str, Any],
         ),
     ] = None
     roi: Annotated[

@@ -16,6 +16,7 @@ from chunkdl.dataset.slide_table import grouped, slide_table
 from chunkdl.engine.config import EngineConfig, RowSource, RunConfig, StreamConfig
 from chunkdl.engine.settings.annotated import annotated, check_annotations
 from chunkdl.engine.settings.arguments import Arguments
+from chunkdl.engine.settings.balanced import check_balance, groups_of
 from chunkdl.engine.settings.checks import (
     checked_colour,
     checked_cycles,
@@ -94,16 +95,23 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         slides = usable_slides(slides, stream, arguments.on_error, run.mask_cache)
     drawn_on = annotated(slides, arguments, stream, run.mask_cache)
     check_annotations(arguments, drawn_on, stream)
+    check_balance(arguments, stream)
     slides, stream = drawn_on.slides, dataclasses.replace(stream, annotations=drawn_on.use)
     run = with_memory(run, stream, memory_limit)
     warn_of_neighbours(stream, run, len(dataset))
     check_labels(dataset, slides, own_classes=rows.by_hooks)
+    groups = groups_of(dataset, slides, arguments, drawn_on)
     wish = meant(arguments, stream)
     of_rows = rows_hash(
         dataset,
         slides,
         stream,
-        [identity(wish, "rows"), identity_of(arguments, own_policy), list(drawn_on.digests)],
+        [
+            identity(wish, "rows"),
+            identity_of(arguments, own_policy),
+            list(drawn_on.digests),
+            [[one.region, one.weight, list(one.shares.items())] for one in groups],
+        ],
     )
     plan_hash = hash_of([of_rows, identity(wish, "batches")])
     cursor = Cursor(plan_hash=plan_hash, seed=stream.seed)
@@ -124,7 +132,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
         plan_hash=plan_hash,
         cursor=cursor.to_dict(),
         token=secrets.token_bytes(16),
-        regions_of_slide=drawn_on.regions_of_slide,
+        groups=groups,
     )
 
 

@@ -20,8 +20,9 @@ from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.given_masks import given_mask
 from chunkdl.engine.work.judge import FilterLooks
 from chunkdl.engine.work.planned_slide import PlannedSlide
-from chunkdl.engine.work.slide_regions import NO_REGION, SlideRegions
+from chunkdl.engine.work.slide_regions import SlideRegions
 from chunkdl.errors import AnnotationError, ResolutionError, SlideError
+from chunkdl.sampling.strata import NO_REGION
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.resolution import Resolution, TargetGrid, resolve
 from chunkdl.slides.slide import Slide

@@ -25,8 +25,6 @@ from chunkdl.slides.tissue.mask import TissueMask
 Classes = npt.NDArray[np.uint8]
 """0: nothing is annotated there, or nothing that counts; else 1 + the index of the class."""
 
-NO_REGION = -1
-"""Index of no class."""
 MOST_CELLS = 2**26
 """Of the raster of a slide, a byte each."""
 

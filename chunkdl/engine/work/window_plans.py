@@ -20,7 +20,6 @@ from chunkdl.engine.config import StreamConfig
 from chunkdl.engine.work.judge import Judge
 from chunkdl.engine.work.open_slides import OpenSlide
 from chunkdl.engine.work.planned_slide import PlannedSlide
-from chunkdl.engine.work.slide_regions import NO_REGION
 from chunkdl.engine.work.window_pixels import Room, WindowPixels
 from chunkdl.errors import (
     NothingPassesError,
@@ -34,6 +33,7 @@ from chunkdl.sampling.cycles import positions_in_order
 from chunkdl.sampling.filtered_draws import filtered_draws
 from chunkdl.sampling.grid import covered_px
 from chunkdl.sampling.seeding import Purpose, generator
+from chunkdl.sampling.strata import NO_REGION
 from chunkdl.sampling.windows import Draws, Window, WindowContent
 from chunkdl.transport.memory.layouts import Strips
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyGrid, SurveyWindow

@@ -326,8 +326,9 @@ OF_ANNOTATIONS = {
     "region_label",
     "region_shares",
     "cells",
+    "balance",
 }
-"""What each of them changes is tried with annotations, in `test_annotated`."""
+"""What each of them changes is tried with annotations, in `test_annotated`, and with labels."""
 OF_CYCLES: dict[str, Any] = {"cycles": 2}
 """Those that are for a stream without replacement alone."""
 

@@ -144,6 +144,7 @@ OTHERS: dict[str, Any] = {
     "annotations": "drawn",
     "annotation_reading": {"format": "geojson"},
     "region_names": {"a": "b"},
+    "balance": "slide",
     "roi": "outside",
     "regions": {"a": 1},
     "region_label": "largest",
