@@ -1,6 +1,7 @@
 """What pixel filters that count pixels say of a window.
 
-Each pixel is looked at once, in however many SmallChunks it is shown.
+Each pixel is looked at once, in however many SmallChunks it is shown. Where a filter looks at a
+sample only, which pixels these are hangs on the SmallChunk: those of many are looked at together.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class MarkedPixels:
 
     def __init__(self, planned: PlannedSlide, pixel_filter: PixelFilter) -> None:
         self._planned = planned
-        self._counted = pixel_filter.counted
+        self._counted = [one for one in pixel_filter.counted if one.step == 1]
+        self._sampled = [one for one in pixel_filter.counted if one.step > 1]
         self._new = NewRegions(planned)
         self._window: Window | None = None
         self._marks: dict[PixelShare, Flags]
@@ -59,8 +61,39 @@ class MarkedPixels:
         for region in self._new.touched(window, draws):
             place = region.place(window, strips.array.shape[2])
             self._mark(strips.array[place], place)
+        sampled = {one: self._sampled_shares(one, window, draws, strips) for one in self._sampled}
         corners = zip(draws.x.tolist(), draws.y.tolist(), strict=True)
-        return [LookAtWindow(self._planned, window, strips, self._marks, x, y) for x, y in corners]
+        return [
+            LookAtWindow(
+                self._planned,
+                window,
+                strips,
+                self._marks,
+                {one: shares[index] for one, shares in sampled.items()},
+                x,
+                y,
+            )
+            for index, (x, y) in enumerate(corners)
+        ]
+
+    def _sampled_shares(
+        self, of: PixelShare, window: Window, draws: Draws, strips: Strips
+    ) -> list[float]:
+        """The share of each of the draws, of the pixels that the filter looks at."""
+        side_px = self._planned.lattice.across.smallchunk_px
+        along = len(range(0, side_px, of.step))
+        together = max(1, PIECE_PX // along**2)
+        corners = list(zip(draws.x.tolist(), draws.y.tolist(), strict=True))
+        found: list[float] = []
+        for first in range(0, len(corners), together):
+            some = corners[first : first + together]
+            planes = np.empty((3, len(some), along, along), np.uint8)
+            for index, (x, y) in enumerate(some):
+                strips.sample_into(planes[:, index], x - window.x, y - window.y, of.step)
+            pixels = np.moveaxis(planes.reshape(3, -1, along), 0, -1)
+            marks = of.marked(pixels).reshape(len(some), -1)
+            found += (np.count_nonzero(marks, axis=1) / along**2).tolist()
+        return found
 
     def _mark(self, rgb: Pixels, place: tuple[int, slice, slice]) -> None:
         """Mark a region, in pieces: of large ones the memory of every step is mapped anew."""
@@ -80,6 +113,7 @@ class LookAtWindow(Look):
         window: of it.
         strips: the pixels of the window.
         marks: by filter, bool of shape (strips, height, strip width).
+        shares: of filters that look at a sample.
         x, y: corner of the SmallChunk, target pixels.
     """
 
@@ -87,6 +121,7 @@ class LookAtWindow(Look):
     window: Window
     strips: Strips
     marks: dict[PixelShare, Flags]
+    shares: dict[PixelShare, float]
     x: int
     y: int
 
@@ -97,6 +132,8 @@ class LookAtWindow(Look):
 
     def share(self, of: PixelShare) -> float:
         """See `Look.share`."""
+        if of in self.shares:
+            return self.shares[of]
         if of not in self.marks:
             return share_in(self.rgb, of)
         marks, side_px = self.marks[of], self.planned.lattice.across.smallchunk_px

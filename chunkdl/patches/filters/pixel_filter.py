@@ -89,8 +89,8 @@ class PixelShare(PixelFilter):
 
     @property
     def counted(self) -> tuple[PixelShare, ...]:
-        """See `PixelFilter.counted`; where pixels are left out they hang on the SmallChunk."""
-        return (self,) if self.step == 1 else ()
+        """See `PixelFilter.counted`."""
+        return (self,)
 
     @abstractmethod
     def marked(self, rgb: Pixels) -> Flags:

@@ -90,6 +90,25 @@ class Strips:
             out[:, done : done + more] = self.array[strip, top:bottom, :more]
             done += more
 
+    def sample_into(self, planes: npt.NDArray[np.uint8], left: int, top: int, step: int) -> None:
+        """Copy every `step`-th pixel of every `step`-th row, from that corner on.
+
+        Args:
+            planes: (3, rows, columns), a colour each: copies of three bytes each are slow.
+            left, top: of the first pixel.
+            step: distance of the pixels.
+        """
+        rows, columns = planes.shape[1:]
+        down = slice(top, top + (rows - 1) * step + 1, step)
+        done = 0
+        while done < columns:
+            strip, within = divmod(left + done * step, self.array.shape[2])
+            more = min(columns - done, -(-(self.array.shape[2] - within) // step))
+            across = slice(within, within + (more - 1) * step + 1, step)
+            for colour, plane in enumerate(planes):
+                plane[:, done : done + more] = self.array[strip, down, across, colour]
+            done += more
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BigChunkView:

@@ -150,11 +150,12 @@ def test_the_filter_judges_the_very_pixels_that_are_delivered(
     "counting",
     [
         HsvShare((0, 180), least=0.43),
+        HsvShare((0, 180), least=0.43, step=5),
         WhiteShare(0.58, brightness=80),
         AnyOf(WhiteShare(0.55, brightness=80), Not(GreyShare(0)), Contrast(0.635)),
         AllOf(HsvShare((0, 180), least=0.38, step=3), WhiteShare(0.6, brightness=80)),
     ],
-    ids=["hsv", "white", "any", "all"],
+    ids=["hsv", "sampled", "white", "any", "all"],
 )
 @pytest.mark.parametrize("wish", [{"level": 0}, {"mpp": 0.4}])
 def test_pixels_that_are_counted_once_for_a_window_give_the_answers_of_each_smallchunk(
