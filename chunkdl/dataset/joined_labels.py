@@ -11,7 +11,7 @@ from chunkdl.dataset.labels import is_plain, is_time, plain, refusal
 from chunkdl.dataset.tables import Table, refuse
 from chunkdl.errors import DatasetError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.suffixes import SLIDE_SUFFIXES
+from chunkdl.slides.suffixes import stem
 from chunkdl.system.steady_log import steady_logger
 
 Missing = Literal["error", "none"]
@@ -23,6 +23,7 @@ log = steady_logger("chunkdl")
 def joined_labels(
     table: Table,
     column: str,
+    wanted: Sequence[str] | None,
     names: Mapping[str, Sequence[str]],
     known: Collection[str],
     missing: Missing,
@@ -31,7 +32,8 @@ def joined_labels(
 
     Args:
         table: its rows.
-        column: of the names; all others are labels.
+        column: of the names.
+        wanted: the columns that are labels; None: all others.
         names: of each patient or slide, what a row may call it.
         known: labels that they have already.
         missing: whether one without a row is an error, or has None for each label.
@@ -41,7 +43,7 @@ def joined_labels(
     """
     if missing not in ("error", "none"):
         raise DatasetError(f"missing={missing!r:.80} must be 'error' or 'none'")
-    rows = _rows(table, column)
+    rows = _rows(table, column, wanted)
     labels = list(next(iter(rows.values())))
     problems = [
         f"column {name!r}: there is a label of this name already; rename the column"
@@ -74,30 +76,34 @@ def joined_labels(
 
 def names_of_slide(path: str) -> tuple[str, ...]:
     """What a table may call a slide: its file name, or that without the suffix."""
-    name = os.path.basename(parse_address(path).path)
-    suffixes = [suffix for suffix in SLIDE_SUFFIXES if name.lower().endswith(suffix)]
-    return (name, *(name[: len(name) - len(suffix)] for suffix in suffixes))
+    file = parse_address(path).path
+    return tuple(dict.fromkeys((os.path.basename(file), stem(file))))
 
 
-def _rows(table: Table, column: str) -> dict[str, dict[str, object]]:
+def _rows(table: Table, column: str, wanted: Sequence[str] | None) -> dict[str, dict[str, object]]:
     """The labels by the name in the column; rows of one name must agree.
 
     Raises:
         DatasetError: they do not, the column is missing, or another cannot be a label.
     """
     columns = [name for name in table.columns if name != column]
+    if wanted is not None:
+        columns = [name for name in columns if name in wanted]
     problems = [refusal(name) for name in columns if refusal(name)]
     problems += [f"column {name!r} comes twice" for name in columns if columns.count(name) > 1]
     problems += ["a column has no name"] if "" in columns else []
-    if table.columns.count(column) != 1:
-        problems.append(f"there must be one column {column!r}")
+    problems += [
+        f"there must be one column {name!r}"
+        for name in (column, *(wanted or ()))
+        if table.columns.count(name) != 1
+    ]
     if problems:
         raise DatasetError(
             f"{table.header}: {'; '.join(dict.fromkeys(problems))}; columns found: "
             f"{', '.join(table.columns)}"
         )
     at = table.columns.index(column)
-    values = {name: _values(table, name, n) for n, name in enumerate(table.columns) if n != at}
+    values = {name: _values(table, name, table.columns.index(name)) for name in columns}
     found: dict[str, dict[str, object]] = {}
     for index, (number, row) in enumerate(table.rows):
         name = _name(row[at])

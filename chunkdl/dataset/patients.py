@@ -308,6 +308,7 @@ class Dataset(Sequence[Patient]):
         *,
         patient: str | None = None,
         slide: str | None = None,
+        columns: Iterable[str] | None = None,
         missing: Literal["error", "none"] = "error",
     ) -> Self:
         """The same patients with further labels, from a table such as a clinical one.
@@ -318,6 +319,7 @@ class Dataset(Sequence[Patient]):
                 The other columns become labels of patients.
             slide: instead, the column with the names of slide files, with or without suffix. The
                 other columns become labels of slides.
+            columns: that become labels; by default all others.
             missing: what becomes of a patient or slide without a row: an error, or its labels are
                 None. That none has a row is always an error.
 
@@ -341,7 +343,8 @@ class Dataset(Sequence[Patient]):
             names = {one.name: (one.name,) for one in self}
         known = {key for one in self for key in one.dict_records}
         known.update(label for record in records.values() for label in record.labels)
-        found = joined_labels(table, column, names, known, missing)
+        wanted = None if columns is None else list(columns)
+        found = joined_labels(table, column, wanted, names, known, missing)
         patients = []
         for one in self:
             entries = {

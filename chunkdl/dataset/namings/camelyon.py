@@ -6,8 +6,9 @@ import os
 import re
 from dataclasses import dataclass
 
-from chunkdl.dataset.namings.naming import NamedSlide, stem
+from chunkdl.dataset.namings.naming import NamedSlide
 from chunkdl.errors import DatasetError
+from chunkdl.slides.suffixes import stem
 
 _SLIDE_16 = re.compile(r"(?P<kind>normal|tumor|test)_[0-9]{3}")
 _SLIDE_17 = re.compile(r"(?P<patient>patient_(?P<number>[0-9]{3}))_node_(?P<node>[0-9])")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from chunkdl.dataset.namings.naming import NamedSlide, stem
+from chunkdl.dataset.namings.naming import NamedSlide
 from chunkdl.errors import DatasetError
+from chunkdl.slides.suffixes import stem
 
 _SAMPLE = re.compile(r"(?P<patient>GTEX-[A-Z0-9]{4,5})-(?P<sample>[0-9]{4})")
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from chunkdl.dataset import cells
 from chunkdl.dataset.labels import plain, refusal
-from chunkdl.dataset.namings.naming import NamedSlide, stem
+from chunkdl.dataset.namings.naming import NamedSlide
 from chunkdl.dataset.tables import Table, read_table, refuse
 from chunkdl.errors import DatasetError
 from chunkdl.slides.readers.dicom_header import member_of
 from chunkdl.slides.readers.refusals import NotTaken
+from chunkdl.slides.suffixes import stem
 
 _PATIENT = "PatientID"
 _SERIES = "SeriesInstanceUID"

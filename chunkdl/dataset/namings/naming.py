@@ -11,7 +11,6 @@ from chunkdl.dataset.labels import RESERVED, refusal
 from chunkdl.dataset.tables import refuse
 from chunkdl.errors import DatasetError
 from chunkdl.slides.address import parse_address
-from chunkdl.slides.suffixes import SLIDE_SUFFIXES
 from chunkdl.system.steady_log import steady_logger
 
 Misfits = Literal["error", "leave_out"]
@@ -66,15 +65,6 @@ class Naming(Protocol):
         Raises:
             DatasetError: the name is no name of the data set; the message says why.
         """
-
-
-def stem(path: str) -> str:
-    """The file name without what makes it a slide: "a.b.svs" is "a.b"."""
-    name = os.path.basename(path)
-    suffix = next(
-        (s for s in sorted(SLIDE_SUFFIXES, key=len)[::-1] if name.lower().endswith(s)), ""
-    )
-    return name[: len(name) - len(suffix)]
 
 
 def named_patients(

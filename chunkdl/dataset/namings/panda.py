@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from chunkdl.dataset.namings.naming import NamedSlide, stem
+from chunkdl.dataset.namings.naming import NamedSlide
 from chunkdl.errors import DatasetError
+from chunkdl.slides.suffixes import stem
 
 _IMAGE = re.compile(r"[0-9a-f]{32}")
 

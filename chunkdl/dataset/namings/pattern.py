@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chunkdl.dataset.labels import refusal
-from chunkdl.dataset.namings.naming import NamedSlide, stem
+from chunkdl.dataset.namings.naming import NamedSlide
 from chunkdl.errors import DatasetError
+from chunkdl.slides.suffixes import stem
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from chunkdl.dataset.namings.naming import NamedSlide, stem
+from chunkdl.dataset.namings.naming import NamedSlide
 from chunkdl.errors import DatasetError
+from chunkdl.slides.suffixes import stem
 
 SAMPLE_TYPES = {
     "01": "Primary Solid Tumor",
