@@ -52,7 +52,7 @@ class Split:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle, which knows no read-only mappings."""
-        return Split, (self.dataset, dict(self.part_of), self.parts, self.made_from)
+        return type(self), (self.dataset, dict(self.part_of), self.parts, self.made_from)
 
     @classmethod
     def draw(

@@ -43,7 +43,11 @@ def write_split(
             if not name or name != name.strip() or set(name) & _NO_TEXT or not _is_unicode(name)
         ],
     )
-    header = {"parts": list(parts), "made_from": json.loads(made_from) if made_from else None}
+    try:
+        how = json.loads(made_from) if made_from else None
+    except ValueError as error:
+        raise DatasetError(f"made_from={made_from!r:.80} is not JSON: {error}") from error
+    header = {"parts": list(parts), "made_from": how}
     text = io.StringIO(newline="")
     text.write(f"# chunkdl split {VERSION} {json.dumps(header, ensure_ascii=True)}\n")
     writer = csv.writer(text, lineterminator="\n")

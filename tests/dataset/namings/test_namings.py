@@ -241,6 +241,13 @@ def test_slides_of_a_patient_come_together(tmp_path: Path) -> None:
     assert [len(patient.slides) for patient in wanted] == [1, 1]
 
 
+def test_a_real_slide_of_tcga_is_named(slides_folder: Path) -> None:
+    """Among slides of other origins, which are left out."""
+    (patient,) = Dataset.from_slides(slides_folder, naming="tcga", misfits="leave_out")
+    assert (patient.name, patient.labels["site"]) == ("TCGA-CR-7395", "CR")
+    assert patient.slides[0].labels == {"sample_type": TUMOR, "preparation": FROZEN}
+
+
 def test_a_name_that_does_not_fit_is_an_error_or_is_left_out_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkdl import Dataset, Patient, Record, Split
+from chunkdl import Dataset, Patient, Record, Split, check_disjoint
 from chunkdl.errors import DatasetError
 
 
@@ -247,6 +247,24 @@ def test_patients_that_share_a_file_are_refused_whatever_the_seed(tmp_path: Path
     assert split.part_of["0"] == split.part_of["1"] != split.part_of["2"]
     with pytest.raises(DatasetError, match=r"a\.scn is in part 'x' \(patient 0\) and in part 'y'"):
         Split(dataset, {"0": "x", "1": "y", "2": "x", "3": "y"})
+
+
+@given(st.lists(st.integers(0, 9), min_size=4, max_size=12), st.integers(0, 3))
+def test_no_file_is_in_two_parts(
+    tmp_path_factory: pytest.TempPathFactory, files: list[int], seed: int
+) -> None:
+    """Patients share files at random: the dataset is refused, or all parts are disjoint."""
+    folder = tmp_path_factory.getbasetemp()
+    dataset = Dataset(
+        "d", [Patient(n, {"s": Record(folder, f"{f}.svs")}) for n, f in enumerate(files)]
+    )
+    if len(set(files)) < len(files):
+        with pytest.raises(DatasetError, match="have the same file"):
+            Split.folds(dataset, 2, seed=seed)
+        return
+    split = Split.folds(dataset, 2, seed=seed)
+    check_disjoint(*(split[fold] for fold in split))
+    check_disjoint(split["fold1"], split.without("fold1"))
 
 
 def test_a_split_can_be_made_by_hand() -> None:

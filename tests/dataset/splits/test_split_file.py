@@ -123,6 +123,13 @@ def test_a_name_that_a_file_would_not_give_back_is_not_written(tmp_path: Path, n
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_split_was_made_from_is_json(tmp_path: Path) -> None:
+    """Or the comment could not be read again."""
+    split = Split(ABC, {"a": "x", "b": "y", "c": "x"}, made_from="by hand")
+    with pytest.raises(DatasetError, match="made_from='by hand' is not JSON"):
+        split.write(tmp_path / "split.csv")
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """As what cannot be read is."""
     (tmp_path / "file").touch()
