@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chunkdl.dataset.namings.cptac import Cptac
     from chunkdl.dataset.namings.gtex import Gtex
     from chunkdl.dataset.namings.idc import Idc
+    from chunkdl.dataset.namings.name_table import NameTable
     from chunkdl.dataset.namings.naming import NamedSlide
     from chunkdl.dataset.namings.panda import Panda
     from chunkdl.dataset.namings.pattern import NamePattern
@@ -87,6 +88,7 @@ _HOMES = {
     "LightDL": "consumers.lightdl",
     "Mixture": "sampling.resolutions",
     "NamePattern": "dataset.namings.pattern",
+    "NameTable": "dataset.namings.name_table",
     "NamedSlide": "dataset.namings.naming",
     "NeverLoadedFirst": "sampling.policies.in_turn",
     "Not": "patches.filters.combined",
@@ -158,6 +160,7 @@ __all__ = [
     "LightDL",
     "Mixture",
     "NamePattern",
+    "NameTable",
     "NamedSlide",
     "NeverLoadedFirst",
     "Not",

@@ -43,7 +43,7 @@ def joined_labels(
     """
     if missing not in ("error", "none"):
         raise DatasetError(f"missing={missing!r:.80} must be 'error' or 'none'")
-    rows = _rows(table, column, wanted)
+    rows = rows_by_name(table, column, wanted)
     labels = list(next(iter(rows.values())))
     problems = [
         f"column {name!r}: there is a label of this name already; rename the column"
@@ -80,8 +80,15 @@ def names_of_slide(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((os.path.basename(file), stem(file))))
 
 
-def _rows(table: Table, column: str, wanted: Sequence[str] | None) -> dict[str, dict[str, object]]:
-    """The labels by the name in the column; rows of one name must agree.
+def rows_by_name(
+    table: Table, column: str, wanted: Sequence[str] | None
+) -> dict[str, dict[str, object]]:
+    """The labels by the name in a column; rows of one name must agree.
+
+    Args:
+        table: its rows.
+        column: of the names.
+        wanted: the columns that are labels; None: all others.
 
     Raises:
         DatasetError: they do not, the column is missing, or another cannot be a label.
@@ -106,7 +113,7 @@ def _rows(table: Table, column: str, wanted: Sequence[str] | None) -> dict[str, 
     values = {name: _values(table, name, table.columns.index(name)) for name in columns}
     found: dict[str, dict[str, object]] = {}
     for index, (number, row) in enumerate(table.rows):
-        name = _name(row[at])
+        name = name_in(row[at])
         labels = {label: column_values[index] for label, column_values in values.items()}
         if not name:
             problems.append(f"row {number}: column {column!r} is empty")
@@ -116,7 +123,11 @@ def _rows(table: Table, column: str, wanted: Sequence[str] | None) -> dict[str, 
     return found
 
 
-def _name(cell: Any) -> str:
+def name_in(cell: Any) -> str:
+    """The name of a patient or slide in a cell; empty where there is none.
+
+    A whole number that other missing numbers have made a float is one again.
+    """
     value = plain(cell)
     if isinstance(value, float) and value.is_integer():
         value = int(value)

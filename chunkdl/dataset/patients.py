@@ -19,7 +19,7 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.suffixes import SLIDE_SUFFIXES as SLIDE_SUFFIXES
 
 if TYPE_CHECKING:
-    from chunkdl.dataset.namings.naming import NamedPatient, Naming
+    from chunkdl.dataset.namings.naming import Naming
     from chunkdl.dataset.tables import Table
 
 # What makes a dataset of files and tables is imported where one is made: a worker, which is given
@@ -179,8 +179,8 @@ class Dataset(Sequence[Patient]):
             name: of the dataset; by default the name of the folder if one folder is given, else
                 "slides".
             naming: whose slide a file is, and its labels: `Tcga`, `Cptac`, `Camelyon16`,
-                `Camelyon17`, `Panda`, `Gtex`, `Idc`, `NamePattern`, an object of your own with the
-                method `read`, or a name such as "tcga" as in a configuration file.
+                `Camelyon17`, `Panda`, `Gtex`, `Idc`, `NamePattern`, `NameTable`, an object of your
+                own with the method `read`, or a name such as "tcga" as in a configuration file.
             misfits: with a naming, what becomes of slides whose names do not fit: an error, or they
                 are left out with one warning.
 
@@ -189,7 +189,8 @@ class Dataset(Sequence[Patient]):
                 fit, or slides of a patient contradict each other.
         """
         from chunkdl.dataset.found_slides import found_slides
-        from chunkdl.slides.search import slide_names
+        from chunkdl.dataset.namings.by_name import naming_of
+        from chunkdl.dataset.namings.naming import named_patients, patients_of_slides
 
         given = [slides] if isinstance(slides, str | os.PathLike) else list(slides)
         paths = [os.path.abspath(path) for path in given]
@@ -197,21 +198,12 @@ class Dataset(Sequence[Patient]):
         if name is None:
             one_folder = len(paths) == 1 and os.path.isdir(paths[0])
             name = os.path.basename(paths[0]) if one_folder else "slides"
-        if naming is not None:
-            from chunkdl.dataset.namings.by_name import naming_of
-            from chunkdl.dataset.namings.naming import named_patients
-
-            return cls._named(name, named_patients(found, naming_of(naming), misfits))
+        if naming is None:
+            named = patients_of_slides(found)
+        else:
+            named = named_patients(found, naming_of(naming), misfits)
         patients = []
-        for index, called in enumerate(slide_names(found)):
-            record = Record(*found[index], {"slide": True})
-            patients.append(Patient(index, {"slide": record}, name=called))
-        return cls(name, patients)
-
-    @classmethod
-    def _named(cls, name: str, found: Iterable[NamedPatient]) -> Self:
-        patients = []
-        for index, entry in enumerate(found):
+        for index, entry in enumerate(named):
             records: dict[str, object] = {}
             for number, (root, relative, labels) in enumerate(entry.slides, start=1):
                 key = "slide" if number == 1 else f"slide:{number}"

@@ -50,7 +50,7 @@ class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         str | dict[str, Any] | None,
         describe(
             "whose slides they are by their file names: tcga, cptac, camelyon16, camelyon17, "
-            "panda, gtex, idc or pattern; a table has parameters too, see docs/splits.md",
+            "panda, gtex, idc, pattern or table; with parameters as a table, see docs/splits.md",
             example="tcga",
         ),
     ] = None

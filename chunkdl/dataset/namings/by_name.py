@@ -10,6 +10,7 @@ from chunkdl.dataset.namings.camelyon import Camelyon16, Camelyon17
 from chunkdl.dataset.namings.cptac import Cptac
 from chunkdl.dataset.namings.gtex import Gtex
 from chunkdl.dataset.namings.idc import Idc
+from chunkdl.dataset.namings.name_table import NameTable
 from chunkdl.dataset.namings.naming import Naming
 from chunkdl.dataset.namings.panda import Panda
 from chunkdl.dataset.namings.pattern import NamePattern
@@ -25,6 +26,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "gtex": Gtex,
     "idc": Idc,
     "pattern": NamePattern,
+    "table": NameTable,
 }
 
 

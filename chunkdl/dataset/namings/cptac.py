@@ -18,7 +18,7 @@ class Cptac:
 
     Label of the slide: `slide_number` (21). The name does not say whether it shows tumor: see the
     table of the collection, and `Dataset.with_labels`. Slides of CPTAC-2, which are named by other
-    codes, do not fit; they need a table with patient and slide, and `Dataset.from_csv`.
+    codes, do not fit; they need the table of the collection, and `NameTable`.
     """
 
     def read(self, path: str) -> NamedSlide | None:

@@ -11,6 +11,7 @@ from chunkdl.dataset.labels import RESERVED, refusal
 from chunkdl.dataset.tables import refuse
 from chunkdl.errors import DatasetError
 from chunkdl.slides.address import parse_address
+from chunkdl.slides.search import slide_names
 from chunkdl.system.steady_log import steady_logger
 
 Misfits = Literal["error", "leave_out"]
@@ -65,6 +66,18 @@ class Naming(Protocol):
         Raises:
             DatasetError: the name is no name of the data set; the message says why.
         """
+
+
+def patients_of_slides(slides: list[tuple[str, str]]) -> list[NamedPatient]:
+    """A patient for each slide, who is called as people call the slide.
+
+    Args:
+        slides: as (rootdir, relativedir).
+    """
+    return [
+        NamedPatient(called, slides=[(*slide, {})])
+        for called, slide in zip(slide_names(slides), slides, strict=True)
+    ]
 
 
 def named_patients(

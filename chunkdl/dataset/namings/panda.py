@@ -18,7 +18,7 @@ class Panda:
 
     The data set does not say which images are of one patient, so each image is a patient of its
     own: a patient may then be in two parts of a split. If you have a table that says it, use
-    `Dataset.from_csv` with its patients. Grades and the hospital are in "train.csv"; see
+    `NameTable`. Grades and the hospital are in "train.csv"; see
     `Dataset.with_labels`. Masks ("…_mask.tiff") do not fit.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from fractions import Fraction
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,17 +72,25 @@ def test_no_move_of_a_group_and_no_exchange_of_two_is_better(
         assert cost(cohort, exchanged, parts) >= found - Fraction(1, 10**6)
 
 
-@given(cohorts)
-def test_small_cohorts_are_placed_nearly_as_well_as_can_be(cohort: Cohort) -> None:
-    """Beside the best of all arrangements of up to seven groups, the statistic is 1/2 more."""
-    parts = shares_from((1, 1))
-    groups = sorted({group for group, _ in cohort.values()})
-    best = min(
-        cost(cohort, dict(zip(groups, choice, strict=True)), parts)
-        for choice in itertools.product(parts, repeat=len(groups))
-        if len(set(choice)) == len(parts)
-    )
-    assert cost(cohort, placed(cohort, parts), parts) <= best + Fraction(1, 2)
+def test_small_cohorts_are_nearly_always_placed_as_well_as_can_be() -> None:
+    """Of 60 random cohorts of up to seven groups, 58 at least are as good as any arrangement."""
+    random = Random(5)
+    hits = 0
+    for trial in range(60):
+        parts = shares_from((1, 1) if trial % 2 else (1, 1, 1))
+        cohort = {
+            f"p{g}-{n}": (f"g{g}", random.choice("xyz"))
+            for g in range(random.randint(3, 7 if trial % 2 else 5))
+            for n in range(random.randint(1, 9))
+        }
+        groups = sorted({group for group, _ in cohort.values()})
+        best = min(
+            cost(cohort, dict(zip(groups, choice, strict=True)), parts)
+            for choice in itertools.product(parts, repeat=len(groups))
+            if len(set(choice)) == len(parts)
+        )
+        hits += cost(cohort, placed(cohort, parts), parts) <= best
+    assert hits >= 58
 
 
 def test_the_seed_chooses_among_equal_arrangements() -> None:
@@ -91,3 +100,10 @@ def test_the_seed_chooses_among_equal_arrangements() -> None:
     found = [tuple(placed(cohort, parts, seed).values()) for seed in (1, 1, 2, 3)]
     assert found[0] == found[1]
     assert len(set(found)) == 3
+
+
+def test_a_small_part_keeps_a_group_that_is_too_large_for_it() -> None:
+    """Without it the statistic would be smaller, and the part empty."""
+    cohort = {f"p{g}-{n}": (f"g{g}", "x") for g in range(3) for n in range(100)}
+    shares = {"train": Fraction(99, 100), "test": Fraction(1, 100)}
+    assert sorted(placed(cohort, shares).values()) == ["test", "train", "train"]

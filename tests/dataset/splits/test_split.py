@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl import Dataset, Patient, Record, Split, check_disjoint
@@ -63,6 +63,7 @@ def test_folds_have_every_patient_once_and_each_class_evenly(
         assert not {p.name for p in split[fold]} & {p.name for p in split.without(fold)}
 
 
+@settings(max_examples=40)
 @given(grades, st.sampled_from([(0.5, 0.5), (0.6, 0.2, 0.2), (0.5, 0.25, 0.25)]))
 def test_parts_have_their_share_of_each_class(grades: list[int], sizes: tuple[float, ...]) -> None:
     """Rounded up or down; nothing nearer is possible for a class on its own."""
@@ -76,6 +77,7 @@ def test_parts_have_their_share_of_each_class(grades: list[int], sizes: tuple[fl
             assert math.floor(exact) <= split.counts("grade")[part][grade] <= math.ceil(exact)
 
 
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=20, max_size=40),
     st.booleans(),
@@ -208,6 +210,20 @@ def test_what_cannot_be_stratified_is_refused(
     """With the patients or classes that are in the way, and what to do."""
     with pytest.raises(DatasetError, match=message):
         Split.folds(cohort(labels), 2, stratify="y", **how)  # type: ignore[arg-type]
+
+
+def test_a_part_that_no_hospital_brings_a_class_is_refused() -> None:
+    """The only hospital of its size has none: the best arrangement leaves the part without."""
+    large = [{"y": 0, "site": site} for site in "ab" for _ in range(40)]
+    rare = [{"y": 1, "site": site} for site in "ab"]
+    small = [{"y": 0, "site": "c"}] * 10
+    with pytest.raises(DatasetError, match="part 'test' would have no patient of class '1'"):
+        Split.draw(
+            cohort([*large, *rare, *small]),
+            {"train": 0.9, "test": 0.1},
+            stratify="y",
+            together="site",
+        )
 
 
 @pytest.mark.parametrize("count", [1, 0, 2.0, True])
