@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from chunkdl.consumers.batches.batch import Batch
     from chunkdl.consumers.connect import connect
     from chunkdl.consumers.lightdl import LightDL
+    from chunkdl.dataset.namings.camelyon import Camelyon16, Camelyon17
+    from chunkdl.dataset.namings.cptac import Cptac
+    from chunkdl.dataset.namings.gtex import Gtex
+    from chunkdl.dataset.namings.idc import Idc
+    from chunkdl.dataset.namings.name_table import NameTable
+    from chunkdl.dataset.namings.naming import NamedSlide
+    from chunkdl.dataset.namings.panda import Panda
+    from chunkdl.dataset.namings.pattern import NamePattern
+    from chunkdl.dataset.namings.tcga import Tcga
     from chunkdl.dataset.patients import Dataset, Patient, Record
+    from chunkdl.dataset.splits.leakage import check_disjoint
+    from chunkdl.dataset.splits.split import Split
     from chunkdl.errors import ChunkdlError, EndOfStream
     from chunkdl.patches.chunks import BigChunk, SmallChunk
     from chunkdl.patches.filters.colours import GreyShare, HsvShare, PenMarks, WhiteShare
@@ -57,22 +68,30 @@ _HOMES = {
     "BigChunk": "patches.chunks",
     "BigChunkLoader": "patches.hooks",
     "BlurredAreas": "slides.tissue.detectors.blurred_areas",
+    "Camelyon16": "dataset.namings.camelyon",
+    "Camelyon17": "dataset.namings.camelyon",
     "ChunkdlError": "errors",
     "Clam": "slides.tissue.detectors.clam",
     "ClientKeys": "service.keys",
     "Continuous": "sampling.resolutions",
     "Contrast": "patches.filters.structure",
+    "Cptac": "dataset.namings.cptac",
     "Dataset": "dataset.patients",
     "EXHAUSTED": "patches.hooks",
     "EndOfStream": "errors",
     "GreyOtsu": "slides.tissue.detectors.grey_otsu",
     "GreyShare": "patches.filters.colours",
+    "Gtex": "dataset.namings.gtex",
     "HALT": "sampling.policies.policy",
     "HsvRange": "slides.tissue.detectors.hsv_range",
     "HsvShare": "patches.filters.colours",
+    "Idc": "dataset.namings.idc",
     "LabelBalanced": "sampling.policies.balanced",
     "LightDL": "consumers.lightdl",
     "Mixture": "sampling.resolutions",
+    "NamePattern": "dataset.namings.pattern",
+    "NameTable": "dataset.namings.name_table",
+    "NamedSlide": "dataset.namings.naming",
     "NeverLoadedFirst": "sampling.policies.in_turn",
     "Not": "patches.filters.combined",
     "OnnxTissue": "slides.tissue.detectors.onnx_tissue",
@@ -80,6 +99,7 @@ _HOMES = {
     "OwnAnnotations": "annotations.sources",
     "OwnFilter": "patches.filters.own_filter",
     "OwnTissue": "slides.tissue.detectors.own_tissue",
+    "Panda": "dataset.namings.panda",
     "Patient": "dataset.patients",
     "PenAreas": "slides.tissue.detectors.pen_areas",
     "PenMarks": "patches.filters.colours",
@@ -94,6 +114,8 @@ _HOMES = {
     "Sharpness": "patches.filters.structure",
     "SmallChunk": "patches.chunks",
     "SmallChunkCollector": "patches.hooks",
+    "Split": "dataset.splits.split",
+    "Tcga": "dataset.namings.tcga",
     "TissueAll": "slides.tissue.detectors.combined",
     "TissueAny": "slides.tissue.detectors.combined",
     "TissueBigChunkLoader": "patches.tissue_hooks",
@@ -102,6 +124,7 @@ _HOMES = {
     "Uniform": "sampling.policies.in_turn",
     "Weighted": "sampling.policies.weighted",
     "WhiteShare": "patches.filters.colours",
+    "check_disjoint": "dataset.splits.leakage",
     "connect": "consumers.connect",
     "load_client_keys": "service.keys",
     "load_public_key": "service.keys",
@@ -120,20 +143,28 @@ __all__ = [
     "BigChunk",
     "BigChunkLoader",
     "BlurredAreas",
+    "Camelyon16",
+    "Camelyon17",
     "ChunkdlError",
     "Clam",
     "ClientKeys",
     "Continuous",
     "Contrast",
+    "Cptac",
     "Dataset",
     "EndOfStream",
     "GreyOtsu",
     "GreyShare",
+    "Gtex",
     "HsvRange",
     "HsvShare",
+    "Idc",
     "LabelBalanced",
     "LightDL",
     "Mixture",
+    "NamePattern",
+    "NameTable",
+    "NamedSlide",
     "NeverLoadedFirst",
     "Not",
     "OnnxTissue",
@@ -141,6 +172,7 @@ __all__ = [
     "OwnAnnotations",
     "OwnFilter",
     "OwnTissue",
+    "Panda",
     "Patient",
     "PenAreas",
     "PenMarks",
@@ -155,6 +187,8 @@ __all__ = [
     "Sharpness",
     "SmallChunk",
     "SmallChunkCollector",
+    "Split",
+    "Tcga",
     "TissueAll",
     "TissueAny",
     "TissueBigChunkLoader",
@@ -163,6 +197,7 @@ __all__ = [
     "Uniform",
     "Weighted",
     "WhiteShare",
+    "check_disjoint",
     "connect",
     "load_client_keys",
     "load_public_key",

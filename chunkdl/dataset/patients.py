@@ -9,9 +9,9 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import total_ordering
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from chunkdl.dataset.labels import plain
 from chunkdl.errors import DatasetError
@@ -19,6 +19,7 @@ from chunkdl.slides.address import parse_address
 from chunkdl.slides.suffixes import SLIDE_SUFFIXES as SLIDE_SUFFIXES
 
 if TYPE_CHECKING:
+    from chunkdl.dataset.namings.naming import Naming
     from chunkdl.dataset.tables import Table
 
 # What makes a dataset of files and tables is imported where one is made: a worker, which is given
@@ -158,8 +159,15 @@ class Dataset(Sequence[Patient]):
             seen[patient.int_uniqueid] = patient
 
     @classmethod
-    def from_slides(cls, slides: StrPath | Iterable[StrPath], *, name: str | None = None) -> Self:
-        """One patient per slide, in the order of the paths.
+    def from_slides(
+        cls,
+        slides: StrPath | Iterable[StrPath],
+        *,
+        name: str | None = None,
+        naming: Naming | str | Mapping[str, Any] | None = None,
+        misfits: Literal["error", "leave_out"] = "error",
+    ) -> Self:
+        """One patient per slide, in the order of the paths; or as the file names say.
 
         Args:
             slides: a slide file, a folder, or a list of these. To choose one of several slides in
@@ -170,45 +178,37 @@ class Dataset(Sequence[Patient]):
                 is the first file of the series that is an image of the slide.
             name: of the dataset; by default the name of the folder if one folder is given, else
                 "slides".
+            naming: whose slide a file is, and its labels: `Tcga`, `Cptac`, `Camelyon16`,
+                `Camelyon17`, `Panda`, `Gtex`, `Idc`, `NamePattern`, `NameTable`, an object of your
+                own with the method `read`, or a name such as "tcga" as in a configuration file.
+            misfits: with a naming, what becomes of slides whose names do not fit: an error, or they
+                are left out with one warning.
 
         Raises:
-            DatasetError: a path is not there, comes twice, or no slide was found.
+            DatasetError: a path is not there, comes twice, or no slide was found; a name does not
+                fit, or slides of a patient contradict each other.
         """
-        from chunkdl.dataset.tables import refuse
-        from chunkdl.slides.search import same_slides, slide_names, slides_at
+        from chunkdl.dataset.found_slides import found_slides
+        from chunkdl.dataset.namings.by_name import naming_of
+        from chunkdl.dataset.namings.naming import named_patients, patients_of_slides
 
         given = [slides] if isinstance(slides, str | os.PathLike) else list(slides)
         paths = [os.path.abspath(path) for path in given]
-        problems: list[str] = []
-        found: dict[str, tuple[str, str]] = {}
-        for path in paths:
-            try:
-                for root, relative in slides_at(path):
-                    if os.path.join(root, relative) in found:
-                        problems.append(f"{os.path.join(root, relative)} comes twice")
-                    found[os.path.join(root, relative)] = root, relative
-            except OSError as error:
-                dead = " (it is a link to a missing file)" if os.path.islink(path) else ""
-                problems.append(f"{error.filename} cannot be used: {error.strerror}{dead}")
-        problems += [
-            f"{other} belongs to the same DICOM series as {first}: they are one slide; name it "
-            "only once"
-            for first, other in same_slides(found)
-        ]
-        refuse("the given slides", problems)
-        if not found:
-            raise DatasetError(
-                f"no slides found in {', '.join(paths[:3]) or 'an empty list'}; slides are files "
-                f"that end with {', '.join(SLIDE_SUFFIXES)}"
-            )
+        found = found_slides(paths)
         if name is None:
             one_folder = len(paths) == 1 and os.path.isdir(paths[0])
             name = os.path.basename(paths[0]) if one_folder else "slides"
-        slides_found = list(found.values())
+        if naming is None:
+            named = patients_of_slides(found)
+        else:
+            named = named_patients(found, naming_of(naming), misfits)
         patients = []
-        for index, called in enumerate(slide_names(slides_found)):
-            record = Record(*slides_found[index], {"slide": True})
-            patients.append(Patient(index, {"slide": record}, name=called))
+        for index, entry in enumerate(named):
+            records: dict[str, object] = {}
+            for number, (root, relative, labels) in enumerate(entry.slides, start=1):
+                key = "slide" if number == 1 else f"slide:{number}"
+                records[key] = Record(root, relative, {"slide": True}, labels)
+            patients.append(Patient(index, {**records, **entry.labels}, name=entry.name))
         return cls(name, patients)
 
     @classmethod
@@ -293,6 +293,61 @@ class Dataset(Sequence[Patient]):
                 records[key] = Record(rootdir, slide.path, infos, slide.labels)
             patients.append(Patient(index, {**records, **entry.labels}, name=entry.name))
         return cls(name, patients)
+
+    def with_labels(
+        self,
+        source: Any,
+        *,
+        patient: str | None = None,
+        slide: str | None = None,
+        columns: Iterable[str] | None = None,
+        missing: Literal["error", "none"] = "error",
+    ) -> Self:
+        """The same patients with further labels, from a table such as a clinical one.
+
+        Args:
+            source: as for `from_table`: a file, a DataFrame, rows. Rows of others are ignored.
+            patient: the column with the names of patients; all its rows of one patient must agree.
+                The other columns become labels of patients.
+            slide: instead, the column with the names of slide files, with or without suffix. The
+                other columns become labels of slides.
+            columns: that become labels; by default all others.
+            missing: what becomes of a patient or slide without a row: an error, or its labels are
+                None. That none has a row is always an error.
+
+        Raises:
+            DatasetError: the table cannot be used, rows are missing or contradict each other, or a
+                label is there already; names up to ten.
+        """
+        from chunkdl.dataset.joined_labels import joined_labels, names_of_slide
+        from chunkdl.dataset.tables import read_table
+
+        if (patient is None) == (slide is None):
+            raise DatasetError(
+                "give patient= or slide=, the column that has the names of patients or of slides"
+            )
+        column = str(slide if patient is None else patient)
+        table = read_table(source, (column.lower(),))
+        records = {record.path: record for one in self for record in one.slides}
+        if patient is None:
+            names = {path: names_of_slide(path) for path in records}
+        else:
+            names = {one.name: (one.name,) for one in self}
+        known = {key for one in self for key in one.dict_records}
+        known.update(label for record in records.values() for label in record.labels)
+        wanted = None if columns is None else list(columns)
+        found = joined_labels(table, column, wanted, names, known, missing)
+        patients = []
+        for one in self:
+            entries = {
+                key: replace(value, labels={**value.labels, **found[value.path]})
+                if patient is None and isinstance(value, Record) and value.is_slide
+                else value
+                for key, value in one.dict_records.items()
+            }
+            more = {} if patient is None else found[one.name]
+            patients.append(Patient(one.int_uniqueid, {**entries, **more}, name=one.name))
+        return type(self)(self.str_dsname, patients)
 
     def classes(self, label: str) -> dict[str, int]:
         """A number from 0 for each text that a label has, in alphabetical order.

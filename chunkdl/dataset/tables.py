@@ -79,7 +79,15 @@ def read_text(path: str, wanted: Sequence[str]) -> Table:
     Raises:
         DatasetError: the file cannot be read, is no such text, or has no rows.
     """
-    text = _text_of(path)
+    return rows_of_text(path, text_of(path), wanted)
+
+
+def rows_of_text(source: str, text: str, wanted: Sequence[str]) -> Table:
+    """The same of a text that was read already; `source` is for messages.
+
+    Raises:
+        DatasetError: it is no such text, or has no rows.
+    """
     separator = next((s for s in _SEPARATORS if _has(text, s, wanted)), ",")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows: list[tuple[int, Sequence[Any]]] = []
@@ -100,8 +108,8 @@ def read_text(path: str, wanted: Sequence[str]) -> Table:
                 rows.append((reader.line_num, cells))
     except csv.Error as error:
         problems.append(f"row {reader.line_num}: {error}")
-    refuse(path, problems)
-    return _with_rows(Table(path, tuple(columns), rows, text=True))
+    refuse(source, problems)
+    return _with_rows(Table(source, tuple(columns), rows, text=True))
 
 
 def _has(text: str, separator: str, wanted: Sequence[str]) -> bool:
@@ -126,7 +134,12 @@ def _with_rows(table: Table) -> Table:
     return table
 
 
-def _text_of(path: str) -> str:
+def text_of(path: str) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        DatasetError: it cannot be read, is too large for a table, or is no such text.
+    """
     data = _bytes_of(path)
     if b"\0" in data:
         row = data.count(b"\n", 0, data.index(b"\0")) + 1

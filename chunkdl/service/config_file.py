@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
 
 from chunkdl.dataset.patients import Dataset
+from chunkdl.dataset.splits.split import Split
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.engine.settings.setting import declared, describe, file_table
 from chunkdl.errors import ConfigError
@@ -32,7 +33,7 @@ from chunkdl.service.spec import ServiceSpec
 
 
 class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """[dataset]: which slides; either `slides` or `csv`."""
+    """[dataset]: which slides; either `slides` or `csv`, and of them a part of a split."""
 
     slides: Annotated[
         tuple[str, ...],
@@ -44,6 +45,26 @@ class DatasetTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = None
     root: Annotated[
         str | None, describe("what paths in the manifest are relative to", "folder", "slides")
+    ] = None
+    naming: Annotated[
+        str | dict[str, Any] | None,
+        describe(
+            "whose slides they are by their file names: tcga, cptac, camelyon16, camelyon17, "
+            "panda, gtex, idc, pattern or table; with parameters as a table, see docs/splits.md",
+            example="tcga",
+        ),
+    ] = None
+    misfits: Annotated[
+        Literal["error", "leave_out"],
+        describe("what becomes of slides whose names do not fit"),
+    ] = "error"
+    split: Annotated[
+        str | None,
+        describe("split: patient, part; needs part or without", "file", "split.csv"),
+    ] = None
+    part: Annotated[str | None, describe("only the patients of this part", example="train")] = None
+    without: Annotated[
+        str | None, describe("only the patients of the other parts", example="fold1")
     ] = None
 
 
@@ -197,12 +218,38 @@ def _dataset(config: DaemonConfig) -> Dataset:
     given = config.dataset
     if bool(given.slides) == (given.csv is not None):
         raise ConfigError("dataset: give either slides = [files and folders] or csv = a manifest")
-    if given.csv is None:
-        if given.root is not None:
-            raise ConfigError("dataset.root belongs to dataset.csv; leave it out")
-        return Dataset.from_slides([config.folder / _home(p) for p in given.slides])
-    manifest = config.folder / _home(given.csv)
-    return Dataset.from_table(manifest, root=_path(config, given.root))
+    if given.csv is not None:
+        if given.naming is not None:
+            raise ConfigError("dataset.naming belongs to dataset.slides; leave it out")
+        manifest = config.folder / _home(given.csv)
+        return _part(config, Dataset.from_table(manifest, root=_path(config, given.root)))
+    if given.root is not None:
+        raise ConfigError("dataset.root belongs to dataset.csv; leave it out")
+    if given.naming is None and given.misfits != "error":
+        raise ConfigError("dataset.misfits belongs to dataset.naming; leave it out")
+    naming = given.naming
+    if isinstance(naming, dict) and isinstance(naming.get("table"), str):
+        naming = {**naming, "table": _path(config, naming["table"])}
+    slides = [config.folder / _home(path) for path in given.slides]
+    return _part(config, Dataset.from_slides(slides, naming=naming, misfits=given.misfits))
+
+
+def _part(config: DaemonConfig, dataset: Dataset) -> Dataset:
+    """What is served of the dataset: a part of a split, or all of it."""
+    given = config.dataset
+    path = _path(config, given.split)
+    if path is None:
+        if given.part is not None or given.without is not None:
+            raise ConfigError("dataset.part and dataset.without need dataset.split, the file")
+        return dataset
+    split = Split.read(path, dataset)
+    if given.part is not None and given.without is None:
+        return split[given.part]
+    if given.without is not None and given.part is None:
+        return split.without(given.without)
+    raise ConfigError(
+        f"dataset.split needs part, one of {', '.join(split.parts)}, or without, the parts but one"
+    )
 
 
 def _keys(config: DaemonConfig, file: str | None, folder: str | None) -> Keys | None:

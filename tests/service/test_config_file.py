@@ -222,6 +222,49 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 # ---- What comes of it.
 
 
+def test_a_part_of_a_split_is_served(written: Written, folder: Path) -> None:
+    """Or all parts but one, as in cross-validation; the file lies beside the configuration."""
+    names = sorted(path.name for path in (folder / "slides").iterdir())
+    rows = "".join(f"{name},{part}\n" for name, part in zip(names, ("a", "b", "a"), strict=True))
+    (folder / "split.csv").write_text(f"patient,part\n{rows}")
+    for key, expected in (('part = "a"', 2), ('part = "b"', 1), ('without = "a"', 1)):
+        spec = served(written, dataset=f'slides = ["slides"]\nsplit = "split.csv"\n{key}')
+        assert len(spec.config.slides) == expected
+
+
+def test_slides_are_named_by_a_naming(written: Written, folder: Path) -> None:
+    """By its name, or as a table with parameters, whose files begin at the configuration file."""
+    for path in list((folder / "slides").iterdir()):
+        path.rename(folder / "slides" / f"C3L-00001-2{path.stem[-1]}.tif")
+    pattern = """naming = {name = "pattern", pattern = '(?P<patient>C3L-[0-9]+)-.*'}"""
+    for naming in ('naming = "cptac"', pattern):
+        spec = served(written, dataset=f'slides = ["slides"]\n{naming}')
+        assert {entry.patient for entry in spec.config.slides} == {0}
+    (folder / "idc.csv").write_text("PatientID,SeriesInstanceUID\nC3L-00001,slides\n")
+    idc = """naming = {name = "idc", table = "idc.csv"}"""
+    assert len(served(written, dataset=f'slides = ["slides"]\n{idc}').config.slides) == 3
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ('slides = ["slides"]\npart = "a"', "dataset.part and dataset.without need dataset.split"),
+        ('slides = ["slides"]\nsplit = "s.csv"', "split needs part, one of a, or without"),
+        ('slides = ["slides"]\nmisfits = "leave_out"', "dataset.misfits belongs to dataset.naming"),
+        ('slides = ["slides"]\nroot = "x"', "dataset.root belongs to dataset.csv"),
+        ('csv = "m.csv"\nnaming = "tcga"', "dataset.naming belongs to dataset.slides"),
+    ],
+)
+def test_keys_of_the_dataset_that_do_not_belong_together_are_refused(
+    written: Written, folder: Path, dataset: str, message: str
+) -> None:
+    """With the one that is missing or too many."""
+    names = sorted(path.name for path in (folder / "slides").iterdir())
+    (folder / "s.csv").write_text("patient,part\n" + "".join(f"{name},a\n" for name in names))
+    with pytest.raises(ConfigError, match=message):
+        served(written, dataset=dataset)
+
+
 def test_every_key_arrives(written: Written, folder: Path) -> None:
     """Nothing that is written is dropped on the way to the specification."""
     core = min(os.sched_getaffinity(0))
