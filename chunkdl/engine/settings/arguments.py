@@ -264,7 +264,7 @@ class Arguments:
         Setting(
             meaning=(
                 "how files of annotations are read: format, cells, hole_groups, top_groups, "
-                "mask_classes"
+                "origin, mask_classes"
             ),
             table="stream",
             check=checked_reading,
@@ -297,6 +297,7 @@ class Arguments:
             table="stream",
             check=checked_balance,
             identity="rows",
+            example=["grade", "patient"],
             file_type=str | list[str] | dict[str, Any],
         ),
     ] = None
@@ -365,6 +366,7 @@ class Arguments:
             ),
             table="stream",
             identity="rows",
+            example="detections",
             file_type=str,
         ),
     ] = None
