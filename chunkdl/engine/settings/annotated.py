@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def annotated(
     roi, regions = arguments.roi, arguments.regions
     assert isinstance(roi, Roi), "checked"
     assert regions is None or isinstance(regions, Regions), "checked"
-    source = _source(slides, arguments)
+    source = annotation_source(slides, arguments)
     if source is None:
         return Annotated(tuple(slides))
     facts = header_facts([one.path for one in slides], arguments.reader, mask_cache, pixels)
@@ -119,11 +119,45 @@ def _size(info: SlideInfo) -> tuple[int, int]:
     return info.levels[0].width, info.levels[0].height
 
 
-Source = Callable[[SlideEntry, tuple[int, int]], Annotations | None]
+@dataclass(frozen=True, slots=True)
+class AnnotationSource:
+    """Gives the annotations of a slide; can be sent to another process.
+
+    Attributes:
+        of_slide: the file of each slide that has one, by the path of the slide; of all slides, the
+            function of the user.
+        options: how files are read.
+        cache: where they are kept.
+    """
+
+    of_slide: Mapping[str, str] | OwnAnnotations
+    options: ReadingOptions
+    cache: AnnotationCache
+
+    def __call__(self, entry: SlideEntry, size: tuple[int, int]) -> Annotations | None:
+        """Those of a slide of that width and height, level-0 pixels; None: it has none.
+
+        Raises:
+            AnnotationError: they cannot be read.
+        """
+        if isinstance(self.of_slide, OwnAnnotations):
+            return self.cache.of_call(self.of_slide, entry.path, self.options, size=size)
+        path = self.of_slide.get(entry.path)
+        if path is None:
+            return None
+        slide = parse_address(entry.path).path
+        return self.cache.of_file(path, self.options, size=size, slide=slide)
 
 
-def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None:
-    """What gives the annotations of a slide, whose size is told; None: nothing is asked for."""
+def annotation_source(
+    slides: Sequence[SlideEntry], arguments: Arguments
+) -> AnnotationSource | None:
+    """What gives the annotations of slides; None: nothing is asked for.
+
+    Raises:
+        AnnotationError: it is not clear which file belongs to which slide.
+        ConfigError: something needs annotations, and there are none.
+    """
     given, options, roi = arguments.annotations, arguments.annotation_reading, arguments.roi
     options = ReadingOptions() if options is None else options
     assert isinstance(options, ReadingOptions), "checked"
@@ -151,20 +185,14 @@ def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None
         return None
     cache = AnnotationCache(_folder(arguments))
     if isinstance(given, OwnAnnotations):
-        return lambda entry, size: cache.of_call(given, entry.path, options, size=size)
+        return AnnotationSource(given, options, cache)
     paths = [entry.annotations for entry in slides]
     if given is not None:
         every = [entry.path for entry in slides]
         paths = list(file_of_each_slide(every, files_below(os.fspath(given)), options))
-    of_slide = dict(zip((entry.path for entry in slides), paths, strict=True))
-
-    def read(entry: SlideEntry, size: tuple[int, int]) -> Annotations | None:
-        path = of_slide[entry.path]
-        if path is None:
-            return None
-        return cache.of_file(path, options, size=size, slide=parse_address(entry.path).path)
-
-    return read
+    named = zip((entry.path for entry in slides), paths, strict=True)
+    of_slide = {slide: path for slide, path in named if path is not None}
+    return AnnotationSource(of_slide, options, cache)
 
 
 def _folder(arguments: Arguments) -> Path | None:

@@ -79,7 +79,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     slides = slide_table(dataset, needs_slides=not rows.by_hooks)
     policy, own_policy = policies_of(arguments, dataset, rows)
     stream = dataclasses.replace(
-        _stream(arguments, rows),
+        stream_config(arguments, rows),
         policy=policy,
         one_load_per_patient=rows.by_hooks and arguments.checkpoints,
     )
@@ -128,7 +128,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     )
 
 
-def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
+def stream_config(arguments: Arguments, rows: RowSource) -> StreamConfig:
     """What the plan depends on; the settings are checked each by itself, and together here."""
     smallchunk, bigchunk = arguments.smallchunk_size, arguments.bigchunk_size
     if bigchunk < smallchunk:
