@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from chunkdl.slides.tissue.detectors.otsu import Otsu
     from chunkdl.slides.tissue.detectors.own_tissue import OwnTissue
     from chunkdl.slides.tissue.detectors.pen_areas import PenAreas
+    from chunkdl.survey.survey import Survey
+    from chunkdl.survey.surveyed_slide import SurveyedSlide
 
 __version__ = "0.1.0"
 
@@ -92,6 +94,8 @@ _HOMES = {
     "Sharpness": "patches.filters.structure",
     "SmallChunk": "patches.chunks",
     "SmallChunkCollector": "patches.hooks",
+    "Survey": "survey.survey",
+    "SurveyedSlide": "survey.surveyed_slide",
     "TissueAll": "slides.tissue.detectors.combined",
     "TissueAny": "slides.tissue.detectors.combined",
     "TissueBigChunkLoader": "patches.tissue_hooks",
@@ -152,6 +156,8 @@ __all__ = [
     "Sharpness",
     "SmallChunk",
     "SmallChunkCollector",
+    "Survey",
+    "SurveyedSlide",
     "TissueAll",
     "TissueAny",
     "TissueBigChunkLoader",

@@ -21,7 +21,7 @@ ROOTS = (REPOSITORY, REPOSITORY / "workers")
 
 FLOORS = (
     *("system", "errors", "slides", "annotations", "dataset", "sampling", "transport", "patches"),
-    *("engine", "service", "consumers", "pydmed", "commands"),
+    *("engine", "survey", "service", "consumers", "pydmed", "commands"),
 )
 """The folders of `chunkdl/`, and `errors.py`, ground floor first; each imports from below only."""
 
@@ -46,6 +46,7 @@ ONLY_IN: Mapping[str, set[str]] = {
             "chunkdl/commands/service.py",
             "chunkdl/service/process.py",
             "chunkdl/system/packed_function.py",
+            "chunkdl/survey/processes.py",
         ),
     },
     "imagecodecs": {"chunkdl/slides/"},

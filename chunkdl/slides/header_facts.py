@@ -76,12 +76,30 @@ def header_facts(
     pack = HeaderPack(kept.folder, names, kept.for_all)
     kept.packed = pack.read()
     facts = in_threads(kept.facts, names)
+    _pack(kept, pack)
+    return facts
+
+
+def pack_known(
+    names: Sequence[str], reader: str, folder: Path | None, rule: PixelRule = AS_STORED
+) -> None:
+    """Have the facts that are known of these slides in one file, where `header_facts` looks first.
+
+    No slide is opened. The arguments are those of `header_facts`.
+    """
+    kept = KeptFacts(default_folder() if folder is None else folder, reader, rule)
+    pack = HeaderPack(kept.folder, names, kept.for_all)
+    kept.packed = pack.read()
+    in_threads(kept.known, names)
+    _pack(kept, pack)
+
+
+def _pack(kept: KeptFacts, pack: HeaderPack) -> None:
     if kept.found.keys() != kept.packed.keys():
         try:
             pack.write(kept.found)
         except OSError as error:
             kept.complain(error)
-    return facts
 
 
 def in_threads(look: Callable[[str], Fact], names: Sequence[str]) -> list[Fact]:
@@ -181,6 +199,27 @@ class KeptFacts:
             key = self.key(name)
         except OSError as error:
             return SlideError(f"the file cannot be used: {error.strerror}", slide=name)
+        info = self._kept(name, key)
+        if info is not None:
+            return info
+        try:
+            slide = open_slide(name, self._reader, self._rule)
+        except SlideError as error:
+            return error
+        info = slide.info
+        slide.close()
+        info = dataclasses.replace(info, path=name)
+        self.keep(name, info, key)
+        return info
+
+    def known(self, name: str) -> SlideInfo | None:
+        """The facts of a slide from disk; None: they are not there, or its file is not."""
+        try:
+            return self._kept(name, self.key(name))
+        except OSError:
+            return None
+
+    def _kept(self, name: str, key: bytes) -> SlideInfo | None:
         file = self.folder / f"{key.hex()}.header"
         try:
             body = self.packed.get(key)
@@ -199,15 +238,7 @@ class KeptFacts:
                 file,
                 error,
             )
-        try:
-            slide = open_slide(name, self._reader, self._rule)
-        except SlideError as error:
-            return error
-        info = slide.info
-        slide.close()
-        info = dataclasses.replace(info, path=name)
-        self._keep(file, name, info, key)
-        return info
+        return None
 
     def key(self, name: str) -> bytes:
         """Names what the facts of a slide depend on.
@@ -235,7 +266,15 @@ class KeptFacts:
             return os.path.realpath(path)
         return os.path.join(self._real_folder(folder), name)
 
-    def _keep(self, file: Path, name: str, info: SlideInfo, key: bytes) -> None:
+    def keep(self, name: str, info: SlideInfo, key: bytes) -> None:
+        """Keep the facts of a slide.
+
+        Args:
+            name: of the slide.
+            info: what it said.
+            key: of it, before it was opened.
+        """
+        file = self.folder / f"{key.hex()}.header"
         try:
             # A file that was replaced while it was read is not kept as what it was before.
             if self.key(name) == key:
