@@ -33,7 +33,8 @@ def small_picture(slide: Slide, mask: TissueMask | None) -> bytes:
     Raises:
         SlideError: nothing of the slide can be read.
     """
-    plan = picture_plan(slide.info, LONGEST_PX, MOST_READ_PX)
+    # Cells are whole pixels of a level; of twice the size, the picture is never much smaller.
+    plan = picture_plan(slide.info, 2 * LONGEST_PX, MOST_READ_PX)
     pixels, _ = read_thumbnail(slide, plan)
     image = Image.fromarray(pixels)
     image.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.BOX)

@@ -15,6 +15,7 @@ Kind = Literal[
     "not read",
     "own code",
     "annotations",
+    "given mask",
     "no tissue",
     "resolution",
 ]

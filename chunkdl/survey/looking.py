@@ -110,7 +110,8 @@ class Looking:
         refusal, warning = refusal_of(entry, info, stream)
         if refusal:
             found.problem("resolution", refusal)
-        mask = found.tried("not read", lambda: opened.mask)
+        kind: Kind = "not read" if entry.tissue_mask is None else "given mask"
+        mask = found.tried(kind, lambda: opened.mask)
         if mask is not None:
             cell_px = mask.width0 * mask.height0 / mask.cells.size
             found.tissue_px = float(np.count_nonzero(mask.cells) * cell_px)

@@ -29,6 +29,7 @@ MEANINGS: Mapping[Kind, str] = {
     "not read": "a part of it cannot be read",
     "own code": "a function or an object of yours failed over it",
     "annotations": "its annotations cannot be used",
+    "given mask": "the tissue mask that the dataset names for it cannot be used",
     "no tissue": "a stream would find no place with enough tissue",
     "resolution": "it cannot give the wished resolution",
 }
