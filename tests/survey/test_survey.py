@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def bad_folder(tissue_slide: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A folder of slides with names of every kind, of which some are bad."""
     folder = tmp_path_factory.mktemp("bad")
     for name in ODD:
-        shutil.copy(tissue_slide, os.path.join(os.fsencode(folder), name))
+        shutil.copy(tissue_slide, folder / os.fsdecode(name))
     with_bad_slides(Dataset("none", []), folder)
     write_coordinate_slide(folder / "tiny.tif", 32, 32, tile=16, levels=(1,))
     return folder
@@ -158,7 +159,7 @@ def test_a_changed_file_is_looked_at_again(tissue_slide: Path, tmp_path: Path) -
     for name in names:
         shutil.copy(tissue_slide, name)
     dataset = Dataset.from_slides(tmp_path)
-    settings = {"mask_cache": tmp_path / "cache", "smallchunk_size": 64}
+    settings: dict[str, Any] = {"mask_cache": tmp_path / "cache", "smallchunk_size": 64}
     first = dataset.survey(processes=1, **settings)
     assert first.looked_at == 2
     write_tissue_slide(names[1], SIDE, SIDE, seed=2, mpp=0.25)
@@ -180,7 +181,7 @@ def test_a_slide_that_crashes_or_hangs_its_process_ends_no_survey(
     for path in good:
         shutil.copy(tissue_slide, path)
     dataset = with_killing_slide(map(str, good), tmp_path)
-    settings = {
+    settings: dict[str, Any] = {
         "tissue": Marked(tmp_path / "marks", what),
         "mask_cache": tmp_path / "cache",
         "smallchunk_size": 64,
@@ -198,6 +199,7 @@ def test_a_slide_that_crashes_or_hangs_its_process_ends_no_survey(
 KILLED = """
 import sys
 from pathlib import Path
+from typing import Any
 from chunkdl import Dataset
 from tests.survey.detectors import StandsStill
 
