@@ -69,6 +69,11 @@ def shown(text: str) -> str:
     return html.escape(visible)
 
 
+def counted(number: int, what: str) -> str:
+    """Such as "1 level" or "3 levels"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _first_kind(slide: SurveyedSlide) -> int:
     return min(KINDS.index(problem.kind) for problem in slide.problems)
 
@@ -165,7 +170,7 @@ def _card(slide: SurveyedSlide) -> str:
             f"<p class=problem><b>{problem.kind}</b> {shown(problem.text)}</p>"
             for problem in slide.problems
         ),
-        notes=f"<details><summary>{len(notes)} notes</summary><ul>{listed}</ul></details>"
+        notes=f"<details><summary>{counted(len(notes), 'note')}</summary><ul>{listed}</ul></details>"
         if notes
         else "",
     )
@@ -184,7 +189,7 @@ def _facts(slide: SurveyedSlide) -> Iterator[str]:
         first = info.levels[0]
         yield look.format or f"reader {info.reader}"
         yield f"{first.width:,} x {first.height:,} px"
-        yield f"{len(info.levels)} levels"
+        yield counted(len(info.levels), "level")
         yield compression_of(slide) or "compression unknown"
         yield "mpp unknown" if slide.mpp is None else f"{_mean(slide.mpp):.4g} mpp"
         if info.magnification is not None:
