@@ -259,6 +259,10 @@ class KeptFacts:
             parts += self._states_in(belonging)
         return key_of(parts)
 
+    def forget_folders(self) -> None:
+        """Look again into the folders of slides of several files, the next time."""
+        self._states_in.cache_clear()
+
     def _real(self, path: str) -> str:
         """The path without links; those above it are followed once for all slides of a folder."""
         folder, name = os.path.split(path)

@@ -160,6 +160,7 @@ def _section(title: str, slides: Sequence[SurveyedSlide]) -> str:
 def _card(slide: SurveyedSlide) -> str:
     notes = slide.look.notes
     listed = "".join(f"<li>{shown(note)}" for note in notes)
+    many = counted(len(notes), "note")
     return Template(CARD).substitute(
         picture=_picture(slide),
         name=shown(slide.path.rpartition("/")[2]),
@@ -170,9 +171,7 @@ def _card(slide: SurveyedSlide) -> str:
             f"<p class=problem><b>{problem.kind}</b> {shown(problem.text)}</p>"
             for problem in slide.problems
         ),
-        notes=f"<details><summary>{counted(len(notes), 'note')}</summary><ul>{listed}</ul></details>"
-        if notes
-        else "",
+        notes=f"<details><summary>{many}</summary><ul>{listed}</ul></details>" if notes else "",
     )
 
 

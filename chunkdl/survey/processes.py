@@ -12,7 +12,7 @@ import selectors
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import cloudpickle
 
@@ -84,8 +84,10 @@ class _Surveyor:
 
 def looks(
     task: Task, indices: Sequence[int], processes: int, limit_s: float
-) -> Iterator[tuple[int, Look]]:
+) -> Generator[tuple[int, Look]]:
     """Look at slides; each answer comes as soon as it is there, in any order.
+
+    The processes end with the generator, which is closed by who uses it.
 
     Args:
         task: the slides, and what they are looked at for.

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -147,13 +148,15 @@ class _Surveying:
         line = ProgressLine(sys.stderr if progress else None, len(self._slides), len(found))
         problems = sum(bool(look.problems) for look in found.values())
         try:
-            for index, look in looks(self._task, waiting, processes, limit_s):
-                # A file that was replaced while it was read is not kept as what it was before.
-                if self._key(index) == keys[index]:
-                    self._kept.keep(keys[index], look)
-                found[index] = look
-                problems += bool(look.problems)
-                line.tell(len(found), problems)
+            with closing(looks(self._task, waiting, processes, limit_s)) as answers:
+                for index, look in answers:
+                    # What was replaced while it was read is not kept as what it was before.
+                    self._facts.forget_folders()
+                    if self._key(index) == keys[index]:
+                        self._kept.keep(keys[index], look)
+                    found[index] = look
+                    problems += bool(look.problems)
+                    line.tell(len(found), problems)
         finally:
             line.end()
         stream = self._task.stream

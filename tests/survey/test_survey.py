@@ -197,12 +197,14 @@ def test_a_slide_that_crashes_or_hangs_its_process_ends_no_survey(
 
 
 KILLED = """
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 from chunkdl import Dataset
 from tests.survey.detectors import StandsStill
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 detector = StandsStill(folder / "marks", folder / "gate", 3)
 Dataset.from_slides(folder / "slides").survey(
@@ -211,22 +213,23 @@ Dataset.from_slides(folder / "slides").survey(
 """
 
 
-def test_a_survey_that_was_killed_goes_on_where_it_was(
-    tissue_slide: Path, tmp_path: Path, eventually: Callable[..., bool]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_survey_that_was_ended_goes_on_where_it_was(
+    number: signal.Signals, tissue_slide: Path, tmp_path: Path, eventually: Callable[..., bool]
 ) -> None:
-    """What was looked at is kept at once; nothing of it is looked at again."""
+    """What was looked at is kept at once, nothing of it is looked at again, no process is left."""
     from tests.survey.detectors import StandsStill
 
     (tmp_path / "slides").mkdir()
-    for number in range(6):
-        shutil.copy(tissue_slide, tmp_path / "slides" / f"{number}.tif")
+    for name in "abcdef":
+        shutil.copy(tissue_slide, tmp_path / "slides" / f"{name}.tif")
     (tmp_path / "gate").touch()
     marks, kept = tmp_path / "marks", tmp_path / "cache"
     with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)]) as killed:
         try:
             assert eventually(lambda: len(list(kept.glob("*.look"))) == 3)
-            killed.send_signal(signal.SIGKILL)
-            assert killed.wait(60) == -signal.SIGKILL
+            killed.send_signal(number)
+            assert killed.wait(60) == -number
         finally:
             killed.kill()
     (tmp_path / "gate").unlink()
