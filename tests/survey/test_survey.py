@@ -213,7 +213,7 @@ Dataset.from_slides(folder / "slides").survey(
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
 def test_a_survey_that_was_ended_goes_on_where_it_was(
     number: signal.Signals, tissue_slide: Path, tmp_path: Path, eventually: Callable[..., bool]
 ) -> None:
