@@ -161,7 +161,8 @@ def _tell_waiting(names: Sequence[str]) -> None:
     shown = ", ".join(map(printable, names[:_MOST_NAMED]))
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     log.warning(
-        "nothing could be found out about any slide for %g s; the file server may not respond. Waiting for %s%s",
+        "nothing was found out about any slide for %g s; the file server may not respond. Waiting "
+        "for %s%s",
         SILENCE_S,
         shown,
         more,
