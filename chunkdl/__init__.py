@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from chunkdl.slides.tissue.detectors.otsu import Otsu
     from chunkdl.slides.tissue.detectors.own_tissue import OwnTissue
     from chunkdl.slides.tissue.detectors.pen_areas import PenAreas
+    from chunkdl.survey.survey import Survey
+    from chunkdl.survey.surveyed_slide import SurveyedSlide
 
 __version__ = "0.1.0"
 
@@ -115,6 +117,8 @@ _HOMES = {
     "SmallChunk": "patches.chunks",
     "SmallChunkCollector": "patches.hooks",
     "Split": "dataset.splits.split",
+    "Survey": "survey.survey",
+    "SurveyedSlide": "survey.surveyed_slide",
     "Tcga": "dataset.namings.tcga",
     "TissueAll": "slides.tissue.detectors.combined",
     "TissueAny": "slides.tissue.detectors.combined",
@@ -188,6 +192,8 @@ __all__ = [
     "SmallChunk",
     "SmallChunkCollector",
     "Split",
+    "Survey",
+    "SurveyedSlide",
     "Tcga",
     "TissueAll",
     "TissueAny",

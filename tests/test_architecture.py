@@ -21,7 +21,7 @@ ROOTS = (REPOSITORY, REPOSITORY / "workers")
 
 FLOORS = (
     *("system", "errors", "slides", "annotations", "dataset", "sampling", "transport", "patches"),
-    *("engine", "service", "consumers", "pydmed", "commands"),
+    *("engine", "survey", "service", "consumers", "pydmed", "commands"),
 )
 """The folders of `chunkdl/`, and `errors.py`, ground floor first; each imports from below only."""
 
@@ -46,6 +46,7 @@ ONLY_IN: Mapping[str, set[str]] = {
             "chunkdl/commands/service.py",
             "chunkdl/service/process.py",
             "chunkdl/system/packed_function.py",
+            "chunkdl/survey/processes.py",
         ),
     },
     "imagecodecs": {"chunkdl/slides/"},
@@ -108,7 +109,9 @@ LONG_FILES: Mapping[str, int] = {
     "chunkdl/slides/readers/dicom_header.py": 410,  # every field that a header is asked for
     # what is written, and beside it what reads it again
     "chunkdl/transport/memory/packing.py": 440,
-    "chunkdl/engine/settings/arguments.py": 650,  # every setting of a stream, and nothing else
+    "chunkdl/engine/settings/arguments.py": 670,  # every setting of a stream, and nothing else
+    # everything that a dataset is made from, with what users read about it
+    "chunkdl/dataset/patients.py": 440,
     "chunkdl/transport/protocol/engine_messages.py": 490,  # every message, and nothing else
     # what loaders do, and what replaces what they cannot
     "chunkdl/engine/decisions/bigchunks.py": 510,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from chunkdl.commands.labelled_patches import labelled_patches
@@ -28,6 +27,7 @@ from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import NothingPassesError, NoTissueError
 from chunkdl.sampling import reuse
 from chunkdl.slides.slide import Pixels, Slide
+from chunkdl.slides.tissue.outline import outlined
 from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
 from chunkdl.system.printing import printable
 from chunkdl.transport.protocol.engine_messages import LoadBigChunk, SurveyWindow
@@ -221,11 +221,11 @@ def sample(planned: PlannedSlide, config: StreamConfig, ordinal: int, count: int
 
 
 def _drawn(planned: PlannedSlide, config: StreamConfig, samples: Sequence[Region]) -> Image.Image:
-    pixels = _outlined(_thumbnail(planned.slide), planned.mask.cells, OUTLINE)
+    pixels = outlined(_thumbnail(planned.slide), planned.mask.cells, OUTLINE)
     regions = planned.opened.regions
     if regions is not None and config.annotations is not None:
         for index in filter(regions.has, range(len(config.annotations.names))):
-            pixels = _outlined(pixels, regions.raster == index + 1, colour_of_class(index))
+            pixels = outlined(pixels, regions.raster == index + 1, colour_of_class(index))
     image = _with_refused(Image.fromarray(pixels), planned, config)
     scale = image.width / planned.slide.info.levels[0].width * planned.grid.downsample
     image = _with_footprints(image, scale, samples, config.smallchunk_px)
@@ -255,23 +255,6 @@ def _with_refused(image: Image.Image, planned: PlannedSlide, config: StreamConfi
             x, y = (column + 0.5) * step * scale, (row + 0.5) * step * scale
             draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
     return image
-
-
-def _outlined(
-    pixels: Pixels, tissue: npt.NDArray[np.bool_], colour: tuple[int, int, int]
-) -> Pixels:
-    """The picture with the border of what is marked, two pixels wide."""
-    height, width = pixels.shape[:2]
-    rows = np.arange(height) * tissue.shape[0] // height
-    columns = np.arange(width) * tissue.shape[1] // width
-    large = tissue[rows[:, None], columns]
-    border = np.zeros_like(large)
-    down, across = large[1:] != large[:-1], large[:, 1:] != large[:, :-1]
-    border[1:] |= down
-    border[:-1] |= down
-    border[:, 1:] |= across
-    border[:, :-1] |= across
-    return np.where(border[..., None], np.array(colour, np.uint8), pixels)
 
 
 def _with_footprints(

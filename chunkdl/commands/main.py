@@ -1,20 +1,27 @@
-"""The command line: demo, inspect, version, and the commands of the service."""
+"""The command line: demo, inspect, survey, version, and the commands of the service."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from chunkdl import __version__
+from chunkdl.commands.argument_types import (
+    channels,
+    count,
+    detector,
+    picture,
+    seconds,
+    weights,
+)
 from chunkdl.commands.inspect_slides import Look, inspect_slide
 from chunkdl.commands.refused_places import Audit
 from chunkdl.commands.service import add_service_commands
 from chunkdl.commands.setting_flags import add_flag
+from chunkdl.commands.survey import add_survey
 from chunkdl.dataset.patients import Dataset
 from chunkdl.errors import AnnotationError, ChunkdlError, ConfigError, SlideError
 from chunkdl.slides.readers.dicom_series import dicom_files_in
@@ -32,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None: those of this process.
 
     Returns:
-        The exit status: 0; 1 where the demo's resumed batches differ; 2 after an error, which is
-        told in one line on stderr; 130 after Ctrl-C.
+        The exit status: 0; 1 where the demo's resumed batches differ, or a survey has found
+        problems; 2 after an error, which is told in one line on stderr; 130 after Ctrl-C.
     """
     given = _parser().parse_args(arguments)
     try:
@@ -58,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_inspect(commands)
-    add_service_commands(commands, _seconds)
+    add_survey(commands)
+    add_service_commands(commands, seconds)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     return parser
@@ -83,16 +91,16 @@ def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
         help="slide files or folders of them (default: synthetic slides in demo-slides/, made on "
         "first use)",
     )
-    demo.add_argument("--batches", type=_count, help="stop after this number of batches")
+    demo.add_argument("--batches", type=count, help="stop after this number of batches")
     demo.add_argument(
         "--seconds",
-        type=_seconds,
+        type=seconds,
         default=3.0,
         help="stop after this many seconds (default: %(default)g)",
     )
     demo.add_argument(
         "--out",
-        type=_picture,
+        type=picture,
         default=Path("demo-slides", "contact-sheet.png"),
         metavar="FILE",
         help="file of the picture (default: %(default)s)",
@@ -118,17 +126,17 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     for name in ("smallchunk_size", "bigchunk_size", "tissue_threshold"):
         add_flag(inspect, name, default=getattr(look, name))
-    add_flag(inspect, "tissue", default=look.tissue, type=_detector, metavar="NAME")
+    add_flag(inspect, "tissue", default=look.tissue, type=detector, metavar="NAME")
     add_flag(inspect, "pixel_filter", metavar="NAME")
     add_flag(inspect, "annotations", metavar="DIR")
     add_flag(inspect, "roi", default=look.roi, metavar="WHERE")
-    add_flag(inspect, "regions", type=_weights, metavar="CLASS=WEIGHT,…")
+    add_flag(inspect, "regions", type=weights, metavar="CLASS=WEIGHT,…")
     wish = inspect.add_mutually_exclusive_group()
     add_flag(wish, "level")
     for name in ("mpp", "downsample"):
         add_flag(wish, name, type=float, metavar="X")
     add_flag(wish, "magnification", metavar="20x")
-    add_flag(inspect, "channels", type=_channels, metavar="R,G,B")
+    add_flag(inspect, "channels", type=channels, metavar="R,G,B")
     add_flag(inspect, "window", type=float, nargs=2, metavar=("LOW", "HIGH"))
     add_flag(inspect, "icc")
     inspect.add_argument(
@@ -142,70 +150,15 @@ def _add_inspect(commands: Commands[argparse.ArgumentParser]) -> None:
         help="print how many places each rule takes away, of each slide and of all",
     )
     inspect.add_argument(
-        "--windows", type=_count, default=look.windows, help="how many (default: %(default)s)"
+        "--windows", type=count, default=look.windows, help="how many (default: %(default)s)"
     )
     inspect.add_argument(
         "--positions",
-        type=_count,
+        type=count,
         help="positions per window (default: as many as give a reuse of 1)",
     )
     add_flag(inspect, "seed", default=look.seed)
     inspect.set_defaults(run=_inspect)
-
-
-def _channels(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} must be sample numbers such as 0,1,2")
-    return tuple(map(int, parts))
-
-
-def _weights(text: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, weight = part.partition("=")
-        try:
-            found[name.strip()] = float(weight or 1)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} must be classes with weights, such as tumor=1,stroma=2"
-            ) from error
-    return found
-
-
-def _detector(text: str) -> str | dict[str, Any]:
-    """A name, or a table as a configuration file has it."""
-    if not text.lstrip().startswith("{"):
-        return text
-    try:
-        table: dict[str, Any] = tomllib.loads(f"detector = {text}")["detector"]
-    except tomllib.TOMLDecodeError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no table of TOML, such as '{{name = \"clam\", a_t = 4}}': {error}"
-        ) from error
-    return table
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer above 0")
-    return int(text)
-
-
-def _picture(text: str) -> Path:
-    if not text.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise argparse.ArgumentTypeError(f"{text!r} must end with .png or .jpg")
-    return Path(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
 
 
 def _version(given: argparse.Namespace) -> int:
@@ -239,12 +192,12 @@ def _inspect(given: argparse.Namespace) -> int:
     look = Look(window=window, **{name: getattr(given, name) for name in (*fields, *more, *other)})
     dataset = Dataset.from_slides(given.slides)
     status, whole = EXIT_OK, Audit()
-    for patient, picture in zip(dataset, _pictures(dataset, given.out), strict=True):
+    for patient, drawn in zip(dataset, _pictures(dataset, given.out), strict=True):
         problem: ChunkdlError | None
         try:
-            found = inspect_slide(patient, look, picture)
+            found = inspect_slide(patient, look, drawn)
             problem, whole = found.problem, whole + found.audit
-            print(printable(str(picture)))
+            print(printable(str(drawn)))
             if given.audit:
                 print(f"  {found.audit}")
         except (SlideError, AnnotationError) as error:

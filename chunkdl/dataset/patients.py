@@ -21,6 +21,7 @@ from chunkdl.slides.suffixes import SLIDE_SUFFIXES as SLIDE_SUFFIXES
 if TYPE_CHECKING:
     from chunkdl.dataset.namings.naming import Naming
     from chunkdl.dataset.tables import Table
+    from chunkdl.survey.survey import Survey
 
 # What makes a dataset of files and tables is imported where one is made: a worker, which is given
 # its patients, needs none of it, and it takes longer to import than all that is here.
@@ -348,6 +349,47 @@ class Dataset(Sequence[Patient]):
             more = {} if patient is None else found[one.name]
             patients.append(Patient(one.int_uniqueid, {**entries, **more}, name=one.name))
         return type(self)(self.str_dsname, patients)
+
+    def survey(
+        self,
+        *,
+        processes: int | None = None,
+        slide_timeout: float = 600.0,
+        progress: bool = True,
+        **settings: Any,
+    ) -> Survey:
+        """Look at every slide: what is in it, and what is wrong with it.
+
+        Processes of their own do it, so a slide whose library crashes or hangs is reported and ends
+        nothing. What a look has found is kept at once beside the tissue masks, until the file, its
+        mask, its annotations, the settings or chunkdl change. A slide that could not be looked at
+        as a whole is looked at again the next time. Streams use the tissue masks and the facts of
+        headers that are found here.
+
+        Each process takes as much memory as a loader without its slots, this one about 10 KiB a
+        slide.
+
+        Args:
+            processes: that look at slides at the same time; by default one a core, at most 16.
+            slide_timeout: for one slide, seconds; then its process is ended and replaced.
+            progress: write to stderr how far it is: a line in a terminal, else one line a minute.
+            **settings: of a stream, as of `LightDL`: `smallchunk_size`, `mpp`, `level`,
+                `downsample`, `magnification`, `resolution_policy`, `max_relative_deviation`,
+                `tissue`, `tissue_threshold`, `pixel_filter`, `annotations`, `annotation_reading`,
+                `reader`, `channels`, `window`, `icc`, `mask_cache`.
+
+        Raises:
+            AnnotationError: it is not clear which file of annotations belongs to which slide.
+            ConfigError: a setting is wrong.
+            DatasetError: there are no patients, or one has no slides.
+            WorkerDied: the processes cannot begin.
+        """
+        # By its public name: what makes surveys lies above datasets.
+        from chunkdl import Survey
+
+        return Survey.of(
+            self, processes=processes, slide_timeout=slide_timeout, progress=progress, **settings
+        )
 
     def classes(self, label: str) -> dict[str, int]:
         """A number from 0 for each text that a label has, in alphabetical order.

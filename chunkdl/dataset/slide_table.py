@@ -17,13 +17,16 @@ from chunkdl.slides.address import parse_address
 from chunkdl.system.printing import printable
 
 
-def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEntry, ...]:
+def slide_table(
+    dataset: Dataset, *, needs_slides: bool = True, needs_files: bool = True
+) -> tuple[SlideEntry, ...]:
     """All slides of a dataset, those of a patient behind each other.
 
     Args:
         dataset: the patients.
         needs_slides: each patient must have one; False for classes of the user, which may read
             whatever they like: files that are not there are left out.
+        needs_files: a file that is not there is an error.
 
     Raises:
         DatasetError: there is none, a patient has none, a file is missing, or an override is wrong.
@@ -40,7 +43,7 @@ def slide_table(dataset: Dataset, *, needs_slides: bool = True) -> tuple[SlideEn
     for index, patient in enumerate(dataset):
         first = len(entries)
         entries.extend(
-            _entry(record, patient, index, number)
+            _entry(record, patient, index, number, needs_file=needs_files)
             for number, record in enumerate(patient.slides)
             if needs_slides or _is_there(record)
         )
@@ -60,8 +63,10 @@ def grouped(slides: Sequence[SlideEntry], patients: int) -> tuple[tuple[int, ...
     return tuple(map(tuple, of_patient))
 
 
-def _entry(record: Record, patient: Patient, index: int, number: int) -> SlideEntry:
-    if not _is_there(record):
+def _entry(
+    record: Record, patient: Patient, index: int, number: int, *, needs_file: bool
+) -> SlideEntry:
+    if needs_file and not _is_there(record):
         raise DatasetError(
             f"patient {patient.name}: there is no file {parse_address(record.path).path}"
         )

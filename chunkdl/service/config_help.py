@@ -62,7 +62,11 @@ def _meta(hint: Any) -> Meta:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML writes it; JSON and TOML agree on numbers, text, truth values and lists."""
+    """A value as TOML writes it; JSON and TOML agree on numbers, text and truth values."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {_toml(one)}' for name, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value)
 
 

@@ -15,20 +15,30 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 import msgspec
 
 import chunkdl.slides
 from chunkdl.errors import SlideError
 from chunkdl.slides.address import parse_address
+from chunkdl.slides.header_pack import HeaderPack
 from chunkdl.slides.readers.registry import open_slide
 from chunkdl.slides.slide import AS_STORED, PixelRule, SlideInfo
 from chunkdl.slides.suffixes import DICOM_SUFFIX
 from chunkdl.slides.tissue.cache import default_folder
-from chunkdl.system.kept_files import key_of, read_at_most, state_of, write_whole
+from chunkdl.system.kept_files import (
+    key_of,
+    read_at_most,
+    sealed,
+    state_of,
+    unsealed,
+    write_whole,
+)
 from chunkdl.system.printing import printable
 from chunkdl.system.steady_log import steady_logger
 
+Fact = TypeVar("Fact")
 HeaderFacts = SlideInfo | SlideError
 """What a slide says of itself, or why it cannot be opened."""
 
@@ -38,8 +48,6 @@ SILENCE_S = 30.0
 """Without an answer, after which the slides that are waited for are named, again and again."""
 _MOST_NAMED = 3
 _VERSION = b"chunkdl header 2"
-_CHECKSUM_AT = len(_VERSION) + 32
-_BODY_AT = _CHECKSUM_AT + 32
 _MOST_BYTES = 2**20
 
 log = steady_logger(__name__)
@@ -64,12 +72,38 @@ def header_facts(
         rule: how pixels become RGB; without the right one a slide cannot be opened.
     """
     log.info("reading the headers of %d slides", len(names))
-    kept = _KeptFacts(default_folder() if folder is None else folder, reader, rule)
-    return _in_threads(kept.facts, names)
+    kept = KeptFacts(default_folder() if folder is None else folder, reader, rule)
+    pack = HeaderPack(kept.folder, names, kept.for_all)
+    kept.packed = pack.read()
+    facts = in_threads(kept.facts, names)
+    _pack(kept, pack)
+    return facts
 
 
-def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> list[HeaderFacts]:
-    """What `look` says of each name, in their order.
+def pack_known(
+    names: Sequence[str], reader: str, folder: Path | None, rule: PixelRule = AS_STORED
+) -> None:
+    """Have the facts that are known of these slides in one file, where `header_facts` looks first.
+
+    No slide is opened. The arguments are those of `header_facts`.
+    """
+    kept = KeptFacts(default_folder() if folder is None else folder, reader, rule)
+    pack = HeaderPack(kept.folder, names, kept.for_all)
+    kept.packed = pack.read()
+    in_threads(kept.known, names)
+    _pack(kept, pack)
+
+
+def _pack(kept: KeptFacts, pack: HeaderPack) -> None:
+    if kept.found.keys() != kept.packed.keys():
+        try:
+            pack.write(kept.found)
+        except OSError as error:
+            kept.complain(error)
+
+
+def in_threads(look: Callable[[str], Fact], names: Sequence[str]) -> list[Fact]:
+    """What `look` says of each slide, in the order of their names; what it raises is raised.
 
     Python waits for the threads of an executor, also at its end; one that a file server keeps in
     the kernel never comes back, and Ctrl-C must end the wait for it.
@@ -77,7 +111,7 @@ def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> lis
     # Filled here, emptied by all threads; each puts its name into `in_hand`, which is emptied here.
     waiting = deque(enumerate(names))
     in_hand: dict[int, str] = {}
-    answers: SimpleQueue[tuple[int, HeaderFacts | BaseException]] = SimpleQueue()
+    answers: SimpleQueue[tuple[int, Fact | _Raised]] = SimpleQueue()
 
     def work() -> None:
         while True:
@@ -89,13 +123,13 @@ def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> lis
             try:
                 answers.put((index, look(name)))
             except BaseException as error:
-                answers.put((index, error))
+                answers.put((index, _Raised(error)))
 
     threads = [
         threading.Thread(target=work, name=f"chunkdl-headers-{number}", daemon=True)
         for number in range(min(THREADS, len(names)))
     ]
-    found: dict[int, HeaderFacts] = {}
+    found: dict[int, Fact] = {}
     try:
         for thread in threads:
             thread.start()
@@ -106,9 +140,8 @@ def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> lis
                 _tell_waiting(list(in_hand.values()))
                 continue
             del in_hand[index]
-            # An error of a slide is an answer; others are mistakes of this program.
-            if not isinstance(fact, HeaderFacts):
-                raise fact
+            if isinstance(fact, _Raised):
+                raise fact.error
             found[index] = fact
     finally:
         waiting.clear()
@@ -117,18 +150,26 @@ def _in_threads(look: Callable[[str], HeaderFacts], names: Sequence[str]) -> lis
     return [found[index] for index in range(len(names))]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Raised:
+    """What came instead of an answer; an error of a slide may be an answer."""
+
+    error: BaseException
+
+
 def _tell_waiting(names: Sequence[str]) -> None:
     shown = ", ".join(map(printable, names[:_MOST_NAMED]))
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     log.warning(
-        "no header could be read for %g s; the file server may not respond. Waiting for %s%s",
+        "nothing was found out about any slide for %g s; the file server may not respond. Waiting "
+        "for %s%s",
         SILENCE_S,
         shown,
         more,
     )
 
 
-class _KeptFacts:
+class KeptFacts:
     """The facts on disk; used by many threads at a time.
 
     Args:
@@ -138,7 +179,11 @@ class _KeptFacts:
     """
 
     def __init__(self, folder: Path, reader: str, rule: PixelRule) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.packed: dict[bytes, bytes] = {}
+        """Encoded facts that are known already, by the key of their slide; not changed."""
+        self.found: dict[bytes, bytes] = {}
+        """Those that were asked for; all threads put theirs in."""
         self._reader = reader
         self._rule = rule
         self._lock = threading.Lock()
@@ -146,26 +191,18 @@ class _KeptFacts:
         """Of all threads, changed under the lock."""
         # One look at a folder serves all the slides in it.
         self._states_in = functools.cache(_states_in)
+        self._real_folder = functools.cache(os.path.realpath)
+        self.for_all = [_VERSION, _code_of_readers(), reader.encode(), repr(rule).encode()]
 
     def facts(self, name: str) -> HeaderFacts:
         """The facts of a slide, from disk if they are there and sound, else from the slide."""
         try:
-            key = self._key(name)
+            key = self.key(name)
         except OSError as error:
             return SlideError(f"the file cannot be used: {error.strerror}", slide=name)
-        file = self._folder / f"{key.hex()}.header"
-        try:
-            return dataclasses.replace(_decoded(read_at_most(file, _MOST_BYTES), key), path=name)
-        except FileNotFoundError:
-            log.debug("the header of %s could not be read yet", name)
-        except OSError as error:
-            self._complain(error)
-        except ValueError as error:
-            log.warning(
-                "the kept header facts %s cannot be used, and the header is read again: %s",
-                file,
-                error,
-            )
+        info = self._kept(name, key)
+        if info is not None:
+            return info
         try:
             slide = open_slide(name, self._reader, self._rule)
         except SlideError as error:
@@ -173,40 +210,85 @@ class _KeptFacts:
         info = slide.info
         slide.close()
         info = dataclasses.replace(info, path=name)
-        self._keep(file, name, info, key)
+        self.keep(name, info, key)
         return info
 
-    def _key(self, name: str) -> bytes:
+    def known(self, name: str) -> SlideInfo | None:
+        """The facts of a slide from disk; None: they are not there, or its file is not."""
+        try:
+            return self._kept(name, self.key(name))
+        except OSError:
+            return None
+
+    def _kept(self, name: str, key: bytes) -> SlideInfo | None:
+        file = self.folder / f"{key.hex()}.header"
+        try:
+            body = self.packed.get(key)
+            if body is None:
+                body = unsealed(read_at_most(file, _MOST_BYTES), _VERSION, key)
+            info = dataclasses.replace(_DECODER.decode(body), path=name)
+            self.found[key] = body
+            return info
+        except FileNotFoundError:
+            log.debug("the header of %s could not be read yet", name)
+        except OSError as error:
+            self.complain(error)
+        except ValueError as error:
+            log.warning(
+                "the kept header facts %s cannot be used, and the header is read again: %s",
+                file,
+                error,
+            )
+        return None
+
+    def key(self, name: str) -> bytes:
         """Names what the facts of a slide depend on.
 
         Raises:
             OSError: the file, or one that belongs to it, is not there.
         """
         address = parse_address(name)
-        real = os.path.realpath(address.path)
+        real = self._real(address.path)
         parts = [
-            _VERSION,
-            _code_of_readers(),
+            *self.for_all,
             os.fsencode(real),
             state_of(real),
             b"" if address.image is None else b"image %d" % address.image,
-            self._reader.encode(),
-            repr(self._rule).encode(),
         ]
         belonging = _folder_of_parts(real)
         if belonging is not None:
             parts += self._states_in(belonging)
         return key_of(parts)
 
-    def _keep(self, file: Path, name: str, info: SlideInfo, key: bytes) -> None:
+    def forget_folders(self) -> None:
+        """Look again into the folders of slides of several files, the next time."""
+        self._states_in.cache_clear()
+
+    def _real(self, path: str) -> str:
+        """The path without links; those above it are followed once for all slides of a folder."""
+        folder, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(path):
+            return os.path.realpath(path)
+        return os.path.join(self._real_folder(folder), name)
+
+    def keep(self, name: str, info: SlideInfo, key: bytes) -> None:
+        """Keep the facts of a slide.
+
+        Args:
+            name: of the slide.
+            info: what it said.
+            key: of it, before it was opened.
+        """
+        file = self.folder / f"{key.hex()}.header"
         try:
             # A file that was replaced while it was read is not kept as what it was before.
-            if self._key(name) == key:
-                write_whole(file, _encoded(info, key))
+            if self.key(name) == key:
+                self.found[key] = body = _encoded(info)
+                write_whole(file, sealed(_VERSION, key, body))
         except OSError as error:
-            self._complain(error)
+            self.complain(error)
 
-    def _complain(self, error: OSError) -> None:
+    def complain(self, error: OSError) -> None:
         """Warn of an unusable folder, once: it concerns every slide alike."""
         with self._lock:
             first, self._complained = not self._complained, True
@@ -214,7 +296,7 @@ class _KeptFacts:
             log.warning(
                 "header facts cannot be kept in %s (%s); the headers of all slides are read again "
                 "in every run unless another cache folder is given",
-                self._folder,
+                self.folder,
                 error,
             )
 
@@ -247,18 +329,7 @@ def _states_in(folder: str) -> tuple[bytes, ...]:
     return tuple(os.fsencode(path) + b" " + state_of(path) for path in paths)
 
 
-def _encoded(info: SlideInfo, key: bytes) -> bytes:
-    """The content of a file; the path is left out, for links to one file share its facts."""
+def _encoded(info: SlideInfo) -> bytes:
+    """What is kept; the path is left out, for links to one file share its facts."""
     notes = tuple(printable(note) for note in info.notes)
-    body = msgspec.msgpack.encode(dataclasses.replace(info, path="", notes=notes))
-    return _VERSION + key + hashlib.sha256(body).digest() + body
-
-
-def _decoded(data: bytes, key: bytes) -> SlideInfo:
-    """The facts in a file; ValueError says what is wrong with it."""
-    body = data[_BODY_AT:]
-    if data[:_CHECKSUM_AT] != _VERSION + key:
-        raise ValueError("they are not those of this slide")
-    if hashlib.sha256(body).digest() != data[_CHECKSUM_AT:_BODY_AT]:
-        raise ValueError("they are damaged")
-    return _DECODER.decode(body)
+    return msgspec.msgpack.encode(dataclasses.replace(info, path="", notes=notes))

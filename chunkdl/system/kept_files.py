@@ -35,6 +35,32 @@ def key_of(parts: Iterable[bytes]) -> bytes:
     return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
 
 
+def sealed(version: bytes, key: bytes, body: bytes) -> bytes:
+    """The content of a file that proves what it is: version, key, checksum, body.
+
+    Args:
+        version: of what is in it.
+        key: of `key_of`.
+        body: what is kept.
+    """
+    return version + key + hashlib.sha256(body).digest() + body
+
+
+def unsealed(data: bytes, version: bytes, key: bytes) -> bytes:
+    """The body of what `sealed` made.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    named = len(version) + len(key)
+    body = data[named + 32 :]
+    if data[:named] != version + key:
+        raise ValueError("they are not those of this slide")
+    if hashlib.sha256(body).digest() != data[named : named + 32]:
+        raise ValueError("they are damaged")
+    return body
+
+
 def read_at_most(file: Path, most_bytes: int) -> bytes:
     """The content of a file that was written by a program, and may be anything.
 

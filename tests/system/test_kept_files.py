@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chunkdl.system.kept_files import key_of, read_at_most, write_whole
+from chunkdl.system.kept_files import key_of, read_at_most, sealed, unsealed, write_whole
 
 
 @pytest.mark.parametrize("own_name", [False, True])
@@ -51,3 +51,21 @@ def test_a_file_with_too_many_bytes_is_not_read(tmp_path: Path) -> None:
     os.truncate(file, 2**40)
     with pytest.raises(ValueError, match="at most 1000 were expected"):
         read_at_most(file, 1000)
+
+
+def test_what_was_sealed_is_not_taken_for_anything_else() -> None:
+    """Of another version, of another key, or damaged anywhere."""
+    key = key_of([b"a"])
+    data = sealed(b"version 1", key, b"body")
+    assert unsealed(data, b"version 1", key) == b"body"
+    assert unsealed(sealed(b"version 1", key, b""), b"version 1", key) == b""
+    for version, other in ((b"version 2", key), (b"version 1", key_of([b"b"]))):
+        with pytest.raises(ValueError, match="not those"):
+            unsealed(data, version, other)
+    for place in range(len(data)):
+        turned = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with pytest.raises(ValueError, match=r"not those|damaged"):
+            unsealed(turned, b"version 1", key)
+    for length in range(len(data)):
+        with pytest.raises(ValueError, match=r"not those|damaged"):
+            unsealed(data[:length], b"version 1", key)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from chunkdl.annotations.centres import centres_of, most_together
-from chunkdl.annotations.kept import AnnotationCache
-from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.shapes import MOST_CLASSES, Annotations, Objects
-from chunkdl.annotations.sources import OwnAnnotations, file_of_each_slide, files_below
 from chunkdl.annotations.use import AnnotationUse, Regions, Roi
 from chunkdl.dataset.slide_entry import SlideEntry
 from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.settings.annotation_source import annotation_source
 from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError, SlideError
-from chunkdl.slides.address import parse_address
 from chunkdl.slides.header_facts import header_facts
 from chunkdl.slides.resolution import resolve
 from chunkdl.slides.slide import SlideInfo
 from chunkdl.system.printing import printable
 from chunkdl.system.steady_log import steady_logger
 
-FOLDER = "annotations"
-"""Of kept annotations, in the folder of the tissue mask cache where one is given."""
 MOST_NAMED = 10
 MOST_CELLS = 2**14
 """Of a row, 16 bytes each."""
@@ -79,7 +73,7 @@ def annotated(
     roi, regions = arguments.roi, arguments.regions
     assert isinstance(roi, Roi), "checked"
     assert regions is None or isinstance(regions, Regions), "checked"
-    source = _source(slides, arguments)
+    source = annotation_source(slides, arguments)
     if source is None:
         return Annotated(tuple(slides))
     facts = header_facts([one.path for one in slides], arguments.reader, mask_cache, stream.pixels)
@@ -131,87 +125,6 @@ def annotated(
         else (),
         tuple("" if (one := found[index]) is None else one.digest().hex() for index in kept),
     )
-
-
-Source = Callable[[SlideEntry, SlideInfo], Annotations | None]
-
-
-def _source(slides: Sequence[SlideEntry], arguments: Arguments) -> Source | None:
-    """What gives the annotations of a slide, whose facts are told; None: nothing is asked for."""
-    given, options, roi = arguments.annotations, arguments.annotation_reading, arguments.roi
-    options = ReadingOptions() if options is None else options
-    assert isinstance(options, ReadingOptions), "checked"
-    uses = [
-        name
-        for name, is_used in (
-            ("roi", isinstance(roi, Roi) and roi.where != "ignore"),
-            ("regions", arguments.regions is not None),
-            ("label_mask", arguments.label_mask),
-            ("region_label", arguments.region_label != "centre"),
-            ("region_shares", arguments.region_shares),
-            ("cells", arguments.cells is not None),
-            ("region_names", bool(arguments.region_names)),
-            ("annotation_reading", arguments.annotation_reading is not None),
-        )
-        if is_used
-    ]
-    in_manifest = any(entry.annotations is not None for entry in slides)
-    if given is None and not in_manifest:
-        if uses:
-            raise ConfigError(
-                f"{uses[0]} needs annotations: give annotations= a folder, a function as "
-                "OwnAnnotations, or name the file of each slide in the column annotations of the "
-                "manifest"
-            )
-        return None
-    cache = AnnotationCache(_folder(arguments))
-    if isinstance(given, OwnAnnotations):
-        return lambda entry, info: cache.of_call(
-            given, entry.path, options, size=_size(info), offset=_corner(info, options)
-        )
-    paths = [entry.annotations for entry in slides]
-    if given is not None:
-        every = [entry.path for entry in slides]
-        paths = list(file_of_each_slide(every, files_below(os.fspath(given)), options))
-    of_slide = dict(zip((entry.path for entry in slides), paths, strict=True))
-
-    def read(entry: SlideEntry, info: SlideInfo) -> Annotations | None:
-        path = of_slide[entry.path]
-        if path is None:
-            return None
-        return cache.of_file(
-            path,
-            options,
-            size=_size(info),
-            slide=parse_address(entry.path).path,
-            offset=_corner(info, options),
-        )
-
-    return read
-
-
-def _size(info: SlideInfo) -> tuple[int, int]:
-    return info.levels[0].width, info.levels[0].height
-
-
-def _corner(info: SlideInfo, options: ReadingOptions) -> tuple[float, float]:
-    """Where the coordinates of a file begin, in the level-0 frame."""
-    if options.origin == "scanned":
-        return info.scanned_from
-    if not options.origin and any(info.scanned_from):
-        log.warning(
-            "%s states that its scanned part begins at %s, where QuPath begins to count; its "
-            "annotations are taken to count from the corner of level 0: give "
-            'annotation_reading={"origin": "scanned"}, or "level0" to have this line no more',
-            printable(info.path),
-            info.scanned_from,
-        )
-    return 0.0, 0.0
-
-
-def _folder(arguments: Arguments) -> Path | None:
-    given = arguments.mask_cache
-    return None if given is None else Path(given) / FOLDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     slides = slide_table(dataset, needs_slides=not rows.by_hooks)
     policy, own_policy = policies_of(arguments, dataset, rows)
     stream = dataclasses.replace(
-        _stream(arguments, rows),
+        stream_config(arguments, rows),
         policy=policy,
         one_load_per_patient=rows.by_hooks and arguments.checkpoints,
     )
@@ -136,7 +136,7 @@ def configure(dataset: Dataset, arguments: Arguments) -> EngineConfig:
     )
 
 
-def _stream(arguments: Arguments, rows: RowSource) -> StreamConfig:
+def stream_config(arguments: Arguments, rows: RowSource) -> StreamConfig:
     """What the plan depends on; the settings are checked each by itself, and together here."""
     smallchunk, bigchunk = arguments.smallchunk_size, arguments.bigchunk_size
     if bigchunk < smallchunk:
@@ -296,7 +296,7 @@ def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
         order=arguments.order,
         on_error=arguments.on_error or "substitute",
         on_hook_error=arguments.on_error or "raise",
-        mask_cache=_mask_cache(arguments),
+        mask_cache=mask_cache_of(arguments),
         cpu_affinity=tuple(arguments.cpu_affinity or ()),
         stall_timeout_s=arguments.stall_timeout,
         hook_timeout_s=arguments.hook_timeout,
@@ -304,7 +304,12 @@ def _run(arguments: Arguments, stream: StreamConfig) -> RunConfig:
     )
 
 
-def _mask_cache(arguments: Arguments) -> Path | None:
+def mask_cache_of(arguments: Arguments) -> Path | None:
+    """The folder of tissue masks that was given; None: the user's.
+
+    Raises:
+        ConfigError: others could change what is in it.
+    """
     given = None if arguments.mask_cache is None else Path(arguments.mask_cache)
     used = default_folder() if given is None else given
     check_shared_folder(used, "tissue masks", by_wish=given is not None)

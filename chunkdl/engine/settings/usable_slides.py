@@ -26,6 +26,8 @@ MOST_NAMED = 20
 CHECKED_MASKS = 64
 """Given tissue masks that are read before anything starts, evenly spread."""
 LEAVE_OUT = "leave them out with on_error='substitute'"
+SMALLER = "lower smallchunk_size, or ask for a finer resolution"
+NOT_EXACT = "leave exact=True out, or these slides, or ask for others"
 
 log = steady_logger("chunkdl")
 
@@ -117,6 +119,25 @@ def usable_slides(
     return tuple(kept)
 
 
+def refusal_of(entry: SlideEntry, info: SlideInfo, stream: StreamConfig) -> tuple[str, str]:
+    """What a stream would say of one slide by its header.
+
+    Returns:
+        Why it refuses the slide or leaves it out, and what it warns of; empty for nothing.
+    """
+    found = _Findings()
+    _stays(entry, info, stream, found)
+    unserved, too_small = _unserved_text(found, stream, 1), _too_small_text(found, stream, 1)
+    if unserved:
+        return f"{unserved}; {_remedy(found, can_leave_out=False)}", ""
+    if too_small:
+        return f"{too_small}; {SMALLER}", ""
+    if found.partly:
+        text = _partly_text(found, stream, 1)
+        return ("", text) if not stream.resolution.is_exact else (f"{text}; {NOT_EXACT}", "")
+    return "", ""
+
+
 def _stays(entry: SlideEntry, fact: HeaderFacts, stream: StreamConfig, found: _Findings) -> bool:
     name = printable(entry.path)
     if isinstance(fact, SlideError):
@@ -177,14 +198,18 @@ def _tell_partly(found: _Findings, stream: StreamConfig, slides: int) -> None:
     """
     if not found.partly:
         return
-    text = (
-        f"{len(found.partly)} of {slides} slides cannot give all of {stream.resolution}: "
-        f"{_listed(found.partly)}"
-    )
+    text = _partly_text(found, stream, slides)
     if not stream.resolution.is_exact:
         log.warning("%s; they give the others in their proportions", text)
         return
-    raise ResolutionError(f"{text}; leave exact=True out, or these slides, or ask for others")
+    raise ResolutionError(f"{text}; {NOT_EXACT}")
+
+
+def _partly_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
+    return (
+        f"{len(found.partly)} of {slides} slides cannot give all of {stream.resolution}: "
+        f"{_listed(found.partly)}"
+    )
 
 
 def _remedy(found: _Findings, *, can_leave_out: bool) -> str:
@@ -210,7 +235,7 @@ def _too_small_text(found: _Findings, stream: StreamConfig, slides: int) -> str:
 def _nothing_left(found: _Findings, too_small: str) -> SlideError:
     if not too_small:
         return found.unopened[0]
-    return ResolutionError(f"{too_small}; lower smallchunk_size, or ask for a finer resolution")
+    return ResolutionError(f"{too_small}; {SMALLER}")
 
 
 def _tell_notes(facts: Sequence[HeaderFacts]) -> None:

@@ -62,17 +62,25 @@ def thumbnail_plan(info: SlideInfo, mpp: float | tuple[float, float] | None) -> 
     return ThumbnailPlan(index, side, _stride(level))
 
 
-def picture_plan(info: SlideInfo, longest_px: int) -> ThumbnailPlan:
-    """How a picture of the whole slide is read that is at most `longest_px` on a side."""
+def picture_plan(
+    info: SlideInfo, longest_px: int, most_read_px: int = MOST_READ_PX
+) -> ThumbnailPlan:
+    """How a picture of the whole slide is read that is at most `longest_px` on a side.
+
+    Args:
+        info: the slide.
+        longest_px: of the picture.
+        most_read_px: of a level with more pixels, one tile in 4, 9, 16 ... is read.
+    """
     large = [level for level in info.levels if max(level.width, level.height) >= longest_px]
     index = info.levels.index(large[-1]) if large else 0
     level = info.levels[index]
     side = math.ceil(max(level.width, level.height) / longest_px)
-    return ThumbnailPlan(index, side, _stride(level))
+    return ThumbnailPlan(index, side, _stride(level, most_read_px))
 
 
-def _stride(level: Level) -> int:
-    return max(1, math.ceil(math.sqrt(level.width * level.height / MOST_READ_PX)))
+def _stride(level: Level, most_read_px: int = MOST_READ_PX) -> int:
+    return max(1, math.ceil(math.sqrt(level.width * level.height / most_read_px)))
 
 
 def _cell_size(info: SlideInfo, mpp: float | tuple[float, float] | None) -> float:

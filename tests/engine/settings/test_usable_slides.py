@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import pytest
 import tifffile
 
 from chunkdl.dataset.patients import Dataset, Patient, Record
+from chunkdl.dataset.slide_table import slide_table
 from chunkdl.engine.config import EngineConfig
 from chunkdl.engine.settings import usable_slides
-from chunkdl.engine.settings.configure import configure
+from chunkdl.engine.settings.configure import configure, stream_config
+from chunkdl.engine.settings.setting import checked
+from chunkdl.engine.settings.users_code import row_source
 from chunkdl.errors import ResolutionError, SlideError
 from chunkdl.slides.header_facts import HeaderFacts, header_facts
 from chunkdl.slides.slide import PixelRule, SlideInfo
@@ -193,3 +197,27 @@ def test_slides_that_state_only_their_objective_serve_a_magnification(
     silent = Dataset.from_slides([files / "good.tif", files / "no-mpp.tif"])
     with pytest.raises(ResolutionError, match=r"or an objective for 1 of 2 slides.*no-mpp"):
         configured(silent, mpp=None, magnification="10x", on_error=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "says"),
+    [
+        ("good", {}, ""),
+        ("tiny", {}, r"^smallchunk_size=\d+ is larger .*lower smallchunk_size"),
+        ("no-mpp", {}, "do not state microns per pixel .*column mpp"),
+        ("no-mpp", {"mpp": None, "level": 0}, ""),
+        ("good", {"mpp": 0.1}, "ask for another resolution"),
+    ],
+)
+def test_of_one_slide_it_is_said_what_a_stream_would_say(
+    files: Path, name: str, wish: dict[str, Any], says: str
+) -> None:
+    """A survey asks for each slide by itself."""
+    arguments = checked(dataclasses.replace(GOOD, **{"mpp": 0.5, **wish}))
+    stream = stream_config(arguments, row_source(arguments))
+    (entry,) = slide_table(dataset_of(files, [name]))
+    (info,) = header_facts([entry.path], "auto", None)
+    assert isinstance(info, SlideInfo)
+    refusal, warning = usable_slides.refusal_of(entry, info, stream)
+    assert bool(re.search(says, refusal)) if says else not refusal, refusal
+    assert warning == ""
