@@ -28,6 +28,11 @@ them fit."""
 class Maths(Protocol):
     """numpy or torch on one device."""
 
+    uint8: Any
+    """The dtype of levels."""
+    floats: Any
+    """The dtype of planes."""
+
     def array(self, values: npt.NDArray[Any]) -> Array:
         """A copy of numpy's array on the device."""
 
@@ -94,8 +99,8 @@ class Maths(Protocol):
     def total(self, x: Array) -> Array:
         """The exact sum along the last axis, float64, after rounding to `SUM_STEP`."""
 
-    def eigenvectors(self, x: Array) -> Array:
-        """Of symmetric (B, n, n), float64, as columns; that of the largest eigenvalue last."""
+    def eigen(self, x: Array) -> tuple[Array, Array]:
+        """Eigenvalues (B, n), smallest first, and eigenvectors as columns, of symmetric (B, n, n)."""
 
     def float32(self, x: Array) -> Array:
         """As float32."""

@@ -14,6 +14,9 @@ from chunkdl.patches.arithmetic.maths import SUM_STEP, Array, Rows
 class NumpyMaths:
     """See `Maths`."""
 
+    uint8: Any = np.dtype(np.uint8)
+    floats: Any = np.dtype(np.float32)
+
     exp = staticmethod(np.exp)
     log = staticmethod(np.log)
     sqrt = staticmethod(np.sqrt)
@@ -76,9 +79,10 @@ class NumpyMaths:
         """See `Maths`."""
         return np.rint(x / SUM_STEP).astype(np.int64).sum(axis=-1) * SUM_STEP
 
-    def eigenvectors(self, x: Array) -> Array:
+    def eigen(self, x: Array) -> tuple[Array, Array]:
         """See `Maths`."""
-        return np.linalg.eigh(x)[1]
+        values, vectors = np.linalg.eigh(x)
+        return values, vectors
 
     def float32(self, x: Array) -> Array:
         """See `Maths`."""

@@ -35,12 +35,21 @@ class Taken:
 
     def as_given(self, planes: Planes) -> Array:
         """Planes as images of the given layout and dtype; uint8 rounded to the nearest."""
+        return self.laid_out(planes, self.images.dtype)
+
+    def laid_out(self, planes: Planes, dtype: Any) -> Array:
+        """Planes as images of the given layout, cut to 0 to 1, with a dtype of their library."""
+        cut = self.maths.clip(planes, 0, 1)
+        if dtype == self.maths.uint8:
+            cut = self.maths.round(cut * 255)
+        return self.standardised(cut, dtype)
+
+    def standardised(self, planes: Planes, dtype: Any) -> Array:
+        """Values of any range, in the given layout."""
         if isinstance(self.images, np.ndarray):
-            moved = np.clip(np.moveaxis(planes, 1, -1), 0, 1)
-            back = np.rint(moved * np.float32(255)) if self.images.dtype == np.uint8 else moved
-            made = np.ascontiguousarray(back.astype(self.images.dtype))
+            made = np.ascontiguousarray(np.moveaxis(planes, 1, -1).astype(dtype))
             return made[0] if self.alone else made
-        return _torch().back(planes, self.images, alone=self.alone)
+        return _torch().back(planes, self.images, dtype, alone=self.alone)
 
     def quiet(self) -> AbstractContextManager[Any]:
         """Without gradients, and in float32 where the training computes in less."""

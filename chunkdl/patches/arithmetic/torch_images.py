@@ -35,12 +35,11 @@ def planes_of(images: torch.Tensor) -> torch.Tensor:
     return images.detach().to(torch.float32, copy=True)
 
 
-def back(planes: torch.Tensor, images: torch.Tensor, *, alone: bool) -> torch.Tensor:
-    """Planes in the dtype and the order of memory of the images."""
-    made = planes.clamp(0, 1)
-    if images.dtype == torch.uint8:
-        made = torch.round(made * 255)
-    made = made.to(images.dtype)
+def back(
+    planes: torch.Tensor, images: torch.Tensor, dtype: torch.dtype, *, alone: bool
+) -> torch.Tensor:
+    """Planes in a dtype, and in the order of memory of the images."""
+    made = planes.to(dtype)
     if alone:
         return made[0].contiguous()
     by_pixels = images.is_contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,9 @@ class TorchMaths:
         device: of the arrays.
     """
 
+    uint8: Any = torch.uint8
+    floats: Any = torch.float32
+
     exp = staticmethod(torch.exp)
     log = staticmethod(torch.log)
     sqrt = staticmethod(torch.sqrt)
@@ -82,9 +85,10 @@ class TorchMaths:
         steps = torch.round(x / SUM_STEP).to(torch.int64).sum(dim=-1)
         return steps.to(torch.float64) * SUM_STEP
 
-    def eigenvectors(self, x: Array) -> Array:
+    def eigen(self, x: Array) -> tuple[Array, Array]:
         """See `Maths`."""
-        return torch.linalg.eigh(x)[1]
+        values, vectors = torch.linalg.eigh(x)
+        return values, vectors
 
     def float32(self, x: Array) -> Array:
         """See `Maths`."""

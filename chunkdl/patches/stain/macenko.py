@@ -27,6 +27,10 @@ from chunkdl.patches.stain.normaliser import (
 
 LEAST_PIXELS = 16
 """Stained pixels without which an image has no stains."""
+LEAST_VARIANCE = 1e-4
+"""Of optical density along the second principal axis; less is the rounding of levels."""
+LEAST_GAP = 1e-5
+"""Between the variances along the second and the third axis; with less, the second is chance."""
 LEAST_SINE_SQUARED = 1e-4
 """Of the angle between the two stains: half a degree."""
 LEAST_CONCENTRATION = 1e-3
@@ -152,7 +156,8 @@ class Macenko(Normaliser):
             for colour in range(3)
         ]
         light = self.light / 255
-        made = maths.clip(light * maths.exp(-maths.stack(colours, 1)), 0, 1)
+        densities = maths.clip(maths.stack(colours, 1), -10, None)
+        made = maths.clip(light * maths.exp(-densities), 0, 1)
         return maths.where(found.seen[:, None, None, None], made.reshape(planes.shape), planes)
 
     def _pixels(self, maths: Maths, planes: Planes) -> Array:
@@ -163,7 +168,7 @@ class Macenko(Normaliser):
         densities = -maths.log((pixels * 255 + 1) / self.light)
         is_stained = (densities >= self.density).all(1)
         count = maths.float64(is_stained.sum(1))
-        plane = _principal_plane(maths, densities, is_stained, count)
+        plane, is_plane = _principal_plane(maths, densities, is_stained, count)
         across, along = (_dot(densities, plane[:, :, axis]) for axis in (0, 1))
         angles = maths.arctan2(along, across)
         ordered = maths.sorted(maths.where(is_stained, angles, BEYOND))
@@ -195,7 +200,7 @@ class Macenko(Normaliser):
             matrix=maths.stack([haematoxylin, eosin], 2),
             concentrations=concentrations,
             limits=maths.clip(limits, LEAST_CONCENTRATION, None),
-            seen=(count >= LEAST_PIXELS) & differ & is_there,
+            seen=(count >= LEAST_PIXELS) & is_plane & differ & is_there,
         )
 
 
@@ -226,8 +231,11 @@ def _as(like: Array, values: Array) -> Array:
     return values.astype(like.dtype) if isinstance(values, np.ndarray) else values.to(like.dtype)
 
 
-def _principal_plane(maths: Maths, densities: Array, is_stained: Array, count: Array) -> Array:
-    """The second and the first principal axis of stained pixels, float64 (B, 3, 2).
+def _principal_plane(
+    maths: Maths, densities: Array, is_stained: Array, count: Array
+) -> tuple[Array, Array]:
+    """The second and the first principal axis of stained pixels, float64 (B, 3, 2), and whether
+    there are two, (B,).
 
     They point to where the pixels are, so that no angle lies at the seam of the circle.
     """
@@ -243,7 +251,10 @@ def _principal_plane(maths: Maths, densities: Array, is_stained: Array, count: A
         maths.stack([products[min(one, other), max(one, other)] for other in range(3)], 1)
         for one in range(3)
     ]
-    plane = maths.eigenvectors(maths.stack(rows, 1))[:, :, 1:]
+    variances, axes = maths.eigen(maths.stack(rows, 1))
+    third, second = variances[:, 0], variances[:, 1]
+    is_plane = (second > LEAST_VARIANCE) & (second - third > LEAST_GAP)
+    plane = axes[:, :, 1:]
     mean = maths.stack(means, 1)[:, :, None]
     sign = maths.where((plane * mean).sum(1) < 0, -1.0, 1.0)[:, None, :]
-    return plane * maths.float64(sign)
+    return plane * maths.float64(sign), is_plane
