@@ -100,7 +100,7 @@ class Maths(Protocol):
         """The exact sum along the last axis, float64, after rounding to `SUM_STEP`."""
 
     def eigen(self, x: Array) -> tuple[Array, Array]:
-        """Eigenvalues (B, n), smallest first, and eigenvectors as columns, of symmetric (B, n, n)."""
+        """Eigenvalues, smallest first, and eigenvectors as columns, of symmetric (B, n, n)."""
 
     def float32(self, x: Array) -> Array:
         """As float32."""
