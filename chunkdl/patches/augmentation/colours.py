@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from chunkdl.patches.arithmetic.maths import Array, Maths, Planes
-from chunkdl.patches.augmentation.operation import Operation, a_row, between, set_number
+from chunkdl.patches.arithmetic.maths import Array, Maths, Planes, Rows
+from chunkdl.patches.augmentation.operation import Operation, a_row, between, by_groups, set_number
 from chunkdl.patches.augmentation.random_numbers import Draws
 
 LUMA = (0.2989, 0.587, 0.114)
@@ -100,13 +100,15 @@ class ColourJitter(Operation):
         amounts.append(between(draws, 3, (-self.hue, self.hue)))
         orders = np.array(list(permutations(range(4))))
         order = orders[np.floor(draws[:, 4] * len(orders)).astype(np.int64)]
+
+        def change(some: Planes, rows: Rows, number: int) -> Planes:
+            index = number - 1
+            return changes[index](maths, some, a_row(maths, amounts[index][rows]))
+
+        weak = [index for index, strength in enumerate(strengths) if not strength]
         for turn in range(4):
-            for index, change in enumerate(changes):
-                rows = np.flatnonzero(order[:, turn] == index)
-                if strengths[index] and len(rows):
-                    some = maths.rows(planes, rows)
-                    made = change(maths, some, a_row(maths, amounts[index][rows]))
-                    planes = maths.put(planes, rows, made)
+            which = np.where(np.isin(order[:, turn], weak), 0, order[:, turn] + 1)
+            planes = by_groups(maths, planes, which, change)
         return planes
 
 

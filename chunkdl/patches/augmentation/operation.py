@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from chunkdl.errors import ConfigError
-from chunkdl.patches.arithmetic.maths import Array, Maths, Planes
+from chunkdl.patches.arithmetic.maths import Array, Maths, Planes, Rows
 from chunkdl.patches.augmentation.random_numbers import Draws, Keys, uniforms
 
 
@@ -59,6 +61,31 @@ def step(
     if not len(hit):
         return planes
     return maths.put(planes, hit, operation.apply(maths, maths.rows(planes, hit), draws[hit, 1:]))
+
+
+def by_groups(
+    maths: Maths,
+    planes: Planes,
+    which: npt.NDArray[np.int64],
+    change: Callable[[Planes, Rows, int], Planes],
+) -> Planes:
+    """Planes after the change of a number for each row; number 0 changes nothing.
+
+    Args:
+        maths: of the planes.
+        planes: float32 (B, 3, H, W).
+        which: a number for each row, at least 0.
+        change: of some planes, which rows they are, and the number; keeps their shape.
+    """
+    groups = [(number, np.flatnonzero(which == number)) for number in np.unique(which).tolist()]
+    if [number for number, _ in groups] == [0]:
+        return planes
+    parts = [
+        change(maths.rows(planes, rows), rows, number) if number else maths.rows(planes, rows)
+        for number, rows in groups
+    ]
+    order = np.concatenate([rows for _, rows in groups])
+    return maths.rows(maths.joined(parts, 0), np.argsort(order))
 
 
 def between(draws: Draws, index: int, ends: tuple[float, float]) -> Draws:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from chunkdl.errors import ConfigError
-from chunkdl.patches.arithmetic.maths import Maths, Planes
-from chunkdl.patches.augmentation.operation import Operation, set_number
+from chunkdl.patches.arithmetic.maths import Maths, Planes, Rows
+from chunkdl.patches.augmentation.operation import Operation, by_groups, set_number
 from chunkdl.patches.augmentation.random_numbers import Draws
 
 
@@ -24,22 +22,12 @@ def turned(maths: Maths, planes: Planes, quarters: int) -> Planes:
     return planes
 
 
-def _each(
-    maths: Maths,
-    planes: Planes,
-    which: npt.NDArray[np.int64],
-    change: Callable[[Planes, int], Planes],
-) -> Planes:
-    """Planes after the change of a number for each row; number 0 changes nothing."""
+def _check_square(planes: Planes) -> None:
     if planes.shape[2] != planes.shape[3]:
         raise ConfigError(
             f"images of {planes.shape[3]} x {planes.shape[2]} pixels cannot be turned by a quarter "
             "in one batch; give square ones, or flip them only (Flip)"
         )
-    for number in np.unique(which[which > 0]).tolist():
-        rows = np.flatnonzero(which == number)
-        planes = maths.put(planes, rows, change(maths.rows(planes, rows), number))
-    return planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +48,12 @@ class Symmetry(Operation):
     def apply(self, maths: Maths, planes: Planes, draws: Draws) -> Planes:
         """See `Operation.apply`; images must be square."""
 
-        def change(some: Planes, number: int) -> Planes:
+        def change(some: Planes, rows: Rows, number: int) -> Planes:
             turns = turned(maths, some, number % 4)
             return maths.flipped(turns, 3) if number >= 4 else turns
 
-        return _each(maths, planes, np.floor(draws[:, 0] * 8).astype(np.int64), change)
+        _check_square(planes)
+        return by_groups(maths, planes, np.floor(draws[:, 0] * 8).astype(np.int64), change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +70,12 @@ class QuarterTurn(Operation):
 
     def apply(self, maths: Maths, planes: Planes, draws: Draws) -> Planes:
         """See `Operation.apply`; images must be square."""
-        which = np.floor(draws[:, 0] * 4).astype(np.int64)
-        return _each(maths, planes, which, lambda some, number: turned(maths, some, number))
+
+        def change(some: Planes, rows: Rows, number: int) -> Planes:
+            return turned(maths, some, number)
+
+        _check_square(planes)
+        return by_groups(maths, planes, np.floor(draws[:, 0] * 4).astype(np.int64), change)
 
 
 @dataclass(frozen=True, slots=True)
