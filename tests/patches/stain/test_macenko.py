@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -174,6 +174,29 @@ def test_any_image_has_a_finite_result_of_its_shape(image: Pixels) -> None:
         assert np.isfinite(made).all()
         assert (made >= 0).all()
         assert (made <= 1).all()
+
+
+@settings(max_examples=25)
+@given(hnp.arrays(np.uint8, (6, 6, 3)), st.integers(0, 2**32))
+def test_any_image_is_the_same_in_numpy_and_torch(image: Pixels, seed: int) -> None:
+    """Within a level: greys, few colours and noise too, where stains are hardly there."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 256, (2, 12, 12, 3), np.uint8)
+    grey = np.repeat(noise[0, ..., :1], 3, axis=-1)
+    for one in (image, noise[0], 100 + noise[1] // 8, grey):
+        for normaliser in VARIANTS:
+            found = as_array(normaliser.normalised(as_tensor(one[None])))[0]
+            assert levels_apart(found, normaliser.normalised(one)) <= 1
+
+
+def test_what_differs_in_one_direction_only_is_returned_as_it_is() -> None:
+    """A grey image on a tinted glass: which plane its stains span would be chance."""
+    grey = np.random.default_rng(0).uniform(0.3, 0.8, (24, 24, 1)) * np.array([1.0, 0.95, 0.9])
+    tinted = np.asarray(np.rint(255 * grey), np.uint8)
+    for normaliser in VARIANTS:
+        assert np.array_equal(normaliser.normalised(tinted), tinted)
+    with pytest.raises(ConfigError, match="cannot be told"):
+        Macenko.fitted_to(tinted)
 
 
 @given(st.sampled_from(sorted(presets.MACENKO)), st.booleans())
