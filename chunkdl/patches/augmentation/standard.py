@@ -36,7 +36,7 @@ class Standard:
         ConfigError: there is none of that name, or mean or deviation are no such numbers.
     """
 
-    to: str | None = "imagenet"
+    to: str | None = None
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
 
@@ -48,7 +48,7 @@ class Standard:
                 raise ConfigError(f"there is no standard {self.to!r:.80}; choose one of {known}")
             chosen = BY_NAME.get(self.to, BY_NAME["[0,1]"])
             if (mean, deviation) not in (((), ()), chosen):
-                raise ConfigError("give a standard by name, or mean and deviation with to=None")
+                raise ConfigError("give a standard by name, or mean and deviation")
             mean, deviation = chosen
         centre = numbers("the mean of a standard", mean, (3,))
         width = numbers("the deviation of a standard", deviation, (3,))

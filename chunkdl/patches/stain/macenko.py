@@ -19,6 +19,7 @@ from chunkdl.patches.stain.normaliser import (
     Normaliser,
     Targets,
     brightened,
+    chosen,
     counted,
     frozen,
     numbers,
@@ -51,7 +52,7 @@ class Macenko(Normaliser):
 
     Attributes:
         preset: "v1", "v2" or "v3" of slideflow, or "torchstain" (with fast=True and light=240),
-            which sets matrix and concentrations; None: they are given.
+            which sets matrix and concentrations; None: they are given, or "v3".
         fast: without the standardisation of brightness that comes first otherwise (slideflow's
             ``macenko_fast``).
         matrix: optical densities of red, green and blue (rows) of haematoxylin and eosin (columns)
@@ -65,7 +66,7 @@ class Macenko(Normaliser):
         ConfigError: there is no such preset, or a number is out of its bounds.
     """
 
-    preset: str | None = "v3"
+    preset: str | None = None
     fast: bool = False
     matrix: tuple[tuple[float, ...], ...] = ()
     concentrations: tuple[float, ...] = ()
@@ -79,16 +80,10 @@ class Macenko(Normaliser):
         if self.preset == "torchstain":
             object.__setattr__(self, "fast", True)
             object.__setattr__(self, "light", TORCHSTAIN_LIGHT)
-        matrix, concentrations = self.matrix, self.concentrations
-        if self.preset is not None:
-            known = presets.MACENKO_FAST if self.fast else presets.MACENKO
-            chosen = preset_of(self.name, known, self.preset)
-            if (matrix, concentrations) not in (((), ()), chosen):
-                raise ConfigError(
-                    "stain normaliser macenko: give a preset, or matrix and concentrations with "
-                    "preset=None"
-                )
-            matrix, concentrations = chosen
+        known = presets.MACENKO_FAST if self.fast else presets.MACENKO
+        given = self.matrix, self.concentrations
+        called = "matrix and concentrations"
+        preset, (matrix, concentrations) = chosen(self.name, known, self.preset, given, called)
         found = numbers("stain normaliser macenko: matrix", matrix, (3, 2))
         limits = numbers("stain normaliser macenko: concentrations", concentrations, (2,))
         for name, least, most in (("light", 1, 255), ("density", 0, 5), ("angle", 0, 49.9)):
@@ -103,6 +98,7 @@ class Macenko(Normaliser):
                 "stain normaliser macenko: the two stains of the target must differ, and have "
                 f"concentrations above 0, not {found.tolist()} and {limits.tolist()}"
             )
+        object.__setattr__(self, "preset", preset)
         object.__setattr__(self, "matrix", frozen(found))
         object.__setattr__(self, "concentrations", frozen(limits))
 
@@ -169,7 +165,7 @@ class Macenko(Normaliser):
         is_stained = (densities >= self.density).all(1)
         count = maths.float64(is_stained.sum(1))
         plane, is_plane = _principal_plane(maths, densities, is_stained, count)
-        across, along = (_dot(densities, plane[:, :, axis]) for axis in (0, 1))
+        across, along = (_dot(maths, densities, plane[:, :, axis]) for axis in (0, 1))
         angles = maths.arctan2(along, across)
         ordered = maths.sorted(maths.where(is_stained, angles, BEYOND))
         at_least_one = maths.clip(count, 1, None)
@@ -188,8 +184,8 @@ class Macenko(Normaliser):
         differ = sine_squared > LEAST_SINE_SQUARED
         by = maths.where(differ, sine_squared, 1.0)[:, None]
         concentrations = (
-            _dot(densities, (haematoxylin - eosin * cosine[:, None]) / by),
-            _dot(densities, (eosin - haematoxylin * cosine[:, None]) / by),
+            _dot(maths, densities, (haematoxylin - eosin * cosine[:, None]) / by),
+            _dot(maths, densities, (eosin - haematoxylin * cosine[:, None]) / by),
         )
         all_pixels = counted(maths, concentrations[0])
         limits = maths.stack(
@@ -221,14 +217,12 @@ class _Stains:
     seen: Array
 
 
-def _dot(colours: Array, weights: Array) -> Array:
+def _dot(maths: Maths, colours: Array, weights: Array) -> Array:
     """(B, 3, N) and (B, 3) as (B, N), in float32 and one order."""
-    parts = [colours[:, index] * _as(colours, weights[:, index, None]) for index in range(3)]
-    return parts[0] + parts[1] + parts[2]
-
-
-def _as(like: Array, values: Array) -> Array:
-    return values.astype(like.dtype) if isinstance(values, np.ndarray) else values.to(like.dtype)
+    red, green, blue = (
+        colours[:, index] * maths.float32(weights[:, index, None]) for index in range(3)
+    )
+    return red + green + blue
 
 
 def _principal_plane(

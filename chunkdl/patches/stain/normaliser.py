@@ -16,6 +16,8 @@ from chunkdl.patches.arithmetic.planes import changed
 Targets = npt.NDArray[np.float64]
 """Numbers of a target, one row an image or one for all: (B, n) or (1, n)."""
 Value = TypeVar("Value")
+Pair = tuple[Any, Any]
+DEFAULT = "v3"
 
 
 class Normaliser(ABC):
@@ -97,6 +99,32 @@ def preset_of(name: str, presets: Mapping[str, Value], preset: Any) -> Value:
         known = ", ".join(map(repr, presets))
         raise ConfigError(f"stain normaliser {name} has no preset {preset!r:.80}; it has {known}")
     return presets[preset]
+
+
+def chosen(
+    name: str, presets: Mapping[str, Pair], preset: str | None, given: Pair, called: str
+) -> tuple[str | None, Pair]:
+    """The preset, and what it stands for or what was given; "v3" if nothing was said.
+
+    Args:
+        name: of the normaliser.
+        presets: that it has.
+        preset: that was asked for.
+        given: numbers, each empty where none were given.
+        called: how the numbers are called, for errors.
+
+    Raises:
+        ConfigError: there is no such preset, or it has other numbers than those given.
+    """
+    is_given = any(np.size(one) for one in given)
+    if preset is None and is_given:
+        return None, given
+    preset = DEFAULT if preset is None else preset
+    found = preset_of(name, presets, preset)
+    same = all(np.array_equal(one, other) for one, other in zip(given, found, strict=True))
+    if is_given and not same:
+        raise ConfigError(f"stain normaliser {name}: give a preset, or {called}")
+    return preset, found
 
 
 def numbers(what: str, values: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:

@@ -20,6 +20,7 @@ from chunkdl.patches.stain.normaliser import (
     Normaliser,
     Targets,
     brightened,
+    chosen,
     frozen,
     numbers,
     preset_of,
@@ -39,7 +40,7 @@ class Reinhard(Normaliser):
 
     Attributes:
         preset: "v1", "v2" or "v3" of slideflow, which sets means and deviations; None: they are
-            given.
+            given, or "v3".
         fast: without the standardisation of brightness that comes first otherwise (slideflow's
             ``reinhard_fast``).
         mask: change only pixels of a lightness below `lightness` (slideflow's ``reinhard_mask``).
@@ -51,7 +52,7 @@ class Reinhard(Normaliser):
         ConfigError: there is no such preset, or a number is out of its bounds.
     """
 
-    preset: str | None = "v3"
+    preset: str | None = None
     fast: bool = False
     mask: bool = False
     means: tuple[float, ...] = ()
@@ -61,16 +62,10 @@ class Reinhard(Normaliser):
     name: ClassVar[str] = "reinhard"
 
     def __post_init__(self) -> None:
-        means, deviations = self.means, self.deviations
-        if self.preset is not None:
-            known = presets.REINHARD_FAST if self.fast else presets.REINHARD
-            chosen = preset_of(self.name, known, self.preset)
-            if (means, deviations) not in (((), ()), chosen):
-                raise ConfigError(
-                    "stain normaliser reinhard: give a preset, or means and deviations with "
-                    "preset=None"
-                )
-            means, deviations = chosen
+        known = presets.REINHARD_FAST if self.fast else presets.REINHARD
+        given = self.means, self.deviations
+        called = "means and deviations"
+        preset, (means, deviations) = chosen(self.name, known, self.preset, given, called)
         centres = numbers("stain normaliser reinhard: means", means, (3,))
         widths = numbers("stain normaliser reinhard: deviations", deviations, (3,))
         lightness = numbers("stain normaliser reinhard: lightness", self.lightness, ())
@@ -79,6 +74,7 @@ class Reinhard(Normaliser):
                 "stain normaliser reinhard: deviations must be at least 0 and lightness from 0 to "
                 f"1, not {widths.tolist()} and {float(lightness)}"
             )
+        object.__setattr__(self, "preset", preset)
         object.__setattr__(self, "means", frozen(centres))
         object.__setattr__(self, "deviations", frozen(widths))
         object.__setattr__(self, "lightness", float(lightness))

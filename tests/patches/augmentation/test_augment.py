@@ -40,6 +40,11 @@ EVERY: list[Operation] = [
     *(HedJitter(0.1), HedShift(), StainJitter(Macenko()), StainJitter(Reinhard(mask=True))),
     *(Blur(), Noise(), Jpeg(), Solarise(0.5, 0.5), Cutout()),
 ]
+OWN: dict[str, Any] = {
+    "name": "reinhard",
+    "means": [60.0, 20.0, -10.0],
+    "deviations": [15.0, 9.0, 6.0],
+}
 ALL = Augment(*EVERY, normalise=Macenko("v2"), standardise="imagenet")
 
 
@@ -201,13 +206,17 @@ def test_an_augmentation_of_a_file_is_that_of_python() -> None:
             {"name": "hed", "sigma": 0.1},
             {"name": "blur", "sigma_px": [0.5, 1.0], "p": 0.2},
             {"name": "stain", "normaliser": {"name": "reinhard", "mask": True}, "preset": "v1"},
+            {"name": "stain", "normaliser": OWN},
         ],
         "standardise": {"mean": [0.5, 0.5, 0.5], "deviation": [0.2, 0.2, 0.2]},
         "view": 3,
     }
     expected = Augment(
         *(Symmetry(), HedJitter(0.1), Blur((0.5, 1.0), 0.2)),
-        StainJitter(Reinhard(mask=True), "v1"),
+        *(
+            StainJitter(Reinhard(mask=True), "v1"),
+            StainJitter(Reinhard(means=(60, 20, -10), deviations=(15, 9, 6))),
+        ),
         normalise=Macenko("v2", fast=True),
         standardise=Standard(None, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
         view=3,
@@ -215,6 +224,8 @@ def test_an_augmentation_of_a_file_is_that_of_python() -> None:
     assert Augment.of(said) == expected
     assert hash(Augment.of(said)) == hash(expected)
     assert pickle.loads(pickle.dumps(expected)) == expected
+    with pytest.raises(ConfigError, match="the mean of a standard"):
+        Standard()
     inherits = Augment.of({"normalise": "reinhard", "operations": ["stain"]})
     assert inherits.operations == (StainJitter(Reinhard()),)
 
@@ -278,7 +289,7 @@ def test_what_is_no_operation_is_refused() -> None:
         Augment("symmetry")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="normalise must be Macenko or Reinhard"):
         Augment(normalise="macenko")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="mean and deviation with to=None"):
+    with pytest.raises(ConfigError, match="by name, or mean and deviation"):
         Standard("imagenet", (0, 0, 0), (1, 1, 1))
     with pytest.raises(ConfigError, match="above 0"):
         Standard(None, (0, 0, 0), (1, 0, 1))

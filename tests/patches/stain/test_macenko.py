@@ -205,7 +205,9 @@ def test_presets_are_values(preset: str, fast: bool) -> None:
     normaliser = Macenko(preset, fast)
     assert pickle.loads(pickle.dumps(normaliser)) == normaliser
     assert hash(normaliser) == hash(Macenko(preset, fast))
-    own = Macenko(None, fast, normaliser.matrix, normaliser.concentrations)
+    arrays: Any = np.array(normaliser.matrix), np.array(normaliser.concentrations)
+    own = Macenko(None, fast, *arrays)
+    assert own == Macenko(None, fast, normaliser.matrix, normaliser.concentrations)
     assert replace(own, preset=preset) == normaliser
     image = stained(0, side=16)
     assert np.array_equal(own.normalised(image), normaliser.normalised(image))
@@ -224,9 +226,10 @@ def test_the_presets_have_the_published_numbers() -> None:
     ("parameters", "words"),
     [
         ({"preset": "v4"}, "no preset 'v4'; it has 'v1', 'v2', 'v3'"),
-        ({"matrix": ((1, 0), (0, 1), (0, 0))}, "a preset, or matrix and concentrations"),
-        ({"preset": None}, "matrix must be finite numbers of the shape"),
-        ({"preset": None, "matrix": ((1, 1),) * 3, "concentrations": (1, 1)}, "must differ"),
+        ({"preset": "v3", "matrix": ((1, 0), (0, 1), (0, 0))}, "a preset, or matrix and conc"),
+        ({"matrix": ((1, 0), (0, 1))}, "matrix must be finite numbers of the shape"),
+        ({"concentrations": (1, 1)}, "matrix must be finite numbers of the shape"),
+        ({"matrix": ((1, 1),) * 3, "concentrations": (1, 1)}, "must differ"),
         ({"light": 0}, "light must be from 1 to 255"),
         ({"angle": 50}, "angle must be from"),
         ({"density": float("nan")}, "density must be finite"),

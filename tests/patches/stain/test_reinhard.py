@@ -156,9 +156,9 @@ def test_the_presets_have_the_published_numbers() -> None:
     ("parameters", "words"),
     [
         ({"preset": "torchstain"}, "no preset 'torchstain'"),
-        ({"means": (1, 2, 3)}, "a preset, or means and deviations"),
-        ({"preset": None, "means": (1, 2, 3), "deviations": (1, 2)}, "of the shape"),
-        ({"preset": None, "means": (1, 2, 3), "deviations": (1, 2, -1)}, "at least 0"),
+        ({"preset": "v3", "means": (1, 2, 3)}, "a preset, or means and deviations"),
+        ({"means": (1, 2, 3), "deviations": (1, 2)}, "of the shape"),
+        ({"means": (1, 2, 3), "deviations": (1, 2, -1)}, "at least 0"),
         ({"lightness": 2}, "lightness from 0 to 1"),
     ],
 )
