@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunkdl.errors import ConfigError
+from chunkdl.patches.arithmetic.torch_maths import TorchMaths
 from chunkdl.patches.augmentation.augment import Augment
 from chunkdl.patches.augmentation.colours import ColourJitter, Grey, Solarise
 from chunkdl.patches.augmentation.crops import Cutout, ResizedCrop
 from chunkdl.patches.augmentation.jpeg import Jpeg
 from chunkdl.patches.augmentation.named import OPERATIONS, operation_of
-from chunkdl.patches.augmentation.operation import Operation
+from chunkdl.patches.augmentation.operation import Operation, step
 from chunkdl.patches.augmentation.quality import Blur, Noise
 from chunkdl.patches.augmentation.stains import HedJitter, HedShift, StainJitter
 from chunkdl.patches.augmentation.standard import Standard
@@ -299,3 +300,21 @@ def test_the_largest_key_is_a_key() -> None:
     """As a number of Python for one row."""
     image = rows()[0]
     assert Augment(Noise()).row(image, 2**64 - 1).shape == image.shape
+
+
+@pytest.mark.parametrize("normaliser", [Macenko(), Reinhard(mask=True)], ids=str)
+def test_nothing_is_waited_for(normaliser: Macenko | Reinhard) -> None:
+    """On a device whose tensors have no values, looking at one raises, and so does mixing devices.
+
+    So what is computed on a GPU stays there, and the training does not stand still.
+    """
+    device = torch.device("meta")
+    maths = TorchMaths(device)
+    planes = normaliser.onto(
+        maths, torch.empty((ROWS, 3, 40, 40), device=device), normaliser.target
+    )
+    for number, operation in enumerate(EVERY):
+        planes = step(operation, number, 0, maths, planes, some_keys())
+    assert planes.device == device
+    assert planes.shape == (ROWS, 3, 31, 31)
+    assert planes.dtype == torch.float32
