@@ -113,9 +113,9 @@ def _torch() -> Any:
 
 def _check(shape: tuple[int, ...], is_known: bool, dtype: Any, colours: int) -> None:
     layout = "(B, H, W, 3)" if colours == -1 else "(B, 3, H, W)"
-    if len(shape) not in (3, 4) or shape[colours] != 3 or 0 in shape[-3:]:
+    if len(shape) not in (3, 4) or shape[colours] != 3 or 0 in shape:
         raise ConfigError(
-            f"images must have the shape {layout}, or that without B, not {tuple(shape)}"
+            f"images must have the shape {layout}, or that without B, and not {tuple(shape)}"
         )
     if not is_known:
         raise ConfigError(f"images must be uint8, or floats from 0 to 1, not {dtype}")

@@ -35,7 +35,7 @@ class Augment:
         *operations: in their order.
         normalise: a stain normaliser that comes first.
         transform: your function of the images after the operations, in the layout and dtype that
-            were given; not of a single row.
+            were given: of a whole batch, or with `row` of one row.
         standardise: comes last; None: images have the dtype that was given.
         view: which of several augmentations of the same rows, 0 to 2**32 - 1; another one has other
             random numbers.

@@ -246,6 +246,7 @@ def test_numbers_out_of_bounds_are_refused(parameters: dict[str, Any], words: st
     ("images", "words"),
     [
         (np.zeros((4, 4, 4), np.uint8), r"shape \(B, H, W, 3\)"),
+        (np.zeros((0, 4, 4, 3), np.uint8), r"not \(0, 4, 4, 3\)"),
         (np.zeros((4, 4, 3), np.int16), "not int16"),
         (np.full((4, 4, 3), 2.0), "from 0 to 1 without NaN"),
         (np.full((4, 4, 3), np.nan, np.float32), "without NaN"),
