@@ -31,6 +31,7 @@ from tests.patches.stain.stained import (
     Pixels,
     as_array,
     as_tensor,
+    called,
     levels_apart,
     stained,
 )
@@ -59,7 +60,7 @@ def some_keys(first: int = 0) -> npt.NDArray[np.uint64]:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("operation", EVERY, ids=str)
+@pytest.mark.parametrize("operation", EVERY, ids=called)
 def test_an_operation_is_the_same_in_numpy_and_torch(operation: Operation, device: str) -> None:
     """Within 1/255, with the parameters of each row, in the layout and dtype that were given."""
     images, augment = rows(), Augment(operation)
@@ -302,17 +303,16 @@ def test_the_largest_key_is_a_key() -> None:
     assert Augment(Noise()).row(image, 2**64 - 1).shape == image.shape
 
 
-@pytest.mark.parametrize("normaliser", [Macenko(), Reinhard(mask=True)], ids=str)
-def test_nothing_is_waited_for(normaliser: Macenko | Reinhard) -> None:
+def test_nothing_is_waited_for() -> None:
     """On a device whose tensors have no values, looking at one raises, and so does mixing devices.
 
     So what is computed on a GPU stays there, and the training does not stand still.
     """
     device = torch.device("meta")
     maths = TorchMaths(device)
-    planes = normaliser.onto(
-        maths, torch.empty((ROWS, 3, 40, 40), device=device), normaliser.target
-    )
+    planes = torch.empty((ROWS, 3, 40, 40), device=device)
+    for normaliser in (Macenko(), Reinhard(mask=True)):
+        planes = normaliser.onto(maths, planes, normaliser.target)
     for number, operation in enumerate(EVERY):
         planes = step(operation, number, 0, maths, planes, some_keys())
     assert planes.device == device

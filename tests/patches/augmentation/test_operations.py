@@ -31,7 +31,7 @@ from chunkdl.patches.augmentation.stains import HedJitter, HedShift, StainJitter
 from chunkdl.patches.augmentation.symmetries import Flip, QuarterTurn, Symmetry
 from chunkdl.patches.stain.macenko import Macenko
 from chunkdl.patches.stain.reinhard import Reinhard
-from tests.patches.stain.stained import Pixels, levels_apart, stained
+from tests.patches.stain.stained import Pixels, called, levels_apart, stained
 
 ROWS = 8000
 MANY = np.arange(ROWS, dtype=np.uint64)
@@ -121,7 +121,7 @@ def test_an_image_that_is_not_square_can_be_flipped_and_not_turned() -> None:
         (HedJitter(), 1.0),
         (Jpeg(50, 60), 0.5),
     ],
-    ids=str,
+    ids=called,
 )
 def test_an_operation_changes_the_share_of_rows_that_it_states(
     operation: Operation, rate: float
@@ -297,7 +297,7 @@ def test_hed_shift_is_that_of_openmidnight() -> None:
         assert levels_apart(made[row], np.rint(expected * 255)) <= 1
 
 
-@pytest.mark.parametrize("normaliser", [Macenko(), Macenko(fast=True), Reinhard()], ids=str)
+@pytest.mark.parametrize("normaliser", [Macenko(), Macenko(fast=True), Reinhard()], ids=called)
 def test_stains_are_normalised_around_the_target(normaliser: Macenko | Reinhard) -> None:
     """Each row to a target of its own, whose mean is the target and whose spread is slideflow's."""
     image = stained(0, side=16) / np.float32(255)

@@ -54,6 +54,16 @@ def levels_apart(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> int:
     return int(np.abs(one.astype(np.int64) - other.astype(np.int64)).max())
 
 
+def called(value: Any) -> str:
+    """A short name of a test with a normaliser, or an operation."""
+    if not hasattr(value, "name"):
+        return str(value)
+    inner = getattr(value, "normaliser", value)
+    parts = [value.name, getattr(inner, "preset", ""), getattr(value, "axis", "")]
+    flags = [flag for flag in ("fast", "mask") if getattr(inner, flag, False)]
+    return "-".join(part for part in (*parts, *flags) if part)
+
+
 def torchstain(module: str) -> Any:
     """A module of torchstain, or skips.
 

@@ -21,6 +21,7 @@ from tests.patches.stain.stained import (
     as_array,
     as_tensor,
     batch,
+    called,
     levels_apart,
     stained,
     torchstain,
@@ -46,7 +47,7 @@ def plainly_normalised(image: Pixels, to: Reinhard) -> Pixels:
 
 
 @pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
-@pytest.mark.parametrize("normaliser", VARIANTS, ids=str)
+@pytest.mark.parametrize("normaliser", VARIANTS, ids=called)
 def test_rows_are_what_the_paper_says(normaliser: Reinhard) -> None:
     """Within one level of scikit-image's LAB, for each variant."""
     for image in batch():
@@ -65,7 +66,7 @@ def test_lab_is_that_of_scikit_image(image: Pixels) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("normaliser", VARIANTS, ids=str)
+@pytest.mark.parametrize("normaliser", VARIANTS, ids=called)
 def test_a_batch_of_torch_is_the_rows_of_numpy(normaliser: Reinhard, device: str) -> None:
     """Within 1/255, for uint8 and for floats, whatever lies beside a row."""
     images = batch()
@@ -104,7 +105,7 @@ def test_a_mask_leaves_light_pixels_alone() -> None:
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (200, 130, 170)])
-@pytest.mark.parametrize("normaliser", VARIANTS, ids=str)
+@pytest.mark.parametrize("normaliser", VARIANTS, ids=called)
 def test_an_image_of_one_colour_is_returned_as_it_is(
     normaliser: Reinhard, colour: tuple[int, int, int]
 ) -> None:
