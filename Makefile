@@ -21,7 +21,7 @@ demo: $(VENV)/installed  ## stream batches from synthetic slides and show what h
 # ended is not replaced: what it had left would not be given to others, and the run would not end.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: export OMP_NUM_THREADS := 1
-test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision  ## run all tests
+test: $(VENV)/installed-frameworks $(VENV)/installed-torchvision $(VENV)/installed-torchstain  ## run all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
 		--max-worker-restart 0
 
@@ -68,6 +68,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # and what merely finds it fails with it; so it has a folder of its own.
 $(VENV)/installed-torchvision: $(VENV)/installed
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/torchvision torchvision
+	touch $@
+
+# Its wheel has a package named tests, which would hide ours.
+$(VENV)/installed-torchstain: $(VENV)/installed
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/torchstain torchstain
 	touch $@
 
 $(VENV)/installed-%: $(VENV)/installed

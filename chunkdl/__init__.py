@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chunkdl.annotations.sources import OwnAnnotations
     from chunkdl.annotations.use import Regions, Roi
     from chunkdl.consumers.batches.batch import Batch
+    from chunkdl.consumers.batches.row_keys import row_keys
     from chunkdl.consumers.connect import connect
     from chunkdl.consumers.lightdl import LightDL
     from chunkdl.dataset.namings.camelyon import Camelyon16, Camelyon17
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from chunkdl.dataset.splits.leakage import check_disjoint
     from chunkdl.dataset.splits.split import Split
     from chunkdl.errors import ChunkdlError, EndOfStream
+    from chunkdl.patches.augmentation.augment import Augment
+    from chunkdl.patches.augmentation.colours import ColourJitter, Grey, Solarise
+    from chunkdl.patches.augmentation.crops import Cutout, ResizedCrop
+    from chunkdl.patches.augmentation.jpeg import Jpeg
+    from chunkdl.patches.augmentation.quality import Blur, Noise
+    from chunkdl.patches.augmentation.stains import HedJitter, HedShift, StainJitter
+    from chunkdl.patches.augmentation.standard import Standard
+    from chunkdl.patches.augmentation.symmetries import Flip, QuarterTurn, Symmetry
     from chunkdl.patches.chunks import BigChunk, SmallChunk
     from chunkdl.patches.filters.colours import GreyShare, HsvShare, PenMarks, WhiteShare
     from chunkdl.patches.filters.combined import AllOf, AnyOf, Not
@@ -36,6 +45,8 @@ if TYPE_CHECKING:
     from chunkdl.patches.filters.pixel_filter import PixelFilter
     from chunkdl.patches.filters.structure import Contrast, Sharpness
     from chunkdl.patches.hooks import EXHAUSTED, BigChunkLoader, SmallChunkCollector
+    from chunkdl.patches.stain.macenko import Macenko
+    from chunkdl.patches.stain.reinhard import Reinhard
     from chunkdl.patches.tissue_hooks import TissueBigChunkLoader, TissueSmallChunkCollector
     from chunkdl.sampling.balance import Balance
     from chunkdl.sampling.policies.balanced import LabelBalanced
@@ -65,36 +76,47 @@ __version__ = "0.1.0"
 _HOMES = {
     "AllOf": "patches.filters.combined",
     "AnyOf": "patches.filters.combined",
+    "Augment": "patches.augmentation.augment",
     "Balance": "sampling.balance",
     "Batch": "consumers.batches.batch",
     "BigChunk": "patches.chunks",
     "BigChunkLoader": "patches.hooks",
+    "Blur": "patches.augmentation.quality",
     "BlurredAreas": "slides.tissue.detectors.blurred_areas",
     "Camelyon16": "dataset.namings.camelyon",
     "Camelyon17": "dataset.namings.camelyon",
     "ChunkdlError": "errors",
     "Clam": "slides.tissue.detectors.clam",
     "ClientKeys": "service.keys",
+    "ColourJitter": "patches.augmentation.colours",
     "Continuous": "sampling.resolutions",
     "Contrast": "patches.filters.structure",
     "Cptac": "dataset.namings.cptac",
+    "Cutout": "patches.augmentation.crops",
     "Dataset": "dataset.patients",
     "EXHAUSTED": "patches.hooks",
     "EndOfStream": "errors",
+    "Flip": "patches.augmentation.symmetries",
+    "Grey": "patches.augmentation.colours",
     "GreyOtsu": "slides.tissue.detectors.grey_otsu",
     "GreyShare": "patches.filters.colours",
     "Gtex": "dataset.namings.gtex",
     "HALT": "sampling.policies.policy",
+    "HedJitter": "patches.augmentation.stains",
+    "HedShift": "patches.augmentation.stains",
     "HsvRange": "slides.tissue.detectors.hsv_range",
     "HsvShare": "patches.filters.colours",
     "Idc": "dataset.namings.idc",
+    "Jpeg": "patches.augmentation.jpeg",
     "LabelBalanced": "sampling.policies.balanced",
     "LightDL": "consumers.lightdl",
+    "Macenko": "patches.stain.macenko",
     "Mixture": "sampling.resolutions",
     "NamePattern": "dataset.namings.pattern",
     "NameTable": "dataset.namings.name_table",
     "NamedSlide": "dataset.namings.naming",
     "NeverLoadedFirst": "sampling.policies.in_turn",
+    "Noise": "patches.augmentation.quality",
     "Not": "patches.filters.combined",
     "OnnxTissue": "slides.tissue.detectors.onnx_tissue",
     "Otsu": "slides.tissue.detectors.otsu",
@@ -107,18 +129,25 @@ _HOMES = {
     "PenMarks": "patches.filters.colours",
     "PixelFilter": "patches.filters.pixel_filter",
     "Policy": "sampling.policies.policy",
+    "QuarterTurn": "patches.augmentation.symmetries",
     "Quota": "sampling.policies.quota",
     "ReadingOptions": "annotations.options",
     "Record": "dataset.patients",
     "Regions": "annotations.use",
+    "Reinhard": "patches.stain.reinhard",
+    "ResizedCrop": "patches.augmentation.crops",
     "Roi": "annotations.use",
     "RoundRobin": "sampling.policies.in_turn",
     "Sharpness": "patches.filters.structure",
     "SmallChunk": "patches.chunks",
     "SmallChunkCollector": "patches.hooks",
+    "Solarise": "patches.augmentation.colours",
     "Split": "dataset.splits.split",
+    "StainJitter": "patches.augmentation.stains",
+    "Standard": "patches.augmentation.standard",
     "Survey": "survey.survey",
     "SurveyedSlide": "survey.surveyed_slide",
+    "Symmetry": "patches.augmentation.symmetries",
     "Tcga": "dataset.namings.tcga",
     "TissueAll": "slides.tissue.detectors.combined",
     "TissueAny": "slides.tissue.detectors.combined",
@@ -134,6 +163,7 @@ _HOMES = {
     "load_public_key": "service.keys",
     "open_slide": "slides.readers.registry",
     "operate": "service.client.control",
+    "row_keys": "consumers.batches.row_keys",
     "write_tissue_slide": "slides.synthetic.writing",
 }
 
@@ -142,34 +172,45 @@ __all__ = [
     "HALT",
     "AllOf",
     "AnyOf",
+    "Augment",
     "Balance",
     "Batch",
     "BigChunk",
     "BigChunkLoader",
+    "Blur",
     "BlurredAreas",
     "Camelyon16",
     "Camelyon17",
     "ChunkdlError",
     "Clam",
     "ClientKeys",
+    "ColourJitter",
     "Continuous",
     "Contrast",
     "Cptac",
+    "Cutout",
     "Dataset",
     "EndOfStream",
+    "Flip",
+    "Grey",
     "GreyOtsu",
     "GreyShare",
     "Gtex",
+    "HedJitter",
+    "HedShift",
     "HsvRange",
     "HsvShare",
     "Idc",
+    "Jpeg",
     "LabelBalanced",
     "LightDL",
+    "Macenko",
     "Mixture",
     "NamePattern",
     "NameTable",
     "NamedSlide",
     "NeverLoadedFirst",
+    "Noise",
     "Not",
     "OnnxTissue",
     "Otsu",
@@ -182,18 +223,25 @@ __all__ = [
     "PenMarks",
     "PixelFilter",
     "Policy",
+    "QuarterTurn",
     "Quota",
     "ReadingOptions",
     "Record",
     "Regions",
+    "Reinhard",
+    "ResizedCrop",
     "Roi",
     "RoundRobin",
     "Sharpness",
     "SmallChunk",
     "SmallChunkCollector",
+    "Solarise",
     "Split",
+    "StainJitter",
+    "Standard",
     "Survey",
     "SurveyedSlide",
+    "Symmetry",
     "Tcga",
     "TissueAll",
     "TissueAny",
@@ -209,6 +257,7 @@ __all__ = [
     "load_public_key",
     "open_slide",
     "operate",
+    "row_keys",
     "write_tissue_slide",
 ]
 

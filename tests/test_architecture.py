@@ -71,6 +71,8 @@ ONLY_IN: Mapping[str, set[str]] = {
         "chunkdl/consumers/batches/torch_batches.py",
         "chunkdl/consumers/meeting.py",
         "chunkdl/consumers/batches/pinned.py",
+        "chunkdl/patches/arithmetic/torch_images.py",
+        "chunkdl/patches/arithmetic/torch_maths.py",
     },
     "zmq": {
         *("chunkdl/engine/embedded.py", "chunkdl/transport/contexts.py", "chunkdl/service/keys.py"),
