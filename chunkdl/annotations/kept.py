@@ -29,6 +29,10 @@ from chunkdl.system.steady_log import steady_logger
 _LOG = steady_logger(__name__)
 
 
+class _IsFile(Exception):
+    """The user's function has returned this path."""
+
+
 class AnnotationCache:
     """Annotations of slides, kept in a folder.
 
@@ -84,7 +88,8 @@ class AnnotationCache:
         size: tuple[int, int] | None = None,
         offset: tuple[float, float] = (0.0, 0.0),
     ) -> Annotations | None:
-        """What the user's function says of a slide; it is called once for slide and key.
+        """What the user's function says of a slide; it is called once for slide and key, and where
+        it returns a path each time: what is in the file may change.
 
         Args:
             own: the function and its key.
@@ -110,7 +115,7 @@ class AnnotationCache:
             if answer is None or isinstance(answer, Annotations):
                 return answer
             if isinstance(answer, str | os.PathLike):
-                return read_annotations(answer, options, size=size, slide=slide, offset=offset)
+                raise _IsFile(os.fspath(answer))
             if isinstance(answer, dict | list):
                 name = f"{own.key} of {slide}"
                 return annotations_of_geojson(answer, name, options, size=size, offset=offset)
@@ -121,7 +126,12 @@ class AnnotationCache:
                 file=slide,
             )
 
-        return self._kept_or_made(key, call, f"the annotations of {slide}")
+        try:
+            return self._kept_or_made(key, call, f"the annotations of {slide}")
+        except _IsFile as found:
+            # By what is in the file, which may be another one the next time.
+            path = found.args[0]
+            return self.of_file(path, options, size=size, slide=slide, offset=offset)
 
     def _kept_or_made(
         self, key_now: Callable[[], bytes], make: Callable[[], Annotations | None], what: str

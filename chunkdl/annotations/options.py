@@ -53,6 +53,13 @@ class ReadingOptions:
         # One text would be taken for its letters.
         if not isinstance(self.hole_groups, tuple):
             raise ConfigError(f"hole_groups={self.hole_groups!r} must be a tuple of names")
+        if not isinstance(self.top_groups, bool):
+            raise ConfigError(f"top_groups={self.top_groups!r:.80} must be true or false")
+        if not isinstance(self.mask_classes, Mapping):
+            raise ConfigError(
+                f"mask_classes={self.mask_classes!r:.80} must map values of the mask to names, "
+                'such as {1: "tumor"}'
+            )
         for value, name in self.mask_classes.items():
             whole = isinstance(value, int) and not isinstance(value, bool)
             if not whole or not 0 <= value < 2**16 or not isinstance(name, str) or not name:

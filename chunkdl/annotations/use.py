@@ -162,6 +162,8 @@ def checked_names(name: str, value: Any) -> dict[str, str] | tuple[str, ...]:
     """What the classes of the files are called, by their names there, empty: left out; or all
     classes that count, in their order."""
     if isinstance(value, list | tuple):
+        if not value:
+            raise ConfigError(f"{name}=[] leaves no class; list those that count, or leave it out")
         return _names(name, value)
     right = isinstance(value, Mapping) and all(
         isinstance(one, str) and isinstance(other, str) for one, other in value.items()

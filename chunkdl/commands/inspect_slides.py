@@ -7,17 +7,19 @@ BigChunks of a stream over this slide alone, with the same settings and seed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from chunkdl.annotations.options import ReadingOptions
+from chunkdl.annotations.sources import file_of_each_slide, files_below
 from chunkdl.commands.labelled_patches import labelled_patches
 from chunkdl.commands.refused_places import ELSEWHERE, NO_TISSUE, Audit, audit_of, codes_of
 from chunkdl.dataset.patients import Dataset, Patient
-from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.config import EngineConfig, StreamConfig
 from chunkdl.engine.settings.arguments import Arguments, Profile
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.load_bigchunk import survey_window
@@ -26,6 +28,7 @@ from chunkdl.engine.work.planned_slide import PlannedSlide
 from chunkdl.engine.work.window_plans import Region, window_plan
 from chunkdl.errors import NothingPassesError, NoTissueError
 from chunkdl.sampling import reuse
+from chunkdl.sampling.strata import StratumSchedule
 from chunkdl.slides.slide import Pixels, Slide
 from chunkdl.slides.tissue.outline import outlined
 from chunkdl.slides.tissue.thumbnail import picture_plan, read_thumbnail
@@ -110,6 +113,7 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> Inspected:
         ConfigError: a setting of `look` is wrong for every slide.
         SlideError: the slide cannot be opened or read, or cannot give the resolution.
     """
+    look, missing = _with_classes_of(patient, look)
     service = configure(Dataset("inspect", [patient]), _arguments(look))
     config = service.stream
     problem: NoTissueError | None = None
@@ -118,7 +122,7 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> Inspected:
         planned = slides.get(0).at(config.resolution.examples[0])
         try:
             window_plan(config).find_places(slides.get(0))
-            facts, samples = _sampled(planned, config, look)
+            facts, samples = _sampled(planned, service, look)
             facts += _refused(slides)
         except NothingPassesError as error:
             problem = error
@@ -129,12 +133,37 @@ def inspect_slide(patient: Patient, look: Look, picture: Path) -> Inspected:
         image = _drawn(planned, config, samples)
         patches = labelled_patches(planned, samples, colour_of_class, image.width)
         audit = audit_of(planned, config)
-        caption = _caption(patient.name, planned, config, facts, audit)
+        caption = (*_caption(patient.name, planned, config, facts, audit), *missing)
     if patches is not None:
         image = _below(image, patches)
     picture.parent.mkdir(parents=True, exist_ok=True)
     _captioned(image, caption).save(picture)
     return Inspected(problem, audit)
+
+
+def _with_classes_of(patient: Patient, look: Look) -> tuple[Look, tuple[str, ...]]:
+    """What to look at on one slide of many, which need not have all classes, or any.
+
+    Returns:
+        What the slide has of it; and for the caption, what it lacks.
+    """
+    if look.annotations is None:
+        return look, ()
+    paths = [record.path for record in patient.slides]
+    files = file_of_each_slide(paths, files_below(look.annotations), ReadingOptions())
+    if not any(files):
+        nothing = replace(look, annotations=None, roi="ignore", regions=None)
+        return nothing, ("no file of annotations has the name of this slide",)
+    if not look.regions:
+        return look, ()
+    plain = replace(look, roi="ignore", regions=None)
+    use = configure(Dataset("inspect", [patient]), _arguments(plain)).stream.annotations
+    there = () if use is None else use.names
+    here = {name: weight for name, weight in look.regions.items() if name in there}
+    if here == look.regions:
+        return look, ()
+    lacking = ", ".join(name for name in look.regions if name not in here)
+    return replace(look, regions=here or None), (f"this slide has no {lacking}",)
 
 
 def _arguments(look: Look) -> Arguments:
@@ -170,16 +199,17 @@ def _arguments(look: Look) -> Arguments:
 
 
 def _sampled(
-    planned: PlannedSlide, config: StreamConfig, look: Look
+    planned: PlannedSlide, service: EngineConfig, look: Look
 ) -> tuple[str, tuple[Region, ...]]:
     """The facts about the positions, and the first BigChunks.
 
     Raises:
         NoTissueError: there are no positions.
     """
-    per_window = calls_for_reuse(planned, config) if look.positions is None else look.positions
+    config = service.stream
+    per_window = calls_for_reuse(planned, service) if look.positions is None else look.positions
     samples = tuple(
-        sample(_of_class(planned, config, ordinal), config, ordinal, per_window)
+        sample(_of_class(planned, service, ordinal), config, ordinal, per_window)
         for ordinal in range(look.windows)
     )
     delivered = per_window * look.windows * config.smallchunk_px**2
@@ -187,11 +217,12 @@ def _sampled(
     return f"{len(samples)} windows of {per_window} positions: reuse {reuse:.2f}", samples
 
 
-def _of_class(planned: PlannedSlide, config: StreamConfig, ordinal: int) -> PlannedSlide:
+def _of_class(planned: PlannedSlide, service: EngineConfig, ordinal: int) -> PlannedSlide:
     """The slide, drawn from the class that comes with that BigChunk where classes have weights."""
-    if config.annotations is None or config.annotations.regions is None:
+    if not service.groups:
         return planned
-    return window_plan(config).at(planned.opened, ordinal, 0)
+    region = StratumSchedule(service.stream.seed, service.groups).stratum(ordinal).region
+    return window_plan(service.stream).at(planned.opened, ordinal, 0, region)
 
 
 def _refused(slides: OpenSlides) -> str:
@@ -202,10 +233,11 @@ def _refused(slides: OpenSlides) -> str:
     )
 
 
-def calls_for_reuse(planned: PlannedSlide, config: StreamConfig) -> int:
+def calls_for_reuse(planned: PlannedSlide, service: EngineConfig) -> int:
     """SmallChunks per BigChunk that a stream over this slide settles on for its `reuse`."""
+    config = service.stream
     areas = [
-        survey_window(_of_class(planned, config, ordinal), SurveyWindow(ordinal, 0, 0), config)
+        survey_window(_of_class(planned, service, ordinal), SurveyWindow(ordinal, 0, 0), config)
         for ordinal in range(reuse.SURVEYED_WINDOWS)
     ]
     return reuse.calls_for_reuse(config, areas)

@@ -30,7 +30,7 @@ class SmallChunk:
             returns it is None for the built-in classes, because the pixels are in the batch,
             unless `tfms` ran in the training process.
         dict_info_of_smallchunk: x, y (level-0 pixels of the top-left corner), level, mpp,
-            tissue_fraction, call.
+            tissue_fraction, call; and what annotations say of it, where the stream looks at them.
         dict_info_of_bigchunk: slide (path) and bigchunk (ordinal).
         patient: the patient that it belongs to.
     """

@@ -19,6 +19,13 @@ MOST_COLUMNS = 256
 MOST_LETTERS = 100
 """Of the name of a column."""
 _TAKEN = RESERVED - {"image"}
+OF_ANNOTATIONS = frozenset(
+    (
+        *("region", "drawn_region", "region_shares", "label_mask"),
+        *("cells", "cell_class", "cell_count"),
+    )
+)
+"""Columns that rows have where slides are annotated; no code of the user's makes them."""
 
 
 def wrong_name(name: str) -> str:

@@ -199,7 +199,8 @@ def slide(tmp_path: Path) -> str:
 def test_a_function_is_called_once_for_slide_and_key(
     slide: str, file: Path, tmp_path: Path
 ) -> None:
-    """Whatever it returns: a path, GeoJSON, annotations, or that there are none."""
+    """Whatever it returns, GeoJSON, annotations, or that there are none; where it is a path each
+    time, for what is in the file may be another thing."""
     calls: list[str] = []
     answers: dict[str, Any] = {
         "path": str(file),
@@ -222,10 +223,10 @@ def test_a_function_is_called_once_for_slide_and_key(
             else:
                 assert found is not None
                 assert found.digest() == expected
-    assert calls == [slide] * 5
+    assert calls == [slide] * 7
     Path(slide).write_bytes(b"other pixels")
     AnnotationCache(tmp_path / "kept").of_call(OwnAnnotations(say, key), slide)
-    assert len(calls) == 6
+    assert len(calls) == 8
 
 
 def test_images_of_one_file_have_annotations_each(slide: str, tmp_path: Path) -> None:
@@ -251,3 +252,18 @@ def test_what_a_function_returns_is_checked(slide: str, tmp_path: Path) -> None:
         OwnAnnotations(3, "mine")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="key=''"):
         OwnAnnotations(str, "")
+
+
+def test_the_file_that_a_function_names_may_change(slide: str, file: Path, tmp_path: Path) -> None:
+    """Without another key."""
+    own = OwnAnnotations(lambda _: file, "files 1")
+    cache = AnnotationCache(tmp_path / "kept")
+    before = cache.of_call(own, slide)
+    features = json.loads(file.read_text())
+    listed = features["features"] if isinstance(features, dict) else features
+    listed[0]["properties"]["classification"] = {"name": "another class"}
+    file.write_text(json.dumps(features))
+    after = cache.of_call(own, slide)
+    assert before is not None
+    assert after is not None
+    assert "another class" in set(after.classes) - set(before.classes)

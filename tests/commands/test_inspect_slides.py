@@ -24,7 +24,7 @@ from chunkdl.commands.inspect_slides import (
     sample,
 )
 from chunkdl.commands.main import main
-from chunkdl.engine.config import StreamConfig
+from chunkdl.engine.config import EngineConfig
 from chunkdl.engine.settings.configure import configure
 from chunkdl.engine.work.open_slides import OpenSlides
 from chunkdl.engine.work.planned_slide import PlannedSlide
@@ -54,11 +54,11 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def planned(slide: Path) -> Iterator[tuple[PlannedSlide, StreamConfig]]:
+def planned(slide: Path) -> Iterator[tuple[PlannedSlide, EngineConfig]]:
     """The slide as the pictures' code opens it, and the configuration."""
     service = configure(Dataset.from_slides(slide), _arguments(LOOK))
     with OpenSlides(service.slides, service.stream, None) as slides:
-        yield slides.get(0).at(service.stream.resolution.examples[0]), service.stream
+        yield slides.get(0).at(service.stream.resolution.examples[0]), service
 
 
 def pixels_of(picture: Path) -> Pixels:
@@ -68,13 +68,13 @@ def pixels_of(picture: Path) -> Pixels:
 
 
 def test_the_samples_are_those_of_the_stream(
-    planned: tuple[PlannedSlide, StreamConfig], slide: Path
+    planned: tuple[PlannedSlide, EngineConfig], slide: Path
 ) -> None:
     """LightDL on this slide delivers exactly the positions that are drawn, and as many."""
     calls = calls_for_reuse(*planned)
     shown = {}
     for ordinal in range(LOOK.windows):
-        draws = sample(*planned, ordinal, calls).draws
+        draws = sample(planned[0], planned[1].stream, ordinal, calls).draws
         for call, (x, y) in enumerate(zip(draws.x.tolist(), draws.y.tolist(), strict=True)):
             shown[ordinal, call] = (x, y)
     arguments = {"smallchunk_size": 64, "bigchunk_size": 384, "num_bigchunks": 2}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chunkdl import LightDL
+from chunkdl.commands.inspect_slides import Look, _arguments, _of_class, _with_classes_of, sample
 from chunkdl.commands.main import main
 from chunkdl.commands.refused_places import ACCEPTED, ELSEWHERE, NO_TISSUE, audit_of, codes_of
 from chunkdl.dataset.patients import Dataset, Patient, Record
@@ -103,12 +105,63 @@ def test_inspect_draws_classes_and_tells_what_each_rule_takes_away(
     (tmp_path / "one.tif").symlink_to(folder / "one.tif")
     given = ["inspect", str(tmp_path), "--annotations", str(folder), "--tissue", "none"]
     given += ["--smallchunk-size", "32", "--bigchunk-size", "128", "--out", str(tmp_path / "out")]
-    assert main([*given, "--audit", "--regions", "tumor=1,stroma=2"]) == 2
+    assert main([*given, "--audit", "--regions", "tumor=1,stroma=2"]) == 0
     shown = capsys.readouterr()
     assert "one.tif.png\n  353,901 places, 0.0% lack tissue, " in shown.out
     assert "lie outside of what is annotated" in shown.out
-    assert "all slides\n  353,901 places" in shown.out
-    assert "none of the slides has annotations" in shown.err
+    # The other one is drawn too, though nothing is annotated on it.
+    assert "two.tif.png\n  353,901 places, 0.0% lack tissue, 353,901 positions" in shown.out
+    assert "all slides\n  707,802 places" in shown.out
     with pytest.raises(SystemExit):
         main([*given, "--regions", "tumor=many"])
     assert "must be classes with weights, such as tumor=1" in capsys.readouterr().err
+
+
+def test_the_first_bigchunks_of_a_stream_that_draws_classes_are_those_of_the_stream(
+    folder: Path,
+) -> None:
+    """Each from the class that comes with it there, also where the slide lacks one of them."""
+    (patient,) = Dataset.from_slides(folder)
+    regions = {"tumor": 1, "stroma": 3, "necrosis": 5}
+    stream: dict[str, Any] = {
+        "smallchunk_size": SIDE,
+        "bigchunk_size": 128,
+        "tissue": "none",
+        "annotations": str(folder),
+        "seed": 4,
+    }
+    look, missing = _with_classes_of(patient, Look(**stream, regions=regions))
+    assert missing == ("this slide has no necrosis",)
+    assert look.regions == {"tumor": 1, "stroma": 3}
+    service = configure(Dataset("inspect", [patient]), _arguments(look))
+    with OpenSlides(service.slides, service.stream, None) as slides:
+        planned = slides.get(0).at(service.stream.resolution.examples[0])
+        shown = [
+            sample(_of_class(planned, service, ordinal), service.stream, ordinal, 1).draws
+            for ordinal in range(8)
+        ]
+    expected = {ordinal: (int(one.x[0]), int(one.y[0])) for ordinal, one in enumerate(shown)}
+    with LightDL(
+        Dataset("inspect", [patient]),
+        batch_size=16,
+        num_bigchunks=16,
+        smallchunks_per_bigchunk=1,
+        regions=look.regions,
+        num_loaders=1,
+        num_collectors=1,
+        **stream,
+    ) as loader:
+        batch = loader.next_batch(60)
+    for ordinal, x, y in zip(
+        *(batch[name].tolist() for name in ("bigchunk", "x", "y")), strict=True
+    ):
+        assert expected.get(ordinal, (x, y)) == (x, y)
+
+
+def test_a_slide_without_annotations_is_drawn_all_the_same(folder: Path, tmp_path: Path) -> None:
+    """And the picture says so."""
+    write_coordinate_slide(str(tmp_path / "other.tif"), WIDTH, HEIGHT, slide_id=1, tile=128)
+    (patient,) = Dataset.from_slides(tmp_path)
+    look, missing = _with_classes_of(patient, Look(annotations=str(folder), roi="inside"))
+    assert (look.annotations, look.roi) == (None, "ignore")
+    assert missing == ("no file of annotations has the name of this slide",)

@@ -184,6 +184,24 @@ def test_auto_is_inside_on_the_slides_that_have_any(
     assert len({sum(counts.values()) for counts in of_slide.values()}) <= 3
 
 
+def test_slides_with_points_alone_have_no_area_to_be_inside_of(
+    tmp_path: Path, stream: dict[str, Any]
+) -> None:
+    """With "auto" they are drawn everywhere, as those without a file."""
+    point = {"type": "Point", "coordinates": [30, 40]}
+    cell = box(50, 60, 9, 9, "tumor")
+    cell["properties"]["objectType"] = "detection"
+    dots = {**box(0, 0, 1, 1, "tumor"), "geometry": point}
+    for number, shape in enumerate((box(100, 100, 300, 300, "tumor"), dots, cell)):
+        path = str(tmp_path / f"slide-{number}.tif")
+        write_coordinate_slide(path, 600, 600, slide_id=number, tile=128, levels=(1,))
+        (tmp_path / f"slide-{number}.geojson").write_bytes(geojson_of(shape))
+    given = {**stream, "annotations": str(tmp_path), "roi": "auto", "on_error": "raise"}
+    with LightDL(Dataset.from_slides(tmp_path), **given) as loader:
+        slides = Counter(Path(one).stem for _ in range(9) for one in loader.next_batch(60)["slide"])
+    assert set(slides) == {"slide-0", "slide-1", "slide-2"}
+
+
 def test_slides_that_lack_what_is_wished_are_left_out_and_named(
     dataset: Dataset, stream: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -416,6 +434,42 @@ def test_rows_of_a_transform_have_the_columns_of_their_annotations(
             assert batch["first"].equal(image[:, 0, 0, 0])
 
 
+def test_a_transform_in_the_training_process_leaves_the_columns_of_annotations(
+    dataset: Dataset, stream: dict[str, Any]
+) -> None:
+    """And so does a collate function, which gets them with each SmallChunk."""
+    wish = {**stream, "regions": {"tumor": 1}, "label_mask": True, "region_shares": True}
+    with LightDL(dataset, **wish) as plain:
+        expected = plain.next_batch(60)
+    with LightDL(dataset, **wish, tfms=double, tfms_in="consumer") as loader:
+        batch = loader.next_batch(60)
+        assert batch.row_columns == ("first", "image")
+        for name in ("region", "drawn_region", "region_shares", "label_mask"):
+            assert batch[name].equal(expected[name]), name
+    with LightDL(dataset, **wish, collate_func=lambda chunks, _: chunks) as loader:
+        chunks = loader.get(60)
+        for row, chunk in enumerate(chunks):
+            assert chunk.dict_info_of_smallchunk["label_mask"].equal(expected["label_mask"][row])
+            assert int(chunk.dict_info_of_smallchunk["region"]) == int(expected["region"][row])
+
+
+def test_what_lies_beyond_the_slide_has_no_class(tmp_path: Path, stream: dict[str, Any]) -> None:
+    """In the padding of a grid, whatever was drawn there."""
+    path = str(tmp_path / "slide-0.tif")
+    write_coordinate_slide(path, 200, 150, slide_id=0, tile=128, levels=(1,))
+    (tmp_path / "slide-0.geojson").write_bytes(geojson_of(box(50, 50, 400, 400, "tumor")))
+    given = {name: value for name, value in stream.items() if name != "smallchunks_per_bigchunk"}
+    given |= {"annotations": str(tmp_path), "grid": True, "edge": "pad", "label_mask": True}
+    with LightDL(Dataset.from_slides(tmp_path), **given, region_shares=True) as loader:
+        for batch in loader:
+            for row, (_, x, y, _) in enumerate(rows_of(batch)):
+                expected = np.zeros((SIDE, SIDE), np.uint8)
+                ys, xs = np.mgrid[y : y + SIDE, x : x + SIDE]
+                expected[(xs >= 50) & (ys >= 50) & (xs < 200) & (ys < 150)] = 1
+                assert np.array_equal(batch["label_mask"][row].numpy(), expected)
+                assert float(batch["region_shares"][row, 0]) == pytest.approx(expected.mean())
+
+
 def test_rows_without_a_place_for_what_is_asked_are_an_error(
     dataset: Dataset, stream: dict[str, Any]
 ) -> None:
@@ -465,6 +519,25 @@ def test_what_cannot_be_is_refused_with_what_to_do(
     """Before anything is started."""
     with pytest.raises(ConfigError, match=message):
         LightDL(dataset, **{**stream, **given})
+
+
+def test_names_that_are_in_no_file_are_told(
+    drawn: Path, dataset: Dataset, stream: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of classes and of files: what is written otherwise looks like what is not there."""
+    with LightDL(dataset, **stream, region_names={"Tumor": "a", "ink": "b"}):
+        assert "region_names: no file has the class 'Tumor'; there are 'ink'" in caplog.text
+    with pytest.raises(ConfigError, match="no file has the class 'Tumor', 'Stroma'; there are"):
+        LightDL(dataset, **stream, region_names=["Tumor", "Stroma"])
+    with pytest.raises(ConfigError, match="leaves no class"):
+        LightDL(dataset, **stream, region_names=[])
+    (drawn / "shapes" / "slide-1.geojson").rename(drawn / "shapes" / "slide_1.geojson")
+    try:
+        with LightDL(dataset, **stream, label_mask=True):
+            assert "1 of 3 slides have no file of annotations" in caplog.text
+            assert "slide_1.geojson" in caplog.text
+    finally:
+        (drawn / "shapes" / "slide_1.geojson").rename(drawn / "shapes" / "slide-1.geojson")
 
 
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(

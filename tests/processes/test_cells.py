@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from chunkdl import Dataset, LightDL
+from chunkdl import Dataset, LightDL, connect
 from chunkdl.errors import ConfigError
+from chunkdl.service.configure import configure_service
+from chunkdl.service.process import ServiceProcess
+from chunkdl.service.settings import GroupSpec, ServiceSettings
 from chunkdl.slides.synthetic.writing import write_coordinate_slide
 from tests.annotations.boxes import box
+from tests.service.conftest import arguments
 
 WIDTH, HEIGHT, SIDE = 1400, 1100, 64
 STREAM: dict[str, Any] = {
@@ -126,3 +131,26 @@ def test_cells_need_annotations(folder: Path) -> None:
         LightDL(dataset, **STREAM, cells="all")
     with pytest.raises(ConfigError, match="cells='nuclei'"):
         LightDL(dataset, **STREAM, annotations=folder, cells="nuclei")  # type: ignore[arg-type]
+
+
+def test_services_whose_rows_have_room_for_other_numbers_of_cells_are_one_stream(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The rows of all have as much room as those of the one with the most."""
+    stream = {**STREAM, "annotations": str(folder), "cells": "detections", "batch_slots": 0}
+    del stream["arrays"]
+    stream["region_names"] = ["immune", "tumor"]
+    addresses = [f"ipc://{tmp_path}/{number}" for number in range(2)]
+    with ExitStack() as stack:
+        for number, address in enumerate(addresses):
+            settings = ServiceSettings(binds=(address,), groups=(GroupSpec(name="train"),))
+            dataset = Dataset.from_slides(folder / f"slide-{2 * number}.tif")
+            spec = configure_service(dataset, arguments(**stream), settings)
+            stack.enter_context(closing(ServiceProcess(spec)))
+        loader = stack.enter_context(connect(addresses, rank=0, world_size=1, arrays="numpy"))
+        batch = loader.next_batch(60)
+        assert len(set(batch["node"].tolist())) == 2
+        assert batch["cells"].shape[:2] == batch["cell_class"].shape
+        for row, count in enumerate(batch["cell_count"].tolist()):
+            assert (batch["cell_class"][row] >= 0).sum() == count
+            assert (~np.isnan(batch["cells"][row, :, 0])).sum() == count

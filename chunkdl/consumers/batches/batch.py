@@ -10,6 +10,7 @@ from chunkdl.consumers.batches.diversity import Diversity, Footprints
 from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ConfigError, StateError
 from chunkdl.patches.chunks import SmallChunk
+from chunkdl.transport.row_format import OF_ANNOTATIONS
 
 
 class Stand(Protocol):
@@ -303,6 +304,7 @@ class SmallChunks(Sequence[SmallChunk]):
             return SmallChunk(batch.data_of(row), small, big, batch.patients[row])
         data = None if batch.untransformed is None else batch.untransformed[row]
         small = {name: batch[name][row].item() for name in _OF_SMALLCHUNK}
+        small.update({name: batch[name][row] for name in OF_ANNOTATIONS if name in batch})
         slide = "slide" if "slide" in batch else "slide_index"
         big = {slide: batch[slide][row], "bigchunk": batch["bigchunk"][row].item()}
         return SmallChunk(data, small, big, batch.patients[row])

@@ -14,7 +14,7 @@ from chunkdl.dataset.label_tables import LabelTable
 from chunkdl.dataset.patients import Patient
 from chunkdl.errors import ConfigError
 from chunkdl.transport.memory.layouts import COLUMNS
-from chunkdl.transport.row_format import RowFormat
+from chunkdl.transport.row_format import OF_ANNOTATIONS, RowFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +95,7 @@ class Columns(Mapping[str, Any]):
     @property
     def row_columns(self) -> tuple[str, ...]:
         """The columns that make the data of a SmallChunk."""
-        return tuple(name for name in self._given if name not in INFOS)
+        return tuple(name for name in self._given if name not in OF_ANNOTATIONS.union(INFOS))
 
     def tables(self) -> dict[str, Any]:
         """What the indices stand for; see `Tables.by_name`."""

@@ -30,6 +30,7 @@ MOST_CELLS = 2**14
 """Of a row, 16 bytes each."""
 
 Flags = npt.NDArray[np.bool_]
+POINTS = "; points have no area, so area_power must be 0 for them"
 NO_FLAGS: Flags = np.zeros(0, np.bool_)
 
 log = steady_logger("chunkdl")
@@ -88,6 +89,7 @@ def annotated(
         )
     given = arguments.region_names or {}
     renamed, only = (given, None) if isinstance(given, Mapping) else ({}, tuple(given))
+    _tell_unknown_names(found, renamed, only)
     naming = _Naming(renamed, only)
     classes = [naming.classes(one, _with_area(one)) for one in found]
     drawn = [naming.classes(one, _drawn(one, regions)) for one in found]
@@ -104,8 +106,9 @@ def annotated(
         arguments.cells,
         _most_cells(slides, facts, found, arguments.cells, stream),
     )
+    # The user's own classes read what they like.
     stays = [
-        _gives_something(area, of_slide, roi, regions)
+        stream.rows.by_hooks or _gives_something(area, of_slide, roi, regions)
         for area, of_slide in zip(classes, drawn, strict=True)
     ]
     _tell_left_out(slides, stays, roi, regions)
@@ -220,10 +223,11 @@ def _names(
     )
     for setting, wanted, there in asked:
         if missing := [name for name in wanted if name not in there]:
+            points = setting == "regions" and regions is not None and regions.area_power > 0
             raise ConfigError(
                 f"{setting}: no slide has the class {missing[0]!r}; there are "
                 f"{', '.join(map(repr, sorted(there)[:MOST_NAMED])) or 'none'} (region_names gives "
-                "classes other names)"
+                f"classes other names{POINTS if points else ''})"
             )
     every = sorted(with_area | listed | (set() if regions is None else to_draw))
     if len(every) > MOST_CLASSES:
@@ -232,6 +236,26 @@ def _names(
             "put some together with region_names, or leave some out"
         )
     return tuple(every) if only is None else only
+
+
+def _tell_unknown_names(
+    found: Sequence[Annotations | None], renamed: Mapping[str, str], only: tuple[str, ...] | None
+) -> None:
+    """Warn of names that are in no file.
+
+    Raises:
+        ConfigError: none of the listed classes is in any file.
+    """
+    there = set().union(*(one.classes for one in found if one is not None))
+    asked = tuple(renamed) if only is None else only
+    unknown = [name for name in asked if name not in there]
+    if not unknown:
+        return
+    listed = ", ".join(map(repr, sorted(there)[:MOST_NAMED])) or "none"
+    what = f"region_names: no file has the class {', '.join(map(repr, unknown[:MOST_NAMED]))}"
+    if only is not None and len(unknown) == len(only):
+        raise ConfigError(f"{what}; there are {listed}")
+    log.warning("%s; there are %s", what, listed)
 
 
 def _gives_something(areas: set[str], drawn: set[str], roi: Roi, regions: Regions | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chunkdl.annotations.kept import AnnotationCache
+from chunkdl.annotations.names import may_be
 from chunkdl.annotations.options import ReadingOptions
 from chunkdl.annotations.shapes import Annotations
 from chunkdl.annotations.sources import OwnAnnotations, file_of_each_slide, files_below
@@ -17,11 +18,14 @@ from chunkdl.engine.settings.arguments import Arguments
 from chunkdl.errors import ConfigError
 from chunkdl.slides.address import parse_address
 from chunkdl.slides.slide import SlideInfo
+from chunkdl.slides.suffixes import SLIDE_SUFFIXES
 from chunkdl.system.printing import printable
 from chunkdl.system.steady_log import steady_logger
 
 FOLDER = "annotations"
 """Of kept annotations, in the folder of the tissue mask cache where one is given."""
+
+MOST_NAMED = 5
 
 log = steady_logger("chunkdl")
 
@@ -99,11 +103,42 @@ def annotation_source(
         return AnnotationSource(given, options, cache)
     paths = [entry.annotations for entry in slides]
     if given is not None:
-        every = [entry.path for entry in slides]
-        paths = list(file_of_each_slide(every, files_below(os.fspath(given)), options))
+        every, files = [entry.path for entry in slides], files_below(os.fspath(given))
+        paths = list(file_of_each_slide(every, files, options))
+        _tell_of_names(every, paths, files, options)
     named = zip((entry.path for entry in slides), paths, strict=True)
     of_slide = {slide: path for slide, path in named if path is not None}
     return AnnotationSource(of_slide, options, cache)
+
+
+def _tell_of_names(
+    slides: Sequence[str],
+    paths: Sequence[str | None],
+    files: Sequence[str],
+    options: ReadingOptions,
+) -> None:
+    """Log what has no counterpart: a name that is written otherwise looks like a slide on which
+    nothing is annotated."""
+    without = [slide for slide, path in zip(slides, paths, strict=True) if path is None]
+    known = {*paths, *(os.path.realpath(parse_address(one).path) for one in slides)}
+    alone = [
+        file
+        for file in files
+        if file not in known
+        and os.path.realpath(file) not in known
+        and may_be(os.path.basename(file), options.format)
+        and os.path.splitext(file)[1].lower() not in SLIDE_SUFFIXES
+    ]
+    if without and alone:
+        log.warning(
+            "%d of %d slides have no file of annotations (%s), and %d files have the name of no "
+            "slide (%s); a file must be named like its slide",
+            len(without),
+            len(slides),
+            ", ".join(map(printable, without[:MOST_NAMED])),
+            len(alone),
+            ", ".join(map(printable, alone[:MOST_NAMED])),
+        )
 
 
 def _size(info: SlideInfo) -> tuple[int, int]:

@@ -53,6 +53,13 @@ class SlideRegions:
         self._masks: dict[frozenset[int], TissueMask] = {}
         names = () if annotations is None else annotations.classes
         self._stream_class = np.array([0, *(1 + use.named(name) for name in names)], np.uint8)
+        self._with_area = frozenset[int]()
+        if annotations is not None:
+            has_area = (
+                annotations.features[1:] > annotations.features[:-1]
+            ) & ~annotations.detected
+            of = np.unique(annotations.class_of[has_area]).astype(np.int64)
+            self._with_area = frozenset(self._stream_class[1 + of].tolist()) - {0}
 
     @property
     def nbytes(self) -> int:
@@ -129,7 +136,15 @@ class SlideRegions:
     def window_classes(self, grid: TargetGrid, window: Window) -> Classes:
         """The class of each target pixel of a window, by its centre; shape (side, side)."""
         size = window.side_px, window.side_px
-        return self._classes(grid.downsample, (window.x, window.y), size)
+        found = self._classes(grid.downsample, (window.x, window.y), size)
+        right, bottom = grid.width - window.x, grid.height - window.y
+        if min(window.x, window.y) >= 0 and right >= size[0] and bottom >= size[1]:
+            return found
+        # Beyond the slide there is nothing, whatever was drawn there.
+        inside = np.zeros_like(found)
+        rows, columns = slice(max(0, -window.y), bottom), slice(max(0, -window.x), right)
+        inside[rows, columns] = found[rows, columns]
+        return inside
 
     def columns(
         self, classes: Classes, window: Window, draws: Draws, grid: TargetGrid, side_px: int
@@ -195,7 +210,10 @@ class SlideRegions:
             return Centres(np.empty((0, 2)), np.empty(0, np.uint8))
         every = centres_of(self._annotations, self._use.cells)
         class_of = self._stream_class[1 + every.class_of.astype(np.int64)]
-        return Centres(every.places[class_of > 0], class_of[class_of > 0])
+        level0 = self._info.levels[0]
+        inside = (every.places >= 0) & (every.places < (level0.width, level0.height))
+        kept = (class_of > 0) & inside.all(axis=1)
+        return Centres(every.places[kept], class_of[kept])
 
     def _classes(
         self,
@@ -223,7 +241,7 @@ class SlideRegions:
 
     def _indices(self, names: Iterable[str]) -> frozenset[int]:
         """The classes that count for the ROI and are on the slide, as the raster has them."""
-        here = frozenset(self._stream_class.tolist()) - {0}
+        here = self._with_area
         wanted = frozenset(
             1 + self._use.names.index(name) for name in names if name in self._use.names
         )

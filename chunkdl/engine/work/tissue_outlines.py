@@ -27,6 +27,13 @@ def mask_of_outlines(path: str, info: SlideInfo, folder: Path) -> TissueMask:
     """
     level0 = info.levels[0]
     size = level0.width, level0.height
+    if any(info.scanned_from):
+        raise SlideError(
+            f"the scanned part of the slide begins at {info.scanned_from}, and nobody knows "
+            f"whether the outlines of {path} count from there, as QuPath does; give the mask as an "
+            "image of the whole slide",
+            slide=info.path,
+        )
     try:
         outlines = AnnotationCache(folder).of_file(path, size=size, slide=info.path)
     except AnnotationError as error:

@@ -8,7 +8,13 @@ import numpy as np
 
 from chunkdl.errors import ProtocolError, ServiceRefused
 from chunkdl.transport.protocol.service_messages import Delivered, Joined
-from chunkdl.transport.row_format import MOST_COLUMNS, ColumnFormat, RowFormat, wrong_name
+from chunkdl.transport.row_format import (
+    MOST_COLUMNS,
+    OF_ANNOTATIONS,
+    ColumnFormat,
+    RowFormat,
+    wrong_name,
+)
 
 MOST_CONSUMER_ROWS = 2**20
 """Of a batch that a consumer may ask for, or be told of: memory is taken for what it says."""
@@ -63,11 +69,6 @@ def _fixed(joined: Joined) -> tuple[object, ...]:
 
 
 MOST_REGIONS = 255
-_OF_ANNOTATIONS = {
-    *("region", "drawn_region", "region_shares", "label_mask"),
-    *("cells", "cell_class", "cell_count"),
-}
-"""Columns that rows of crops have where slides are annotated; no code of the user's makes them."""
 
 
 def check_row_format(row_format: RowFormat, joined: Joined) -> None:
@@ -88,7 +89,7 @@ def check_row_format(row_format: RowFormat, joined: Joined) -> None:
 
 
 def _can_be(column: ColumnFormat) -> bool:
-    wrong = column.name not in _OF_ANNOTATIONS and wrong_name(column.name)
+    wrong = column.name not in OF_ANNOTATIONS and wrong_name(column.name)
     if not _DTYPE.fullmatch(column.dtype) or wrong:
         return False
     try:
