@@ -269,7 +269,7 @@ def test_statistics_tell_the_reuse(
     [
         ({"reuse": 1.0}, 0.9, 1.2),
         ({"reuse": 4.0, "level": 1}, 0.9, 1.2),
-        # Level 0 is read for it, whose pixels are 1.8 times as small; loaders keep some tiles.
+        # Level 0 is read for it, whose pixels are 1.8 times as small; each loader keeps some tiles.
         ({"reuse": 2.0, "mpp": 0.45}, 1.1, 1.3 * 1.8**2),
         # Half as wide as the tiles of the file, of which a BigChunk touches one to four.
         ({"reuse": 1.0, "bigchunk_size": 64, "smallchunk_size": 16}, 1.5, 9.0),
@@ -285,7 +285,7 @@ def test_the_reuse_that_was_asked_for_comes_and_what_was_decoded_for_it_is_told(
 ) -> None:
     """Delivered pixels per pixel of the regions, at any resolution and any size of window."""
     wished = {"smallchunks_per_bigchunk": None, "batch_size": 64, "tissue": "none"}
-    arguments = {**small_stream, **wished, "tissue_threshold": 0.0, **asked}
+    arguments = {**small_stream, **wished, "tissue_threshold": 0.0, "num_loaders": 2, **asked}
     with LightDL(coordinate_dataset, **arguments) as loader:
         for _ in range(150):
             loader.get(timeout=60)
