@@ -133,8 +133,8 @@ def test_loaders_that_wait_for_a_mask_are_told_when_its_slide_is_left_out(
         loader.next_batch(100)
         statistics = loader.stats(60)
     assert statistics.unusable_slides == 1
-    # Two, and one that had the lock before it could be told.
-    assert 2 <= statistics.restarts <= 3
+    # Two, and those that had the lock before they could be told; five if one hung after the other.
+    assert 2 <= statistics.restarts <= 4
 
 
 def test_a_slide_that_kills_is_replaced_the_same_way_by_any_number_of_loaders(

@@ -80,7 +80,7 @@ def test_a_signal_that_comes_while_processes_begin_ends_none(
         with LightDL(coordinate_dataset, **small_stream) as loader:
             loader.get(timeout=100)
             assert loader.stats(60).restarts == 0
-            assert len(sent) == 4
+            assert len(sent) == 3
     finally:
         over.set()
         sender.join()
