@@ -81,6 +81,8 @@ def test_the_numbers_of_purposes_are_part_of_every_saved_stream() -> None:
         "TRANSFORM": 10,
         "RESOLUTION": 11,
         "PROBE": 12,
+        "REGION": 13,
+        "STRATUM": 14,
         "CYCLE": 16,
     }
 
