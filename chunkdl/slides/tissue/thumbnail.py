@@ -59,27 +59,29 @@ def thumbnail_plan(info: SlideInfo, mpp: float | tuple[float, float] | None) -> 
     level = info.levels[index]
     side = max(1, math.floor(wanted / level.downsample))
     side = max(side, math.ceil(max(level.width, level.height) / MOST_CELLS_A_SIDE))
-    return ThumbnailPlan(index, side, _stride(level))
+    return ThumbnailPlan(index, side, _stride(level, MOST_READ_PX))
 
 
 def picture_plan(
-    info: SlideInfo, longest_px: int, most_read_px: int = MOST_READ_PX
+    info: SlideInfo, longest_px: int, most_read_px: int | None = None
 ) -> ThumbnailPlan:
     """How a picture of the whole slide is read that is at most `longest_px` on a side.
 
     Args:
         info: the slide.
         longest_px: of the picture.
-        most_read_px: of a level with more pixels, one tile in 4, 9, 16 ... is read.
+        most_read_px: of a level with more pixels, one tile in 4, 9, 16 ... is read; None: as many
+            as for a mask.
     """
     large = [level for level in info.levels if max(level.width, level.height) >= longest_px]
     index = info.levels.index(large[-1]) if large else 0
     level = info.levels[index]
     side = math.ceil(max(level.width, level.height) / longest_px)
-    return ThumbnailPlan(index, side, _stride(level, most_read_px))
+    most = MOST_READ_PX if most_read_px is None else most_read_px
+    return ThumbnailPlan(index, side, _stride(level, most))
 
 
-def _stride(level: Level, most_read_px: int = MOST_READ_PX) -> int:
+def _stride(level: Level, most_read_px: int) -> int:
     return max(1, math.ceil(math.sqrt(level.width * level.height / most_read_px)))
 
 
