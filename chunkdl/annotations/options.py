@@ -72,4 +72,5 @@ class ReadingOptions:
     def key(self) -> str:
         """Text that differs where the result of reading may differ."""
         classes = sorted(self.mask_classes.items())
-        return repr((self.format, self.cells, self.hole_groups, self.top_groups, classes))
+        how = (self.format, self.cells, self.hole_groups, self.top_groups, self.origin)
+        return repr((*how, classes))

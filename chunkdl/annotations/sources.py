@@ -1,4 +1,4 @@
-"""Which annotations belong to which slide: a folder, a column of a manifest, or a function.
+"""Which annotations belong to which slide: those of a folder, or what a function says.
 
 Deciding is apart from looking at the disk: `files_below` looks, the others decide.
 """
@@ -104,32 +104,6 @@ def file_of_each_slide(
                 file=file,
             )
         found.append(file)
-    return found
-
-
-def file_in_each_cell(cells: Sequence[object], root: str) -> list[str | None]:
-    """The file of annotations of each slide, from a column of a manifest.
-
-    Args:
-        cells: a path for each slide, absolute or relative to the root; None, an empty text or a
-            number that is no number where a slide has none.
-        root: folder that paths are relative to.
-
-    Raises:
-        AnnotationError: a cell is something else; names the row, counted from 0.
-    """
-    found: list[str | None] = []
-    for row, cell in enumerate(cells):
-        # Tables have NaN where a cell is empty.
-        if cell is None or cell == "" or cell != cell:
-            found.append(None)
-        elif isinstance(cell, str):
-            found.append(os.path.join(root, cell))
-        else:
-            raise AnnotationError(
-                f"row {row} of the manifest has {cell!r:.60} as its file of annotations, which is "
-                "no path"
-            )
     return found
 
 

@@ -228,13 +228,6 @@ class BalancedSlides:
         return {slide: 1 / len(by_patient) / len(of) for of in by_patient.values() for slide in of}
 
 
-def natural_shares(patients: Sequence[int]) -> list[float]:
-    """How often each slide comes without a balance: patients alike, and the slides of each."""
-    slides_of = np.bincount(np.asarray(patients, np.int64)) if patients else np.zeros(0)
-    having = int((slides_of > 0).sum())
-    return [1 / having / int(slides_of[patient]) for patient in patients]
-
-
 def _value(labels: Mapping[str, Any], column: str, slide: str) -> Any:
     value = labels.get(column)
     if value is None or value != value:

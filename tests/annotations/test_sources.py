@@ -8,7 +8,7 @@ import pytest
 
 from chunkdl.annotations.names import stem_of
 from chunkdl.annotations.options import ReadingOptions
-from chunkdl.annotations.sources import file_in_each_cell, file_of_each_slide, files_below
+from chunkdl.annotations.sources import file_of_each_slide, files_below
 from chunkdl.errors import AnnotationError
 
 ANY = ReadingOptions()
@@ -86,11 +86,3 @@ def test_folders_are_searched_with_their_subfolders(tmp_path: Path) -> None:
     assert files_below(str(tmp_path)) == [str(tmp_path / "b.xml"), str(tmp_path / "sub/a.xml")]
     with pytest.raises(AnnotationError, match="cannot be read: No such file"):
         files_below(str(tmp_path / "nowhere"))
-
-
-def test_cells_of_a_manifest_are_paths_or_empty() -> None:
-    """Relative to the root; tables say "empty" in three ways."""
-    cells = ["a.xml", "/b.xml", None, "", float("nan")]
-    assert file_in_each_cell(cells, "/root") == ["/root/a.xml", "/b.xml", None, None, None]
-    with pytest.raises(AnnotationError, match="row 1 of the manifest has 3"):
-        file_in_each_cell(["a", 3], "/root")

@@ -448,6 +448,7 @@ def test_a_transform_in_the_training_process_leaves_the_columns_of_annotations(
             assert batch[name].equal(expected[name]), name
     with LightDL(dataset, **wish, collate_func=lambda chunks, _: chunks) as loader:
         chunks = loader.get(60)
+        loader.get(60)
         for row, chunk in enumerate(chunks):
             assert chunk.dict_info_of_smallchunk["label_mask"].equal(expected["label_mask"][row])
             assert int(chunk.dict_info_of_smallchunk["region"]) == int(expected["region"][row])

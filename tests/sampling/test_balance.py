@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunkdl.errors import ConfigError
-from chunkdl.sampling.balance import Balance, BalancedSlides, checked_balance, natural_shares
+from chunkdl.sampling.balance import Balance, BalancedSlides, checked_balance
 from chunkdl.sampling.strata import StratumSchedule
 
 PATIENTS = (0, 0, 0, 1, 2, 2)
@@ -65,7 +65,6 @@ def test_patients_of_a_category_are_alike_whatever_slides_they_have() -> None:
     """A patient counts in each category that it has a slide of."""
     found = shares_of(["grade", "patient"], (0, 0, 0, 1, 2, 2), grade=list("aaabbb"))
     assert found == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 4, 1 / 8, 1 / 8])
-    assert natural_shares(PATIENTS) == pytest.approx([1 / 9, 1 / 9, 1 / 9, 1 / 3, 1 / 6, 1 / 6])
 
 
 def test_joint_categories_are_those_that_occur() -> None:

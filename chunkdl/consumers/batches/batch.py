@@ -304,10 +304,18 @@ class SmallChunks(Sequence[SmallChunk]):
             return SmallChunk(batch.data_of(row), small, big, batch.patients[row])
         data = None if batch.untransformed is None else batch.untransformed[row]
         small = {name: batch[name][row].item() for name in _OF_SMALLCHUNK}
-        small.update({name: batch[name][row] for name in OF_ANNOTATIONS if name in batch})
+        told = {name: batch[name][row] for name in OF_ANNOTATIONS if name in batch}
+        small.update({name: _own(value) for name, value in told.items()})
         slide = "slide" if "slide" in batch else "slide_index"
         big = {slide: batch[slide][row], "bigchunk": batch["bigchunk"][row].item()}
         return SmallChunk(data, small, big, batch.patients[row])
+
+
+def _own(value: Any) -> Any:
+    """A number, or a copy: facts of a SmallChunk are kept longer than the memory of its batch."""
+    if not value.shape:
+        return value.item()
+    return value.clone() if hasattr(value, "clone") else value.copy()
 
 
 _OF_SMALLCHUNK = ("x", "y", "level", "mpp", "tissue_fraction", "call")
